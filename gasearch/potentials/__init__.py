@@ -1,0 +1,1 @@
+"""Potentials: the contract, its registry, and one file per architecture."""

@@ -1,0 +1,67 @@
+"""The result of one relaxation. It imports no torch, so that the store can read it cheaply."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+Verdict = Literal["ok", "order_lost", "broken", "unconverged", "failed"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+
+
+@dataclass(frozen=True, eq=False)
+class Relaxed:
+    """A relaxed structure at one level of theory, or the account of why there is none.
+
+    Parameters
+    ----------
+    atoms
+        Final structure; formal charges in `initial_charges` (e), high-spin moments in
+        `initial_magmoms`. The start structure where the verdict is "failed".
+    energy
+        Of the whole cell, in eV; NaN where the verdict is "failed".
+    forces
+        (n_atoms, 3), in eV/Å; NaN where the verdict is "failed".
+    stress
+        (3, 3), in eV/Å^3, tension positive as in ASE.
+    fmax
+        Largest force on any atom (norm), in eV/Å.
+    smax
+        Largest stress component, in eV/Å^3.
+    n_calls
+        Evaluations of the potential that it took.
+    converged
+        Whether force and stress reached their thresholds.
+    moments
+        (n_atoms,) as the potential or an independent reader gives them, in Bohr magnetons, or None.
+    bond_lengths
+        (n_redox,) mean length of the six shortest bonds of each redox site to its anions, in Å, in
+        the order of the redox sites in `atoms`.
+    verdict
+        What the audit rule says; only "ok" enters the hull.
+    reason
+        One line that explains a verdict other than "ok"; "" otherwise.
+    audit
+        Name and version of the audit rule, such as "moments-1".
+    wall_s
+        Time that the relaxation took, in seconds.
+    """
+
+    atoms: Atoms
+    energy: float
+    forces: NDArray[np.float64]
+    stress: NDArray[np.float64]
+    fmax: float
+    smax: float
+    n_calls: int
+    converged: bool
+    moments: NDArray[np.float64] | None
+    bond_lengths: NDArray[np.float64]
+    verdict: Verdict
+    reason: str
+    audit: str
+    wall_s: float

@@ -1,0 +1,1 @@
+"""The population database: one file that holds a whole search and survives its death."""
