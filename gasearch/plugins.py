@@ -1,0 +1,105 @@
+"""Finding what a user names: an entry point, `module:Name`, or `./file.py:Name`."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from gasearch.errors import UsageError
+
+
+class PluginError(UsageError):
+    """A plug-in that cannot be found or loaded."""
+
+    def __init__(self, kind: str, text: str, problem: str) -> None:
+        super().__init__(kind, text, problem)
+        self.kind = kind
+        self.text = text
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.text!r}: {self.problem}"
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return ' (did you mean ...?)' for the known word closest to `word`, or ''."""
+    matches = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
+
+
+def registered(kind: str) -> dict[str, EntryPoint]:
+    """Return the entry points of group `gasearch.<kind>s`, by name, in alphabetical order."""
+    points = entry_points(group=f"gasearch.{kind}s")
+    return {point.name: point for point in sorted(points, key=lambda point: point.name)}
+
+
+def load_plugin(kind: str, text: str, folder: Path) -> Any:
+    """Return the object that `text` names; relative files are looked up from `folder`.
+
+    Parameters
+    ----------
+    kind
+        "operator", "potential" or "host": the entry-point group and the word in errors.
+    text
+        A registered name, `module:Name` or `./file.py:Name`.
+    """
+    if ":" not in text:
+        known = registered(kind)
+        if text not in known:
+            problem = (
+                f"unknown{nearest(text, known)}. Known: {', '.join(known) or 'none'}; "
+                "or name your own as './file.py:Name' or 'module:Name'."
+            )
+            raise PluginError(kind, text, problem)
+        return known[text].load()
+    place, _, name = text.rpartition(":")
+    module = _module(kind, text, place, folder)
+    if not hasattr(module, name):
+        public = [word for word in vars(module) if not word.startswith("_")]
+        problem = f"{place} has no {name!r}{nearest(name, public)}."
+        raise PluginError(kind, text, problem)
+    return getattr(module, name)
+
+
+def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:
+    try:
+        if place.endswith(".py"):
+            return _module_from_file(kind, text, folder / place)
+        return importlib.import_module(place)
+    except PluginError:
+        raise
+    except ModuleNotFoundError as error:
+        problem = f"no module named {error.name!r}; install it or correct the name."
+        raise PluginError(kind, text, problem) from error
+    except Exception as error:  # noqa: BLE001 -- a stranger's file may raise anything at import
+        problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
+        raise PluginError(kind, text, problem) from error
+
+
+def _module_from_file(kind: str, text: str, path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(kind, text, f"there is no file {path}.")
+    # Registered under a name of its own, so that instances can be pickled to worker processes.
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    name = f"gasearch_plugin_{path.stem}_{digest}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError(kind, text, f"{path} is not a Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
