@@ -79,7 +79,7 @@ def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         problem = f"no module named {error.name!r}; install it or correct the name."
         raise PluginError(kind, text, problem) from error
-    except Exception as error:  # noqa: BLE001 -- a stranger's file may raise anything at import
+    except Exception as error:
         problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
         raise PluginError(kind, text, problem) from error
 

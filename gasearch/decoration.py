@@ -1,0 +1,263 @@
+"""The genome of the search: one species on every sublattice site, neutral by construction."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
+
+from gasearch.chemistry import NotNeutralError, Species
+from gasearch.errors import GasearchError
+from gasearch.host import Composition, Host
+from gasearch.host_declaration import Sublattice
+
+
+class DecorationError(GasearchError, ValueError):
+    """An occupation that its host cannot hold, or atoms that do not fit the host."""
+
+
+class Decoration:
+    """One choice of a species for every sublattice site of a host. Immutable and neutral.
+
+    Parameters
+    ----------
+    host
+        Where it lives.
+    occupation
+        (n_sites,) digit of the species on each site, all sublattices joined in order.
+    """
+
+    __slots__ = ("__dict__", "host", "occupation")
+
+    def __init__(self, host: Host, occupation: ArrayLike) -> None:
+        array = np.array(occupation, dtype=np.uint8)
+        if array.shape != (host.n_sites,):
+            raise DecorationError(
+                f"an occupation of shape {array.shape}, but the host has {host.n_sites} sites."
+            )
+        if np.any(array >= host.n_species):
+            site = int(np.flatnonzero(array >= host.n_species)[0])
+            raise DecorationError(
+                f"site {site} holds digit {array[site]}, but its sublattice has "
+                f"{host.n_species[site]} species."
+            )
+        array.setflags(write=False)
+        self.host = host
+        self.occupation: NDArray[np.uint8] = array
+        self._refuse_wrong_counts()
+
+    def _refuse_wrong_counts(self) -> None:
+        charge = self.host.charge_of(self.occupation)
+        if charge:
+            raise NotNeutralError(charge, self.formula, _advice(self.host, charge))
+        if self.host.free_counts and self.composition not in self.host.compositions:
+            raise DecorationError(
+                f"{self.formula} does not keep the element counts of its host: "
+                f"{', '.join(f'{n} {e}' for e, n in self.host.free_counts.items())}."
+            )
+
+    @classmethod
+    def from_fingerprint(cls, host: Host, fingerprint: str) -> Decoration:
+        """Return the canonical decoration of a fingerprint."""
+        return cls(host, host.canonicalizer.occupation(fingerprint))
+
+    @classmethod
+    def random(cls, host: Host, composition: Composition, rng: np.random.Generator) -> Decoration:
+        """Return a decoration drawn evenly from all (symmetry not counted) at a composition."""
+        return cls(host, host.random_occupation(composition, rng))
+
+    @classmethod
+    def from_atoms(cls, host: Host, atoms: Atoms, tolerance: float = 1.6) -> Decoration:
+        """Return the decoration of a structure with formal oxidation states in `initial_charges`.
+
+        Sites are matched by fractional coordinates in the structure's own cell, which must be the
+        host's supercell, strained at most; a rigid shift is taken out first.
+
+        Parameters
+        ----------
+        tolerance
+            Largest distance, in Å, between an atom and the site that it is taken to fill.
+        """
+        return cls(host, _match_atoms(host, atoms, tolerance))
+
+    def __eq__(self, other: object) -> bool:
+        """Equal species on every site; use fingerprints to compare crystals."""
+        if not isinstance(other, Decoration):
+            return NotImplemented
+        return self.host is other.host and np.array_equal(self.occupation, other.occupation)
+
+    def __hash__(self) -> int:
+        return hash(self.occupation.tobytes())
+
+    def __repr__(self) -> str:
+        return f"<Decoration {self.formula} {self.fingerprint}>"
+
+    @functools.cached_property
+    def _canonical(self) -> tuple[str, int]:
+        canonicalizer = self.host.canonicalizer
+        words, orbit_sizes = canonicalizer.canonical_words(self.occupation[None])
+        return canonicalizer.text(words[0]), int(orbit_sizes[0])
+
+    @property
+    def fingerprint(self) -> str:
+        """Canonical form under the host's symmetry, in hexadecimal: equal for equal crystals."""
+        return self._canonical[0]
+
+    @property
+    def orbit_size(self) -> int:
+        """Number of equivalent decorations."""
+        return self._canonical[1]
+
+    @functools.cached_property
+    def composition(self) -> Composition:
+        """Where it stands on the x axis."""
+        return self.host.composition_of(self.occupation)
+
+    @property
+    def x(self) -> float:
+        """Filled share of the working-ion sites."""
+        return self.composition.x
+
+    @property
+    def formula(self) -> str:
+        """Formula of the whole cell."""
+        return self.composition.formula
+
+    def on(self, sublattice: Sublattice) -> NDArray[np.uint8]:
+        """Return the digits (n,) on one sublattice, read-only."""
+        return self.occupation[sublattice.slice]
+
+    def species(self) -> list[Species]:
+        """Return the species on every sublattice site, in the order of the occupation."""
+        return [s.species[d] for s in self.host.sublattices for d in self.on(s)]
+
+    def replaced(
+        self, sites: NDArray[np.int64] | list[int], digits: NDArray[np.uint8] | list[int] | int
+    ) -> Decoration:
+        """Return a copy with other digits on some sites; it must be neutral again."""
+        occupation = self.occupation.copy()
+        occupation[sites] = digits
+        return Decoration(self.host, occupation)
+
+    def moved(self, operation: int) -> Decoration:
+        """Return the equivalent decoration under one of the host's operations."""
+        occupation = np.empty_like(self.occupation)
+        occupation[self.host.permutations[operation]] = self.occupation
+        return Decoration(self.host, occupation)
+
+    def to_atoms(self) -> Atoms:
+        """Return the undistorted structure: charges and high-spin moments set, vacancies left out.
+
+        `initial_charges` are the formal oxidation states (sum 0), in e; `initial_magmoms` in
+        Bohr magnetons. Atoms keep the order of the host's sites.
+        """
+        host, rows = self.host, np.arange(self.host.n_sites)
+        atoms = host.atoms.copy()
+        numbers, charges = atoms.numbers.copy(), np.zeros(len(atoms))
+        moments = np.zeros(len(atoms))
+        charges[host.framework_sites] = [s.charge for s in host.framework]
+        moments[host.framework_sites] = [s.moment for s in host.framework]
+        numbers[host.sites] = host.numbers[rows, self.occupation]
+        charges[host.sites] = host.charges[rows, self.occupation]
+        moments[host.sites] = host.moments[rows, self.occupation]
+        atoms.numbers = numbers
+        atoms.set_initial_charges(charges)
+        atoms.set_initial_magnetic_moments(moments)
+        filled: Atoms = atoms[numbers > 0]
+        return filled
+
+
+def _advice(host: Host, charge: int) -> str:
+    """Return what would make a decoration neutral."""
+    action = "oxidise" if charge < 0 else "reduce"
+    redox = ", ".join(s.name for s in host.sublattices if s.kind == "redox")
+    verb = "remove" if charge > 0 else "add"
+    return f"{action} {abs(charge)} {redox} by one, or {verb} as many {host.working_element} ions"
+
+
+def _match_atoms(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:
+    """Return the occupation (n_sites,) of atoms that lie near the host's sites."""
+    _refuse_unfit_atoms(host, atoms)
+    shift = _framework_shift(host, atoms)
+    occupation = np.zeros(host.n_sites, dtype=np.uint8)
+    charges = atoms.get_initial_charges()
+    used = np.zeros(len(atoms), dtype=bool)
+    for sublattice in host.sublattices:
+        here = np.flatnonzero(np.isin(atoms.symbols, sublattice.elements) & ~used)
+        site_of, atom_of = _assign(host, atoms, sublattice.sites, here, shift, tolerance)
+        used[atom_of] = True
+        names = {(s.element, s.charge): d for d, s in enumerate(sublattice.species)}
+        digits = np.full(len(sublattice), names.get(("", 0), 255), dtype=np.uint8)
+        for site, atom in zip(site_of, atom_of, strict=True):
+            key = (str(atoms.symbols[int(atom)]), round(float(charges[atom])))
+            if key not in names:
+                raise DecorationError(
+                    f"atom {atom} is {key[0]} with charge {key[1]:+d}; the sublattice "
+                    f"{sublattice.name} holds {', '.join(map(str, sublattice.species))}. Set "
+                    "initial_charges to formal oxidation states."
+                )
+            digits[site] = names[key]
+        occupation[sublattice.slice] = digits
+    if not used[np.isin(atoms.symbols, _mobile(host))].all():
+        extra = int(np.flatnonzero(np.isin(atoms.symbols, _mobile(host)) & ~used)[0])
+        raise DecorationError(
+            f"atom {extra} ({atoms.symbols[extra]}) is farther than {tolerance} Å from every site "
+            "of its sublattice."
+        )
+    return occupation
+
+
+def _mobile(host: Host) -> list[str]:
+    return sorted({e for s in host.sublattices for e in s.elements})
+
+
+def _refuse_unfit_atoms(host: Host, atoms: Atoms) -> None:
+    wanted = host.atoms.symbols[host.framework_sites]
+    fixed = [s for s in atoms.symbols if s not in _mobile(host)]
+    if sorted(fixed) != sorted(s for s in wanted if s not in _mobile(host)):
+        raise DecorationError(
+            f"the structure {atoms.get_chemical_formula()} does not have the framework of the "
+            f"host {host.atoms.get_chemical_formula()}: check the supercell."
+        )
+
+
+def _scaled_difference(
+    host: Host, sites: NDArray[np.int64], scaled: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (n_sites, n_atoms, 3) nearest-image differences in fractional coordinates."""
+    own = host.atoms.get_scaled_positions()[sites]
+    difference = scaled[None, :, :] - own[:, None, :]
+    return np.asarray(difference - np.round(difference))
+
+
+def _framework_shift(host: Host, atoms: Atoms) -> NDArray[np.float64]:
+    """Return (3,) the mean fractional shift of the framework against the host."""
+    mobile = _mobile(host)
+    sites = np.array([i for i in host.framework_sites if host.atoms.symbols[int(i)] not in mobile])
+    here = np.flatnonzero(~np.isin(atoms.symbols, mobile))
+    if not len(sites):
+        return np.zeros(3)
+    difference = _scaled_difference(host, sites, atoms.get_scaled_positions()[here])
+    distance = np.linalg.norm(difference @ atoms.cell.array, axis=2)
+    same = np.array(host.atoms.symbols)[sites][:, None] == np.array(atoms.symbols)[here][None, :]
+    rows, columns = linear_sum_assignment(np.where(same, distance, 1e3))
+    return np.asarray(difference[rows, columns].mean(axis=0))
+
+
+def _assign(
+    host: Host,
+    atoms: Atoms,
+    sites: NDArray[np.int64],
+    here: NDArray[np.int64],
+    shift: NDArray[np.float64],
+    tolerance: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return matching positions in `sites` and atom indices, each atom on its nearest free site."""
+    difference = _scaled_difference(host, sites, atoms.get_scaled_positions()[here] - shift)
+    distance = np.linalg.norm(difference @ atoms.cell.array, axis=2)
+    rows, columns = linear_sum_assignment(distance)
+    near = distance[rows, columns] <= tolerance
+    return rows[near], here[columns[near]]
