@@ -1,0 +1,242 @@
+"""What a potential is: a batch of structures goes in, energies, forces and stresses come out.
+
+Architectures, checkpoints and the loading of plug-ins have files of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from gasearch.chemistry import Species
+from gasearch.errors import UsageError
+
+
+class NoChargesError(UsageError):
+    """Atoms without formal charges: a charge-aware potential cannot read them."""
+
+    def __init__(self, formula: str) -> None:
+        super().__init__(formula)
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"{self.formula} carries no formal charges: set them with "
+            "atoms.set_initial_charges(...), one oxidation state per atom (Na 1, Fe 2 or 3, O -2)."
+        )
+
+
+class NotAnOxidationStateError(UsageError):
+    """A charge that is no whole number."""
+
+    def __init__(self, formula: str, charge: float) -> None:
+        super().__init__(formula, charge)
+        self.formula = formula
+        self.charge = charge
+
+    def __str__(self) -> str:
+        return (
+            f"{self.formula} has an initial charge of {self.charge:g}, expected whole oxidation "
+            "states: partial charges belong inside a potential."
+        )
+
+
+class NotPeriodicError(UsageError):
+    """A structure that is not a crystal."""
+
+    def __init__(self, formula: str) -> None:
+        super().__init__(formula)
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"{self.formula} is not periodic in all three directions with a cell of finite volume."
+        )
+
+
+class UntrainedSpeciesError(UsageError):
+    """A species that the potential has no parameters for."""
+
+    def __init__(self, potential: str, unknown: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(potential, unknown, known)
+        self.potential = potential
+        self.unknown = tuple(unknown)
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        return (
+            f"potential {self.potential!r} does not know {', '.join(self.unknown)}; "
+            f"it knows {', '.join(self.known)}."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Crystals to evaluate together; the atoms of one structure are consecutive.
+
+    Parameters
+    ----------
+    positions
+        (N, 3) float64, in Å, of the atoms of all structures.
+    cells
+        (B, 3, 3) float64, in Å; rows are lattice vectors.
+    numbers
+        (N,) int64, atomic numbers.
+    charges
+        (N,) int64, formal oxidation states, in e.
+    system
+        (N,) int64, ascending: the structure that each atom belongs to.
+    """
+
+    positions: torch.Tensor
+    cells: torch.Tensor
+    numbers: torch.Tensor
+    charges: torch.Tensor
+    system: torch.Tensor
+
+    @classmethod
+    def from_atoms(cls, structures: Sequence[Atoms], device: str = "cpu") -> Batch:
+        """Return the batch of these structures, whose formal charges are `initial_charges`."""
+        charges = [formal_charges(atoms) for atoms in structures]
+        system = np.repeat(np.arange(len(structures)), [len(atoms) for atoms in structures])
+        return cls(
+            positions=_tensor([atoms.positions for atoms in structures], np.float64, device),
+            cells=_tensor([atoms.cell.array[None] for atoms in structures], np.float64, device),
+            numbers=_tensor([atoms.numbers for atoms in structures], np.int64, device),
+            charges=_tensor(charges, np.int64, device),
+            system=torch.from_numpy(system).to(device),
+        )
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def counts(self) -> list[int]:
+        """Atoms per structure."""
+        return torch.bincount(self.system, minlength=len(self)).tolist()
+
+    def split(self) -> Iterator[Batch]:
+        """Yield the structures one by one, each a batch of its own."""
+        if len(self) == 1:
+            yield self
+            return
+        start = 0
+        for i, count in enumerate(self.counts):
+            part = slice(start, start + count)
+            yield Batch(
+                self.positions[part].clone(),
+                self.cells[i : i + 1].clone(),
+                self.numbers[part],
+                self.charges[part],
+                torch.zeros_like(self.system[part]),
+            )
+            start += count
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluated:
+    """What a potential says about a batch; float64, on the device of the batch.
+
+    Parameters
+    ----------
+    energies
+        (B,) of the whole cells, in eV.
+    forces
+        (N, 3), in eV/Å.
+    stresses
+        (B, 3, 3), dE/d(strain)/volume in eV/Å^3, tension positive as in ASE.
+    moments
+        (N,) magnetic moments, in Bohr magnetons, or None where the potential has none.
+    """
+
+    energies: torch.Tensor
+    forces: torch.Tensor
+    stresses: torch.Tensor
+    moments: torch.Tensor | None = None
+
+
+@runtime_checkable
+class Potential(Protocol):
+    """A function from crystals with formal charges to energies, at one level of theory.
+
+    A potential whose moments tell oxidation states apart has an attribute `moment_ranges` besides:
+    the lowest and highest moment of each species, by `Species` (see `gasearch.relax.audit`).
+
+    `evaluate` is a pure function of the batch. It raises for a batch that makes no sense (untrained
+    species, a charged cell), and gives non-finite numbers, not exceptions, for bad geometry.
+    """
+
+    @property
+    def name(self) -> str:
+        """How a user asks for it."""
+        ...
+
+    @property
+    def cutoff(self) -> float:
+        """Largest distance at which two atoms feel each other directly, in Å; inf if unknown."""
+        ...
+
+    @property
+    def ranks_only(self) -> bool:
+        """Whether its energies order structures of one composition but make no hull."""
+        ...
+
+    @property
+    def species(self) -> frozenset[Species] | None:
+        """What it has parameters for; None for anything."""
+        ...
+
+    @property
+    def weights_hash(self) -> str:
+        """What identifies its parameters: 64 hexadecimal digits."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it wants its batches, as torch writes it: "cpu", "cuda"."""
+        ...
+
+    def evaluate(self, batch: Batch) -> Evaluated:
+        """Return energies, forces and stresses of all structures of the batch."""
+        ...
+
+
+def formal_charges(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the oxidation states (n_atoms,) of a crystal, or raise for one that has none."""
+    formula = str(atoms.symbols)
+    if not (atoms.pbc.all() and atoms.cell.rank == 3):
+        raise NotPeriodicError(formula)
+    if not atoms.has("initial_charges") or not atoms.arrays["initial_charges"].any():
+        raise NoChargesError(formula)
+    charges = atoms.arrays["initial_charges"]
+    whole = np.rint(charges)
+    odd = np.abs(charges - whole) > 1e-6
+    if odd.any():
+        raise NotAnOxidationStateError(formula, float(charges[odd][0]))
+    result: np.ndarray[tuple[int], np.dtype[np.int64]] = whole.astype(np.int64)
+    return result
+
+
+def species_of(atoms: Atoms) -> frozenset[Species]:
+    """Return the species that occur in a crystal with formal charges."""
+    pairs = zip(atoms.symbols, formal_charges(atoms).tolist(), strict=True)
+    return frozenset(Species(symbol, charge) for symbol, charge in pairs)
+
+
+def check_species(potential: Potential, atoms: Atoms) -> None:
+    """Raise where the potential has no parameters for a species of the crystal."""
+    if potential.species is None:
+        return
+    unknown = sorted(species_of(atoms) - potential.species)
+    if unknown:
+        known = sorted(potential.species)
+        raise UntrainedSpeciesError(potential.name, [*map(str, unknown)], [*map(str, known)])
+
+
+def _tensor(arrays: Sequence[np.ndarray], dtype: type, device: str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays).astype(dtype)).to(device)

@@ -1,0 +1,218 @@
+"""PMMCS: rigid ions with oxidation states (Pedone et al., J. Phys. Chem. B 2006, 110, 11780).
+
+Coulomb between partial charges (0.6 of the formal ones) by an Ewald sum, and a Morse function with
+a C/r^12 wall between every ion and oxygen. Fast and charge-aware, so it serves tests and rankings
+at one composition; its formation energies across compositions mean nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+
+import torch
+
+from gasearch.chemistry import NotNeutralError, Species, formula
+from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
+from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
+from gasearch.potentials.pairs import Pairs, PairTable, find_pairs
+
+PARAMETERS: dict[str, tuple[float, float, float, float]] = {
+    "Li+": (0.001114, 3.429506, 2.681360, 1.0),
+    "Na+": (0.023363, 1.763867, 3.006315, 5.0),
+    "Fe2+": (0.078171, 1.822638, 2.658163, 2.0),
+    "Fe3+": (0.418981, 1.620376, 2.382183, 2.0),
+    "Si4+": (0.340554, 2.006700, 2.100000, 1.0),
+    "P5+": (0.831326, 2.585833, 1.800790, 1.0),
+    "O2-": (0.042395, 1.379316, 3.618701, 22.0),
+}
+"""With oxygen: depth D (eV), stiffness a (1/Å), distance r0 (Å) and wall C (eV Å^12)."""
+PARTIAL = 0.6
+"""Partial charge per formal charge."""
+SWITCH_ON, CUTOFF = 9.0, 10.0
+"""Å. The Morse function and the wall fade out between them, with two continuous derivatives."""
+_LOWEST_CHARGE = -4
+_COLUMNS = 5  # of a pair: charge product, two Morse prefactors, stiffness, wall
+
+
+class Pmmcs:
+    """The rigid-ion potential; float64, and a structure's result depends on that structure alone.
+
+    Parameters
+    ----------
+    device
+        Where `evaluate` expects its batch. On the CPU structures are taken one after another, which
+        costs nothing there and makes results equal to the last bit whatever shares the batch.
+    splitting
+        Of the Ewald sum; the default reaches a relative accuracy of 1e-10.
+    """
+
+    name = "pmmcs"
+    cutoff = CUTOFF
+    ranks_only = True
+
+    def __init__(self, device: str = "cpu", splitting: Splitting | None = None) -> None:
+        self.device = device
+        self.splitting = splitting or Splitting.for_cutoff(CUTOFF)
+        self.species: frozenset[Species] | None = frozenset(map(Species.parse, PARAMETERS))
+
+    @property
+    def weights_hash(self) -> str:
+        """Digest of the parameters and of how the sums are cut."""
+        constants = (PARAMETERS, PARTIAL, SWITCH_ON, CUTOFF, COULOMB, self.splitting)
+        return hashlib.sha256(repr(constants).encode()).hexdigest()
+
+    def evaluate(self, batch: Batch) -> Evaluated:
+        """Return energies, forces and stresses; about 10^2 structures of 28 atoms a second."""
+        if batch.positions.device.type != "cpu" or len(batch) == 1:
+            return self._evaluate(batch)
+        parts = [self._evaluate(one) for one in batch.split()]
+        return Evaluated(
+            torch.cat([part.energies for part in parts]),
+            torch.cat([part.forces for part in parts]),
+            torch.cat([part.stresses for part in parts]),
+        )
+
+    def _evaluate(self, batch: Batch) -> Evaluated:
+        table, charges, parameters = _constants(batch)
+        energies, forces, strain = reciprocal_sum(batch, table, charges, self.splitting)
+        pairs = find_pairs(batch, table, CUTOFF)
+        energy, slope = _pair_function(pairs, parameters, self.splitting.inverse_width)
+        pulls = slope * pairs.vectors  # (3, M) on the first atom; the second feels the opposite
+        for axis in range(3):
+            column = forces[:, axis].contiguous()
+            column.index_add_(0, pairs.first, pulls[axis])
+            column.index_add_(0, pairs.second, pulls[axis], alpha=-1)
+            forces[:, axis] = column
+        energies = energies + _sum_by_system(energy[None], pairs, len(batch))[:, 0]
+        virials = (pulls[:, None] * pairs.vectors[None]).flatten(0, 1)
+        strain = strain + _sum_by_system(virials, pairs, len(batch)).view(-1, 3, 3)
+        volumes = torch.linalg.det(batch.cells).abs()
+        return Evaluated(energies, forces, strain / volumes[:, None, None])
+
+
+def _sum_by_system(values: torch.Tensor, pairs: Pairs, n_systems: int) -> torch.Tensor:
+    """Return sums (B, C) of values (C, M) over the pairs of each structure."""
+    if n_systems == 1:
+        return values.sum(1)[None]
+    sums = values.new_zeros(n_systems, len(values))
+    return sums.index_add_(0, pairs.system, values.T)
+
+
+def _pair_function(
+    pairs: Pairs, parameters: torch.Tensor, inverse_width: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the energy (M,) of each pair and its derivative by distance over distance (M,).
+
+    Parameters
+    ----------
+    parameters
+        (5, B P) by pair-table entry.
+    """
+    charges, morse_2, morse_1, stiffness, wall = parameters.index_select(1, pairs.entry)
+    x, y, z = pairs.vectors
+    squared = x * x + y * y + z * z
+    distance = squared.sqrt()
+    inverse = 1 / distance
+    inverse_2 = inverse * inverse
+
+    screened = charges * torch.erfc(inverse_width * distance) * inverse
+    gauss = torch.exp(squared * -(inverse_width**2)) * charges
+    slope = (screened + gauss * (2 * inverse_width / math.sqrt(math.pi))) * -inverse_2
+
+    decay = torch.exp(-stiffness * distance)
+    inverse_6 = inverse_2 * inverse_2 * inverse_2
+    attraction = morse_1 * decay
+    repulsion = morse_2 * decay * decay
+    push = wall * inverse_6 * inverse_6
+    short = repulsion + attraction + push
+    short_slope = -(stiffness * (2 * repulsion + attraction) + 12 * push * inverse)  # by distance
+    on, on_slope = _switch(distance)
+    slope = slope + (short_slope * on + short * on_slope) * inverse
+    return screened + short * on, slope
+
+
+def _switch(distance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return a factor from 1 at SWITCH_ON to 0 at CUTOFF and its derivative, both smooth."""
+    width = CUTOFF - SWITCH_ON
+    t = ((distance - SWITCH_ON) / width).clamp(0, 1)
+    s = t * (1 - t)
+    return 1 - t * t * t * (10 + t * (6 * t - 15)), s * s * (-30 / width)
+
+
+def _constants(batch: Batch) -> tuple[PairTable, torch.Tensor, torch.Tensor]:
+    """Return pair table, partial charges (N,) and pair parameters (5, B P) of a batch."""
+    key = (batch.numbers, batch.charges, batch.system)
+    data = tuple(tensor.cpu().numpy().tobytes() for tensor in key)
+    return _remembered(*data, len(batch), batch.positions.device)
+
+
+@lru_cache(maxsize=16)
+def _remembered(
+    numbers: bytes, charges: bytes, system: bytes, n_systems: int, device: torch.device
+) -> tuple[PairTable, torch.Tensor, torch.Tensor]:
+    """Return the constants of structures that are being relaxed: the same in each step."""
+    z, q, owner = (
+        torch.frombuffer(bytearray(x), dtype=torch.int64) for x in (numbers, charges, system)
+    )
+    kinds = _kinds(z, q)
+    _refuse_charged(z, q, owner, n_systems)
+    table = PairTable.from_system(owner, n_systems)
+    padded = torch.cat([kinds, kinds.new_tensor([len(PARAMETERS)])])[table.slots]
+    size = len(PARAMETERS) + 1
+    entry = padded[:, table.first] * size + padded[:, table.second]
+    parameters = _pair_parameters()[:, entry.flatten()].contiguous()
+    partial = PARTIAL * q.to(torch.float64)
+    table = PairTable(*(t.to(device) for t in (table.first, table.second, table.slots, table.both)))
+    return table, partial.to(device), parameters.to(device)
+
+
+def _kinds(numbers: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:
+    """Return the place (N,) of each atom's species in PARAMETERS."""
+    known = {text: kind for kind, text in enumerate(PARAMETERS)}
+    from_species = {
+        (species.number, species.charge): kind
+        for species, kind in ((Species.parse(text), kind) for text, kind in known.items())
+    }
+    pairs = list(zip(numbers.tolist(), charges.tolist(), strict=True))
+    unknown = sorted(set(pairs) - set(from_species))
+    if unknown:
+        raise UntrainedSpeciesError("pmmcs", [_written(*pair) for pair in unknown], list(known))
+    return torch.tensor([from_species[pair] for pair in pairs])
+
+
+def _written(number: int, charge: int) -> str:
+    from ase.data import chemical_symbols
+
+    return str(Species(chemical_symbols[number], charge))
+
+
+def _refuse_charged(
+    numbers: torch.Tensor, charges: torch.Tensor, system: torch.Tensor, n_systems: int
+) -> None:
+    from ase.data import chemical_symbols
+
+    totals = torch.zeros(n_systems, dtype=torch.int64).index_add_(0, system, charges)
+    for i in totals.nonzero().flatten().tolist()[:1]:
+        symbols = [chemical_symbols[z] for z in numbers[system == i].tolist()]
+        raise NotNeutralError(
+            int(totals[i]), formula(symbols), "an Ewald sum needs a neutral cell; check the charges"
+        )
+
+
+@lru_cache(maxsize=1)
+def _pair_parameters() -> torch.Tensor:
+    """Return (5, kinds * kinds) constants of each pair of species; zero for the empty slot."""
+    species = [Species.parse(text) for text in PARAMETERS]
+    size = len(species) + 1
+    table = torch.zeros(_COLUMNS, size, size, dtype=torch.float64)
+    oxygen = list(PARAMETERS).index("O2-")
+    for i, one in enumerate(species):
+        depth, stiffness, distance, wall = PARAMETERS[str(one)]
+        top = math.exp(stiffness * distance)
+        short = torch.tensor([depth * top * top, -2 * depth * top, stiffness, wall]).double()
+        table[1:, i, oxygen] = table[1:, oxygen, i] = short.to(torch.float64)
+        for j, other in enumerate(species):
+            table[0, i, j] = COULOMB * PARTIAL**2 * one.charge * other.charge
+    return table.flatten(1)

@@ -1,0 +1,139 @@
+"""The verdict on a relaxed structure: a pure rule, so that it can be run again on stored data.
+
+A change of the rule changes its version. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from gasearch.chemistry import Species
+from gasearch.relax.geometry import (
+    charge_labels,
+    framework_bonds,
+    fused_pair,
+    mean_bond_lengths,
+    redox_sites,
+)
+from gasearch.relax.relaxed import Verdict
+
+RULE = "moments-1"
+MAX_VOLUME_CHANGE = 0.4
+
+MomentRanges = Mapping[Species, tuple[float, float]]
+"""Lowest and highest moment (Bohr magnetons, absolute) that a reader gives a species.
+
+They belong to the reader: Fe2+ reads 3.7 in a PAW sphere of GPAW and 3.9 from CHGNet.
+"""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What the rule says.
+
+    Parameters
+    ----------
+    verdict
+        The rule gives "ok", "order_lost" or "broken".
+    reason
+        One line for a verdict other than "ok"; "" otherwise.
+    """
+
+    verdict: Verdict
+    reason: str = ""
+
+
+def audit(
+    start: Atoms,
+    final: Atoms,
+    moments: NDArray[np.float64] | None = None,
+    ranges: MomentRanges | None = None,
+) -> Audit:
+    """Return whether a relaxation kept the crystal and its charge order.
+
+    The charge order counts as lost where a moment contradicts its label. Bond lengths are named
+    beside it as a second opinion and decide nothing.
+
+    Parameters
+    ----------
+    start, final
+        Before and after, with formal charges; only geometry may differ.
+    moments
+        (n_atoms,) in Bohr magnetons, from the potential or an independent reader.
+    ranges
+        What that reader gives for each species; species that are not in it are not judged.
+    """
+    reason = damage(start, final)
+    if reason:
+        return Audit("broken", reason)
+    if moments is not None and ranges:
+        reason = _lost_order(final, moments, ranges)
+        if reason:
+            return Audit("order_lost", reason)
+    return Audit("ok")
+
+
+def damage(start: Atoms, final: Atoms) -> str:
+    """Return what a relaxation broke, in a few words, or ""."""
+    return volume_change(start, final) or fusion(final) or _framework_change(start, final)
+
+
+def volume_change(start: Atoms, final: Atoms) -> str:
+    """Return by how much the volume changed where that is too much, or ""."""
+    change = final.cell.volume / start.cell.volume - 1
+    if abs(change) <= MAX_VOLUME_CHANGE:
+        return ""
+    return f"the volume changed by {100 * change:+.0f} % (limit {100 * MAX_VOLUME_CHANGE:.0f} %)"
+
+
+def fusion(atoms: Atoms) -> str:
+    """Return which atoms sit on top of each other, or ""."""
+    fused = fused_pair(atoms)
+    if fused is None:
+        return ""
+    i, j, distance = fused
+    return f"{_name(atoms, i)} and {_name(atoms, j)} are {distance:.2f} Å apart"
+
+
+def _framework_change(start: Atoms, final: Atoms) -> str:
+    after = framework_bonds(final)
+    for i, before in framework_bonds(start).items():
+        if after[i] != before:
+            anion = final.symbols[(before or after[i])[0]]
+            return f"{_name(final, i)} had {len(before)} {anion} and has {_shell(before, after[i])}"
+    return ""
+
+
+def _shell(before: tuple[int, ...], after: tuple[int, ...]) -> str:
+    return str(len(after)) if len(after) != len(before) else "others in their place"
+
+
+def _lost_order(final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> str:
+    charges = charge_labels(final)
+    lost = [
+        i
+        for i, symbol in enumerate(final.symbols)
+        if (window := ranges.get(Species(symbol, int(charges[i]))))
+        and not window[0] <= abs(moments[i]) <= window[1]
+    ]
+    if not lost:
+        return ""
+    bonds = dict(zip(sites := redox_sites(final), mean_bond_lengths(final, sites), strict=True))
+    told = [_contradiction(final, i, charges[i], moments[i], bonds.get(i)) for i in lost[:3]]
+    more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+    return "; ".join(told) + more
+
+
+def _contradiction(final: Atoms, i: int, charge: int, moment: float, bond: float | None) -> str:
+    length = "" if bond is None else f", mean bond {bond:.2f} Å"
+    species = Species(final.symbols[i], int(charge))
+    return f"{_name(final, i)} is labelled {species} but has moment {moment:.2f}{length}"
+
+
+def _name(atoms: Atoms, index: int) -> str:
+    return f"{atoms.symbols[index]} {index}"
