@@ -298,6 +298,15 @@ class Host:
                 if canonical.any():
                     yield chunk[canonical], orbit_sizes[canonical]
 
+    def fingerprints(self, composition: Composition) -> list[str]:
+        """Return the fingerprints of all distinct decorations, always in the same order."""
+        text = self.canonicalizer.text
+        return [
+            text(words)
+            for chunk, _ in self.enumerate_distinct(composition)
+            for words in self.canonicalizer.canonical_words(chunk)[0]
+        ]
+
     def _per_species(self, value: Callable[[Species], float], dtype: Any) -> NDArray[Any]:
         """Return (n_sites, n_species) of a property of the species that a site may hold."""
         width = max(len(s.species) for s in self.sublattices)

@@ -91,8 +91,7 @@ class WeightedOperator:
 
 def default_operators() -> tuple[WeightedOperator, ...]:
     """Return all registered operators with their default weights, in alphabetical order."""
-    settings: dict[str, Any] = dict.fromkeys(registered("operator"), {})
-    return load_operators(settings, Path())
+    return load_operators({name: {} for name in registered("operator")}, Path())
 
 
 def load_operators(
