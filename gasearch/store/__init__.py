@@ -1,1 +1,41 @@
 """The population database: one file that holds a whole search and survives its death."""
+
+from gasearch.store.errors import StoreError
+from gasearch.store.lock import DriverLock
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import (
+    FIRST_OUTSIDE,
+    Committed,
+    CompositionRow,
+    Counts,
+    EvaluationRow,
+    Event,
+    JsonValue,
+    Lease,
+    LevelRecord,
+    Outcome,
+    Proposal,
+    Purpose,
+    Queued,
+    RunRecord,
+)
+
+__all__ = [
+    "FIRST_OUTSIDE",
+    "Committed",
+    "CompositionRow",
+    "Counts",
+    "DriverLock",
+    "EvaluationRow",
+    "Event",
+    "JsonValue",
+    "Lease",
+    "LevelRecord",
+    "Outcome",
+    "PopulationStore",
+    "Proposal",
+    "Purpose",
+    "Queued",
+    "RunRecord",
+    "StoreError",
+]

@@ -1,0 +1,291 @@
+"""The SQLite file itself: opening and refusing it, transactions, creation, backups.
+
+All that is particular to SQLite is here, in `views.py`, and in `check.py`. The journal is
+SQLite's rollback journal with `synchronous=FULL`: what a commit acknowledged survives kill -9,
+and network file systems can hold the file, which write-ahead logging does not allow. Nothing here
+opens the file by itself, for closing it would drop the locks that SQLite holds in this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gasearch.store.errors import (
+    BusyError,
+    DatabaseExistsError,
+    EmptyFileError,
+    ForeignFileError,
+    NewerSchemaError,
+    NoDatabaseError,
+    TruncatedFileError,
+    WriteFailedError,
+)
+from gasearch.store.schema import SCHEMA_VERSION
+
+APPLICATION_ID = 0x67617365
+"""The four letters "gase" in the header of the file."""
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_RESTORE = "restore the newest backup, or move the file away and start anew"
+
+
+class Database:
+    """A database file and its connections.
+
+    Parameters
+    ----------
+    path
+        The file, which exists.
+    read_only
+        Whether all writing is refused.
+    busy_s
+        How long one transaction waits for a lock.
+    patience_s
+        For how long a transaction is begun again when others keep the file locked.
+    """
+
+    def __init__(
+        self, path: Path, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+    ) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.busy_s = busy_s
+        self.patience_s = patience_s
+        self.engine = self._engine()
+
+    def _engine(self) -> Engine:
+        engine = create_engine("sqlite://", creator=self.connect, poolclass=QueuePool)
+
+        def begin(connection: Connection) -> None:
+            connection.exec_driver_sql(connection.get_execution_options().get("begin", "BEGIN"))
+
+        event.listen(engine, "begin", begin)
+        return engine
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a plain connection, in autocommit mode.
+
+        A reader too opens the file for writing and then forswears it: otherwise it could not
+        undo the half-done transaction of a driver that was killed.
+        """
+        connection = sqlite3.connect(
+            f"{self.path.resolve().as_uri()}?mode=rw",
+            uri=True,
+            timeout=self.busy_s,
+            isolation_level=None,
+            check_same_thread=False,
+        )
+        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute("PRAGMA synchronous=FULL")
+        if self.read_only:
+            connection.execute("PRAGMA query_only=ON")
+        return connection
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(connection)` on one snapshot of the file."""
+        with _translated(self.path), self.engine.connect() as connection, connection.begin():
+            return work(connection)
+
+    def write(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in one transaction, whole again as long as others keep the file locked.
+
+        Nothing that `work` did counts until this returns.
+        """
+        start = time.monotonic()
+        while True:
+            try:
+                with _translated(self.path), self.engine.connect() as connection:
+                    immediate = connection.execution_options(begin="BEGIN IMMEDIATE")
+                    with immediate.begin():
+                        return work(immediate)
+            except _BusyNowError as error:
+                waited_s = time.monotonic() - start
+                if waited_s > self.patience_s:
+                    raise BusyError(self.path, waited_s) from error
+                _log.warning("%s is locked by another program; trying again", self.path)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+class _BusyNowError(Exception):
+    """The file was locked until the busy timeout ran out."""
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Turn what SQLite says into errors that say what to do."""
+    try:
+        yield
+    except (DBAPIError, sqlite3.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _BusyNowError from error
+        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+            raise WriteFailedError(path, str(cause)) from error
+        if code == sqlite3.SQLITE_CANTOPEN:
+            raise WriteFailedError(path, str(cause)) from error
+        if code == sqlite3.SQLITE_CORRUPT:
+            raise TruncatedFileError(path, f"is damaged ({cause})", _RESTORE) from error
+        if code == sqlite3.SQLITE_NOTADB:
+            advice = "check the path, or restore the newest backup"
+            raise ForeignFileError(path, f"is no database ({cause})", advice) from error
+        raise
+
+
+def open_database(path: Path, *, read_only: bool = False, **patience: float) -> Database:
+    """Open a file after making sure that it is a whole population database of gasearch.
+
+    Its schema may be older than this version; see `schema_version`.
+    """
+    try:
+        size = path.stat().st_size
+    except FileNotFoundError as error:
+        raise NoDatabaseError(
+            path, "is not there", "start a search there first, or correct the path"
+        ) from error
+    if not path.is_file():
+        raise ForeignFileError(path, "is no file", "name the database file itself")
+    if size == 0:
+        raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
+    database = Database(path, read_only=read_only, **patience)
+    try:
+        _refuse_what_is_not_ours(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _refuse_what_is_not_ours(database: Database) -> None:
+    path = database.path
+
+    def look(connection: Connection) -> tuple[int, int, set[str]]:
+        application = _pragma(connection, "application_id")
+        n_bytes = _pragma(connection, "page_count") * _pragma(connection, "page_size")
+        rows = connection.exec_driver_sql("SELECT name FROM sqlite_master ORDER BY name")
+        return application, n_bytes, {row.name for row in rows}
+
+    try:
+        application, n_bytes, names = database.read(look)
+    except _BusyNowError as error:
+        raise BusyError(path, database.busy_s) from error
+    size = path.stat().st_size
+    if size < n_bytes:
+        found = f"is truncated (expected {n_bytes} bytes, found {size})"
+        raise TruncatedFileError(path, found, _RESTORE)
+    if application != APPLICATION_ID:
+        kind = "an ASE database" if "systems" in names else "a database of another program"
+        raise ForeignFileError(path, f"is {kind}", "name another file")
+    if "alembic_version" not in names:
+        raise ForeignFileError(path, "has no schema version", _RESTORE)
+    version = schema_version(database)
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            path,
+            f"has schema {version}, newer than the {SCHEMA_VERSION} of this gasearch",
+            "update gasearch, or use the version that wrote the file",
+        )
+
+
+def _pragma(connection: Connection, name: str) -> int:
+    return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+
+
+def schema_version(database: Database) -> str:
+    """Return the revision of the schema, four digits such as "0001"."""
+    version = database.read(
+        lambda connection: connection.exec_driver_sql(
+            "SELECT version_num FROM alembic_version ORDER BY version_num"
+        ).scalar_one_or_none()
+    )
+    return "" if version is None else str(version)
+
+
+def create_database(path: Path, fill: Callable[[Connection], Any]) -> None:
+    """Make a new file that appears under its name complete, or not at all.
+
+    Parameters
+    ----------
+    fill
+        Makes the tables and views and writes the first rows, in one transaction.
+    """
+    _refuse_existing(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    new.unlink(missing_ok=True)
+    try:
+        new.touch()
+        with contextlib.closing(Database(new)) as database:
+            database.write(lambda connection: _fill(connection, fill))
+        _publish(new, path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _fill(connection: Connection, fill: Callable[[Connection], Any]) -> None:
+    connection.exec_driver_sql(f"PRAGMA application_id={APPLICATION_ID}")
+    fill(connection)
+
+
+def _refuse_existing(path: Path) -> None:
+    if path.exists():
+        raise DatabaseExistsError(path, "exists", "resume it, or choose another folder")
+
+
+def _publish(new: Path, path: Path) -> None:
+    """Give a finished file its name, without ever replacing another one."""
+    try:
+        os.link(new, path)
+    except FileExistsError:
+        _refuse_existing(path)
+    except OSError:  # a file system without hard links
+        _refuse_existing(path)
+        new.rename(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make names in a folder durable."""
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+def copy_database(database: Database, target: Path) -> None:
+    """Copy a database while it may be in use; the copy appears complete, or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        with (
+            _translated(target),
+            contextlib.closing(database.connect()) as source,
+            contextlib.closing(sqlite3.connect(partial)) as copy,
+        ):
+            source.backup(copy)
+        partial.rename(target)
+        sync_folder(target.parent)
+    except _BusyNowError as error:
+        raise BusyError(database.path, database.busy_s) from error
+    except OSError as error:
+        raise WriteFailedError(target, error.strerror or str(error)) from error
+    finally:
+        partial.unlink(missing_ok=True)

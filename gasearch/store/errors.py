@@ -1,0 +1,177 @@
+"""What can go wrong with a population database; each text says what was found and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gasearch.errors import GasearchError
+
+
+class StoreError(GasearchError, RuntimeError):
+    """Base of the errors of the population database."""
+
+
+class FileRefusedError(StoreError):
+    """A file that is not opened as it is.
+
+    Parameters
+    ----------
+    path
+        The file.
+    found
+        What it is, in words.
+    advice
+        What the user can do about it.
+    """
+
+    def __init__(self, path: Path, found: str, advice: str) -> None:
+        super().__init__(path, found, advice)
+        self.path = path
+        self.found = found
+        self.advice = advice
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.found}, not a population database of gasearch: {self.advice}."
+
+
+class NoDatabaseError(FileRefusedError):
+    """There is no file."""
+
+    def __str__(self) -> str:
+        return f"{self.path} does not exist: {self.advice}."
+
+
+class DatabaseExistsError(FileRefusedError):
+    """A new database would overwrite a file."""
+
+    def __str__(self) -> str:
+        return f"{self.path} exists already: {self.advice}."
+
+
+class EmptyFileError(FileRefusedError):
+    """A file of 0 bytes, which SQLite itself would take for a valid empty database."""
+
+
+class TruncatedFileError(FileRefusedError):
+    """A database whose end is missing, or whose pages are damaged."""
+
+
+class ForeignFileError(FileRefusedError):
+    """A file that another program wrote."""
+
+
+class OlderSchemaError(FileRefusedError):
+    """A database of an older gasearch that was opened for reading only."""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.found}: {self.advice}."
+
+
+class NewerSchemaError(OlderSchemaError):
+    """A database that a newer gasearch wrote."""
+
+
+class BusyError(StoreError):
+    """Another program kept the file locked for longer than one can wait."""
+
+    def __init__(self, path: Path, waited_s: float) -> None:
+        super().__init__(path, waited_s)
+        self.path = path
+        self.waited_s = waited_s
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} has been locked by another program for {self.waited_s:.0f} s, nothing "
+            "was written: close the programs that read it (ase gui, ase db, sqlite3) and go on."
+        )
+
+
+class WriteFailedError(StoreError):
+    """The operating system refused to write; the file is as it was before."""
+
+    def __init__(self, path: Path, cause: str) -> None:
+        super().__init__(path, cause)
+        self.path = path
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} cannot be written ({self.cause}); all that was committed before is "
+            "intact: make room on the disk or mend its permissions, then go on."
+        )
+
+
+class IllegalTransitionError(StoreError):
+    """A change of state that no evaluation may make; the whole batch is rolled back."""
+
+    def __init__(self, candidate: int, purpose: str, state: str, wanted: str) -> None:
+        super().__init__(candidate, purpose, state, wanted)
+        self.candidate = candidate
+        self.purpose = purpose
+        self.state = state
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return (
+            f"candidate {self.candidate} ({self.purpose}) is {self.state}, it cannot become "
+            f"{self.wanted}: allowed are queued -> relaxing -> relaxed or failed, and "
+            "relaxing -> queued."
+        )
+
+
+class UnknownCandidateError(StoreError, LookupError):
+    """A candidate that is not in the database, or has nothing of the kind that is asked for."""
+
+    def __init__(self, candidate: int, wanted: str) -> None:
+        super().__init__(candidate, wanted)
+        self.candidate = candidate
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return f"candidate {self.candidate} has no {self.wanted} in this database."
+
+
+class InvalidRecordError(StoreError, ValueError):
+    """A record that may not be written, such as an energy that is not a number."""
+
+    def __init__(self, what: str, problem: str) -> None:
+        super().__init__(what, problem)
+        self.what = what
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.what} is not written: {self.problem}."
+
+
+class DuplicateCandidateError(InvalidRecordError):
+    """A decoration that the run knows already."""
+
+
+class CorruptedBlobError(StoreError, ValueError):
+    """Stored bytes that are not those that were written."""
+
+    def __init__(self, row: str, column: str) -> None:
+        super().__init__(row, column)
+        self.row = row
+        self.column = column
+
+    def __str__(self) -> str:
+        return (
+            f"{self.row}: the bytes of {self.column!r} do not match their sha256, the disk or a "
+            "program has changed them: restore the newest backup, or relax the candidate again."
+        )
+
+
+class SearchRunningError(StoreError):
+    """A second driver for a database that has one."""
+
+    def __init__(self, path: Path, holder: str) -> None:
+        super().__init__(path, holder)
+        self.path = path
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return (
+            f"a search is already running here ({self.holder}): {self.path} has one driver at a "
+            "time; wait until it ends, or stop it."
+        )

@@ -1,0 +1,102 @@
+"""The lock that makes sure that a search has one driver.
+
+The operating system frees it when the process dies, however it dies. It is a file of its own next
+to the database: SQLite's own locks come and go with each transaction, and the name must not be
+that of ASE's lock file (`search.db.lock`), which ASE takes for a writer that is at work.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from gasearch.store.errors import SearchRunningError, WriteFailedError
+
+_held: dict[Path, DriverLock] = {}
+
+
+class DriverLock:
+    """The right to drive the search of one database, for as long as the `with` block lasts.
+
+    Parameters
+    ----------
+    database
+        The database file; it need not exist yet.
+    """
+
+    def __init__(self, database: Path) -> None:
+        self.database = Path(database).resolve()
+        self.path = self.database.with_name(f"{self.database.name}.driver")
+        self._file: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, or raise `SearchRunningError` with the process that has it."""
+        if self.database in _held:
+            raise SearchRunningError(self.database, f"this process, {os.getpid()}")
+        file = _open(self.path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(file, 200, 0).decode(errors="replace").strip()
+            os.close(file)
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise WriteFailedError(
+                    self.path, f"the file system has no file locks: {error.strerror}"
+                ) from error
+            raise SearchRunningError(self.database, holder or "process unknown") from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        self._file = file
+        _held[self.database] = self
+
+    def release(self) -> None:
+        """Give the lock back; the file stays, for removing it would race with the next driver."""
+        if self._file is not None:
+            _held.pop(self.database, None)
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = None
+
+    def _forget(self) -> None:
+        """Close the file in a forked child, which would keep the lock beyond its parent's death."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def __enter__(self) -> Self:
+        self.acquire()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def is_held_here(database: Path) -> bool:
+    """Return whether this process drives the search of that database."""
+    return Path(database).resolve() in _held
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise WriteFailedError(path, error.strerror or str(error)) from error
+
+
+def _forget_all() -> None:
+    for lock in list(_held.values()):
+        lock._forget()
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)

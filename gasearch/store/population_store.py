@@ -1,0 +1,274 @@
+"""The population database as the search sees it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from sqlalchemy import Connection, insert
+
+from gasearch.relax.relaxed import Relaxed, Verdict
+from gasearch.store import backups, migrate, queries
+from gasearch.store.batch import Batch
+from gasearch.store.blobs import hashes, structure_columns
+from gasearch.store.database import Database, create_database, open_database
+from gasearch.store.records import (
+    CompositionRow,
+    Counts,
+    EvaluationRow,
+    Event,
+    JsonValue,
+    Lease,
+    LevelRecord,
+    Outcome,
+    Proposal,
+    Purpose,
+    Queued,
+    RunRecord,
+)
+from gasearch.store.schema import level as level_table
+from gasearch.store.schema import run as run_table
+from gasearch.store.transaction import (
+    CREATED,
+    RUN,
+    SEARCH_LEVEL,
+    Transaction,
+    leases_in_flight,
+    to_json,
+)
+
+T = TypeVar("T")
+
+
+class PopulationStore:
+    """One file that holds a whole search.
+
+    Changes go through `batch`; all else reads. One thread at a time may use a store. A search also
+    holds a `gasearch.store.lock.DriverLock`, so that it is the only one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.path = database.path
+
+    @classmethod
+    def create(cls, path: Path, run: RunRecord, level: LevelRecord) -> PopulationStore:
+        """Make a new file, which appears complete or not at all; never replaces one."""
+        path = Path(path)
+        create_database(path, lambda connection: _fill(connection, run, level))
+        return cls.open(path)
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        read_only: bool = False,
+        *,
+        busy_s: float = 60,
+        patience_s: float = 900,
+    ) -> PopulationStore:
+        """Open a file of this version, or bring an older one up to it after a backup.
+
+        Parameters
+        ----------
+        read_only
+            Refuses all changes; an older file is then refused too.
+        busy_s
+            How long a transaction waits for another program's lock.
+        patience_s
+            For how long it is then begun again.
+        """
+        database = open_database(
+            Path(path), read_only=read_only, busy_s=busy_s, patience_s=patience_s
+        )
+        try:
+            migrate.bring_up_to_date(database)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def run(self) -> RunRecord:
+        """What defines the search, with its operational settings as they are now."""
+        return self._read(queries.read_run)
+
+    @property
+    def level(self) -> LevelRecord:
+        """The level of theory of the search."""
+        return self._read(queries.read_level)
+
+    def batch(self) -> Batch:
+        """Return an empty batch of changes."""
+        return Batch(self._database)
+
+    def requeue_stale(self) -> list[int]:
+        """Take back what a dead driver had handed out; return the candidates, oldest first.
+
+        To be called by the holder of the driver lock, at its start.
+        """
+
+        def work(connection: Connection) -> list[int]:
+            transaction = Transaction(connection)
+            candidates = transaction.requeue_stale()
+            transaction.finish()
+            return candidates
+
+        return self._database.write(work)
+
+    def overdue(self) -> list[Lease]:
+        """Return the leases whose time is over; to be requeued by whoever knows their workers."""
+        now_s = time.time()
+        return self._read(lambda connection: leases_in_flight(connection, now_s))
+
+    def outcomes(self, after: int = 0) -> list[Outcome]:
+        """Return the results of the search from number `after` + 1 on, in their order."""
+        return self._read(lambda connection: queries.outcomes(connection, after))
+
+    def proposals(self, after: int = 0) -> list[Proposal]:
+        """Return the numbered candidates from `after` + 1 on, in order."""
+        return self._read(lambda connection: queries.proposals(connection, after))
+
+    def outside(self, after: int = 0) -> list[tuple[int, Proposal]]:
+        """Return the candidates from elsewhere whose key is above `after`, with their keys."""
+        return self._read(lambda connection: queries.outside(connection, after))
+
+    def proposal(self, candidate: int) -> Proposal:
+        """Return one candidate, from the search or from elsewhere."""
+        return self._read(lambda connection: queries.proposal(connection, candidate))
+
+    def queued(self, limit: int | None = None) -> list[Queued]:
+        """Return what waits for its relaxation, oldest first."""
+        return self._read(lambda connection: queries.queued(connection, limit))
+
+    @property
+    def n_candidates(self) -> int:
+        """How many candidates the search has numbered: the number of the last one."""
+        return self._read(queries.n_candidates)
+
+    def counts(self) -> Counts:
+        """Return where the search stands."""
+        return self._read(queries.counts)
+
+    def by_composition(self) -> list[CompositionRow]:
+        """Return the niches, by x and then by name."""
+        return self._read(queries.by_composition)
+
+    def evaluations(
+        self,
+        verdict: Verdict | None = "ok",
+        x: float | None = None,
+        composition: str | None = None,
+        limit: int | None = None,
+        *,
+        tight: bool = True,
+    ) -> list[EvaluationRow]:
+        """Return one row per relaxed candidate, by x, then energy, then candidate.
+
+        A candidate's row is its lowest evaluation with verdict "ok", or that of the search where
+        none is ok; failed ones come last within their x.
+
+        Parameters
+        ----------
+        verdict
+            Only candidates whose row has it; None for all.
+        tight
+            Whether tight relaxations count; the search itself looks at its own alone.
+        """
+        return self._read(
+            lambda connection: queries.evaluations(
+                connection,
+                verdict=verdict,
+                x=x,
+                composition=composition,
+                limit=limit,
+                tight=tight,
+            )
+        )
+
+    def evaluation(self, candidate: int) -> EvaluationRow:
+        """Return the row of one candidate."""
+        return self._read(lambda connection: queries.evaluation_row(connection, candidate))
+
+    def relaxed(self, candidate: int, purpose: Purpose | None = None) -> Relaxed:
+        """Return a structure after verifying its bytes; by default the evaluation that counts."""
+        return self._read(lambda connection: queries.relaxed(connection, candidate, purpose))
+
+    def events(
+        self,
+        after: int = 0,
+        kind: str | None = None,
+        candidate: int | None = None,
+        limit: int | None = None,
+    ) -> list[Event]:
+        """Return the record from event `after` + 1 on, of one kind or candidate if named."""
+        return self._read(
+            lambda connection: queries.events(
+                connection, after, kind=kind, number=candidate, limit=limit
+            )
+        )
+
+    def backup(self, path: Path) -> None:
+        """Copy the file as it is now; the copy appears complete, or not at all."""
+        backups.backup(self._database, Path(path))
+
+    def backup_if_due(self, folder: Path, every_s: float, keep: int) -> Path | None:
+        """Make a backup unless there is one younger than `every_s`; return it if made.
+
+        Parameters
+        ----------
+        keep
+            How many of the newest backups in `folder` stay.
+        """
+        return backups.backup_if_due(self._database, Path(folder), every_s, keep)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        return self._database.read(work)
+
+
+def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
+    migrate.make_tables(connection)
+    what = "the run"
+    columns = structure_columns(run.host_atoms, what)
+    declared: dict[str, JsonValue] = {
+        "seed": str(run.seed),
+        "n_formula_units": run.n_formula_units,
+        "host": run.host,
+        "settings": to_json(dict(run.settings), what),
+        "operational": to_json(dict(run.operational), what),
+        "versions": to_json(dict(run.versions), what),
+    }
+    levels: dict[str, JsonValue] = {
+        "name": level.name,
+        "potential": level.potential,
+        "weights_hash": level.weights_hash,
+        "probe_energies": to_json(list(level.probe_energies), what),
+        "ranks_only": level.ranks_only,
+    }
+    transaction = Transaction(connection)
+    transaction.add_event(CREATED, None, {"run": declared, "level": levels})
+    connection.execute(
+        insert(run_table).values(
+            id=RUN, created=transaction.time_s, sha256=hashes(columns), **declared, **columns
+        )
+    )
+    connection.execute(insert(level_table).values(id=SEARCH_LEVEL, **levels))
+    transaction.finish()

@@ -1,0 +1,334 @@
+"""What can be read from a population database; every answer has an order."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import Connection, Row, Select, and_, case, func, select
+
+from gasearch.relax.relaxed import Relaxed, Verdict
+from gasearch.store import blobs
+from gasearch.store.errors import CorruptedBlobError, UnknownCandidateError
+from gasearch.store.records import (
+    FIRST_OUTSIDE,
+    CompositionRow,
+    Counts,
+    EvaluationRow,
+    Event,
+    LevelRecord,
+    Outcome,
+    Proposal,
+    Purpose,
+    Queued,
+    RunRecord,
+)
+from gasearch.store.schema import candidate, evaluation, event, level, parent, run
+
+SEARCH_LEVEL = 1
+_X_TOLERANCE = 1e-6
+_NAN = float("nan")
+# After the hash, in the order of the fields of `Proposal`.
+_PROPOSAL_COLUMNS = (
+    "id",
+    "occupation_sha256",
+    "occupation",
+    "fingerprint",
+    "orbit_size",
+    "composition",
+    "x",
+    "operator",
+    "known",
+    "n_rejected",
+    "origin",
+    "generation",
+)
+
+
+def read_run(connection: Connection) -> RunRecord:
+    """Return what defines the run, with its operational settings as they are now."""
+    columns = connection.execute(select(run).order_by(run.c.id)).one()._asdict()
+    blobs.verify(columns, "the host")
+    return RunRecord(
+        host=columns["host"],
+        host_atoms=blobs.structure(columns),
+        settings=json.loads(columns["settings"]),
+        operational=json.loads(columns["operational"]),
+        seed=int(columns["seed"]),
+        n_formula_units=columns["n_formula_units"],
+        versions=json.loads(columns["versions"]),
+    )
+
+
+def read_level(connection: Connection) -> LevelRecord:
+    """Return the level of theory of the search."""
+    row = connection.execute(select(level).where(level.c.id == SEARCH_LEVEL)).one()
+    return LevelRecord(
+        name=row.name,
+        potential=row.potential,
+        weights_hash=row.weights_hash,
+        probe_energies=tuple(json.loads(row.probe_energies)),
+        ranks_only=row.ranks_only,
+    )
+
+
+def outcomes(connection: Connection, after: int) -> list[Outcome]:
+    """Return the results of the search from number `after` + 1 on, in their order."""
+    columns = [
+        evaluation.c[name]
+        for name in ("result", "candidate", "energy", "verdict", "n_calls", "purpose")
+    ]
+    query = (
+        select(candidate.c.composition, *columns)
+        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        .where(evaluation.c.result > after)
+        .order_by(evaluation.c.result)
+    )
+    return [
+        Outcome(result, number, composition, _number(energy), verdict, n_calls, purpose)
+        for composition, result, number, energy, verdict, n_calls, purpose in connection.execute(
+            query
+        )
+    ]
+
+
+def proposals(connection: Connection, after: int) -> list[Proposal]:
+    """Return the numbered candidates from `after` + 1 on, in order."""
+    return [found for _, found in _proposals(connection, after + 1, FIRST_OUTSIDE - 1)]
+
+
+def outside(connection: Connection, after: int) -> list[tuple[int, Proposal]]:
+    """Return the candidates from elsewhere whose key is above `after`, with their keys."""
+    return _proposals(connection, max(FIRST_OUTSIDE, after + 1), 2 * FIRST_OUTSIDE)
+
+
+def proposal(connection: Connection, number: int) -> Proposal:
+    """Return one candidate."""
+    for _, found in _proposals(connection, number, number):
+        return found
+    raise UnknownCandidateError(number, "decoration")
+
+
+def _proposals(connection: Connection, first: int, last: int) -> list[tuple[int, Proposal]]:
+    parents: dict[int, tuple[int, ...]] = {}
+    lines = (
+        select(parent.c.child, parent.c.parent)
+        .where(parent.c.child.between(first, last))
+        .order_by(parent.c.child, parent.c.position)
+    )
+    for child, number in connection.execute(lines):
+        parents[child] = (*parents.get(child, ()), number)
+    query = (
+        select(*(candidate.c[name] for name in _PROPOSAL_COLUMNS))
+        .where(candidate.c.id.between(first, last))
+        .order_by(candidate.c.id)
+    )
+    found = []
+    for number, sha256, occupation, *declared in connection.execute(query):
+        if blobs.digest(occupation) != sha256:
+            raise CorruptedBlobError(f"candidate {number}", "occupation")
+        fingerprint, orbit_size, composition, x, operator, *drawn = declared
+        key = number if number < FIRST_OUTSIDE else None
+        head = (key, occupation, fingerprint, orbit_size, composition, x, operator)
+        found.append((number, Proposal(*head, parents.get(number, ()), *drawn)))
+    return found
+
+
+def queued(connection: Connection, limit: int | None) -> list[Queued]:
+    """Return what waits for its relaxation, oldest first."""
+    query = (
+        select(evaluation.c.candidate, evaluation.c.purpose, evaluation.c.n_crashes)
+        .where(evaluation.c.state == "queued")
+        .order_by(evaluation.c.id)
+        .limit(limit)
+    )
+    return [Queued(*row) for row in connection.execute(query)]
+
+
+def n_candidates(connection: Connection) -> int:
+    """Return how many candidates the search has numbered."""
+    query = select(func.max(candidate.c.id)).where(candidate.c.id < FIRST_OUTSIDE)
+    return connection.execute(query).scalar_one() or 0
+
+
+def counts(connection: Connection) -> Counts:
+    """Return where the search stands."""
+    total, duplicates = connection.execute(
+        select(func.count(), func.coalesce(func.sum(candidate.c.n_rejected), 0)).select_from(
+            candidate
+        )
+    ).one()
+    columns = (evaluation.c.purpose, evaluation.c.state, evaluation.c.verdict)
+    query = (
+        select(*columns, func.count(), func.coalesce(func.sum(evaluation.c.n_calls), 0))
+        .group_by(*columns)
+        .order_by(*columns)
+    )
+    by_state: dict[str, int] = {}
+    by_verdict: dict[Verdict, int] = {}
+    n_calls = 0
+    for purpose, state, verdict, n, calls in connection.execute(query):
+        n_calls += calls
+        if purpose == "search" or state in ("queued", "relaxing"):
+            by_state[state] = by_state.get(state, 0) + n
+        if purpose == "search" and verdict is not None:
+            by_verdict[verdict] = n
+    return Counts(
+        candidates=total,
+        relaxed=by_state.get("relaxed", 0),
+        failed=by_state.get("failed", 0),
+        duplicates=duplicates,
+        in_flight=by_state.get("relaxing", 0),
+        queued=by_state.get("queued", 0),
+        n_calls=n_calls,
+        by_verdict=by_verdict,
+    )
+
+
+def by_composition(connection: Connection) -> list[CompositionRow]:
+    """Return the niches, by x and then by name."""
+    lowest = {row.composition: row for row in _lowest(connection)}
+    state = evaluation.c.state
+    query = (
+        select(
+            candidate.c.composition,
+            candidate.c.x,
+            func.count(),
+            func.sum(case((state == "relaxed", 1), else_=0)),
+            func.sum(case((state == "failed", 1), else_=0)),
+        )
+        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        .where(evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL)
+        .group_by(candidate.c.composition, candidate.c.x)
+        .order_by(candidate.c.x, candidate.c.composition)
+    )
+    rows = []
+    for composition, x, n, n_relaxed, n_failed in connection.execute(query):
+        best = lowest.get(composition)
+        rows.append(
+            CompositionRow(
+                composition,
+                x,
+                n,
+                n_relaxed,
+                n_failed,
+                best.candidate if best else None,
+                best.energy if best else _NAN,
+            )
+        )
+    return rows
+
+
+def _lowest(connection: Connection) -> list[Any]:
+    """Return (composition, candidate, energy) of the lowest ok candidate of each composition."""
+    place = func.row_number().over(
+        partition_by=candidate.c.composition, order_by=(evaluation.c.energy, candidate.c.id)
+    )
+    ranked = (
+        select(
+            candidate.c.composition,
+            candidate.c.id.label("candidate"),
+            evaluation.c.energy,
+            place.label("place"),
+        )
+        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        .where(_counts(), evaluation.c.verdict == "ok")
+        .subquery()
+    )
+    query = select(ranked).where(ranked.c.place == 1).order_by(ranked.c.composition)
+    return list(connection.execute(query))
+
+
+def evaluations(
+    connection: Connection,
+    *,
+    verdict: Verdict | None,
+    x: float | None,
+    composition: str | None,
+    limit: int | None,
+    tight: bool,
+) -> list[EvaluationRow]:
+    """Return one row per relaxed candidate; see `PopulationStore.evaluations`."""
+    conditions = [_counts() if tight else _of_search()]
+    conditions.append(evaluation.c.verdict.is_not(None))
+    if verdict is not None:
+        conditions.append(evaluation.c.verdict == verdict)
+    if x is not None:
+        conditions.append(candidate.c.x.between(x - _X_TOLERANCE, x + _X_TOLERANCE))
+    if composition is not None:
+        conditions.append(candidate.c.composition == composition)
+    query = (
+        _evaluation_rows()
+        .where(*conditions)
+        .order_by(candidate.c.x, evaluation.c.energy.is_(None), evaluation.c.energy, candidate.c.id)
+        .limit(limit)
+    )
+    return [_evaluation_row(row) for row in connection.execute(query)]
+
+
+def evaluation_row(connection: Connection, number: int) -> EvaluationRow:
+    """Return the evaluation that counts of one candidate."""
+    query = _evaluation_rows().where(_counts(), evaluation.c.candidate == number)
+    row = connection.execute(query).one_or_none()
+    if row is None:
+        raise UnknownCandidateError(number, "result")
+    return _evaluation_row(row)
+
+
+def _counts() -> Any:
+    return and_(evaluation.c.best.is_(True), evaluation.c.level == SEARCH_LEVEL)
+
+
+def _of_search() -> Any:
+    return and_(evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL)
+
+
+def _evaluation_rows() -> Select[Any]:
+    own = ("composition", "x", "fingerprint", "orbit_size", "operator", "origin", "generation")
+    names = ("candidate", "energy", "verdict", "purpose", "n_calls", "fmax", "smax", "reason")
+    more = ("audit", "wall_s", "result")
+    return select(
+        *(candidate.c[name] for name in own), *(evaluation.c[name] for name in (*names, *more))
+    ).join(evaluation, evaluation.c.candidate == candidate.c.id)
+
+
+def _evaluation_row(row: Row[Any]) -> EvaluationRow:
+    columns = row._asdict()
+    numbers = {name: _number(columns[name]) for name in ("energy", "fmax", "smax")}
+    return EvaluationRow(**columns | numbers)
+
+
+def relaxed(connection: Connection, number: int, purpose: Purpose | None) -> Relaxed:
+    """Return a relaxed structure after verifying its bytes; by default the one that counts."""
+    query = select(evaluation).where(
+        evaluation.c.candidate == number,
+        evaluation.c.level == SEARCH_LEVEL,
+        evaluation.c.verdict.is_not(None),
+    )
+    chosen = evaluation.c.best.is_(True) if purpose is None else evaluation.c.purpose == purpose
+    row = connection.execute(query.where(chosen)).one_or_none()
+    if row is None:
+        raise UnknownCandidateError(number, f"{purpose or 'relaxed'} structure")
+    columns = row._asdict()
+    blobs.verify(columns, f"candidate {number}, {row.purpose} relaxation")
+    return blobs.relaxed(columns)
+
+
+def events(
+    connection: Connection, after: int, *, kind: str | None, number: int | None, limit: int | None
+) -> list[Event]:
+    """Return the record from event `after` + 1 on."""
+    conditions = [event.c.id > after]
+    if kind is not None:
+        conditions.append(event.c.kind == kind)
+    if number is not None:
+        conditions.append(event.c.candidate == number)
+    query = select(event).where(*conditions).order_by(event.c.id).limit(limit)
+    return [
+        Event(row.id, row.time, row.kind, row.candidate, json.loads(row.data))
+        for row in connection.execute(query)
+    ]
+
+
+def _number(value: float | None) -> float:
+    return _NAN if value is None else value

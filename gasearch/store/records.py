@@ -1,0 +1,303 @@
+"""What goes into the population database and comes out of it, as plain immutable data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias, get_args
+
+from ase import Atoms
+
+from gasearch.relax.relaxed import Verdict
+
+JsonValue: TypeAlias = (
+    "str | int | float | bool | list[JsonValue] | tuple[JsonValue, ...] "
+    "| dict[str, JsonValue] | None"
+)
+State = Literal["queued", "relaxing", "relaxed", "failed"]
+STATES: tuple[State, ...] = get_args(State)
+Purpose = Literal["search", "tight"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+FIRST_OUTSIDE = 1_000_000_001
+"""Candidates that the search did not propose are numbered from here on, far above its own."""
+
+
+@dataclass(frozen=True, eq=False)
+class RunRecord:
+    """What defines a search.
+
+    Parameters
+    ----------
+    host
+        Canonical JSON of the host's declaration.
+    host_atoms
+        The full supercell, all working-ion sites filled.
+    settings
+        Keys that define the search and cannot change, such as {"relax.fmax": 0.02}.
+    operational
+        Keys that may change on resume, such as {"budget": 500}.
+    seed
+        Of all random numbers of the run.
+    n_formula_units
+        In `host_atoms`; energies per formula unit are divided by it.
+    versions
+        Of the packages that the results depend on, by name.
+    """
+
+    host: str
+    host_atoms: Atoms
+    settings: Mapping[str, JsonValue]
+    operational: Mapping[str, JsonValue]
+    seed: int
+    n_formula_units: int
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class LevelRecord:
+    """What computes the energies of a search.
+
+    Parameters
+    ----------
+    name
+        Shown to people; the key `level` in ASE.
+    weights_hash
+        sha256 of the weights, or "" for a potential without any.
+    probe_energies
+        Of two fixed decorations, in eV: a changed potential is noticed by them.
+    ranks_only
+        Whether its energies only rank structures and make no hull or voltage.
+    """
+
+    name: str
+    potential: str
+    weights_hash: str
+    probe_energies: tuple[float, ...]
+    ranks_only: bool
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A decoration that enters the database.
+
+    Parameters
+    ----------
+    number
+        1, 2, 3 ... without gaps for what the search proposes. None for a candidate from elsewhere,
+        which the commit numbers from `FIRST_OUTSIDE` on.
+    occupation
+        The decoration; the store does not look into it.
+    fingerprint
+        Equal for equal crystals; a run holds each once.
+    orbit_size
+        Number of equivalent decorations.
+    composition
+        Name of the niche.
+    x
+        Filled share of the working-ion sites.
+    operator
+        What made it.
+    parents
+        Candidates that it was made from, in the order of the operator.
+    known
+        Number of the last result that the proposal used.
+    n_rejected
+        Draws before this one that repeated known decorations.
+    origin
+        "search", or where it comes from.
+    """
+
+    number: int | None
+    occupation: bytes
+    fingerprint: str
+    orbit_size: int
+    composition: str
+    x: float
+    operator: str
+    parents: tuple[int, ...] = ()
+    known: int = 0
+    n_rejected: int = 0
+    origin: str = "search"
+    generation: int = 0
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to relax a candidate, until a later lease of the same candidate replaces it.
+
+    Parameters
+    ----------
+    attempt
+        The fencing token: a result counts only while no later attempt has begun.
+    purpose
+        "search", or "tight" for the second relaxation of candidates near the hull.
+    n_crashes
+        How many earlier attempts took their worker down.
+    """
+
+    candidate: int
+    attempt: int
+    purpose: Purpose = "search"
+    n_crashes: int = 0
+
+
+@dataclass(frozen=True)
+class Queued:
+    """An evaluation that waits for its relaxation."""
+
+    candidate: int
+    purpose: Purpose
+    n_crashes: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What steers the search: the result of one candidate.
+
+    Parameters
+    ----------
+    result
+        1, 2, 3 ... in the order of commit; 0 for a tight relaxation, which does not steer.
+    energy
+        Of the whole cell, in eV; NaN where the verdict is "failed".
+    n_calls
+        Evaluations of the potential that it took.
+    """
+
+    result: int
+    candidate: int
+    composition: str
+    energy: float
+    verdict: Verdict
+    n_calls: int
+    purpose: Purpose = "search"
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What one commit made true.
+
+    Parameters
+    ----------
+    leases
+        In the order in which they were asked for.
+    outcomes
+        Results that count, in the order of their number.
+    tight
+        Tight relaxations that count, in the order of recording.
+    refused
+        Leases whose result or return came too late: written as an event, and nothing else.
+    outside
+        Candidates given to proposals without a number, in their order.
+    """
+
+    leases: tuple[Lease, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+    tight: tuple[Outcome, ...] = ()
+    refused: tuple[Lease, ...] = ()
+    outside: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One relaxed candidate, without its structure.
+
+    Parameters
+    ----------
+    energy
+        Of the whole cell, in eV; NaN where the verdict is "failed".
+    fmax
+        Largest force on any atom, in eV/Å; NaN where the verdict is "failed".
+    result
+        Its number among the results of the search; None for a tight relaxation.
+    """
+
+    candidate: int
+    composition: str
+    x: float
+    energy: float
+    verdict: Verdict
+    fingerprint: str
+    orbit_size: int
+    operator: str
+    origin: str
+    generation: int
+    purpose: Purpose
+    n_calls: int
+    fmax: float
+    smax: float
+    reason: str
+    audit: str
+    wall_s: float
+    result: int | None
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Where a search stands.
+
+    Parameters
+    ----------
+    candidates
+        All of them, those from elsewhere included.
+    relaxed, failed
+        Candidates whose search relaxation ended so.
+    duplicates
+        Draws that repeated a known decoration.
+    in_flight, queued
+        Relaxations of either purpose under way, and waiting.
+    n_calls
+        Evaluations of the potential by all recorded relaxations.
+    by_verdict
+        Candidates by the verdict of their search relaxation.
+    """
+
+    candidates: int
+    relaxed: int
+    failed: int
+    duplicates: int
+    in_flight: int
+    queued: int
+    n_calls: int
+    by_verdict: Mapping[Verdict, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompositionRow:
+    """One niche.
+
+    Parameters
+    ----------
+    best
+        The candidate of lowest energy with verdict "ok", or None.
+    best_energy
+        Of the whole cell, in eV; NaN where there is no `best`.
+    """
+
+    composition: str
+    x: float
+    candidates: int
+    relaxed: int
+    failed: int
+    best: int | None
+    best_energy: float
+
+
+@dataclass(frozen=True)
+class Event:
+    """One line of the append-only record.
+
+    Parameters
+    ----------
+    number
+        1, 2, 3 ... without gaps.
+    time_s
+        Seconds since 1970, UTC.
+    """
+
+    number: int
+    time_s: float
+    kind: str
+    candidate: int | None
+    data: Mapping[str, JsonValue]

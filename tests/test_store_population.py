@@ -1,0 +1,570 @@
+"""What a population database accepts, refuses and gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gasearch.relax.relaxed import Relaxed
+from gasearch.store import FIRST_OUTSIDE, Lease, LevelRecord, PopulationStore, Proposal, RunRecord
+from gasearch.store.errors import (
+    DatabaseExistsError,
+    DuplicateCandidateError,
+    IllegalTransitionError,
+    InvalidRecordError,
+    UnknownCandidateError,
+)
+
+
+def crystal(seed: int = 0) -> Atoms:
+    rng = np.random.default_rng(seed)
+    return Atoms(
+        "NaFeFePPO8",
+        positions=rng.random((13, 3)) * 6,
+        cell=rng.random((3, 3)) + 6 * np.eye(3),
+        pbc=(True, True, False),
+        charges=[1, 2, 3, 5, 5, *[-2] * 8],
+        magmoms=[0, 4, 5, *[0] * 10],
+    )
+
+
+def relaxed(seed: int = 0, **changes: object) -> Relaxed:
+    rng = np.random.default_rng(seed)
+    stress = rng.random((3, 3))
+    whole = Relaxed(
+        atoms=crystal(seed),
+        energy=-10.0 - seed,
+        forces=rng.random((13, 3)),
+        stress=stress + stress.T,
+        fmax=0.01,
+        smax=0.002,
+        n_calls=30,
+        converged=True,
+        moments=rng.random(13),
+        bond_lengths=np.array([2.25, 2.11]),
+        verdict="ok",
+        reason="",
+        audit="moments-1",
+        wall_s=1.5,
+    )
+    if changes.get("verdict") == "failed":
+        nan = float("nan")
+        changes = {"energy": nan, "fmax": nan, "smax": nan, "moments": None, **changes}
+        changes |= {"forces": np.full((13, 3), nan), "stress": np.full((3, 3), nan)}
+    return dataclasses.replace(whole, **changes)
+
+
+def proposal(number: int | None, **changes: object) -> Proposal:
+    whole = Proposal(
+        number=number,
+        occupation=f"decoration {number}".encode(),
+        fingerprint=f"fp{number}",
+        orbit_size=8,
+        composition="Na1",
+        x=0.5,
+        operator="na_vacancy_swap",
+    )
+    return dataclasses.replace(whole, **changes)
+
+
+RUN = RunRecord(
+    host='{"name":"toy"}',
+    host_atoms=crystal(),
+    settings={"relax.fmax": 0.02, "operators": ["a", "b"]},
+    operational={"budget": 500, "device": "cpu"},
+    seed=2**70,
+    n_formula_units=2,
+    versions={"numpy": "2.4"},
+)
+LEVEL = LevelRecord("pmmcs", "pmmcs", "", (-1.25, 0.1 + 0.2), True)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> PopulationStore:
+    with PopulationStore.create(tmp_path / "search.db", RUN, LEVEL) as store:
+        yield store
+
+
+def propose(store: PopulationStore, n: int, **changes: object) -> None:
+    batch = store.batch()
+    first = store.n_candidates + 1
+    batch.propose(proposal(k, **changes) for k in range(first, first + n))
+    batch.commit()
+
+
+def lease(store: PopulationStore, *candidates: int) -> tuple[Lease, ...]:
+    batch = store.batch()
+    batch.lease(candidates)
+    return batch.commit().leases
+
+
+def record(store: PopulationStore, number: int, purpose: str = "search", **changes: object) -> None:
+    batch = store.batch()
+    batch.lease([number])
+    (granted,) = batch.commit().leases
+    assert granted.purpose == purpose
+    batch = store.batch()
+    batch.record(granted, relaxed(number, **changes))
+    assert not batch.commit().refused
+
+
+def test_the_run_and_its_level_come_back_as_they_went_in(store: PopulationStore) -> None:
+    run = store.run
+    assert run.host_atoms == RUN.host_atoms
+    for name in ("host", "settings", "operational", "seed", "n_formula_units", "versions"):
+        assert getattr(run, name) == getattr(RUN, name)
+    assert store.level == LEVEL
+
+
+def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "search.db"
+    path.write_bytes(b"precious")
+    with pytest.raises(DatabaseExistsError, match="exists already"):
+        PopulationStore.create(path, RUN, LEVEL)
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_failed_creation_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InvalidRecordError, match="JSON"):
+        PopulationStore.create(
+            tmp_path / "search.db", dataclasses.replace(RUN, settings={"a": math.nan}), LEVEL
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_proposals_come_back_equal_and_in_order(store: PopulationStore) -> None:
+    first = proposal(1, orbit_size=2**60, x=1 / 3, n_rejected=4)
+    second = proposal(2, parents=(1, 1), operator="crossover", generation=3)
+    batch = store.batch()
+    batch.propose([first])
+    batch.propose([second])
+    batch.commit()
+    assert store.proposals() == [first, second]
+    assert store.proposals(after=1) == [second]
+    assert store.proposal(2) == second
+    assert store.n_candidates == 2
+    assert store.counts().duplicates == 4
+
+
+def test_a_candidate_can_be_proposed_and_leased_in_one_commit(store: PopulationStore) -> None:
+    batch = store.batch()
+    batch.propose([proposal(1), proposal(2)])
+    batch.lease([2, 1])
+    assert batch.commit().leases == (Lease(2, 1, "search", 0), Lease(1, 1, "search", 0))
+    assert store.counts().in_flight == 2
+    assert store.queued() == []
+
+
+def test_a_relaxed_structure_comes_back_bit_by_bit(store: PopulationStore) -> None:
+    propose(store, 1)
+    record(store, 1)
+    sent, got = relaxed(1), store.relaxed(1)
+    assert got.atoms == sent.atoms
+    assert np.array_equal(got.atoms.cell, sent.atoms.cell)
+    for name in ("initial_charges", "initial_magmoms"):
+        assert np.array_equal(got.atoms.arrays[name], sent.atoms.arrays[name])
+    for field in dataclasses.fields(Relaxed):
+        if field.name != "atoms":
+            assert np.array_equal(getattr(got, field.name), getattr(sent, field.name)), field.name
+
+
+def test_a_failed_relaxation_comes_back_with_its_start_structure(store: PopulationStore) -> None:
+    propose(store, 1)
+    record(store, 1, verdict="failed", reason="the worker was killed three times")
+    got = store.relaxed(1)
+    assert got.atoms == crystal(1)
+    assert math.isnan(got.energy)
+    assert np.isnan(got.forces).all()
+    assert got.forces.shape == (13, 3)
+    assert got.reason == "the worker was killed three times"
+    assert store.counts().failed == 1
+    (outcome,) = store.outcomes()
+    assert math.isnan(outcome.energy)
+    assert outcome.verdict == "failed"
+
+
+def test_results_are_numbered_in_the_order_of_commit(store: PopulationStore) -> None:
+    propose(store, 3)
+    leases = lease(store, 1, 2, 3)
+    batch = store.batch()
+    batch.record(leases[2], relaxed(3))
+    batch.record(leases[0], relaxed(1, verdict="order_lost"))
+    committed = batch.commit()
+    assert [(o.result, o.candidate) for o in committed.outcomes] == [(1, 3), (2, 1)]
+    batch = store.batch()
+    batch.record(leases[1], relaxed(2))
+    assert batch.commit().outcomes[0].result == 3
+    assert [o.candidate for o in store.outcomes()] == [3, 1, 2]
+    assert [o.candidate for o in store.outcomes(after=2)] == [2]
+    assert store.outcomes()[:2] == list(committed.outcomes)
+
+
+def test_a_late_result_is_an_event_and_nothing_else(store: PopulationStore) -> None:
+    propose(store, 1)
+    (old,) = lease(store, 1)
+    batch = store.batch()
+    batch.requeue(old, "no sign of life")
+    batch.commit()
+    batch = store.batch()
+    batch.record(old, relaxed(1))
+    assert batch.commit().refused == (old,)  # nobody has it
+    (new,) = lease(store, 1)
+    assert new.attempt == 2
+    batch = store.batch()
+    batch.record(old, relaxed(1))
+    batch.requeue(old, "crashed", crashed=True)
+    assert batch.commit().refused == (old, old)  # somebody else has it
+    batch = store.batch()
+    batch.record(new, relaxed(2))
+    batch.record(new, relaxed(3))
+    committed = batch.commit()
+    assert committed.refused == (new,)  # it is done
+    assert [o.energy for o in committed.outcomes] == [-12.0]
+    assert store.relaxed(1).energy == -12.0
+    kinds = [event.kind for event in store.events(candidate=1)]
+    assert kinds == [
+        "proposed",
+        "leased",
+        "requeued",
+        "late_result",
+        "leased",
+        "late_result",
+        "late_requeue",
+        "recorded",
+        "late_result",
+    ]
+
+
+def test_only_reported_crashes_are_counted(store: PopulationStore) -> None:
+    propose(store, 2)
+    first, second = lease(store, 1, 2)
+    batch = store.batch()
+    batch.requeue(first, "killed by the system", crashed=True)
+    batch.requeue(second, "its machine went away")
+    batch.commit()
+    lease(store, 1, 2)
+    assert store.requeue_stale() == [1, 2]
+    assert store.requeue_stale() == []
+    assert [(q.candidate, q.n_crashes) for q in store.queued()] == [(1, 1), (2, 0)]
+    assert [granted.n_crashes for granted in lease(store, 1, 2)] == [1, 0]
+
+
+@pytest.mark.parametrize("state", ["relaxing", "relaxed", "failed"])
+def test_only_a_queued_candidate_can_be_leased(store: PopulationStore, state: str) -> None:
+    propose(store, 1)
+    if state == "relaxing":
+        lease(store, 1)
+    else:
+        record(store, 1, verdict="ok" if state == "relaxed" else "failed")
+    with pytest.raises(IllegalTransitionError, match=f"is {state}"):
+        lease(store, 1)
+
+
+def test_an_illegal_transition_rolls_the_whole_batch_back(store: PopulationStore) -> None:
+    propose(store, 2)
+    n_events = len(store.events())
+    batch = store.batch()
+    batch.lease([1])
+    batch.set_operational({"budget": 1})
+    batch.lease([1])
+    with pytest.raises(IllegalTransitionError):
+        batch.commit()
+    assert store.counts().queued == 2
+    assert store.run.operational["budget"] == 500
+    assert len(store.events()) == n_events
+
+
+def test_unknown_candidates_are_named(store: PopulationStore) -> None:
+    with pytest.raises(UnknownCandidateError, match="candidate 7"):
+        lease(store, 7)
+    with pytest.raises(UnknownCandidateError, match="candidate 7"):
+        store.relaxed(7)
+    with pytest.raises(UnknownCandidateError, match="candidate 7"):
+        store.proposal(7)
+    with pytest.raises(UnknownCandidateError, match="candidate 7"):
+        store.evaluation(7)
+
+
+def test_a_known_crystal_is_refused(store: PopulationStore) -> None:
+    propose(store, 1)
+    batch = store.batch()
+    batch.propose([proposal(2, fingerprint="fp1")])
+    with pytest.raises(DuplicateCandidateError, match="same crystal as candidate 1"):
+        batch.commit()
+    batch = store.batch()
+    batch.propose([proposal(2), proposal(3, fingerprint="fp2")])
+    with pytest.raises(DuplicateCandidateError, match="same batch"):
+        batch.commit()
+    assert store.n_candidates == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        (proposal(3), "next number is 2"),
+        (proposal(2, known=1), "used result 1 of 0"),
+        (proposal(2, x=math.nan), "finite"),
+        (proposal(2, parents=(2,)), "parent 2 is not in the database"),
+        (proposal(None), "another origin"),
+    ],
+)
+def test_a_proposal_that_breaks_the_record_is_refused(
+    store: PopulationStore, bad: Proposal, problem: str
+) -> None:
+    propose(store, 1)
+    batch = store.batch()
+    batch.propose([bad])
+    with pytest.raises(InvalidRecordError, match=problem):
+        batch.commit()
+    assert store.counts().candidates == 1
+
+
+@pytest.mark.parametrize(
+    ("bad", "problem"),
+    [
+        ({"energy": math.nan}, "energy is nan"),
+        ({"fmax": math.inf}, "fmax is inf"),
+        ({"forces": np.full((13, 3), np.nan)}, "forces holds a NaN"),
+        ({"forces": np.zeros((12, 3))}, "forces has shape"),
+        ({"stress": np.full((3, 3), np.nan)}, "stress holds a NaN"),
+        ({"moments": np.full(13, np.inf)}, "moments holds"),
+        ({"wall_s": math.nan}, "wall_s is nan"),
+    ],
+)
+def test_a_result_that_is_not_a_number_is_refused(
+    store: PopulationStore, bad: dict[str, object], problem: str
+) -> None:
+    propose(store, 1)
+    (granted,) = lease(store, 1)
+    batch = store.batch()
+    batch.record(granted, relaxed(1, **bad))
+    with pytest.raises(InvalidRecordError, match=problem):
+        batch.commit()
+    assert store.counts().in_flight == 1
+    assert store.outcomes() == []
+
+
+def test_float32_results_are_stored_as_float64(store: PopulationStore) -> None:
+    propose(store, 1)
+    forces = relaxed(1).forces.astype(np.float32)
+    record(store, 1, forces=forces, energy=np.float32(-1.5))
+    assert store.relaxed(1).forces.dtype == np.float64
+    assert np.array_equal(store.relaxed(1).forces, forces)
+
+
+def test_candidates_from_elsewhere_stay_out_of_the_numbered_stream(store: PopulationStore) -> None:
+    seed = proposal(None, fingerprint="seed", origin="seed.cif")
+    batch = store.batch()
+    batch.propose([proposal(1), seed])
+    (key,) = batch.commit().outside
+    assert key == FIRST_OUTSIDE
+    batch = store.batch()
+    batch.propose([proposal(2, parents=(key, 1))])
+    batch.propose([dataclasses.replace(seed, fingerprint="dft", origin="dft", parents=(2,))])
+    assert batch.commit().outside == (FIRST_OUTSIDE + 1,)
+    assert store.n_candidates == 2
+    assert [p.number for p in store.proposals()] == [1, 2]
+    assert [number for number, _ in store.outside()] == [FIRST_OUTSIDE, FIRST_OUTSIDE + 1]
+    assert store.proposal(key) == seed
+    assert store.counts().candidates == 4
+    record(store, key)
+    assert store.outcomes()[0].candidate == key
+
+
+def test_the_lowest_ok_evaluation_counts(store: PopulationStore) -> None:
+    propose(store, 3)
+    record(store, 1, energy=-1.0)
+    record(store, 2, energy=-2.0)
+    record(store, 3, energy=-3.0)
+    batch = store.batch()
+    batch.queue_tight([1, 2, 3])
+    batch.commit()
+    assert [(q.candidate, q.purpose) for q in store.queued()] == [
+        (1, "tight"),
+        (2, "tight"),
+        (3, "tight"),
+    ]
+    record(store, 1, "tight", energy=-1.5)  # lower
+    record(store, 2, "tight", energy=-1.5)  # higher
+    record(store, 3, "tight", energy=-9.0, verdict="order_lost")  # lower, but not ok
+    assert [(e.candidate, e.energy, e.purpose) for e in store.evaluations()] == [
+        (3, -3.0, "search"),
+        (2, -2.0, "search"),
+        (1, -1.5, "tight"),
+    ]
+    assert [e.energy for e in store.evaluations(tight=False)] == [-3.0, -2.0, -1.0]
+    assert store.relaxed(1).energy == -1.5
+    assert store.relaxed(1, "search").energy == -1.0
+    assert store.evaluation(1).result is None
+    assert len(store.outcomes()) == 3
+
+
+def test_a_tight_relaxation_replaces_one_that_is_not_ok(store: PopulationStore) -> None:
+    propose(store, 1)
+    record(store, 1, energy=-5.0, verdict="unconverged")
+    batch = store.batch()
+    batch.queue_tight([1])
+    (committed,) = [batch.commit()]
+    record(store, 1, "tight", energy=-4.0)
+    assert [(e.energy, e.verdict) for e in store.evaluations(None)] == [(-4.0, "ok")]
+    assert committed.outcomes == ()
+
+
+def test_a_tight_result_does_not_steer(store: PopulationStore) -> None:
+    propose(store, 1)
+    record(store, 1)
+    batch = store.batch()
+    batch.queue_tight([1])
+    batch.lease([1])
+    (granted,) = batch.commit().leases
+    assert granted.purpose == "tight"
+    batch = store.batch()
+    batch.record(granted, relaxed(1, energy=-20.0))
+    committed = batch.commit()
+    assert committed.outcomes == ()
+    assert [(o.result, o.energy, o.purpose) for o in committed.tight] == [(0, -20.0, "tight")]
+    assert store.counts().relaxed == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "failed", "tight"])
+def test_only_a_relaxed_candidate_gets_a_tight_relaxation(
+    store: PopulationStore, state: str
+) -> None:
+    propose(store, 1)
+    batch = store.batch()
+    if state == "failed":
+        record(store, 1, verdict="failed")
+    if state == "tight":
+        record(store, 1)
+        batch.queue_tight([1])
+    batch.queue_tight([1])
+    with pytest.raises(IllegalTransitionError):
+        batch.commit()
+
+
+def test_evaluations_are_chosen_and_sorted(store: PopulationStore) -> None:
+    batch = store.batch()
+    batch.propose(
+        [
+            proposal(1, x=1.0, composition="Na2"),
+            proposal(2, x=0.0, composition="Na0"),
+            proposal(3, x=2 / 3, composition="Na4/3"),
+            proposal(4, x=2 / 3, composition="Na4/3"),
+            proposal(5, x=2 / 3, composition="Na4/3"),
+            proposal(6, x=2 / 3, composition="Na4/3"),
+        ]
+    )
+    batch.commit()
+    for number, energy in ((1, -1.0), (2, -2.0), (3, -3.0), (4, -4.0)):
+        record(store, number, energy=energy)
+    record(store, 5, verdict="failed", reason="no")
+    assert [e.candidate for e in store.evaluations()] == [2, 4, 3, 1]
+    assert [e.candidate for e in store.evaluations(None)] == [2, 4, 3, 5, 1]
+    assert [e.candidate for e in store.evaluations(x=0.6666667)] == [4, 3]
+    assert [e.candidate for e in store.evaluations(composition="Na4/3", limit=1)] == [4]
+    assert [e.candidate for e in store.evaluations("failed")] == [5]
+    niches = {row.composition: row for row in store.by_composition()}
+    assert list(niches) == ["Na0", "Na4/3", "Na2"]
+    row = niches["Na4/3"]
+    assert (row.candidates, row.relaxed, row.failed, row.best) == (4, 2, 1, 4)
+    assert row.best_energy == -4.0
+    counts = store.counts()
+    assert (counts.candidates, counts.relaxed, counts.failed, counts.queued) == (6, 4, 1, 1)
+    assert counts.by_verdict == {"ok": 4, "failed": 1}
+    assert counts.n_calls == 150
+
+
+def test_the_queue_is_oldest_first(store: PopulationStore) -> None:
+    propose(store, 4)
+    leases = lease(store, 1, 2)
+    batch = store.batch()
+    batch.requeue(leases[0], "again")
+    batch.commit()
+    assert [q.candidate for q in store.queued()] == [1, 3, 4]
+    assert [q.candidate for q in store.queued(limit=2)] == [1, 3]
+
+
+def test_overdue_leases_are_listed(store: PopulationStore) -> None:
+    propose(store, 2)
+    batch = store.batch()
+    batch.lease([1], lease_s=-1)
+    batch.lease([2], lease_s=1000)
+    first, _ = batch.commit().leases
+    assert store.overdue() == [first]
+
+
+def test_operational_settings_change_and_the_change_is_an_event(store: PopulationStore) -> None:
+    batch = store.batch()
+    batch.set_operational({"budget": 900, "report": True})
+    batch.commit()
+    assert store.run.operational == {"budget": 900, "device": "cpu", "report": True}
+    assert store.run.settings == RUN.settings
+    (event,) = store.events(kind="operational")
+    assert event.data == {"budget": 900, "report": True}
+
+
+def test_events_of_the_search_are_kept_in_order(store: PopulationStore) -> None:
+    propose(store, 1)
+    batch = store.batch()
+    batch.event("stagnation", None, {"generations": 3})
+    batch.event("exhausted", 1)
+    batch.commit()
+    events = store.events()
+    assert [event.number for event in events] == [1, 2, 3, 4]
+    assert [event.kind for event in events] == ["created", "proposed", "stagnation", "exhausted"]
+    assert store.events(after=3)[0].candidate == 1
+    with pytest.raises(InvalidRecordError, match="store itself"):
+        store.batch().event("recorded")
+
+
+def test_a_batch_is_committed_once(store: PopulationStore) -> None:
+    batch = store.batch()
+    batch.propose([proposal(1)])
+    batch.commit()
+    with pytest.raises(InvalidRecordError, match="already"):
+        batch.commit()
+    assert store.batch().commit().leases == ()
+
+
+def test_large_batches_are_taken_whole(store: PopulationStore) -> None:
+    propose(store, 2500)
+    assert len(lease(store, *range(1, 2501))) == 2500
+    assert store.requeue_stale() == list(range(1, 2501))
+
+
+def test_a_reader_cannot_write(store: PopulationStore) -> None:
+    with PopulationStore.open(store.path, read_only=True) as reader:
+        batch = reader.batch()
+        batch.propose([proposal(1)])
+        with pytest.raises(Exception, match="cannot be written"):
+            batch.commit()
+        assert reader.n_candidates == 0
+
+
+def test_the_store_imports_no_heavy_package() -> None:
+    heavy = ("torch", "pymatgen", "mace", "chgnet", "schnetpack", "alembic", "ase_ga", "matplotlib")
+    code = f"import sys, gasearch.store; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        IllegalTransitionError(3, "search", "relaxed", "relaxing"),
+        InvalidRecordError("candidate 3", "no"),
+        UnknownCandidateError(3, "result"),
+        DatabaseExistsError(Path("a.db"), "exists", "go away"),
+    ],
+)
+def test_errors_survive_pickling(error: Exception) -> None:
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
