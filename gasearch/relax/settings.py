@@ -46,7 +46,7 @@ class RelaxSettings:
     fmax: float = 0.02
     smax: float = 0.002
     max_calls: int = 300
-    long_calls: int = 120
+    long_calls: int = 100
     relax_cell: bool = True
     max_force: float = 500.0
 
