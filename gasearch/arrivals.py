@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -41,7 +42,7 @@ class Immediate:
 
     def __init__(self) -> None:
         self.known = 0
-        self._waiting: list[Outcome] = []
+        self._waiting: deque[Outcome] = deque()
 
     def add(self, outcome: Outcome) -> None:
         """Take a committed result; they come in the order of their numbers."""
@@ -56,11 +57,8 @@ class Immediate:
 
     def release(self, number: int, known: int | None = None) -> Iterator[Outcome]:  # noqa: ARG002
         """Yield all results that were committed, up to `known` where that is given."""
-        last = len(self._waiting)
-        if known is not None:
-            last = sum(outcome.result <= known for outcome in self._waiting)
-        released, self._waiting = self._waiting[:last], self._waiting[last:]
-        for outcome in released:
+        while self._waiting and (known is None or self._waiting[0].result <= known):
+            outcome = self._waiting.popleft()
             self.known = outcome.result
             yield outcome
 

@@ -65,6 +65,11 @@ class Decoration:
         return cls(host, host.canonicalizer.occupation(fingerprint))
 
     @classmethod
+    def from_bytes(cls, host: Host, occupation: bytes) -> Decoration:
+        """Return the decoration whose occupation has these bytes, as the store keeps them."""
+        return cls(host, np.frombuffer(occupation, dtype=np.uint8))
+
+    @classmethod
     def random(cls, host: Host, composition: Composition, rng: np.random.Generator) -> Decoration:
         """Return a decoration drawn evenly from all (symmetry not counted) at a composition."""
         return cls(host, host.random_occupation(composition, rng))

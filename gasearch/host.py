@@ -213,6 +213,11 @@ class Host:
             result[composition] = (chosen, np.array([n / sum(numbers) for n in numbers]))
         return result
 
+    @property
+    def x_range(self) -> tuple[float, float]:
+        """x_min and x_max: the neutral range."""
+        return self.compositions[0].x, self.compositions[-1].x
+
     def _composition(self, n_working: int) -> Composition:
         guests = sum(
             n

@@ -1,4 +1,4 @@
-"""Formation energies and the lower convex hull over x, at one level of theory. Nothing is stored."""
+"""Formation energies and the lower convex hull over x, at one level; derived, never stored."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from gasearch.host import Composition, Host
 from gasearch.operator import WeightedOperator
 from gasearch.population import Member, Population
 from gasearch.seeding import candidate_rng
+from gasearch.store.records import Outcome, Proposal
 
 _ENUMERATE_UP_TO = 2_000_000  # raw decorations; a few seconds, once per composition
 
@@ -64,6 +65,23 @@ class Proposed:
     n_rejected: int
     generation: int
 
+    def as_record(self, known: int) -> Proposal:
+        """Return it as the store keeps it, with the number of the last result that it used."""
+        decoration = self.decoration
+        return Proposal(
+            number=self.number,
+            occupation=decoration.occupation.tobytes(),
+            fingerprint=decoration.fingerprint,
+            orbit_size=decoration.orbit_size,
+            composition=decoration.formula,
+            x=decoration.x,
+            operator=self.operator,
+            parents=self.parents,
+            known=known,
+            n_rejected=self.n_rejected,
+            generation=self.generation,
+        )
+
 
 @dataclass
 class _Draws:
@@ -103,33 +121,36 @@ class Proposer:
         self._ends = tuple(dict.fromkeys(ends))
         self.compositions = tuple(sorted({*compositions, *self._ends}))
         self.population = Population(self.settings.population)
-        self._occupations: dict[int, tuple[bytes, int]] = {}
+        self._composition_of = {c.formula: c for c in host.compositions}
+        self._candidates: dict[int, tuple[bytes, int]] = {}
         self._seen: set[str] = set()
         self._n_seen: Counter[Composition] = Counter()
         self._all_fingerprints: dict[Composition, list[str]] = {}
         self.n_results = 0
         self.last_improvement = 0
 
-    def register(self, number: int, decoration: Decoration, generation: int) -> None:
-        """Make a candidate known: it is not proposed again. Without effect on the results."""
-        self._occupations[number] = (decoration.occupation.tobytes(), generation)
-        self._seen.add(decoration.fingerprint)
-        self._n_seen[decoration.composition] += 1
-
-    def add_result(self, number: int, energy: float, is_ok: bool) -> None:
-        """Make a result known; only those with verdict "ok" become parents.
+    def register(
+        self, number: int, occupation: bytes, fingerprint: str, formula: str, generation: int
+    ) -> None:
+        """Make a candidate known: it is not proposed again. Without effect on the results.
 
         Parameters
         ----------
-        energy
-            Of the whole cell, in eV.
+        formula
+            Of the whole cell; it names the composition.
         """
+        self._candidates[number] = (occupation, generation)
+        self._seen.add(fingerprint)
+        self._n_seen[self._composition_of[formula]] += 1
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Make a result known; only those with verdict "ok" become parents."""
         self.n_results += 1
-        if not is_ok:
+        if outcome.verdict != "ok":
             return
-        occupation, _ = self._occupations[number]
-        decoration = Decoration(self._host, np.frombuffer(occupation, dtype=np.uint8))
-        if self.population.add(Member(energy, number, decoration)):
+        occupation, _ = self._candidates[outcome.candidate]
+        decoration = Decoration.from_bytes(self._host, occupation)
+        if self.population.add(Member(outcome.energy, outcome.candidate, decoration)):
             self.last_improvement = self.n_results
 
     @property
@@ -153,7 +174,14 @@ class Proposer:
             or self._offspring(number, open_compositions, rng, draws)
             or self._random(number, open_compositions, rng, draws)
         )
-        self.register(number, drawn.decoration, drawn.generation)
+        decoration = drawn.decoration
+        self.register(
+            number,
+            decoration.occupation.tobytes(),
+            decoration.fingerprint,
+            decoration.formula,
+            drawn.generation,
+        )
         return drawn
 
     def _end_member(self, number: int, rng: np.random.Generator) -> Proposed | None:
@@ -184,7 +212,7 @@ class Proposer:
                 continue
             if child.fingerprint not in self._seen:
                 numbers = tuple(parent.number for parent in parents)
-                generation = 1 + max(self._occupations[n][1] for n in numbers)
+                generation = 1 + max(self._candidates[n][1] for n in numbers)
                 return Proposed(number, child, operator.name, numbers, draws.rejected, generation)
             draws.rejected += 1
         return None

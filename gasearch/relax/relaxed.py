@@ -65,3 +65,24 @@ class Relaxed:
     reason: str
     audit: str
     wall_s: float
+
+    @classmethod
+    def failed(cls, start: Atoms, reason: str, n_calls: int = 0, wall_s: float = 0.0) -> Relaxed:
+        """Return the account of a structure that could not be relaxed."""
+        nan = float("nan")
+        return cls(
+            atoms=start.copy(),
+            energy=nan,
+            forces=np.full((len(start), 3), nan),
+            stress=np.full((3, 3), nan),
+            fmax=nan,
+            smax=nan,
+            n_calls=n_calls,
+            converged=False,
+            moments=None,
+            bond_lengths=np.empty(0),
+            verdict="failed",
+            reason=reason,
+            audit="none",
+            wall_s=wall_s,
+        )

@@ -1,0 +1,99 @@
+"""What the search asks of whoever runs relaxations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeAlias
+
+from ase import Atoms
+
+from gasearch.errors import GasearchError
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
+from gasearch.store.records import Lease
+
+
+class ExecutionError(GasearchError, RuntimeError):
+    """Workers that cannot be started, whatever the candidate."""
+
+
+@dataclass(frozen=True)
+class PotentialSource:
+    """What a worker needs to load the potential itself.
+
+    Parameters
+    ----------
+    name
+        As in run.toml.
+    folder
+        Where relative files are looked up.
+    """
+
+    name: str
+    folder: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One relaxation.
+
+    Parameters
+    ----------
+    atoms
+        Start structure, labels set.
+    """
+
+    lease: Lease
+    atoms: Atoms
+    settings: RelaxSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Finished:
+    """A relaxation that ended, well or not."""
+
+    task: Task
+    relaxed: Relaxed
+
+
+@dataclass(frozen=True, eq=False)
+class Slow:
+    """A relaxation under way that took more than `long_calls` force calls."""
+
+    task: Task
+
+
+@dataclass(frozen=True, eq=False)
+class Crashed:
+    """A relaxation that took its worker down, or that was killed at its time limit.
+
+    Parameters
+    ----------
+    n_calls
+        Force calls that are known to have been made: `long_calls` + 1 once it was slow, else 0.
+    """
+
+    task: Task
+    reason: str
+    n_calls: int
+
+
+Happening: TypeAlias = Finished | Slow | Crashed
+
+
+class Executor(Protocol):
+    """Runs tasks, some at once; it never sees the database."""
+
+    def submit(self, task: Task) -> None:
+        """Take a task; it starts when a place is free."""
+        ...
+
+    def wait(self, timeout_s: float) -> Sequence[Happening]:
+        """Return what happened since, waiting at most so long for the first of it."""
+        ...
+
+    def close(self) -> None:
+        """Give up everything that is under way, at once."""
+        ...
