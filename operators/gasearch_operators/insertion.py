@@ -1,0 +1,91 @@
+"""Composition: working ions come and go, and redox sites pay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gasearch.decoration import Decoration
+from gasearch.errors import UsageError
+from gasearch.host import Composition
+from gasearch.repair import repair
+from gasearch_operators.charges import nearness_cost, pay, refuse_no_reach
+from gasearch_operators.sites import Digits, Integers, occupants, site_tables
+
+
+@dataclass(frozen=True)
+class InsertExtract:
+    """Insert or extract one working ion: x goes to the next composition that can be neutral.
+
+    Where one ion cannot be paid for, as with V3+/V5+ alone, as many as it takes. Redox sites pay,
+    with probability proportional to exp(-distance / reach), or any of them alike.
+
+    Parameters
+    ----------
+    random_payer
+        Share of the calls in which any redox site may pay.
+    reach
+        How sharply near redox sites are preferred in the other calls, in Å.
+    """
+
+    random_payer: float = 0.25
+    reach: float = 1.0
+    n_parents: ClassVar[int] = 1
+    changes_x: ClassVar[bool] = True
+    default_weight: ClassVar[float] = 1.0
+
+    def __post_init__(self) -> None:
+        refuse_no_reach(self.reach)
+        if not 0 <= self.random_payer <= 1:
+            raise UsageError(f"random_payer = {self.random_payer}: expected a share from 0 to 1.")
+
+    def __call__(
+        self, parents: Sequence[Decoration], rng: np.random.Generator
+    ) -> Decoration | None:
+        """Return the child, one composition up or down; None if the host has only one."""
+        (parent,) = parents
+        target = _neighbour(parent, rng)
+        if target is None:
+            return None
+        occupation = parent.occupation.copy()
+        sites, charge = _move_ions(parent, occupation, target, rng)
+        barred = np.zeros(len(occupation), dtype=bool)
+        barred[sites] = True
+        cost = self._cost(parent, sites, rng)
+        paid = occupation.copy()
+        if pay(parent.host, paid, -charge, rng, barred, cost):
+            return Decoration(parent.host, paid)
+        cost[sites] = np.inf
+        return repair(parent.host, occupation, target, rng, cost - rng.gumbel(size=len(cost)))
+
+    def _cost(
+        self, parent: Decoration, sites: Integers, rng: np.random.Generator
+    ) -> NDArray[np.float64]:
+        if rng.random() < self.random_payer:
+            return np.zeros(parent.host.n_sites)
+        return nearness_cost(parent.host, sites, self.reach)
+
+
+def _neighbour(parent: Decoration, rng: np.random.Generator) -> Composition | None:
+    """Return the next composition above or below, at random; the only one at an end."""
+    compositions = parent.host.compositions
+    place = compositions.index(parent.composition)
+    places = [n for n in (place - 1, place + 1) if 0 <= n < len(compositions)]
+    return compositions[places[rng.integers(len(places))]] if places else None
+
+
+def _move_ions(
+    parent: Decoration, occupation: Digits, target: Composition, rng: np.random.Generator
+) -> tuple[Integers, int]:
+    """Fill or empty working-ion sites, in place; return them and the charge that the cell gains."""
+    tables, host = site_tables(parent.host), parent.host
+    number = target.n_working - parent.composition.n_working
+    out, put = (tables.vacancy, tables.ion) if number > 0 else (tables.ion, tables.vacancy)
+    holders = tables.working[occupants(host, occupation, tables.working) == out]
+    sites = rng.choice(holders, abs(number), replace=False)
+    occupation[sites] = tables.digits[sites, put]
+    return sites, abs(number) * int(tables.charges[put] - tables.charges[out])

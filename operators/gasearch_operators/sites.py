@@ -1,0 +1,124 @@
+"""Which species fit on which site of a host, and the exchange of two occupants."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gasearch.chemistry import VACANCY, Species
+from gasearch.decoration import Decoration
+from gasearch.errors import UsageError
+from gasearch.host import Host
+
+Digits = NDArray[np.uint8]
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class SiteTables:
+    """Facts of a host in the form that operators need; all arrays read-only.
+
+    Parameters
+    ----------
+    species
+        (n_sites, width) number of the species that a digit means; -1 where there is no such digit.
+    digits
+        (n_sites, n_species) the inverse: digit of a species; -1 where it does not fit.
+    charges
+        (n_species,) in e.
+    elements
+        (n_species,) atomic numbers, 0 for the vacancy.
+    recharged
+        (n_species, n_species) the species with the element of the first and the charge of the
+        second; -1 where the host knows none.
+    working, redox
+        (n,) sites of either kind.
+    ion, vacancy
+        Numbers of the species that come and go where x changes.
+    """
+
+    species: Integers
+    digits: Integers
+    charges: Integers
+    elements: Integers
+    recharged: Integers
+    working: Integers
+    redox: Integers
+    ion: int
+    vacancy: int
+
+
+@functools.lru_cache(maxsize=16)
+def site_tables(host: Host) -> SiteTables:
+    """Return the tables of a host; made once."""
+    known = sorted({species for sublattice in host.sublattices for species in sublattice.species})
+    species = np.full(host.charges.shape, -1, dtype=np.int64)
+    digits = np.full((host.n_sites, len(known)), -1, dtype=np.int64)
+    for sublattice in host.sublattices:
+        for digit, own in enumerate(sublattice.species):
+            species[sublattice.slice, digit] = known.index(own)
+            digits[sublattice.slice, known.index(own)] = digit
+    works = np.zeros(host.n_sites, dtype=bool)
+    for sublattice in host.sublattices:
+        works[sublattice.slice] = sublattice.kind == "working_ion"
+    ions = [s.species[0] for s in host.sublattices if s.kind == "working_ion"]
+    tables = SiteTables(
+        species=species,
+        digits=digits,
+        charges=np.array([s.charge for s in known]),
+        elements=np.array([s.number for s in known]),
+        recharged=_recharged(known),
+        working=np.flatnonzero(works),
+        redox=np.flatnonzero(~works),
+        ion=known.index(ions[0]),
+        vacancy=known.index(VACANCY),
+    )
+    for value in vars(tables).values():
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
+    return tables
+
+
+def _recharged(known: Sequence[Species]) -> Integers:
+    index = {species: n for n, species in enumerate(known)}
+    table = [[index.get(Species(a.element, b.charge), -1) for b in known] for a in known]
+    return np.array(table, dtype=np.int64)
+
+
+def occupants(host: Host, occupation: Digits, sites: Integers) -> Integers:
+    """Return (n,) the numbers of the species on some sites."""
+    return np.asarray(site_tables(host).species[sites, occupation[sites]])
+
+
+def swappable(host: Host, occupation: Digits, sites: Integers) -> Integers:
+    """Return (n, 2) all pairs of `sites` whose occupants differ and fit on each other's site."""
+    here = occupants(host, occupation, sites)
+    fits = site_tables(host).digits[sites][:, here] >= 0  # [i, j]: what sits on j fits on i
+    pairs = np.argwhere(np.triu(fits & fits.T & (here[:, None] != here)))
+    return np.asarray(sites[pairs])
+
+
+def swap(host: Host, occupation: Digits, first: int, second: int) -> None:
+    """Exchange the occupants of two sites, in place."""
+    tables = site_tables(host)
+    one = tables.species[first, occupation[first]]
+    other = tables.species[second, occupation[second]]
+    occupation[first] = tables.digits[first, other]
+    occupation[second] = tables.digits[second, one]
+
+
+def child_of(parent: Decoration, occupation: Digits) -> Decoration | None:
+    """Return the decoration of an occupation, or None where it is the parent's."""
+    if np.array_equal(occupation, parent.occupation):
+        return None
+    return Decoration(parent.host, occupation)
+
+
+def refuse_no_swaps(n_swaps: int) -> None:
+    """Refuse a setting that would change nothing."""
+    if n_swaps < 1:
+        raise UsageError(f"n_swaps = {n_swaps}: a swap operator makes at least one.")
