@@ -50,6 +50,18 @@ class PotentialCalculator(Calculator):
         self.potential = potential
         self.n_calls = 0
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what changed since the last evaluation, be it the last bit.
+
+        ASE's own comparison, within a tolerance, costs as much as a small potential.
+        """
+        del tol
+        known = self.atoms
+        if known is None:
+            return list(all_changes)
+        before, after = _state(known), _state(atoms)
+        return [name for name in before if not np.array_equal(before[name], after[name])]
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -64,6 +76,18 @@ class PotentialCalculator(Calculator):
         self.n_calls += 1
         found = self.potential.evaluate(batch)
         self.results = _results(found, len(crystal), self.potential.name)
+
+
+def _state(atoms: Atoms) -> dict[str, NDArray[Any]]:
+    """Return what an evaluation depends on, by ASE's names."""
+    return {
+        "positions": atoms.positions,
+        "numbers": atoms.numbers,
+        "cell": atoms.cell.array,
+        "pbc": atoms.pbc,
+        "initial_charges": atoms.arrays.get("initial_charges", np.empty(0)),
+        "initial_magmoms": atoms.arrays.get("initial_magmoms", np.empty(0)),
+    }
 
 
 def _results(found: Evaluated, n_atoms: int, name: str) -> dict[str, Any]:

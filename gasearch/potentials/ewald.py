@@ -7,7 +7,6 @@ crystal (tin foil), as everywhere in periodic codes.
 
 from __future__ import annotations
 
-import itertools
 import math
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,8 +14,7 @@ from functools import lru_cache
 import torch
 from ase.units import Bohr, Hartree
 
-from gasearch.potentials.contract import Batch
-from gasearch.potentials.pairs import PairTable
+from gasearch.potentials.pairs import Crystals
 
 COULOMB = Hartree * Bohr
 """e^2/(4 pi epsilon_0), in eV Å."""
@@ -52,80 +50,85 @@ class Splitting:
 
 
 def reciprocal_sum(
-    batch: Batch, table: PairTable, charges: torch.Tensor, splitting: Splitting
+    crystals: Crystals, charges: torch.Tensor, splitting: Splitting
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return energies (B,), forces (N, 3) and strain derivatives (B, 3, 3) of the smooth charges.
+    """Return energies (B,), forces (B, n, 3) and strain derivatives (B, 3, 3) of smooth charges.
+
+    Waves are products of one along the first cell vector (A of them) and one along the other two
+    (C), so that all sums over waves and atoms are matrix products.
 
     Parameters
     ----------
     charges
-        (N,) partial charges, in e.
+        (B, n) partial charges by slot, in e.
     """
-    q = torch.cat([charges, charges.new_zeros(1)])[table.slots]  # (B, n)
-    reciprocal = 2 * math.pi * torch.linalg.inv(batch.cells).transpose(1, 2)
-    volumes = torch.linalg.det(batch.cells).abs()
-    whole = _waves(batch.cells, reciprocal, splitting.longest_wave_vector)
-    waves = whole.to(reciprocal.dtype) @ reciprocal  # (B, K, 3)
+    reciprocal = 2 * math.pi * crystals.inverses.transpose(1, 2)
+    orders, whole = _orders(*_reach(crystals.cells, splitting), crystals.cells.device)
+    waves = torch.matmul(whole, reciprocal)  # (B, A C, 3)
     squares = (waves * waves).sum(2)
-    narrow = 1 / (4 * splitting.inverse_width**2)
-    weights = torch.exp(-narrow * squares) / squares
-    weights = weights * (squares <= splitting.longest_wave_vector**2)
-    weights = weights * (4 * math.pi * COULOMB / volumes)[:, None]
+    weights = _weights(squares, whole, crystals.volumes, splitting)
+    first, others = _axis_waves(crystals.fractional, orders)  # (B, A, n), (B, C, n)
+    structure = torch.matmul(first * charges[:, None], others.transpose(1, 2)).flatten(1)
+    terms = weights * (structure.real.square() + structure.imag.square())
 
-    cosines, sines = _phases(batch, table, whole)  # (B, K, n)
-    charge_cosines = torch.matmul(cosines, q[:, :, None]).squeeze(2)
-    charge_sines = torch.matmul(sines, q[:, :, None]).squeeze(2)
-    terms = weights * (charge_cosines**2 + charge_sines**2)
+    pulls = (weights * structure.conj())[:, None] * waves.transpose(1, 2)  # (B, 3, A C)
+    rows = pulls.unflatten(2, (len(orders[0]), -1)).flatten(1, 2)  # (B, 3 A, C)
+    partial = torch.matmul(rows, others).unflatten(1, (3, -1))  # (B, 3, A, n)
+    forces = (partial * first[:, None]).imag.sum(2) * (2 * charges[:, None])
 
-    left = (2 * weights * charge_cosines)[:, None, :] * waves.transpose(1, 2)  # (B, 3, K)
-    right = (2 * weights * charge_sines)[:, None, :] * waves.transpose(1, 2)
-    pulls = torch.matmul(left, sines) - torch.matmul(right, cosines)  # (B, 3, n)
-    inside = table.slots < len(charges)
-    forces = (pulls.transpose(1, 2) * q[:, :, None])[inside]
-
-    bent = 2 * terms * (1 / squares + narrow)
+    bent = 2 * terms * (1 / squares + 1 / (4 * splitting.inverse_width**2))
     strain = torch.matmul((waves * bent[:, :, None]).transpose(1, 2), waves)
-    own = _self_energy(q, splitting)
     energies = terms.sum(1)
-    strain = strain - energies[:, None, None] * torch.eye(3, dtype=q.dtype, device=q.device)
-    return energies + own, forces, strain
+    strain.diagonal(dim1=1, dim2=2).sub_(energies[:, None])
+    return energies + _self_energy(charges, splitting), forces.transpose(1, 2), strain
 
 
-def _self_energy(q: torch.Tensor, splitting: Splitting) -> torch.Tensor:
-    return -COULOMB * splitting.inverse_width / math.sqrt(math.pi) * (q * q).sum(1)
+def _weights(
+    squares: torch.Tensor, whole: torch.Tensor, volumes: torch.Tensor, splitting: Splitting
+) -> torch.Tensor:
+    """Return what each wave and its opposite (B, K) count, in eV/e^2; zero beyond the reach.
+
+    Where the first order is 0 both are in the list and share; the constant wave counts nothing.
+    """
+    squares[:, (whole == 0).all(1)] = math.inf
+    scale = 4 * math.pi * COULOMB / volumes
+    weights = torch.exp(squares * (-1 / (4 * splitting.inverse_width**2))) / squares
+    weights *= squares <= splitting.longest_wave_vector**2
+    weights *= torch.where(whole[:, 0] == 0, 0.5, 1.0)
+    return weights * scale[:, None]
 
 
-def _waves(cells: torch.Tensor, reciprocal: torch.Tensor, longest: float) -> torch.Tensor:
-    """Return whole wave numbers (K, 3), one of each opposite pair, that any of the cells needs."""
+def _self_energy(charges: torch.Tensor, splitting: Splitting) -> torch.Tensor:
+    own = -COULOMB * splitting.inverse_width / math.sqrt(math.pi)
+    return own * (charges * charges).sum(1)
+
+
+def _reach(cells: torch.Tensor, splitting: Splitting) -> tuple[int, int, int]:
+    """Return the highest orders that the longest wave vector can have in any of the cells."""
     lengths = cells.norm(dim=2).amax(0)
-    a, b, c = (longest * lengths / (2 * math.pi)).floor().tolist()
-    grid = _half_grid(int(a), int(b), int(c), cells.device)
-    squares = (grid.to(cells.dtype) @ reciprocal).square().sum(2)
-    return grid[(squares <= longest**2).any(0)]
+    a, b, c = (lengths * (splitting.longest_wave_vector / (2 * math.pi))).tolist()
+    return int(a), int(b), int(c)
 
 
 @lru_cache(maxsize=64)
-def _half_grid(a: int, b: int, c: int, device: torch.device) -> torch.Tensor:
-    """Return the whole numbers (K, 3) within these bounds; of +m and -m one, and not zero."""
-    grid = itertools.product(range(a + 1), range(-b, b + 1), range(-c, c + 1))
-    return torch.tensor([m for m in grid if m > (0, 0, 0)], dtype=torch.int64, device=device)
+def _orders(
+    a: int, b: int, c: int, device: torch.device
+) -> tuple[tuple[torch.Tensor, ...], torch.Tensor]:
+    """Return the orders along each axis, and all (K, 3) of their combinations, float64.
 
-
-def _phases(
-    batch: Batch, table: PairTable, whole: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return cosine and sine (B, K, n) of the phase of each wave at each atom.
-
-    Products of the waves along the three axes: far fewer trigonometric functions.
+    Of opposite ones those with a positive first order suffice.
     """
-    padded = torch.cat([batch.positions, batch.positions.new_zeros(1, 3)])[table.slots]
-    angles = 2 * math.pi * torch.matmul(padded, torch.linalg.inv(batch.cells))  # (B, n, 3)
-    reach = whole.abs().amax(0).tolist()
-    factors = []
-    for axis in range(3):
-        orders = torch.arange(-reach[axis], reach[axis] + 1, device=whole.device)
-        phase = orders[:, None] * angles[:, None, :, axis]  # (B, 2 reach + 1, n)
-        axis_waves = torch.polar(torch.ones_like(phase), phase)
-        factors.append(axis_waves.index_select(1, whole[:, axis] + reach[axis]))
-    product = factors[0] * factors[1] * factors[2]
-    return product.real.contiguous(), product.imag.contiguous()
+    axes = (range(a + 1), range(-b, b + 1), range(-c, c + 1))
+    orders = tuple(torch.tensor([*axis], dtype=torch.float64, device=device) for axis in axes)
+    return orders, torch.cartesian_prod(*orders)
+
+
+def _axis_waves(
+    fractional: torch.Tensor, orders: tuple[torch.Tensor, ...]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the waves (B, A, n) along the first axis and (B, C, n) along the others, complex."""
+    along = []
+    for axis, order in enumerate(orders):
+        phase = (2 * math.pi * order[:, None]) * fractional[:, None, :, axis]
+        along.append(torch.complex(torch.cos(phase), torch.sin(phase)))
+    return along[0], (along[1][:, :, None] * along[2][:, None]).flatten(1, 2)

@@ -16,7 +16,7 @@ import torch
 from gasearch.chemistry import NotNeutralError, Species, formula
 from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
 from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
-from gasearch.potentials.pairs import Pairs, PairTable, find_pairs
+from gasearch.potentials.pairs import Crystals, Pairs, PairTable, find_pairs, padded
 
 PARAMETERS: dict[str, tuple[float, float, float, float]] = {
     "Li+": (0.001114, 3.429506, 2.681360, 1.0),
@@ -76,28 +76,34 @@ class Pmmcs:
 
     def _evaluate(self, batch: Batch) -> Evaluated:
         table, charges, parameters = _constants(batch)
-        energies, forces, strain = reciprocal_sum(batch, table, charges, self.splitting)
-        pairs = find_pairs(batch, table, CUTOFF)
+        crystals = Crystals.from_batch(batch, table)
+        energies, forces, strain = reciprocal_sum(crystals, charges, self.splitting)
+        pairs = find_pairs(crystals, CUTOFF)
         energy, slope = _pair_function(pairs, parameters, self.splitting.inverse_width)
-        pulls = slope * pairs.vectors  # (3, M) on the first atom; the second feels the opposite
-        for axis in range(3):
-            column = forces[:, axis].contiguous()
-            column.index_add_(0, pairs.first, pulls[axis])
-            column.index_add_(0, pairs.second, pulls[axis], alpha=-1)
-            forces[:, axis] = column
-        energies = energies + _sum_by_system(energy[None], pairs, len(batch))[:, 0]
-        virials = (pulls[:, None] * pairs.vectors[None]).flatten(0, 1)
-        strain = strain + _sum_by_system(virials, pairs, len(batch)).view(-1, 3, 3)
-        volumes = torch.linalg.det(batch.cells).abs()
-        return Evaluated(energies, forces, strain / volumes[:, None, None])
+        pulls = slope * pairs.vectors  # on the first atom; the second feels the opposite
+        by_atom = forces[table.slots < len(batch.positions)].T.contiguous()
+        for column, pull in zip(by_atom, pulls, strict=True):
+            column.index_add_(0, pairs.first, pull)
+            column.index_add_(0, pairs.second, pull, alpha=-1)
+        summed = _sum_by_system(energy, pulls, pairs, len(batch))
+        strain += summed[:, 1:].reshape(-1, 3, 3)
+        return Evaluated(
+            energies + summed[:, 0],
+            by_atom.T.contiguous(),
+            strain / crystals.volumes[:, None, None],
+        )
 
 
-def _sum_by_system(values: torch.Tensor, pairs: Pairs, n_systems: int) -> torch.Tensor:
-    """Return sums (B, C) of values (C, M) over the pairs of each structure."""
+def _sum_by_system(
+    energy: torch.Tensor, pulls: torch.Tensor, pairs: Pairs, n_systems: int
+) -> torch.Tensor:
+    """Return (B, 10): energy and virial of the pairs of each structure."""
     if n_systems == 1:
-        return values.sum(1)[None]
-    sums = values.new_zeros(n_systems, len(values))
-    return sums.index_add_(0, pairs.system, values.T)
+        virial = torch.matmul(pulls, pairs.vectors.T)
+        return torch.cat([energy.sum()[None], virial.flatten()])[None]
+    virials = (pulls[:, None] * pairs.vectors[None]).flatten(0, 1)
+    sums = energy.new_zeros(n_systems, 10)
+    return sums.index_add_(0, pairs.system, torch.cat([energy[None], virials]).T)
 
 
 def _pair_function(
@@ -110,39 +116,43 @@ def _pair_function(
     parameters
         (5, B P) by pair-table entry.
     """
-    charges, morse_2, morse_1, stiffness, wall = parameters.index_select(1, pairs.entry)
-    x, y, z = pairs.vectors
-    squared = x * x + y * y + z * z
+    charges, morse_2, morse_1, stiffness, wall = (
+        column.index_select(0, pairs.entry) for column in parameters
+    )
+    squared = pairs.vectors.square().sum(0)
     distance = squared.sqrt()
-    inverse = 1 / distance
+    inverse = distance.reciprocal()
     inverse_2 = inverse * inverse
 
-    screened = charges * torch.erfc(inverse_width * distance) * inverse
-    gauss = torch.exp(squared * -(inverse_width**2)) * charges
-    slope = (screened + gauss * (2 * inverse_width / math.sqrt(math.pi))) * -inverse_2
+    screened = torch.erfc(distance * inverse_width).mul_(charges).mul_(inverse)
+    gauss = torch.exp(squared * -(inverse_width**2)).mul_(charges)
+    coulomb_slope = (
+        gauss.mul_(2 * inverse_width / math.sqrt(math.pi)).add_(screened).mul_(inverse_2)
+    )
 
-    decay = torch.exp(-stiffness * distance)
-    inverse_6 = inverse_2 * inverse_2 * inverse_2
+    decay = torch.exp(distance * -stiffness)
     attraction = morse_1 * decay
-    repulsion = morse_2 * decay * decay
-    push = wall * inverse_6 * inverse_6
-    short = repulsion + attraction + push
-    short_slope = -(stiffness * (2 * repulsion + attraction) + 12 * push * inverse)  # by distance
-    on, on_slope = _switch(distance)
-    slope = slope + (short_slope * on + short * on_slope) * inverse
-    return screened + short * on, slope
+    repulsion = decay.square_().mul_(morse_2)
+    push = inverse_2.pow_(3).square_().mul_(wall)
+    short_slope = repulsion.mul(2).add_(attraction).mul_(stiffness)
+    short_slope.add_(push.mul(12).mul_(inverse))  # both slopes are those of falling energies
+    short = repulsion.add_(attraction).add_(push)
+    on, off = _switch(distance)
+    falling = short_slope.mul_(on).add_(short * off).mul_(inverse).add_(coulomb_slope)
+    return short.mul_(on).add_(screened), falling.neg_()
 
 
 def _switch(distance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return a factor from 1 at SWITCH_ON to 0 at CUTOFF and its derivative, both smooth."""
+    """Return a factor from 1 at SWITCH_ON to 0 at CUTOFF and how fast it falls, both smooth."""
     width = CUTOFF - SWITCH_ON
-    t = ((distance - SWITCH_ON) / width).clamp(0, 1)
-    s = t * (1 - t)
-    return 1 - t * t * t * (10 + t * (6 * t - 15)), s * s * (-30 / width)
+    t = distance.sub(SWITCH_ON).div_(width).clamp_(0, 1)
+    s = (t * (1 - t)).square_()
+    on = t.mul(6).sub_(15).mul_(t).add_(10).mul_(t.pow(3)).neg_().add_(1)
+    return on, s.mul_(30 / width)
 
 
 def _constants(batch: Batch) -> tuple[PairTable, torch.Tensor, torch.Tensor]:
-    """Return pair table, partial charges (N,) and pair parameters (5, B P) of a batch."""
+    """Return pair table, partial charges (B, n) and pair parameters (5, B P) of a batch."""
     key = (batch.numbers, batch.charges, batch.system)
     data = tuple(tensor.cpu().numpy().tobytes() for tensor in key)
     return _remembered(*data, len(batch), batch.positions.device)
@@ -159,13 +169,12 @@ def _remembered(
     kinds = _kinds(z, q)
     _refuse_charged(z, q, owner, n_systems)
     table = PairTable.from_system(owner, n_systems)
-    padded = torch.cat([kinds, kinds.new_tensor([len(PARAMETERS)])])[table.slots]
+    by_slot = torch.cat([kinds, kinds.new_tensor([len(PARAMETERS)])])[table.slots]
     size = len(PARAMETERS) + 1
-    entry = padded[:, table.first] * size + padded[:, table.second]
+    entry = by_slot[:, table.first] * size + by_slot[:, table.second]
     parameters = _pair_parameters()[:, entry.flatten()].contiguous()
-    partial = PARTIAL * q.to(torch.float64)
-    table = PairTable(*(t.to(device) for t in (table.first, table.second, table.slots, table.both)))
-    return table, partial.to(device), parameters.to(device)
+    partial = padded(PARTIAL * q.to(torch.float64), table)
+    return table.to(device), partial.to(device), parameters.to(device)
 
 
 def _kinds(numbers: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:

@@ -58,6 +58,9 @@ class _ModelStart:
 class CellBFGS(_ModelStart, CellAwareBFGS):  # type: ignore[misc]
     """For positions and cell."""
 
+    def log(self, gradient: Array) -> None:
+        """Write nothing."""
+
     def initialize(self) -> None:
         """Start from the model Hessian."""
         super().initialize()  # type: ignore[no-untyped-call]
