@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -37,23 +38,41 @@ Filling = tuple[tuple[int, ...], ...]  # per sublattice, how many sites each spe
 
 
 def fillings(
-    sublattices: Sequence[CountedSublattice],
-) -> dict[tuple[int, ...], tuple[Filling, ...]]:
-    """Return every choice of species counts, by the conserved quantities that they add up to."""
-    size = len(sublattices[0].weights[0])
-    result: dict[tuple[int, ...], list[Filling]] = {(0,) * size: [()]}
-    for sublattice in sublattices:
-        grown: dict[tuple[int, ...], list[Filling]] = {}
-        counts = [
-            (counts, _weighted(counts, sublattice.weights, size))
-            for counts in _compositions(sublattice.n_sites, len(sublattice.weights))
+    sublattices: Sequence[CountedSublattice], conserved: Sequence[int]
+) -> dict[int, tuple[Filling, ...]]:
+    """Return every choice of species counts that is allowed, by its first quantity.
+
+    Parameters
+    ----------
+    conserved
+        What the quantities after the first must add up to.
+    """
+    partial: list[tuple[tuple[int, ...], Filling]] = [((0,) * (1 + len(conserved)), ())]
+    for sublattice in sublattices[:-1]:
+        partial = [
+            (tuple(map(operator.add, sums, added)), (*filling, counts))
+            for sums, filling in partial
+            for counts, added in _all_counts(sublattice)
         ]
-        for sums, chosen in result.items():
-            for count, added in counts:
-                key = tuple(a + b for a, b in zip(sums, added, strict=True))
-                grown.setdefault(key, []).extend((*filling, count) for filling in chosen)
-        result = grown
-    return {key: tuple(chosen) for key, chosen in result.items()}
+    last: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
+    for counts, (first, *rest) in _all_counts(sublattices[-1]):
+        last.setdefault(tuple(rest), []).append((first, counts))
+    result: dict[int, list[Filling]] = {}
+    for (first, *rest), filling in partial:
+        for more, counts in last.get(tuple(map(operator.sub, conserved, rest)), ()):
+            result.setdefault(first + more, []).append((*filling, counts))
+    return {first: tuple(chosen) for first, chosen in sorted(result.items())}
+
+
+def _all_counts(
+    sublattice: CountedSublattice,
+) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Return (species counts, what they contribute to the quantities) of one sublattice."""
+    quantities = list(zip(*sublattice.weights, strict=True))
+    return [
+        (counts, tuple(sum(map(operator.mul, counts, weights)) for weights in quantities))
+        for counts in _compositions(sublattice.n_sites, len(sublattice.weights))
+    ]
 
 
 def n_raw(filling: Filling) -> int:
@@ -95,9 +114,9 @@ class BurnsideCounter:
         ]
         self._strides = [math.prod(spans[:q]) for q in range(len(spans))]
         self._spans = spans
-        self._bits = 8 + math.ceil(
-            sum(s.n_sites * math.log2(max(2, len(s.weights))) for s in sublattices)
-        )
+        # No coefficient exceeds the number of operations times that of all decorations.
+        n_decorations: int = math.prod(len(s.weights) ** s.n_sites for s in sublattices)
+        self._bits = int(len(permutations) * n_decorations).bit_length()
         self._polynomials = self._sum_over_group(sublattices, permutations)
 
     def __call__(self, totals: Sequence[int]) -> int:
@@ -195,9 +214,3 @@ def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
     for first in range(total + 1):
         for rest in _compositions(total - first, parts - 1):
             yield (first, *rest)
-
-
-def _weighted(
-    counts: Sequence[int], weights: Sequence[Sequence[int]], size: int
-) -> tuple[int, ...]:
-    return tuple(sum(n * w[q] for n, w in zip(counts, weights, strict=True)) for q in range(size))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -30,34 +31,19 @@ class Decoration:
         (n_sites,) digit of the species on each site, all sublattices joined in order.
     """
 
-    __slots__ = ("__dict__", "host", "occupation")
+    __slots__ = ("__dict__", "composition", "host", "occupation")
 
     def __init__(self, host: Host, occupation: ArrayLike) -> None:
-        array = np.array(occupation, dtype=np.uint8)
-        if array.shape != (host.n_sites,):
-            raise DecorationError(
-                f"an occupation of shape {array.shape}, but the host has {host.n_sites} sites."
-            )
-        if np.any(array >= host.n_species):
-            site = int(np.flatnonzero(array >= host.n_species)[0])
-            raise DecorationError(
-                f"site {site} holds digit {array[site]}, but its sublattice has "
-                f"{host.n_species[site]} species."
-            )
-        array.setflags(write=False)
+        given = np.asarray(occupation)
+        digits = given.astype(np.uint8)
+        _refuse_unfit_digits(host, given, digits)
+        composition = host.composition_of(digits)
+        if composition is None:
+            raise _count_error(host, digits)
+        digits.setflags(write=False)
         self.host = host
-        self.occupation: NDArray[np.uint8] = array
-        self._refuse_wrong_counts()
-
-    def _refuse_wrong_counts(self) -> None:
-        charge = self.host.charge_of(self.occupation)
-        if charge:
-            raise NotNeutralError(charge, self.formula, _advice(self.host, charge))
-        if self.host.free_counts and self.composition not in self.host.compositions:
-            raise DecorationError(
-                f"{self.formula} does not keep the element counts of its host: "
-                f"{', '.join(f'{n} {e}' for e, n in self.host.free_counts.items())}."
-            )
+        self.occupation: NDArray[np.uint8] = digits
+        self.composition: Composition = composition
 
     @classmethod
     def from_fingerprint(cls, host: Host, fingerprint: str) -> Decoration:
@@ -116,11 +102,6 @@ class Decoration:
         """Number of equivalent decorations."""
         return self._canonical[1]
 
-    @functools.cached_property
-    def composition(self) -> Composition:
-        """Where it stands on the x axis."""
-        return self.host.composition_of(self.occupation)
-
     @property
     def x(self) -> float:
         """Filled share of the working-ion sites."""
@@ -175,12 +156,41 @@ class Decoration:
         return filled
 
 
+def _refuse_unfit_digits(host: Host, given: NDArray[Any], digits: NDArray[np.uint8]) -> None:
+    if digits.shape != (host.n_sites,):
+        raise DecorationError(
+            f"an occupation of shape {digits.shape}, but the host has {host.n_sites} sites."
+        )
+    unfit = digits >= host.n_species
+    if given.dtype != digits.dtype:
+        unfit |= given != digits
+    if unfit.any():
+        site = int(np.flatnonzero(unfit)[0])
+        raise DecorationError(
+            f"site {site} holds digit {given[site]}, but its sublattice has "
+            f"{host.n_species[site]} species, from 0."
+        )
+
+
+def _count_error(host: Host, digits: NDArray[np.uint8]) -> GasearchError:
+    """Return the error of an occupation that is charged, or holds other elements than its host."""
+    charge, text = host.charge_of(digits), host.formula_of(digits)
+    if charge:
+        return NotNeutralError(charge, text, _advice(host, charge))
+    kept = ", ".join(f"{n} {element}" for element, n in host.free_counts.items())
+    return DecorationError(
+        f"{text} does not keep the elements on the free sublattices of its host: {kept}."
+    )
+
+
 def _advice(host: Host, charge: int) -> str:
     """Return what would make a decoration neutral."""
     action = "oxidise" if charge < 0 else "reduce"
-    redox = ", ".join(s.name for s in host.sublattices if s.kind == "redox")
+    redox = ", ".join(dict.fromkeys(s.name for s in host.sublattices if s.kind == "redox"))
     verb = "remove" if charge > 0 else "add"
-    return f"{action} {abs(charge)} {redox} by one, or {verb} as many {host.working_element} ions"
+    unit = max(s.charge for t in host.sublattices if t.kind == "working_ion" for s in t.species)
+    ions = f"{abs(charge) / unit:g} {host.working_element}"
+    return f"{action} {redox} sites by {abs(charge)} e in all, or {verb} {ions}"
 
 
 def _match_atoms(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.build import make_supercell
-from ase.data import atomic_numbers
+from ase.data import chemical_symbols
 from ase.geometry import get_distances
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
@@ -96,10 +96,6 @@ class Host:
         self.charges = self._per_species(lambda s: s.charge, np.int64)
         self.numbers = self._per_species(lambda s: s.number, np.int64)
         self.moments = self._per_species(lambda s: s.moment, np.float64)
-        self._works = self.numbers == atomic_numbers[self.working_element]
-        self._works &= np.repeat(
-            [s.kind == "working_ion" for s in sublattices], [len(s) for s in sublattices]
-        )[:, None]
         self.n_species = np.array([len(s.species) for s in sublattices for _ in s.sites])
         for array in (self.sites, self.framework_sites, self.n_species):
             array.setflags(write=False)
@@ -117,7 +113,7 @@ class Host:
         unit = right_handed(declaration.unit_cell)
         atoms = make_supercell(unit, matrix, order="cell-major")
         host = cls(declaration, matrix, atoms, make_sublattices(declaration, unit, len(atoms)))
-        _refuse_close_sites(host)
+        _refuse_close_sites(declaration, unit)
         if not host.compositions:
             raise HostError(_not_neutral_text(host))
         return host
@@ -145,12 +141,11 @@ class Host:
     @functools.cached_property
     def permutations(self) -> NDArray[np.int64]:
         """(n_operations, n_sites) where each operation of the host takes each sublattice site."""
-        kinds = np.tile(self._kinds, len(self.atoms) // len(self._kinds))[self.sites]
         result = site_permutations(
             self.space_group,
             self.atoms.cell.array,
             self.atoms.positions[self.sites],
-            kinds,
+            self.sites % len(self._kinds),
             self.declaration.symprec,
         )
         result.setflags(write=False)
@@ -163,35 +158,47 @@ class Host:
 
     @functools.cached_property
     def _counted(self) -> tuple[CountedSublattice, ...]:
-        free = sorted(self.free_counts)
         return tuple(
-            CountedSublattice(
-                len(s), tuple(self._weights(s, species, free) for species in s.species)
-            )
+            CountedSublattice(len(s), tuple(self._weights(s, species) for species in s.species))
             for s in self.sublattices
         )
 
-    def _weights(
-        self, sublattice: Sublattice, species: Species, free: Sequence[str]
-    ) -> tuple[int, ...]:
+    def _weights(self, sublattice: Sublattice, species: Species) -> tuple[int, ...]:
+        """Return what a species adds to the working ions, the charge, and each free element."""
         works = sublattice.kind == "working_ion" and species.element == self.working_element
-        counted = [int(sublattice.is_free and species.element == element) for element in free]
-        return (int(works), species.charge, *counted)
-
-    def _totals(self, n_working: int) -> tuple[int, ...]:
-        return (
-            n_working,
-            -self.framework_charge,
-            *(n for _, n in sorted(self.free_counts.items())),
-        )
+        free = [int(sublattice.is_free and species.element == e) for e in self.free_counts]
+        return (int(works), species.charge, *free)
 
     @functools.cached_property
-    def _fillings(self) -> dict[tuple[int, ...], tuple[Filling, ...]]:
-        return fillings(self._counted)
+    def _conserved(self) -> tuple[int, ...]:
+        """What the charge and the free elements of the sublattices must add up to."""
+        return (-self.framework_charge, *self.free_counts.values())
+
+    @functools.cached_property
+    def _weight_table(self) -> NDArray[np.int64]:
+        """(n_sites * width, n_quantities) `_weights` by site and digit, as `_flat` numbers them."""
+        table = np.zeros((*self.charges.shape, 1 + len(self._conserved)), dtype=np.int64)
+        for sublattice in self.sublattices:
+            for digit, species in enumerate(sublattice.species):
+                table[sublattice.slice, digit] = self._weights(sublattice, species)
+        return np.asarray(table.reshape(-1, table.shape[-1]))
+
+    @functools.cached_property
+    def _rows(self) -> NDArray[np.int64]:
+        return np.asarray(np.arange(self.n_sites) * self.charges.shape[1])
+
+    def _totals(self, occupation: Digits) -> tuple[int, tuple[int, ...]]:
+        """Return the number of working ions, and the charge and free elements on sublattices."""
+        n_working, *rest = self._weight_table[self._rows + occupation].sum(axis=0).tolist()
+        return n_working, tuple(rest)
+
+    @functools.cached_property
+    def _fillings(self) -> dict[int, tuple[Filling, ...]]:
+        return fillings(self._counted, self._conserved)
 
     def fillings(self, composition: Composition) -> tuple[Filling, ...]:
         """Return every choice of species counts per sublattice at a composition."""
-        return self._fillings[self._totals(composition.n_working)]
+        return self._fillings[composition.n_working]
 
     @functools.cached_property
     def _composition_by_count(self) -> tuple[Composition, ...]:
@@ -200,9 +207,7 @@ class Host:
     @functools.cached_property
     def compositions(self) -> tuple[Composition, ...]:
         """All compositions that can be neutral, from x_min to x_max."""
-        return tuple(
-            c for c in self._composition_by_count if self._totals(c.n_working) in self._fillings
-        )
+        return tuple(self._composition_by_count[n] for n in self._fillings)
 
     @functools.cached_property
     def _shares(self) -> dict[Composition, tuple[tuple[Filling, ...], NDArray[np.float64]]]:
@@ -230,15 +235,18 @@ class Host:
         for sublattice in self.sublattices:
             if sublattice.kind == "redox" and not sublattice.is_free:
                 counts[sublattice.species[0].element] += len(sublattice)
+        x = (n_working + guests) / self.n_working_sites
+        return Composition(n_working, x, self._formula(counts))
+
+    def _formula(self, counts: Mapping[str, int]) -> str:
         symbols = dict.fromkeys([self.working_element, *self.atoms.symbols, *sorted(counts)])
-        text = formula(symbol for symbol in symbols for _ in range(counts[symbol]))
-        return Composition(n_working, (n_working + guests) / self.n_working_sites, text)
+        return formula(symbol for symbol in symbols for _ in range(counts.get(symbol, 0)))
 
     def composition_at(self, x: float | str) -> Composition:
         """Return the composition at a filled share such as 0.75 or "2/3"."""
         try:
             value = float(Fraction(x))
-        except (ValueError, ZeroDivisionError) as error:
+        except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise HostError(f"x = {x!r} is not a number: write 0.75 or '2/3'.") from error
         low, high = self.compositions[0].x, self.compositions[-1].x
         if not low - 1e-9 <= value <= high + 1e-9:
@@ -260,13 +268,20 @@ class Host:
 
     def charge_of(self, occupation: Digits) -> int:
         """Return the charge of the whole cell with an occupation (n_sites,), in e."""
-        chosen = self.charges[np.arange(self.n_sites), occupation]
-        return int(chosen.sum()) + self.framework_charge
+        _, (charge, *_) = self._totals(occupation)
+        return charge + self.framework_charge
 
-    def composition_of(self, occupation: Digits) -> Composition:
-        """Return the composition of an occupation (n_sites,), neutral or not."""
-        n_working = np.count_nonzero(self._works[np.arange(self.n_sites), occupation])
-        return self._composition_by_count[n_working]
+    def composition_of(self, occupation: Digits) -> Composition | None:
+        """Return the composition of an occupation (n_sites,); None if it does not keep them."""
+        n_working, conserved = self._totals(occupation)
+        return self._composition_by_count[n_working] if conserved == self._conserved else None
+
+    def formula_of(self, occupation: Digits) -> str:
+        """Return the formula of the whole cell with an occupation (n_sites,), allowed or not."""
+        numbers = self.numbers[np.arange(self.n_sites), occupation]
+        counts = Counter(s.element for s in self.framework)
+        counts.update(chemical_symbols[n] for n in numbers if n)
+        return self._formula(counts)
 
     def random_occupation(self, composition: Composition, rng: np.random.Generator) -> Digits:
         """Return an occupation (n_sites,) drawn evenly from all raw decorations."""
@@ -282,7 +297,7 @@ class Host:
     @functools.cache  # noqa: B019 -- hosts are few and live as long as the process
     def n_distinct(self, composition: Composition) -> int:
         """Return the number of symmetry-distinct decorations, by Burnside's lemma."""
-        return self._burnside(self._totals(composition.n_working))
+        return self._burnside((composition.n_working, *self._conserved))
 
     @functools.cache  # noqa: B019
     def n_raw(self, composition: Composition) -> int:
@@ -323,17 +338,24 @@ class Host:
         return table
 
 
-def _refuse_close_sites(host: Host) -> None:
+def _refuse_close_sites(declaration: HostDeclaration, unit: Atoms) -> None:
     """Refuse working-ion sites that cannot both be filled."""
-    sites = np.concatenate([s.sites for s in host.sublattices if s.kind == "working_ion"])
-    limit = host.declaration.min_site_distance
-    i, j, d = neighbor_list("ijd", host.atoms[sites], limit)
+    declared = [d for d in declaration.sublattices if d.kind == "working_ion"]
+    sites = [site for d in declared for site in unit_sites(d, unit)]
+    limit = declaration.min_site_distance
+    i, j, d = neighbor_list("ijd", unit[sites], limit)
     if len(i):
         raise HostError(
-            f"working-ion sites {sites[i[0]]} and {sites[j[0]]} are {d[0]:.2f} Å apart and "
-            "exclude each other, which is not supported: leave one of the two kinds of site out "
-            f"of the structure, or lower host.min_site_distance (now {limit:g} Å)."
+            f"working-ion sites {_place(unit, sites[i[0]])} and {_place(unit, sites[j[0]])} are "
+            f"{d[0]:.2f} Å apart and exclude each other, which is not supported: leave one of the "
+            "two kinds of site out of the structure, or lower host.min_site_distance "
+            f"(now {limit:g} Å)."
         )
+
+
+def _place(unit: Atoms, site: int) -> str:
+    x, y, z = unit.get_scaled_positions()[site]
+    return f"{site} ({x:.3f} {y:.3f} {z:.3f})"
 
 
 def _not_neutral_text(host: Host) -> str:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import spglib
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from gasearch.errors import GasearchError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_CHUNK_NUMBERS = 200_000  # images that are compared at once: a few MB stay in the cache
 _WORD_BITS = 52  # integers below 2^53 are exact in float64, and float64 products run in BLAS
 
 
@@ -21,32 +25,60 @@ class SymmetryError(GasearchError, ValueError):
     """A structure whose symmetry cannot be found, or does not map its sites onto each other."""
 
 
+class FingerprintError(GasearchError, ValueError):
+    """A text that is no canonical form of the host at hand."""
+
+    def __init__(self, text: str, length: int) -> None:
+        super().__init__(text, length)
+        self.text = text
+        self.length = length
+
+    def __str__(self) -> str:
+        return (
+            f"{self.text!r} is no fingerprint of this host: expected {self.length} hexadecimal "
+            "digits, the smallest of all equivalent decorations."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class SpaceGroup:
-    """Space-group operations of a crystal, Cartesian: r -> rotation r + translation.
+    """Space-group operations of a crystal, in the basis of its *primitive* cell.
+
+    Positions are fractional coordinates f of the primitive cell; an operation takes f to
+    rotation f + translation. Integers wherever the lattice is concerned, so that a noisy cell
+    loses no operation.
 
     Parameters
     ----------
     symbol
         International symbol and number, such as "Pnma (62)".
     primitive
-        (3, 3) rows are the primitive lattice vectors, in Å.
+        (3, 3) rows are the primitive lattice vectors, in Å; right-handed.
     rotations
         (n, 3, 3).
     translations
-        (n, 3), in Å, modulo the primitive lattice.
+        (n, 3).
+    positions
+        (n_primitive, 3) of the sites of the primitive cell.
+    site_of
+        (n_unit,) the primitive site that each site of the input cell repeats.
+    kinds
+        (n_primitive,) sites with equal numbers count as alike.
     """
 
     symbol: str
     primitive: Floats
-    rotations: Floats
+    rotations: Integers
     translations: Floats
+    positions: Floats
+    site_of: Integers
+    kinds: Integers
 
 
 def find_space_group(
     cell: Floats, scaled_positions: Floats, kinds: Integers, symprec: float
 ) -> SpaceGroup:
-    """Return the operations of the *primitive* cell, so that no larger input cell hides any.
+    """Return the operations of the primitive cell, so that no larger input cell hides any.
 
     Parameters
     ----------
@@ -59,30 +91,49 @@ def find_space_group(
     symprec
         Distance tolerance, in Å.
     """
-    dataset = spglib.get_symmetry_dataset((cell, scaled_positions, kinds), symprec=symprec)
-    if dataset is None:
-        raise SymmetryError(
-            f"spglib finds no symmetry of the host at symprec = {symprec} Å; "
-            "two sites may coincide: check the structure, or change host.symprec."
-        )
-    primitive = np.asarray(dataset.primitive_lattice, dtype=float)
-    _, first = np.unique(dataset.mapping_to_primitive, return_index=True)
-    positions = (scaled_positions[first] @ cell) @ np.linalg.inv(primitive)
-    operations = spglib.get_symmetry((primitive, positions, kinds[first]), symprec=symprec)
-    if operations is None:
-        raise SymmetryError(f"spglib finds no operations of the host at symprec = {symprec} Å.")
-    basis = primitive.T
-    rotations = basis @ operations["rotations"] @ np.linalg.inv(basis)
+    dataset = _spglib(spglib.get_symmetry_dataset, (cell, scaled_positions, kinds), symprec)
+    repeats = np.round(cell @ np.linalg.inv(np.asarray(dataset.primitive_lattice)))
+    if np.linalg.det(repeats) < 0:
+        repeats = -repeats
+    primitive = np.linalg.inv(repeats) @ cell
+    _, first, site_of = np.unique(
+        dataset.mapping_to_primitive, return_index=True, return_inverse=True
+    )
+    positions = scaled_positions[first] @ repeats
+    operations = _spglib(spglib.get_symmetry, (primitive, positions, kinds[first]), symprec)
     return SpaceGroup(
         symbol=f"{dataset.international} ({dataset.number})",
         primitive=primitive,
-        rotations=rotations,
-        translations=operations["translations"] @ primitive,
+        rotations=np.asarray(operations["rotations"], dtype=np.int64),
+        translations=np.asarray(operations["translations"], dtype=np.float64),
+        positions=positions,
+        site_of=site_of,
+        kinds=kinds[first],
+    )
+
+
+def _spglib(search: Callable[..., Any], crystal: tuple[Any, ...], symprec: float) -> Any:
+    """Return what spglib finds; nothing found is an error of ours, in old and new versions."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of returning None instead of raising
+        try:
+            found = search(crystal, symprec=symprec)
+        except Exception as error:
+            raise SymmetryError(_no_symmetry_text(symprec)) from error
+    if found is None:
+        raise SymmetryError(_no_symmetry_text(symprec))
+    return found
+
+
+def _no_symmetry_text(symprec: float) -> str:
+    return (
+        f"spglib finds no symmetry of the host at symprec = {symprec:g} Å: two sites may coincide; "
+        "check the structure, or change host.symprec."
     )
 
 
 def site_permutations(
-    group: SpaceGroup, supercell: Floats, positions: Floats, kinds: Integers, symprec: float
+    group: SpaceGroup, supercell: Floats, positions: Floats, unit_sites: Integers, symprec: float
 ) -> Integers:
     """Return (n_operations, n_sites): `result[g, i]` is the site that operation g takes site i to.
 
@@ -95,60 +146,82 @@ def site_permutations(
         (3, 3), rows are lattice vectors, in Å.
     positions
         (n_sites, 3), Cartesian, in Å.
-    kinds
-        (n_sites,) only sites of equal kind may be mapped onto each other.
+    unit_sites
+        (n_sites,) the site of the unit cell that each site repeats.
     """
-    inverse = np.linalg.inv(supercell)
-    images = supercell @ np.swapaxes(group.rotations, 1, 2) @ inverse
-    keeps = np.abs(images - np.round(images)).max(axis=(1, 2)) < 1e-3
-    shifts = lattice_points(group.primitive, supercell)
-    tree = cKDTree(_wrapped(positions @ inverse), boxsize=1.0)
-    tolerance = 10 * symprec / np.linalg.norm(supercell, axis=1).min()
+    lattice = Superlattice(np.round(supercell @ np.linalg.inv(group.primitive)).astype(np.int64))
+    basis = group.site_of[unit_sites]
+    fractional = positions @ np.linalg.inv(supercell) @ lattice.matrix
+    cells = np.round(fractional - group.positions[basis]).astype(np.int64)
+    own = lattice.codes(basis, cells)
+    order = np.argsort(own)
+    shifts = lattice.points()
     found = []
-    for rotation, translation in zip(
-        group.rotations[keeps], group.translations[keeps], strict=True
-    ):
-        moved = positions @ rotation.T + translation
-        scaled = _wrapped((moved[None, :, :] + shifts[:, None, :]) @ inverse)
-        distance, index = tree.query(scaled.reshape(-1, 3))
-        if distance.max() > tolerance:
-            raise SymmetryError(
-                f"an operation of {group.symbol} does not map the sites onto each other within "
-                f"{10 * symprec} Å: lower host.symprec or symmetrise the structure."
-            )
-        found.append(index.reshape(len(shifts), len(positions)))
-    permutations = np.unique(np.concatenate(found), axis=0)
-    if np.any(np.sort(permutations, axis=1) != np.arange(len(positions))):
-        raise SymmetryError("an operation of the host maps two sites onto one: lower host.symprec.")
-    if not np.all(kinds[permutations] == kinds):
-        raise SymmetryError("an operation of the host maps unlike sites onto each other.")
-    return permutations.astype(np.int64)
+    for rotation, translation in zip(group.rotations, group.translations, strict=True):
+        if not lattice.is_kept_by(rotation):
+            continue
+        image, offset = _images(group, np.unique(basis), rotation, translation, symprec)
+        moved = cells @ rotation.T + offset[basis]
+        codes = lattice.codes(image[basis], moved[None, :, :] + shifts[:, None, :])
+        found.append(order[np.searchsorted(own, codes, sorter=order).clip(max=len(own) - 1)])
+        if np.any(own[found[-1]] != codes):
+            raise SymmetryError(f"an operation of {group.symbol} leaves the host's sites.")
+    return np.unique(np.concatenate(found), axis=0).astype(np.int64)
 
 
-def lattice_points(primitive: Floats, supercell: Floats) -> Floats:
-    """Return (n, 3) Cartesian points of the primitive lattice inside the supercell, in Å."""
-    matrix = np.round(supercell @ np.linalg.inv(primitive)).astype(int)
-    count = round(abs(np.linalg.det(matrix)))
-    corners = np.array(np.meshgrid(*[[0, 1]] * 3)).reshape(3, -1).T @ matrix
-    low, high = corners.min(axis=0), corners.max(axis=0)
-    grid = np.stack(
-        np.meshgrid(*[np.arange(a, b + 1) for a, b in zip(low, high, strict=True)], indexing="ij"),
-        axis=-1,
-    ).reshape(-1, 3)
-    fractional = grid @ np.linalg.inv(matrix)
-    inside = np.all((fractional > -1e-9) & (fractional < 1 - 1e-9), axis=1)
-    if inside.sum() != count:
+def _images(
+    group: SpaceGroup, sites: Integers, rotation: Integers, translation: Floats, symprec: float
+) -> tuple[Integers, Integers]:
+    """Return where an operation takes primitive sites; zeros for sites that were not asked for.
+
+    As (n_primitive,) sites of the primitive cell and (n_primitive, 3) lattice vectors.
+    """
+    image = np.zeros(len(group.positions), dtype=np.int64)
+    offset = np.zeros((len(group.positions), 3), dtype=np.int64)
+    moved = group.positions[sites] @ rotation.T + translation
+    difference = moved[:, None, :] - group.positions[None, :, :]
+    nearest = np.round(difference)
+    distance = np.linalg.norm((difference - nearest) @ group.primitive, axis=2)
+    distance[group.kinds[sites][:, None] != group.kinds[None, :]] = np.inf
+    image[sites] = distance.argmin(axis=1)
+    if distance.min(axis=1).max() > 10 * symprec or len(np.unique(image[sites])) < len(sites):
         raise SymmetryError(
-            f"found {inside.sum()} lattice points in a supercell of {count} primitive cells; "
-            "the host's lattice may be distorted: lower host.symprec."
+            f"an operation of {group.symbol} does not map the sites onto each other within "
+            f"{10 * symprec:g} Å: lower host.symprec or symmetrise the structure."
         )
-    return grid[inside] @ primitive
+    offset[sites] = nearest[np.arange(len(sites)), image[sites]]
+    return image, offset
 
 
-def _wrapped(scaled: Floats) -> Floats:
-    wrapped = scaled % 1.0
-    wrapped[wrapped >= 1.0] = 0.0  # -1e-18 % 1 is 1
-    return wrapped
+class Superlattice:
+    """A supercell of a lattice, in integers: rows of `matrix` are its vectors."""
+
+    def __init__(self, matrix: Integers) -> None:
+        """Take a (3, 3) matrix of positive determinant."""
+        self.matrix = matrix
+        self.n_cells = round(float(np.linalg.det(matrix)))
+        self._adjugate = np.round(np.linalg.inv(matrix) * self.n_cells).astype(np.int64)
+
+    def is_kept_by(self, rotation: Integers) -> bool:
+        """Whether a rotation of the lattice maps the supercell onto itself."""
+        return bool(np.all(self.matrix @ rotation.T @ self._adjugate % self.n_cells == 0))
+
+    def points(self) -> Integers:
+        """Return (n_cells, 3) the lattice points inside the supercell."""
+        corners = np.array(list(itertools.product((0, 1), repeat=3))) @ self.matrix
+        ranges = [
+            range(a, b + 1) for a, b in zip(corners.min(axis=0), corners.max(axis=0), strict=True)
+        ]
+        grid = np.array(list(itertools.product(*ranges)), dtype=np.int64)
+        scaled = grid @ self._adjugate
+        return np.asarray(grid[np.all((scaled >= 0) & (scaled < self.n_cells), axis=1)])
+
+    def codes(self, sites: Integers, cells: Integers) -> Integers:
+        """Return (...) numbers, equal for equal sites (...) in equivalent cells (..., 3)."""
+        residues = cells @ self._adjugate % self.n_cells
+        code = sites * self.n_cells + residues[..., 0]
+        code = code * self.n_cells + residues[..., 1]
+        return np.asarray(code * self.n_cells + residues[..., 2])
 
 
 class Canonicalizer:
@@ -170,23 +243,32 @@ class Canonicalizer:
         for g, permutation in enumerate(permutations):
             target = permutation[sites]
             self._weights[self._word[target], sites, g] = 2.0 ** self._shift[target]
+        self._chunk = max(1, _CHUNK_NUMBERS // self.n_operations)
         digits = [-(-int(bits[self._word == w].sum()) // 4) for w in range(self.n_words)]
         self._formats = [f"0{n}x" for n in digits]
 
     def canonical_words(self, occupations: NDArray[np.uint8]) -> tuple[Integers, Integers]:
         """Return canonical words (n, n_words) and orbit sizes (n,) of occupations (n, n_sites)."""
+        words = np.empty((len(occupations), self.n_words), dtype=np.int64)
+        orbit_sizes = np.empty(len(occupations), dtype=np.int64)
+        for start in range(0, len(occupations), self._chunk):
+            part = slice(start, start + self._chunk)
+            self._canonical_chunk(occupations[part], words[part], orbit_sizes[part])
+        return words, orbit_sizes
+
+    def _canonical_chunk(
+        self, occupations: NDArray[np.uint8], words: Integers, orbit_sizes: Integers
+    ) -> None:
+        """Fill in the words and orbit sizes of so many occupations as fit the cache."""
         digits = occupations.astype(np.float64)
-        words = np.empty((len(digits), self.n_words), dtype=np.int64)
         images = digits @ self._weights[0]
-        smallest = images.min(axis=1)
-        words[:, 0] = smallest
+        words[:, 0] = smallest = images.min(axis=1)
         ties = images == smallest[:, None]
         for w in range(1, self.n_words):
             images = np.where(ties, digits @ self._weights[w], np.inf)
-            smallest = images.min(axis=1)
-            words[:, w] = smallest
+            words[:, w] = smallest = images.min(axis=1)
             ties = images == smallest[:, None]
-        return words, self.n_operations // ties.sum(axis=1)
+        orbit_sizes[:] = self.n_operations // np.count_nonzero(ties, axis=1)
 
     def is_canonical(self, occupations: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], Integers]:
         """Return (n,) whether each occupation is canonical already, and its orbit size (n,)."""
@@ -203,12 +285,17 @@ class Canonicalizer:
 
     def occupation(self, fingerprint: str) -> NDArray[np.uint8]:
         """Return the canonical occupation (n_sites,) that a fingerprint names."""
-        words, start = [], 0
-        for width in (int(f[1:-1]) for f in self._formats):
-            words.append(int(fingerprint[start : start + width], 16))
-            start += width
-        values = np.array(words, dtype=np.int64)[self._word]
-        return ((values >> self._shift) & ((1 << self._bits) - 1)).astype(np.uint8)
+        widths = [int(f[1:-1]) for f in self._formats]
+        if len(fingerprint) != sum(widths) or not set(fingerprint) <= set("0123456789abcdef"):
+            raise FingerprintError(fingerprint, sum(widths))
+        ends = list(itertools.accumulate(widths))
+        parts = [fingerprint[end - n : end] for end, n in zip(ends, widths, strict=True)]
+        values = np.array([int(part, 16) for part in parts], dtype=np.int64)[self._word]
+        digits = (values >> self._shift) & ((1 << self._bits) - 1)
+        occupation: NDArray[np.uint8] = digits.astype(np.uint8)
+        if not self.is_canonical(occupation[None])[0][0]:
+            raise FingerprintError(fingerprint, sum(widths))
+        return occupation
 
 
 def _layout(bits: NDArray[np.int64]) -> tuple[Integers, Integers]:
