@@ -8,16 +8,12 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from gasearch.chemistry import NotNeutralError, Species
-from gasearch.errors import GasearchError
+from gasearch.errors import DecorationError, GasearchError
 from gasearch.host import Composition, Host
 from gasearch.host_declaration import Sublattice
-
-
-class DecorationError(GasearchError, ValueError):
-    """An occupation that its host cannot hold, or atoms that do not fit the host."""
+from gasearch.site_matching import match_sites
 
 
 class Decoration:
@@ -72,7 +68,7 @@ class Decoration:
         tolerance
             Largest distance, in Å, between an atom and the site that it is taken to fill.
         """
-        return cls(host, _match_atoms(host, atoms, tolerance))
+        return cls(host, match_sites(host, atoms, tolerance))
 
     def __eq__(self, other: object) -> bool:
         """Equal species on every site; use fingerprints to compare crystals."""
@@ -191,88 +187,3 @@ def _advice(host: Host, charge: int) -> str:
     unit = max(s.charge for t in host.sublattices if t.kind == "working_ion" for s in t.species)
     ions = f"{abs(charge) / unit:g} {host.working_element}"
     return f"{action} {redox} sites by {abs(charge)} e in all, or {verb} {ions}"
-
-
-def _match_atoms(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:
-    """Return the occupation (n_sites,) of atoms that lie near the host's sites."""
-    _refuse_unfit_atoms(host, atoms)
-    shift = _framework_shift(host, atoms)
-    occupation = np.zeros(host.n_sites, dtype=np.uint8)
-    charges = atoms.get_initial_charges()
-    used = np.zeros(len(atoms), dtype=bool)
-    for sublattice in host.sublattices:
-        here = np.flatnonzero(np.isin(atoms.symbols, sublattice.elements) & ~used)
-        site_of, atom_of = _assign(host, atoms, sublattice.sites, here, shift, tolerance)
-        used[atom_of] = True
-        names = {(s.element, s.charge): d for d, s in enumerate(sublattice.species)}
-        digits = np.full(len(sublattice), names.get(("", 0), 255), dtype=np.uint8)
-        for site, atom in zip(site_of, atom_of, strict=True):
-            key = (str(atoms.symbols[int(atom)]), round(float(charges[atom])))
-            if key not in names:
-                raise DecorationError(
-                    f"atom {atom} is {key[0]} with charge {key[1]:+d}; the sublattice "
-                    f"{sublattice.name} holds {', '.join(map(str, sublattice.species))}. Set "
-                    "initial_charges to formal oxidation states."
-                )
-            digits[site] = names[key]
-        occupation[sublattice.slice] = digits
-    if not used[np.isin(atoms.symbols, _mobile(host))].all():
-        extra = int(np.flatnonzero(np.isin(atoms.symbols, _mobile(host)) & ~used)[0])
-        raise DecorationError(
-            f"atom {extra} ({atoms.symbols[extra]}) is farther than {tolerance} Å from every site "
-            "of its sublattice."
-        )
-    return occupation
-
-
-def _mobile(host: Host) -> list[str]:
-    return sorted({e for s in host.sublattices for e in s.elements})
-
-
-def _refuse_unfit_atoms(host: Host, atoms: Atoms) -> None:
-    wanted = host.atoms.symbols[host.framework_sites]
-    fixed = [s for s in atoms.symbols if s not in _mobile(host)]
-    if sorted(fixed) != sorted(s for s in wanted if s not in _mobile(host)):
-        raise DecorationError(
-            f"the structure {atoms.get_chemical_formula()} does not have the framework of the "
-            f"host {host.atoms.get_chemical_formula()}: check the supercell."
-        )
-
-
-def _scaled_difference(
-    host: Host, sites: NDArray[np.int64], scaled: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Return (n_sites, n_atoms, 3) nearest-image differences in fractional coordinates."""
-    own = host.atoms.get_scaled_positions()[sites]
-    difference = scaled[None, :, :] - own[:, None, :]
-    return np.asarray(difference - np.round(difference))
-
-
-def _framework_shift(host: Host, atoms: Atoms) -> NDArray[np.float64]:
-    """Return (3,) the mean fractional shift of the framework against the host."""
-    mobile = _mobile(host)
-    sites = np.array([i for i in host.framework_sites if host.atoms.symbols[int(i)] not in mobile])
-    here = np.flatnonzero(~np.isin(atoms.symbols, mobile))
-    if not len(sites):
-        return np.zeros(3)
-    difference = _scaled_difference(host, sites, atoms.get_scaled_positions()[here])
-    distance = np.linalg.norm(difference @ atoms.cell.array, axis=2)
-    same = np.array(host.atoms.symbols)[sites][:, None] == np.array(atoms.symbols)[here][None, :]
-    rows, columns = linear_sum_assignment(np.where(same, distance, 1e3))
-    return np.asarray(difference[rows, columns].mean(axis=0))
-
-
-def _assign(
-    host: Host,
-    atoms: Atoms,
-    sites: NDArray[np.int64],
-    here: NDArray[np.int64],
-    shift: NDArray[np.float64],
-    tolerance: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return matching positions in `sites` and atom indices, each atom on its nearest free site."""
-    difference = _scaled_difference(host, sites, atoms.get_scaled_positions()[here] - shift)
-    distance = np.linalg.norm(difference @ atoms.cell.array, axis=2)
-    rows, columns = linear_sum_assignment(distance)
-    near = distance[rows, columns] <= tolerance
-    return rows[near], here[columns[near]]

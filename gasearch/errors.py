@@ -7,3 +7,7 @@ class GasearchError(Exception):
 
 class UsageError(GasearchError, ValueError):
     """Wrong input of the user: the command line ends with exit status 2."""
+
+
+class DecorationError(GasearchError, ValueError):
+    """An occupation that its host cannot hold, or atoms that do not fit the host."""
