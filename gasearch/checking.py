@@ -1,0 +1,117 @@
+"""`gasearch check`: proof that a population database is whole and says the truth about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from gasearch.config import RunSettings
+from gasearch.decoration import Decoration
+from gasearch.dispatch import start_structure
+from gasearch.errors import GasearchError
+from gasearch.inspection import Findings, Ranked
+from gasearch.relax.audit import RULE, MomentRanges, audit
+from gasearch.retracing import differences
+from gasearch.run_folder import RunFolder
+from gasearch.session import Session
+from gasearch.store.check import Problem, check_store
+from gasearch.store.population_store import PopulationStore
+
+
+def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
+    """Return what is wrong with a run's database; an empty list proves it whole.
+
+    Parameters
+    ----------
+    replay
+        Derive every proposal again from the record; needs the run's operators.
+    rejudge
+        Judge every stored structure again by the audit rule, from its stored moments.
+    """
+    with folder.open_store():
+        pass  # refuses what is no database, with a clear line
+    problems = list(check_store(folder.database))
+    if any(problem.check == "integrity" for problem in problems):
+        return problems
+    with folder.open_store() as store:
+        findings = Findings(store)
+        problems += _decorations(findings)
+        problems += _hull(findings)
+        if rejudge:
+            problems += _audit(folder, findings)
+        if replay:
+            problems += _replay(folder, store)
+    return problems
+
+
+def _decorations(findings: Findings) -> Iterator[Problem]:
+    """Neutral, and recorded under their own fingerprints, orbit sizes and compositions."""
+    proposals = findings.store.proposals()
+    outside = [proposal for _, proposal in findings.store.outside()]
+    for proposal in [*proposals, *outside]:
+        try:
+            decoration = Decoration.from_bytes(findings.host, proposal.occupation)
+        except GasearchError as error:
+            yield Problem("neutrality", f"candidate {proposal.number}: {error}")
+            continue
+        found = (decoration.fingerprint, decoration.orbit_size, decoration.formula, decoration.x)
+        stored = (proposal.fingerprint, proposal.orbit_size, proposal.composition, proposal.x)
+        if found != stored:
+            yield Problem("decoration", f"candidate {proposal.number}: {stored}, but is {found}")
+
+
+def _hull(findings: Findings) -> Iterator[Problem]:
+    """No two other points lie below a hull member, and each point's height is right."""
+    rows = [row for row in findings.ranked() if row.formation_energy_eV_per_fu is not None]
+    lowest: dict[float, float] = {}
+    for row in rows:
+        energy = row.formation_energy_eV_per_fu or 0.0
+        lowest[row.x] = min(lowest.get(row.x, np.inf), energy)
+    for row in rows:
+        below = (row.formation_energy_eV_per_fu or 0.0) - _envelope(lowest, row)
+        if abs(below - (row.above_hull_eV_per_fu or 0.0)) > 1e-8:
+            yield Problem("hull", f"candidate {row.id} is {below} eV/f.u. above the hull")
+
+
+def _envelope(lowest: dict[float, float], row: Ranked) -> float:
+    """Return the hull's height at a point, by trying every pair of points around it."""
+    best = lowest[row.x]
+    for x1, y1 in lowest.items():
+        for x2, y2 in lowest.items():
+            if x1 < row.x < x2:
+                best = min(best, y1 + (y2 - y1) * (row.x - x1) / (x2 - x1))
+    return best
+
+
+def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
+    """Judge every stored structure again, from the start structure and the stored moments."""
+    settings, store = folder.settings(), findings.store
+    ranges = _moment_ranges(folder, settings)
+    for row in store.evaluations(verdict=None, tight=False):
+        if row.verdict == "failed":
+            continue
+        decoration = Decoration.from_bytes(findings.host, store.proposal(row.candidate).occupation)
+        start = start_structure(decoration, settings.relax.rattle, settings.search.seed)
+        relaxed = store.relaxed(row.candidate, "search")
+        found = audit(start, relaxed.atoms, relaxed.moments, ranges).verdict
+        if found != ("ok" if row.verdict == "unconverged" else row.verdict):
+            detail = f"candidate {row.candidate} was judged {row.verdict} by {row.audit}"
+            yield Problem("audit", f"{detail}, is {found} by {RULE}")
+
+
+def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
+    from gasearch.potentials.registry import load_potential
+
+    potential = load_potential(settings.potential.name, folder.path)
+    return getattr(potential, "moment_ranges", None)
+
+
+def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
+    session = Session(folder)
+    session.refuse_changes(store.run)
+    recorded = store.run.versions.get("numpy", "")
+    lines = differences(session.proposer(), session.arrivals(), store.proposals(), store.outcomes())
+    for line in lines:
+        note = "" if recorded == np.__version__ else f" (run with numpy {recorded})"
+        yield Problem("replay", line + note)

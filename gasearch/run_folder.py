@@ -1,0 +1,135 @@
+"""A run folder: where things lie in it, and how its run.toml becomes a host."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from gasearch.builtin_hosts import BUILTIN_HOSTS, builtin_host
+from gasearch.chemistry import Species
+from gasearch.config import HostSection, RunFileError, RunSettings, SublatticeSection, read_run_file
+from gasearch.errors import UsageError
+from gasearch.host import Composition, Host
+from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
+from gasearch.host_files import declare_from_file
+from gasearch.plugins import nearest
+from gasearch.store.population_store import PopulationStore
+
+
+class NoRunError(UsageError):
+    """A folder that holds no run, or none that was started."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The files of one run.
+
+    Parameters
+    ----------
+    path
+        The folder; it need not exist.
+    """
+
+    path: Path
+
+    @property
+    def run_file(self) -> Path:
+        """What the user writes."""
+        return self.path / "run.toml"
+
+    @property
+    def database(self) -> Path:
+        """The population database: the whole search."""
+        return self.path / "search.db"
+
+    @property
+    def backups(self) -> Path:
+        """Copies of the database."""
+        return self.path / "backups"
+
+    @property
+    def worker_log(self) -> Path:
+        """Warnings and tracebacks of worker processes."""
+        return self.path / "workers.log"
+
+    def settings(self) -> RunSettings:
+        """Return the validated run.toml."""
+        if not self.path.is_dir():
+            raise NoRunError(
+                f"there is no folder {self.path}: `gasearch init {self.path}` makes it."
+            )
+        return read_run_file(self.run_file)
+
+    def open_store(self, read_only: bool = True) -> PopulationStore:
+        """Open the database of a run that was started."""
+        if not self.database.exists():
+            if not self.run_file.exists():
+                raise NoRunError(
+                    f"{self.path} holds no run (neither run.toml nor search.db): "
+                    f"`gasearch init {self.path}` makes one."
+                )
+            raise NoRunError(
+                f"the run in {self.path} was not started yet: `gasearch run {self.path}`."
+            )
+        return PopulationStore.open(self.database, read_only=read_only)
+
+
+def build_host(section: HostSection, folder: Path) -> Host:
+    """Return the host that [host] of a run.toml describes; files are looked up from `folder`."""
+    return Host.build(_declaration(section, folder), section.supercell)
+
+
+def _declaration(section: HostSection, folder: Path) -> HostDeclaration:
+    sublattices = tuple(_sublattice(declared) for declared in section.sublattice)
+    framework = {element: Species.parse(text) for element, text in section.framework.items()}
+    if section.structure in BUILTIN_HOSTS:
+        built_in = builtin_host(section.structure)
+        declaration = replace(
+            built_in,
+            sublattices=sublattices or built_in.sublattices,
+            framework={**built_in.framework, **framework},
+        )
+    else:
+        declaration = _from_file(section, folder, sublattices, framework)
+    given = section.model_dump(include={"formula_unit", "symprec", "min_site_distance"})
+    return replace(declaration, **{key: value for key, value in given.items() if value is not None})
+
+
+def _from_file(
+    section: HostSection,
+    folder: Path,
+    sublattices: Sequence[SublatticeDeclaration],
+    framework: dict[str, Species],
+) -> HostDeclaration:
+    path = folder / section.structure
+    if not path.exists():
+        raise RunFileError(
+            f"host.structure = {section.structure!r}: no built-in host"
+            f"{nearest(section.structure, BUILTIN_HOSTS)} ({', '.join(BUILTIN_HOSTS)}), "
+            f"and there is no file {path}."
+        )
+    if not sublattices:
+        raise RunFileError(
+            "a host from a file needs [[host.sublattice]] tables: "
+            f"`gasearch init FOLDER --host {section.structure}` writes a first guess of them."
+        )
+    return declare_from_file(path, sublattices, framework, section.formula_unit)
+
+
+def _sublattice(section: SublatticeSection) -> SublatticeDeclaration:
+    sites = (section.sites,) if isinstance(section.sites, str) else section.sites
+    return SublatticeDeclaration(
+        kind=section.kind,
+        sites=sites,
+        species=tuple(Species.parse(text) for text in section.species),
+        elements=section.elements,
+        fractions=section.fractions,
+    )
+
+
+def searched_compositions(settings: RunSettings, host: Host) -> tuple[Composition, ...]:
+    """Return the compositions that search.x names."""
+    if settings.search.x == "all":
+        return host.compositions
+    return tuple(host.composition_at(x) for x in settings.search.x)

@@ -1,0 +1,272 @@
+"""From a run folder to a search that is ready to go: new, or resumed where it was left."""
+
+from __future__ import annotations
+
+import platform
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gasearch.arrivals import Arrivals, Immediate, Lagged
+from gasearch.decoration import Decoration
+from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
+from gasearch.errors import UsageError
+from gasearch.execution.contract import Executor, PotentialSource
+from gasearch.host_files import host_to_json
+from gasearch.operator import WeightedOperator, default_operators, load_operators
+from gasearch.proposing import ProposalSettings, Proposer
+from gasearch.relax.settings import RelaxSettings
+from gasearch.run_folder import RunFolder, build_host, searched_compositions
+from gasearch.search import Ending, Search
+from gasearch.seeding import named_rng
+from gasearch.store.lock import DriverLock
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import LevelRecord, Outcome, RunRecord
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gasearch.potentials.contract import Potential
+
+_PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
+
+
+class ChangedRunError(UsageError):
+    """A resumed run whose run.toml defines another search than the one in the database."""
+
+    def __init__(self, key: str, stored: object, found: object, folder: Path) -> None:
+        super().__init__(key, stored, found, folder)
+        self.key = key
+        self.stored = stored
+        self.found = found
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} defines the search and cannot change on resume: it was started with "
+            f"{self.stored!r}, run.toml now says {self.found!r}. Put it back, or start another "
+            f"run folder than {self.folder}."
+        )
+
+
+class Session:
+    """Everything that a search of one run folder needs.
+
+    Parameters
+    ----------
+    folder
+        With a run.toml.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.settings = folder.settings()
+        self.host = build_host(self.settings.host, folder.path)
+        self.compositions = searched_compositions(self.settings, self.host)
+        self.operators = self._operators()
+
+    def _operators(self) -> tuple[WeightedOperator, ...]:
+        if not self.settings.operators:
+            return default_operators()
+        return load_operators(self.settings.operators, self.folder.path)
+
+    def run(
+        self,
+        observe: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,  # noqa: ARG005
+        stop: threading.Event | None = None,
+    ) -> Ending:
+        """Start or resume the search, and return why it ended.
+
+        Parameters
+        ----------
+        observe
+            Called with the results of each commit.
+        stop
+            Set it, from a signal handler for instance, to end the search cleanly.
+        """
+        with DriverLock(self.folder.database), self._store() as store:
+            before = store.run.operational
+            changes = _changes(before, self.settings.operational())
+            batch = store.batch()
+            if changes:
+                batch.set_operational(changes)
+            batch.event("started", data={"versions": dict(_versions())})
+            batch.commit()
+            ending = self._search(store, observe, stop or threading.Event()).run()
+            batch = store.batch()
+            batch.event("ended", data={"ending": ending})
+            batch.commit()
+        return ending
+
+    def _store(self) -> PopulationStore:
+        """Open the database after comparing it with run.toml and the potential, or make it."""
+        if self.folder.database.exists():
+            store = PopulationStore.open(self.folder.database)
+            try:
+                self.refuse_changes(store.run)
+                self._refuse_other_level(store.level)
+            except BaseException:
+                store.close()
+                raise
+            return store
+        return PopulationStore.create(self.folder.database, self._new_run(), self._new_level())
+
+    def proposer(self) -> Proposer:
+        """Return a proposer that knows nothing yet."""
+        search = self.settings.search
+        settings = ProposalSettings(search.initial, search.population, search.max_draws)
+        return Proposer(self.host, self.operators, search.seed, self.compositions, settings)
+
+    def arrivals(self) -> Arrivals:
+        """Return the rule for what a proposal may know."""
+        search = self.settings.search
+        if search.reproducible:
+            return Lagged(search.in_flight, self.settings.relax.long_calls)
+        return Immediate()
+
+    def _search(
+        self,
+        store: PopulationStore,
+        observe: Callable[[Sequence[Outcome]], None],
+        stop: threading.Event,
+    ) -> Search:
+        settings = self.settings
+        store_settings = settings.store
+
+        def after_commit(outcomes: Sequence[Outcome]) -> None:
+            store.backup_if_due(
+                self.folder.backups, store_settings.backup_every_s, store_settings.backups
+            )
+            observe(outcomes)
+
+        dispatcher = Dispatcher(self.host, store, self._executor(), self._dispatch(), stop)
+        return Search(
+            self.host,
+            store,
+            self.proposer(),
+            self.arrivals(),
+            dispatcher,
+            budget=settings.search.budget,
+            in_flight=settings.search.in_flight,
+            stagnation=settings.search.stagnation,
+            tight_window_per_fu=settings.relax.tight_window_per_fu,
+            observe=after_commit if store_settings.backups else observe,
+            stop=stop,
+        )
+
+    def _dispatch(self) -> DispatchSettings:
+        relax, execution = self.settings.relax, self.settings.execution
+        search = RelaxSettings(
+            fmax=relax.fmax,
+            smax=relax.smax,
+            max_calls=relax.max_calls,
+            long_calls=relax.long_calls,
+        )
+        return DispatchSettings(
+            seed=self.settings.search.seed,
+            rattle=relax.rattle,
+            relax={"search": search, "tight": replace(search, fmax=relax.tight_fmax)},
+            lease_s=2 * execution.wall_limit_s,
+            max_crashes=execution.max_crashes,
+        )
+
+    def _executor(self) -> Executor:
+        execution = self.settings.execution
+        if execution.workers == 0:
+            from gasearch.execution.in_process import InProcessExecutor
+
+            return InProcessExecutor(self._potential())
+        from gasearch.execution.workers import WorkerPool
+
+        source = PotentialSource(self.settings.potential.name, self.folder.path.resolve())
+        return WorkerPool(source, execution.workers, execution.wall_limit_s, self.folder.worker_log)
+
+    def _potential(self) -> Potential:
+        from gasearch.potentials.registry import load_potential
+
+        return load_potential(self.settings.potential.name, self.folder.path)
+
+    def _defining(self) -> dict[str, Any]:
+        weights = [[o.name, o.weight] for o in self.operators]
+        return {**self.settings.defining(), "operators.weights": weights}
+
+    def _new_run(self) -> RunRecord:
+        return RunRecord(
+            host=host_to_json(self.host),
+            host_atoms=Decoration.random(
+                self.host, self.host.compositions[-1], named_rng(0, "host")
+            ).to_atoms(),
+            settings=self._defining(),
+            operational=self.settings.operational(),
+            seed=self.settings.search.seed,
+            n_formula_units=self.host.n_formula_units,
+            versions=_versions(),
+        )
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know before a resume."""
+        if not self.folder.database.exists():
+            return []
+        with self.folder.open_store(read_only=False) as store:
+            recorded = store.run.versions
+        now = _versions()
+        return [
+            f"this run was started with {name} {recorded[name]}, here is {now[name]}: "
+            "its numbers may differ from those of an uninterrupted run."
+            for name in ("numpy", "torch")
+            if name in recorded and recorded[name] != now[name]
+        ]
+
+    def refuse_changes(self, run: RunRecord) -> None:
+        """Refuse a run.toml that defines another search than the recorded one."""
+        now = self._defining()
+        for key in sorted({*run.settings, *now}):
+            if run.settings.get(key) != now.get(key):
+                raise ChangedRunError(key, run.settings.get(key), now.get(key), self.folder.path)
+        if run.host != host_to_json(self.host):
+            raise ChangedRunError("host", "another structure", "this one", self.folder.path)
+
+    def _probes(self) -> list[Atoms]:
+        """Return two fixed decorations whose energies identify the potential."""
+        compositions = self.host.compositions
+        chosen = (compositions[len(compositions) // 2], compositions[-1])
+        return [
+            start_structure(Decoration.random(self.host, c, named_rng(n, "probe")), 0.05, n)
+            for n, c in enumerate(chosen)
+        ]
+
+    def _new_level(self) -> LevelRecord:
+        from gasearch.potentials.awareness import require_charge_aware
+
+        potential = self._potential()
+        blind = self.settings.potential.allow_charge_blind
+        require_charge_aware(potential, self._probes(), named_rng(0, "awareness"), blind)
+        return self._level(potential)
+
+    def _level(self, potential: Potential) -> LevelRecord:
+        from gasearch.potentials.level import measure_level
+
+        level = measure_level(potential, self._probes())
+        return LevelRecord(
+            name=level.name,
+            potential=self.settings.potential.name,
+            weights_hash=level.weights_hash,
+            probe_energies=level.probe_energies,
+            ranks_only=potential.ranks_only,
+        )
+
+    def _refuse_other_level(self, stored: LevelRecord) -> None:
+        from gasearch.potentials.level import compare_levels
+
+        compare_levels(stored, self._level(self._potential()))
+
+
+def _changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in now.items() if stored.get(key) != value}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
