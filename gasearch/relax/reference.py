@@ -101,7 +101,7 @@ class ReferenceRelaxer:
         try:
             found = self._relax(atoms, calculator)
         except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
-            found = _failed(atoms, f"{type(error).__name__}: {error}")
+            found = Relaxed.failed(atoms, _told(error))
         return replace(found, n_calls=calculator.n_calls, wall_s=time.perf_counter() - began)
 
     def _relax(self, start: Atoms, calculator: PotentialCalculator) -> Relaxed:
@@ -171,24 +171,10 @@ class ReferenceRelaxer:
         return calculator.results.get("magmoms"), ranges
 
 
-def _failed(start: Atoms, reason: str) -> Relaxed:
-    """Return the account of a structure that could not be relaxed."""
-    return Relaxed(
-        atoms=start.copy(),
-        energy=float("nan"),
-        forces=np.full((len(start), 3), np.nan),
-        stress=np.full((3, 3), np.nan),
-        fmax=float("nan"),
-        smax=float("nan"),
-        n_calls=0,
-        converged=False,
-        moments=None,
-        bond_lengths=np.full(len(redox_sites(start)), np.nan),
-        verdict="failed",
-        reason=reason,
-        audit=RULE,
-        wall_s=0.0,
-    )
+def _told(error: Exception) -> str:
+    """Return an error in one line; those that are expected explain themselves."""
+    text = " ".join(str(error).split())
+    return text if isinstance(error, GasearchError) else f"{type(error).__name__}: {text}"
 
 
 def _check_labels(start: Atoms, final: Atoms) -> None:
