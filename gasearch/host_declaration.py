@@ -125,19 +125,20 @@ class Sublattice:
 
 def supercell_matrix(supercell: Sequence[Any]) -> NDArray[np.int64]:
     """Return the right-handed 3x3 integer matrix of three repeats or a matrix; refuse others."""
-    matrix = np.array(supercell)
-    if matrix.shape == (3,):
-        matrix = np.diag(matrix)
-    if matrix.shape != (3, 3) or not np.all(matrix == np.round(matrix.astype(float))):
+    try:
+        given = np.array(supercell, dtype=float)
+    except (TypeError, ValueError):
+        given = np.empty(0)
+    matrix = np.diag(given) if given.shape == (3,) else given
+    if matrix.shape != (3, 3) or np.any(matrix != np.round(matrix)):
         raise HostError(
             f"supercell = {supercell!r}: expected three whole numbers such as [1, 2, 1], "
             "or three rows of three."
         )
-    matrix = np.round(matrix.astype(float)).astype(np.int64)
     determinant = round(float(np.linalg.det(matrix)))
-    if determinant == 0 or (np.array(supercell).ndim == 1 and np.any(np.diag(matrix) < 1)):
+    if determinant == 0 or (given.ndim == 1 and np.any(given < 1)):
         raise HostError(f"supercell = {supercell!r} has no volume: every repeat must be 1 or more.")
-    return matrix if determinant > 0 else -matrix
+    return np.asarray(np.copysign(1, determinant) * matrix).astype(np.int64)
 
 
 def right_handed(atoms: Atoms) -> Atoms:
@@ -228,6 +229,13 @@ def _refuse_species(declared: SublatticeDeclaration, elements: Sequence[str]) ->
                 f"working-ion sites that hold {', '.join(guests)} need elements = 'free' and the "
                 "fractions of all but the first, which are kept."
             )
+    absent = [s for s in species if not s.is_vacancy and s.element not in elements]
+    if absent and declared.elements == "fixed":
+        raise HostError(
+            f"{absent[0]} is declared for {declared.kind} sites, which hold "
+            f"{', '.join(elements)} in the structure: with elements = 'fixed' it can never be "
+            "there; take it out, or write elements = 'free' and fractions."
+        )
     missing = [e for e in elements if all(s.element != e for s in species)]
     if missing:
         raise HostError(
@@ -246,6 +254,12 @@ def framework_species(
         raise HostError(
             f"the charge of {', '.join(unknown)} on the framework is not declared: add it, "
             f"as in [host.framework] {unknown[0]} = '{unknown[0]}2-'."
+        )
+    wrong = [s for s in dict.fromkeys(symbols) if declaration.framework[s].element != s]
+    if wrong:
+        raise HostError(
+            f"[host.framework] {wrong[0]} = '{declaration.framework[wrong[0]]}' names another "
+            f"element: write the charge of {wrong[0]}, as in '{wrong[0]}2-'."
         )
     return tuple(declaration.framework[s] for s in symbols)
 
@@ -280,23 +294,38 @@ def _element_counts(
     size = len(sublattice)
     here = Counter(atoms.symbols[int(i)] for i in sublattice.sites)
     fractions = dict(declared.fractions) or {e: n / size for e, n in here.items()}
+    _refuse_fractions(fractions, sublattice)
     conserved = sublattice.elements[1:] if declared.kind == "working_ion" else sublattice.elements
+    counts = {e: _whole_number(fractions.get(e, 0.0), size, e) for e in conserved}
+    total = sum(counts.values())
+    if (total != size) if declared.kind == "redox" else (total > size):
+        raise HostError(
+            f"the fractions of {', '.join(counts)} fill {total} of {size} sites; on redox sites "
+            "they must add up to 1."
+        )
+    return counts
+
+
+def _refuse_fractions(fractions: Mapping[str, float], sublattice: Sublattice) -> None:
     unknown = sorted(set(fractions) - set(sublattice.elements))
     if unknown:
         raise HostError(f"fractions name {', '.join(unknown)}, which no declared species has.")
-    counts = {}
-    for element in conserved:
-        number = fractions.get(element, 0.0) * size
-        if abs(number - round(number)) > 1e-3:
-            raise HostError(
-                f"{fractions[element]:g} of {size} sites is {number:g} {element}, not a whole "
-                "number: choose another supercell or other fractions."
-            )
-        counts[element] = round(number)
-    total = sum(counts.values())
-    if (total != size) if declared.kind == "redox" else (total > size):
-        raise HostError(f"the fractions of {', '.join(counts)} fill {total} of {size} sites.")
-    return counts
+    outside = [e for e, share in fractions.items() if not 0 <= share <= 1]
+    if outside:
+        raise HostError(
+            f"the fraction of {outside[0]} is {fractions[outside[0]]:g}: expected 0 to 1."
+        )
+
+
+def _whole_number(share: float, size: int, element: str) -> int:
+    """Return how many of `size` sites a share means; files round shares to two decimals."""
+    number = share * size
+    if abs(number - round(number)) > min(0.25, 0.005 * size) + 1e-6:
+        raise HostError(
+            f"{share:g} of {size} sites is {number:g} {element}, not a whole number: choose "
+            "another supercell or other fractions."
+        )
+    return round(number)
 
 
 def count_formula_units(
