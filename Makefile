@@ -1,0 +1,38 @@
+# make run: set up and search olivine NaxFePO4.   make test: set up and pass the tests.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup run test check bench clean
+
+help:
+	@echo "make run | test | setup | check | bench | clean"
+
+setup: $(READY)
+
+# torch first and alone: an open range in another package would bring gigabytes of CUDA libraries.
+$(READY): pyproject.toml constraints.txt tools/system-packages.sh
+	sh tools/system-packages.sh
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+run: setup
+	$(BIN)/gasearch run runs/quickstart
+
+test: check
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/overhead.py
+	$(BIN)/python benchmarks/search.py
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,21 @@
+#!/bin/sh
+# System packages of the set-up: a virtual screen, on which a test opens ASE GUI. Only what is missing.
+set -eu
+
+missing=""
+for pair in Xvfb:xvfb xwininfo:x11-utils; do
+    command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
+done
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+[ -n "$missing" ] || exit 0
+
+run=""
+[ "$(id -u)" = 0 ] || run="sudo -n"
+if command -v apt-get >/dev/null 2>&1 && $run true 2>/dev/null; then
+    export DEBIAN_FRONTEND=noninteractive
+    $run apt-get update -qq || true
+    # shellcheck disable=SC2086 # a list of words
+    $run apt-get install -y -qq --no-install-recommends $missing >/dev/null
+else
+    echo "not installed (no apt-get, or no right to use it):$missing; the tests that need them skip" >&2
+fi
