@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
 
-import click
 import typer
 from rich.console import Console
+from typer.exceptions import TyperException
 
 from gasearch import __version__, console
 from gasearch.errors import GasearchError, UsageError
@@ -42,12 +42,12 @@ def main() -> NoReturn:
     """Run the command line; every expected error is one line on stderr."""
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.Exit as ending:
+    except typer.Exit as ending:
         code = ending.exit_code
-    except click.ClickException as error:
+    except TyperException as error:
         error.show()
         code = 2
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         err.print("gasearch: interrupted")
         code = 1
     except GasearchError as error:
@@ -130,8 +130,7 @@ def enumerate(  # noqa: A001 -- the command's name
     found = enumerating.host_of(host, supercell)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
-    if output is not None:
-        n_written = enumerating.write(found, compositions, output)
+    n_written = enumerating.write(found, compositions, output) if output else 0
     listed = enumerating.listed(found, compositions) if as_list else []
     if json:
         document = counts if not as_list else {"counts": counts, "decorations": listed}
