@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 
 from gasearch.errors import GasearchError, UsageError
 
-_SPECIES = re.compile(r"^([A-Z][a-z]?)(\d*)([+-])$")
+_SPECIES = re.compile(r"([A-Z][a-z]?)(\d*)([+-])")
 _TRANSITION_ROWS = (range(21, 31), range(39, 49), range(72, 81))
 _NOBLE_CORES = (18, 36, 68)  # the last one counts the filled 4f shell too
 
@@ -65,7 +65,7 @@ class Species:
         """Return the species that is written 'Na+', 'Fe3+', 'O2-' or 'vacancy'."""
         if text == "vacancy":
             return VACANCY
-        match = _SPECIES.match(text)
+        match = _SPECIES.fullmatch(text)
         if match is None or match[1] not in atomic_numbers or match[1] == "X":
             raise UnknownSpeciesError(text)
         charge = int(match[2] or 1) * (1 if match[3] == "+" else -1)

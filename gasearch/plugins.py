@@ -59,14 +59,24 @@ def load_plugin(kind: str, text: str, folder: Path) -> Any:
                 "or name your own as './file.py:Name' or 'module:Name'."
             )
             raise PluginError(kind, text, problem)
-        return known[text].load()
+        return _load_entry_point(kind, text, known[text])
     place, _, name = text.rpartition(":")
+    if not place or not name:
+        raise PluginError(kind, text, "write './file.py:Name' or 'module:Name'.")
     module = _module(kind, text, place, folder)
     if not hasattr(module, name):
         public = [word for word in vars(module) if not word.startswith("_")]
         problem = f"{place} has no {name!r}{nearest(name, public)}."
         raise PluginError(kind, text, problem)
     return getattr(module, name)
+
+
+def _load_entry_point(kind: str, text: str, point: EntryPoint) -> Any:
+    try:
+        return point.load()
+    except Exception as error:
+        problem = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
+        raise PluginError(kind, text, problem) from error
 
 
 def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:

@@ -14,5 +14,5 @@ def candidate_rng(seed: int, candidate: int) -> np.random.Generator:
 
 def named_rng(seed: int, name: str) -> np.random.Generator:
     """Return the generator that belongs to a name, such as the fingerprint of a decoration."""
-    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype=np.uint32)
+    words = np.frombuffer(hashlib.sha256(name.encode()).digest(), dtype="<u4")
     return np.random.default_rng(np.random.SeedSequence([seed, *map(int, words)]))
