@@ -29,7 +29,7 @@ class ChargeBlindError(UsageError):
         return (
             f"potential {self.potential!r} is charge-blind: exchanging the oxidation states of two "
             f"sites changes its energy by {self.awareness:.2g} meV (root mean square; at least "
-            f"{BLIND_BELOW:g} expected), so a search would find no charge order. Take a charge-aware "
+            f"{BLIND_BELOW:g} expected), so a search would find no charge order. Take another "
             "potential, or set allow_charge_blind = true under [potential] to search anyway."
         )
 
@@ -94,7 +94,7 @@ def _swaps(atoms: Atoms, rng: np.random.Generator) -> list[tuple[int, int]]:
 
 def _swapped(atoms: Atoms, i: int, j: int) -> Atoms:
     """Return a copy in which two atoms have exchanged their labels and nothing else."""
-    copy = atoms.copy()
+    copy: Atoms = atoms.copy()
     for label in ("initial_charges", "initial_magmoms"):
         if label in copy.arrays:
             copy.arrays[label][[i, j]] = copy.arrays[label][[j, i]]

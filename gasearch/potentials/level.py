@@ -74,8 +74,8 @@ class LevelMismatchError(UsageError):
 
     def __str__(self) -> str:
         return (
-            f"the potential has changed since this search began at level {self.name!r}: {self.what} "
-            f"was {self.stored} and is {self.now}. One hull cannot mix levels: restore the potential "
+            f"the potential changed since this search began at level {self.name!r}: {self.what} "
+            f"was {self.stored} and is {self.now}. A hull cannot mix levels: restore the potential "
             "(weights, package versions, precision), or start another run folder."
         )
 
@@ -100,7 +100,7 @@ def compare_levels(stored: AnyLevel, now: AnyLevel) -> None:
     """Raise unless both are the same level.
 
     Weights must be identical. Energies may differ by a millionth, or 0.1 meV per cell where that is
-    more, as between processors in single precision; anything a user could change moves them further.
+    more, as between processors in single precision; what a user changes moves them further.
     """
     if stored.weights_hash != now.weights_hash:
         pair = (stored.weights_hash[:12], now.weights_hash[:12])

@@ -1,0 +1,26 @@
+"""Checks for authors of plug-ins: that a potential or an operator keeps its contract.
+
+Each checker is imported when it is asked for, so that a check of operators needs no torch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gasearch.testing.potentials import PotentialCheckError, check_potential
+
+_HOMES = {
+    "PotentialCheckError": "gasearch.testing.potentials",
+    "check_potential": "gasearch.testing.potentials",
+}
+
+__all__ = ["PotentialCheckError", "check_potential"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(_HOMES[name]), name)
