@@ -53,10 +53,12 @@ def repair(
 def nearest_composition(
     host: Host, occupation: Digits, choices: Sequence[Composition], rng: np.random.Generator
 ) -> Composition:
-    """Return that of `choices` whose number of working ions is nearest; a random one of several."""
-    here = host.composition_of(occupation).n_working
-    distances = np.array([abs(c.n_working - here) for c in choices])
-    nearest = np.flatnonzero(distances == distances.min())
+    """Return that of `choices` which the fewest changes reach; a random one of several."""
+    if len(choices) == 1:
+        return choices[0]
+    here = _counts(host, occupation)
+    changes = np.array([np.abs(_fillings(host, c) - here).sum(axis=1).min() for c in choices])
+    nearest = np.flatnonzero(changes == changes.min())
     return choices[int(nearest[rng.integers(len(nearest))])]
 
 
@@ -66,6 +68,12 @@ def _fillings(host: Host, composition: Composition) -> Integers:
     table = np.array([np.concatenate(filling) for filling in host.fillings(composition)])
     table.setflags(write=False)
     return table
+
+
+def _counts(host: Host, occupation: Digits) -> Integers:
+    """Return (total number of species,) how many sites each holds, sublattices joined."""
+    parts = [np.bincount(occupation[s.slice], minlength=len(s.species)) for s in host.sublattices]
+    return np.concatenate(parts)
 
 
 def _split(host: Host, counts: Integers) -> list[Integers]:
@@ -79,9 +87,7 @@ def _nearest_filling(
     table = _fillings(host, composition)
     if len(table) == 1:
         return np.asarray(table[0])
-    here = np.concatenate(
-        [np.bincount(occupation[s.slice], minlength=len(s.species)) for s in host.sublattices]
-    )
+    here = _counts(host, occupation)
     changes = np.abs(table - here).sum(axis=1)
     near = table[changes == changes.min()]
     if len(near) == 1:

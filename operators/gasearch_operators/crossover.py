@@ -5,6 +5,7 @@ Both keep the composition of one parent; the pieces are mended by `gasearch.repa
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from gasearch.decoration import Decoration
 from gasearch.errors import UsageError
 from gasearch.host import Host
 from gasearch.repair import nearest_composition, repair
-from gasearch_operators.sites import Digits
+from gasearch_operators.sites import Digits, site_tables
 
 _TRIES = 8  # cuts that give back a parent are drawn again this often
 
@@ -73,12 +74,12 @@ class CutAndSplice:
         self, host: Host, rng: np.random.Generator
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Return (n_sites,) whether a site is in the slab, and its distance to a cut, in Å."""
-        plane, spacing = _random_plane(host, rng)
+        planes = _planes(host)
+        chosen = int(np.searchsorted(planes.bounds, rng.random()))
         width = rng.uniform(self.min_share, 1 - self.min_share)
-        phase = host.atoms.get_scaled_positions()[host.sites] @ plane - rng.random()
-        phase -= np.floor(phase)
+        phase = (planes.phases[chosen] + rng.random()) % 1.0
         to_cut = np.minimum(np.minimum(phase, 1 - phase), np.abs(phase - width))
-        return phase < width, to_cut * spacing
+        return phase < width, to_cut * planes.spacings[chosen]
 
 
 @dataclass(frozen=True)
@@ -113,10 +114,10 @@ class UniformCrossover:
         """Return the child, or None where the parents are too alike to give anything new."""
         first, second = parents
         host = first.host
-        for _ in range(_TRIES):
-            other = aligned(first, second, rng) if self.align else moved(second, rng)
-            shares = rng.choice([0.0, 0.5, 1.0], size=len(host.sublattices))
-            chance = np.repeat(shares, [len(s) for s in host.sublattices])
+        for attempt in range(_TRIES):
+            align = self.align and attempt < _TRIES // 2
+            other = aligned(first, second, rng) if align else moved(second, rng)
+            chance = _shares(len(host.sublattices), rng)[site_tables(host).sublattices]
             pieces = np.where(rng.random(host.n_sites) < chance, other, first.occupation)
             reluctance = rng.random(host.n_sites) + (other == first.occupation)
             child = _mended(parents, pieces, self.between, reluctance, rng)
@@ -142,12 +143,38 @@ def aligned(first: Decoration, second: Decoration, rng: np.random.Generator) -> 
     return occupation
 
 
-def _random_plane(host: Host, rng: np.random.Generator) -> tuple[NDArray[np.int64], float]:
-    """Return the indices (3,) of lattice planes of the supercell and their spacing, in Å."""
+def _shares(n_sublattices: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return (n_sublattices,) chances that a site is the second parent's; not all 0, not all 1."""
+    shares = rng.integers(3, size=n_sublattices) / 2
+    return np.full(n_sublattices, 0.5) if shares.sum() in (0, n_sublattices) else shares
+
+
+@dataclass(frozen=True, eq=False)
+class _Planes:
+    """Families of lattice planes of a supercell, the indices being 0 and ±1.
+
+    Parameters
+    ----------
+    spacings
+        (n,) in Å.
+    bounds
+        (n,) cumulative chances, proportional to the spacings.
+    phases
+        (n, n_sites) place of each site between two planes, from 0 to 1.
+    """
+
+    spacings: NDArray[np.float64]
+    bounds: NDArray[np.float64]
+    phases: NDArray[np.float64]
+
+
+@functools.lru_cache(maxsize=16)
+def _planes(host: Host) -> _Planes:
     indices = np.array([h for h in itertools.product((-1, 0, 1), repeat=3) if h > (0, 0, 0)])
     spacings = 1 / np.linalg.norm(indices @ host.atoms.cell.reciprocal().array, axis=1)
-    chosen = rng.choice(len(indices), p=spacings / spacings.sum())
-    return indices[chosen], float(spacings[chosen])
+    bounds = np.cumsum(spacings / spacings.sum())
+    bounds[-1] = 1.0
+    return _Planes(spacings, bounds, indices @ host.atoms.get_scaled_positions()[host.sites].T)
 
 
 def _mended(
@@ -160,7 +187,7 @@ def _mended(
     """Return the decoration nearest to the pieces, at a composition of the parents or between."""
     host = parents[0].host
     low, high = sorted(parent.composition for parent in parents)
-    allowed = [c for c in host.compositions if low <= c <= high] if between else [low, high]
+    allowed = [c for c in host.compositions if low <= c <= high and (between or c in (low, high))]
     return repair(host, pieces, nearest_composition(host, pieces, allowed, rng), rng, reluctance)
 
 

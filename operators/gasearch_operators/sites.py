@@ -35,6 +35,8 @@ class SiteTables:
     recharged
         (n_species, n_species) the species with the element of the first and the charge of the
         second; -1 where the host knows none.
+    sublattices
+        (n_sites,) number of the sublattice of each site.
     working, redox
         (n,) sites of either kind.
     ion, vacancy
@@ -46,6 +48,7 @@ class SiteTables:
     charges: Integers
     elements: Integers
     recharged: Integers
+    sublattices: Integers
     working: Integers
     redox: Integers
     ion: int
@@ -62,9 +65,8 @@ def site_tables(host: Host) -> SiteTables:
         for digit, own in enumerate(sublattice.species):
             species[sublattice.slice, digit] = known.index(own)
             digits[sublattice.slice, known.index(own)] = digit
-    works = np.zeros(host.n_sites, dtype=bool)
-    for sublattice in host.sublattices:
-        works[sublattice.slice] = sublattice.kind == "working_ion"
+    numbers = np.repeat(np.arange(len(host.sublattices)), [len(s) for s in host.sublattices])
+    works = np.array([s.kind == "working_ion" for s in host.sublattices])[numbers]
     ions = [s.species[0] for s in host.sublattices if s.kind == "working_ion"]
     tables = SiteTables(
         species=species,
@@ -72,6 +74,7 @@ def site_tables(host: Host) -> SiteTables:
         charges=np.array([s.charge for s in known]),
         elements=np.array([s.number for s in known]),
         recharged=_recharged(known),
+        sublattices=numbers,
         working=np.flatnonzero(works),
         redox=np.flatnonzero(~works),
         ion=known.index(ions[0]),

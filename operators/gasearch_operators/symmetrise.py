@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gasearch.decoration import Decoration
 from gasearch.host import Host
-from gasearch_operators.sites import Digits, Integers, child_of
+from gasearch_operators.sites import Digits, Integers
 
 _TRIES = 8  # operations whose orbits cannot hold the parent's species counts are passed over
 
@@ -19,8 +21,9 @@ _TRIES = 8  # operations whose orbits cannot hold the parent's species counts ar
 class Symmetrise:
     """Make the pattern invariant under a random operation of the host that it does not have yet.
 
-    It keeps the operations that it has, so that its symmetry always rises. Sites that the enlarged
-    group maps onto each other get one species: as far as the counts allow, that of the most.
+    It keeps those that it has, or, where that cannot be, the child has more than the parent all the
+    same. Sites that the group maps onto each other get one species: as far as the counts allow,
+    that of the majority. Many counts allow no symmetry at all, odd ones above all.
     """
 
     n_parents: ClassVar[int] = 1
@@ -33,13 +36,35 @@ class Symmetrise:
         (parent,) = parents
         host, occupation = parent.host, parent.occupation
         kept = np.all(occupation[host.permutations] == occupation, axis=1)
-        own, others = host.permutations[kept], host.permutations[~kept]
-        for chosen in rng.permutation(len(others))[:_TRIES]:
-            orbits = _orbits(np.concatenate([own, others[chosen : chosen + 1]]))
-            child = _pattern(host, occupation, orbits, rng)
-            if child is not None:
-                return child_of(parent, child)
+        own = host.permutations[kept]
+        hopeful = np.flatnonzero(~kept & _may_fit(host, occupation))
+        for operation in rng.permutation(hopeful)[:_TRIES]:
+            added = host.permutations[operation : operation + 1]
+            for group in (np.concatenate([own, added]), added)[: len(own)]:
+                child = _pattern(host, occupation, _orbits(group), rng)
+                if child is not None and child.orbit_size < parent.orbit_size:
+                    return child
         return None
+
+
+@functools.lru_cache(maxsize=16)
+def _common_sizes(host: Host) -> Integers:
+    """Return (n_operations, n_sublattices) what the sizes of an operation's orbits are multiples of."""
+    table = []
+    for permutation in host.permutations:
+        orbits = _orbits(permutation[None])
+        sizes = [np.unique(orbits[s.slice], return_counts=True)[1] for s in host.sublattices]
+        table.append([np.gcd.reduce(own) for own in sizes])
+    return np.array(table, dtype=np.int64)
+
+
+def _may_fit(host: Host, occupation: Digits) -> NDArray[np.bool_]:
+    """Return (n_operations,) whether all species counts are multiples of the orbits' divisor."""
+    fits = np.ones(len(host.permutations), dtype=bool)
+    for number, sublattice in enumerate(host.sublattices):
+        counts = np.bincount(occupation[sublattice.slice])
+        fits &= ~np.any(counts[None, :] % _common_sizes(host)[:, number, None], axis=1)
+    return fits
 
 
 def _orbits(permutations: Integers) -> Integers:
@@ -54,8 +79,8 @@ def _orbits(permutations: Integers) -> Integers:
 
 def _pattern(
     host: Host, occupation: Digits, orbits: Integers, rng: np.random.Generator
-) -> Digits | None:
-    """Return an occupation that is constant on orbits, near the given one; None if none fits."""
+) -> Decoration | None:
+    """Return a decoration that is constant on orbits, near an occupation; None if none fits."""
     result = occupation.copy()
     for sublattice in host.sublattices:
         own = sublattice.slice
@@ -63,7 +88,7 @@ def _pattern(
         if filled is None:
             return None
         result[own] = filled
-    return result
+    return Decoration(host, result)
 
 
 def _fill(
