@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +90,7 @@ def find_space_group(
     symprec
         Distance tolerance, in Å.
     """
-    dataset = _spglib(spglib.get_symmetry_dataset, (cell, scaled_positions, kinds), symprec)
+    dataset = _spglib_dataset((cell, scaled_positions, kinds), symprec)
     repeats = np.round(cell @ np.linalg.inv(np.asarray(dataset.primitive_lattice)))
     if np.linalg.det(repeats) < 0:
         repeats = -repeats
@@ -100,24 +99,24 @@ def find_space_group(
         dataset.mapping_to_primitive, return_index=True, return_inverse=True
     )
     positions = scaled_positions[first] @ repeats
-    operations = _spglib(spglib.get_symmetry, (primitive, positions, kinds[first]), symprec)
+    operations = _spglib_dataset((primitive, positions, kinds[first]), symprec)
     return SpaceGroup(
         symbol=f"{dataset.international} ({dataset.number})",
         primitive=primitive,
-        rotations=np.asarray(operations["rotations"], dtype=np.int64),
-        translations=np.asarray(operations["translations"], dtype=np.float64),
+        rotations=np.asarray(operations.rotations, dtype=np.int64),
+        translations=np.asarray(operations.translations, dtype=np.float64),
         positions=positions,
         site_of=site_of,
         kinds=kinds[first],
     )
 
 
-def _spglib(search: Callable[..., Any], crystal: tuple[Any, ...], symprec: float) -> Any:
+def _spglib_dataset(crystal: tuple[Floats, Floats, Integers], symprec: float) -> Any:
     """Return what spglib finds; nothing found is an error of ours, in old and new versions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of returning None instead of raising
         try:
-            found = search(crystal, symprec=symprec)
+            found = spglib.get_symmetry_dataset(crystal, symprec=symprec)
         except Exception as error:
             raise SymmetryError(_no_symmetry_text(symprec)) from error
     if found is None:

@@ -33,7 +33,7 @@ def test_the_vacancy_has_no_element_and_no_charge():
     ["Fe", "fe2+", "Xx2+", "X+", "2+", "Fe2", "Fe+2", "", "Fe9+", "O5-", "Fe0+", "Na+ ", "Na+\n"],
 )
 def test_other_texts_are_refused_with_an_example(text):
-    with pytest.raises(UnknownSpeciesError, match="is not a species.*'Fe3\\+'") as caught:
+    with pytest.raises(UnknownSpeciesError, match=r"is not a species.*'Fe3\+'") as caught:
         Species.parse(text)
     assert caught.value.text == text
     assert isinstance(caught.value, UsageError)
