@@ -111,7 +111,7 @@ def find_space_group(
     )
 
 
-def _spglib_dataset(crystal: tuple[Floats, Floats, Integers], symprec: float) -> Any:
+def _spglib_dataset(crystal: tuple[Any, Any, Any], symprec: float) -> Any:
     """Return what spglib finds; nothing found is an error of ours, in old and new versions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of returning None instead of raising

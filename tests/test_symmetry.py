@@ -161,7 +161,7 @@ def test_operations_that_miss_the_sites_are_one_clear_line():
     group = group_of("perovskite")
     shifted = SpaceGroup(
         group.symbol, group.primitive, group.rotations, group.translations,
-        group.positions + [[0.1, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0], [0, 0, 0]],
+        group.positions + 0.1 * np.eye(5, 3),
         group.site_of, group.kinds,
     )  # fmt: skip
     with pytest.raises(SymmetryError, match=r"Pm-3m .* does not map the sites .* host.symprec"):
