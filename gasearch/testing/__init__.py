@@ -8,14 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gasearch.testing.operators import OperatorCheckError, check_operator
     from gasearch.testing.potentials import PotentialCheckError, check_potential
+    from gasearch.testing.toy import toy_host
 
 _HOMES = {
+    "OperatorCheckError": "gasearch.testing.operators",
     "PotentialCheckError": "gasearch.testing.potentials",
+    "check_operator": "gasearch.testing.operators",
     "check_potential": "gasearch.testing.potentials",
+    "toy_host": "gasearch.testing.toy",
 }
 
-__all__ = ["PotentialCheckError", "check_potential"]
+__all__ = [
+    "OperatorCheckError",
+    "PotentialCheckError",
+    "check_operator",
+    "check_potential",
+    "toy_host",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -40,8 +40,9 @@ class Symmetrise:
         hopeful = np.flatnonzero(~kept & _may_fit(host, occupation))
         for operation in rng.permutation(hopeful)[:_TRIES]:
             added = host.permutations[operation : operation + 1]
-            for group in (np.concatenate([own, added]), added)[: len(own)]:
-                child = _pattern(host, occupation, _orbits(group), rng)
+            groups = [np.concatenate([own, added]), added]
+            for generators in groups if len(own) > 1 else groups[1:]:
+                child = _pattern(host, occupation, _orbits(generators), rng)
                 if child is not None and child.orbit_size < parent.orbit_size:
                     return child
         return None
@@ -49,7 +50,7 @@ class Symmetrise:
 
 @functools.lru_cache(maxsize=16)
 def _common_sizes(host: Host) -> Integers:
-    """Return (n_operations, n_sublattices) what the sizes of an operation's orbits are multiples of."""
+    """Return (n_operations, n_sublattices) the common divisor of the sizes of the orbits."""
     table = []
     for permutation in host.permutations:
         orbits = _orbits(permutation[None])

@@ -1,0 +1,38 @@
+"""A host so small that all its decorations can be listed, for tests of plug-ins."""
+
+from __future__ import annotations
+
+import functools
+
+from ase import Atoms
+
+from gasearch.chemistry import Species
+from gasearch.host import Host
+from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
+
+_REDOX = ("Fe2+", "Fe3+")
+_MIXED = ("Fe2+", "Fe3+", "Mn2+", "Mn3+")
+
+
+@functools.lru_cache(maxsize=8)
+def toy_host(*, mixed: bool = False, supercell: tuple[int, int, int] = (2, 2, 1)) -> Host:
+    """Return cubic perovskite NaxFeF3: four Na and four Fe sites, x from 0 to 1.
+
+    Parameters
+    ----------
+    mixed
+        Whether half of the iron is manganese, on the same sites.
+    """
+    corners = [(0, 0, 0), (0.5, 0.5, 0.5), (0.5, 0.5, 0), (0.5, 0, 0.5), (0, 0.5, 0.5)]
+    unit = Atoms("NaFeF3", scaled_positions=corners, cell=[3.9, 3.9, 3.9], pbc=True)
+    working = SublatticeDeclaration(
+        "working_ion", ("Na",), (Species.parse("Na+"), Species.parse("vacancy"))
+    )
+    species = tuple(Species.parse(text) for text in (_MIXED if mixed else _REDOX))
+    redox = SublatticeDeclaration("redox", ("Fe",), species)
+    if mixed:
+        shares = {"Fe": 0.5, "Mn": 0.5}
+        redox = SublatticeDeclaration("redox", ("Fe",), species, "free", shares)
+    framework = {"F": Species.parse("F-")}
+    declaration = HostDeclaration("toy", unit, (working, redox), framework, "NaFeF3")
+    return Host.build(declaration, supercell)
