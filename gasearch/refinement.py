@@ -20,7 +20,7 @@ def near_hull(
         )
     except NoEndMemberError:
         return []
-    tried = store.tightly_relaxed()
+    tried = {e.candidate for e in store.events(kind="queued") if e.data["purpose"] == "tight"}
     near = [
         row.candidate
         for row, above in zip(rows, hull.above_hull_per_fu, strict=True)
