@@ -1,0 +1,86 @@
+"""Potentials for tests of the engine: they cost nothing, and some of them misbehave on purpose."""
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+from ase.calculators.calculator import Calculator, all_changes
+from ase.neighborlist import neighbor_list
+
+
+class LabelEnergy(Calculator):
+    """Screened charges at the sites where they are; no forces, so one call is a relaxation."""
+
+    implemented_properties = ("energy", "forces", "stress")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        charges = atoms.get_initial_charges()
+        i, j, r = neighbor_list("ijd", atoms, 5.0)
+        energy = float(np.sum(charges[i] * charges[j] * np.exp(-r / 2) / r))
+        self.results = {
+            "energy": energy,
+            "forces": np.zeros((len(atoms), 3)),
+            "stress": np.zeros(6),
+        }
+
+
+class Blind(LabelEnergy):
+    """Sees elements only."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        blind = atoms.copy()
+        blind.set_initial_charges(blind.numbers.astype(float))
+        super().calculate(blind, properties, system_changes)
+        self.atoms = atoms.copy()
+
+
+class Misbehaving(LabelEnergy):
+    """Does `what` to candidates with exactly three sodium and more than half a charge order."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if self.is_poison(atoms):
+            self.misbehave()
+
+    def is_poison(self, atoms):
+        return np.count_nonzero(atoms.symbols == "Na") == 3
+
+    def misbehave(self):
+        raise NotImplementedError
+
+
+class NotANumber(Misbehaving):
+    def misbehave(self):
+        self.results["energy"] = float("nan")
+
+
+class Exploding(Misbehaving):
+    def misbehave(self):
+        self.results["forces"] = np.full_like(self.results["forces"], 1e6)
+
+
+class Raising(Misbehaving):
+    def misbehave(self):
+        raise RuntimeError("the calculator gave up")
+
+
+class Hanging(Misbehaving):
+    def misbehave(self):
+        time.sleep(3600)
+
+
+class Killer(Misbehaving):
+    def misbehave(self):
+        os.abort()
+
+
+class KillerOnce(Misbehaving):
+    """Kills its worker the first time only; a file remembers."""
+
+    def misbehave(self):
+        mark = Path(os.environ["KILLED_ONCE"])
+        if not mark.exists():
+            mark.touch()
+            os.abort()
