@@ -5,17 +5,21 @@ It knows sites as digits and integer weights only; chemistry and geometry live i
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 Digits = NDArray[np.uint8]
+Quantities = tuple[int, ...]  # conserved: the number of working ions, the charge, elements
+CycleType = tuple[tuple[int, int], ...]  # (length of a cycle, number of such cycles)
+Filling = tuple[tuple[int, ...], ...]  # per sublattice, how many sites each species holds
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,7 @@ class CountedSublattice:
     """
 
     n_sites: int
-    weights: tuple[tuple[int, ...], ...]
-
-
-Filling = tuple[tuple[int, ...], ...]  # per sublattice, how many sites each species holds
+    weights: tuple[Quantities, ...]
 
 
 def fillings(
@@ -47,15 +48,16 @@ def fillings(
     conserved
         What the quantities after the first must add up to.
     """
-    partial: list[tuple[tuple[int, ...], Filling]] = [((0,) * (1 + len(conserved)), ())]
-    for sublattice in sublattices[:-1]:
+    choices = [_choices(sublattices, n, conserved) for n in range(len(sublattices))]
+    partial: list[tuple[Quantities, Filling]] = [((0,) * (1 + len(conserved)), ())]
+    for choice in choices[:-1]:
         partial = [
             (tuple(map(operator.add, sums, added)), (*filling, counts))
             for sums, filling in partial
-            for counts, added in _all_counts(sublattice)
+            for added, counts in choice
         ]
-    last: dict[tuple[int, ...], list[tuple[int, tuple[int, ...]]]] = {}
-    for counts, (first, *rest) in _all_counts(sublattices[-1]):
+    last: dict[Quantities, list[tuple[int, tuple[int, ...]]]] = {}
+    for (first, *rest), counts in choices[-1]:
         last.setdefault(tuple(rest), []).append((first, counts))
     result: dict[int, list[Filling]] = {}
     for (first, *rest), filling in partial:
@@ -64,15 +66,48 @@ def fillings(
     return {first: tuple(chosen) for first, chosen in sorted(result.items())}
 
 
-def _all_counts(
-    sublattice: CountedSublattice,
-) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Return (species counts, what they contribute to the quantities) of one sublattice."""
-    quantities = list(zip(*sublattice.weights, strict=True))
+def _choices(
+    sublattices: Sequence[CountedSublattice], place: int, conserved: Sequence[int]
+) -> list[tuple[Quantities, tuple[int, ...]]]:
+    """Return (quantities, species counts) of one sublattice.
+
+    What it alone contributes to must come out right at once, or the choices are too many.
+    """
+    own = sublattices[place]
+    others = [w for n, s in enumerate(sublattices) if n != place for w in s.weights]
+    targets: list[int | None] = [None] * (1 + len(conserved))
+    for q, total in enumerate(conserved, start=1):
+        if not any(weights[q] for weights in others):
+            targets[q] = total
     return [
-        (counts, tuple(sum(map(operator.mul, counts, weights)) for weights in quantities))
-        for counts in _compositions(sublattice.n_sites, len(sublattice.weights))
+        (_sum_of(own.weights, counts), counts)
+        for counts in _species_counts(own.n_sites, own.weights, targets)
     ]
+
+
+def _species_counts(
+    n_sites: int, weights: Sequence[Quantities], targets: Sequence[int | None]
+) -> Iterator[tuple[int, ...]]:
+    """Yield how many sites each species may hold, such that the targets are met."""
+    reachable = all(
+        target is None or n_sites * min(own) <= target <= n_sites * max(own)
+        for target, own in zip(targets, zip(*weights, strict=True), strict=True)
+    )
+    if not reachable:
+        return
+    first, *rest = weights
+    if not rest:
+        yield (n_sites,)
+        return
+    for number in range(n_sites + 1):
+        left = [t if t is None else t - number * w for t, w in zip(targets, first, strict=True)]
+        for others in _species_counts(n_sites - number, rest, left):
+            yield (number, *others)
+
+
+def _sum_of(weights: Sequence[Quantities], counts: Sequence[int]) -> Quantities:
+    """Return the quantities that so many sites of each species have together."""
+    return tuple(sum(map(operator.mul, counts, own)) for own in zip(*weights, strict=True))
 
 
 def n_raw(filling: Filling) -> int:
@@ -86,9 +121,8 @@ def n_raw(filling: Filling) -> int:
 class BurnsideCounter:
     """Distinct decorations under a permutation group, by Burnside's lemma.
 
-    Each operation contributes the decorations that it leaves alone: per cycle of length L the
-    factor sum over species z^(L * weights). The polynomial in all conserved quantities is packed
-    into one Python integer (Kronecker substitution), which multiplies fast and cannot overflow.
+    Each operation contributes the decorations that it leaves alone. The sublattices that carry the
+    first quantity are kept apart from the others, since their product is needed at few places.
     """
 
     def __init__(
@@ -96,67 +130,94 @@ class BurnsideCounter:
     ) -> None:
         """Take the permutations (n_operations, n_sites) of all sublattices' sites, in order."""
         self._n_operations = len(permutations)
-        self._offsets = [
-            tuple(min(w[q] for w in s.weights) for q in range(len(s.weights[0])))
-            for s in sublattices
+        bounds = list(itertools.accumulate((s.n_sites for s in sublattices), initial=0))
+        first = [n for n, s in enumerate(sublattices) if any(w[0] for w in s.weights)]
+        groups = [first, [n for n in range(len(sublattices)) if n not in first]]
+        size = len(sublattices[0].weights[0])
+        self._first, self._rest = (
+            FixedDecorations([sublattices[n] for n in group], size) for group in groups
+        )
+        types = Counter(
+            tuple(tuple(_cycle_type(p, bounds[n], bounds[n + 1]) for n in g) for g in groups)
+            for p in permutations
+        )
+        self._terms = [
+            (number, self._first.packed(own), self._rest.packed(others))
+            for (own, others), number in sorted(types.items())
         ]
-        self._shift = [
-            sum(s.n_sites * o[q] for s, o in zip(sublattices, self._offsets, strict=True))
-            for q in range(len(self._offsets[0]))
-        ]
-        spans = [
-            1
-            + sum(
-                s.n_sites * (max(w[q] for w in s.weights) - o[q])
-                for s, o in zip(sublattices, self._offsets, strict=True)
-            )
-            for q in range(len(self._shift))
-        ]
-        self._strides = [math.prod(spans[:q]) for q in range(len(spans))]
-        self._spans = spans
-        # No coefficient exceeds the number of operations times that of all decorations.
-        n_decorations: int = math.prod(len(s.weights) ** s.n_sites for s in sublattices)
-        self._bits = int(len(permutations) * n_decorations).bit_length()
-        self._polynomials = self._sum_over_group(sublattices, permutations)
 
     def __call__(self, totals: Sequence[int]) -> int:
         """Return the number of distinct decorations whose conserved quantities are `totals`."""
-        powers = [t - s for t, s in zip(totals, self._shift, strict=True)]
-        if any(not 0 <= p < span for p, span in zip(powers, self._spans, strict=True)):
-            return 0
-        place = sum(p * stride for p, stride in zip(powers, self._strides, strict=True))
-        fixed = (self._polynomials >> (place * self._bits)) & ((1 << self._bits) - 1)
+        fixed = 0
+        for sums in self._first.sums:
+            left = tuple(map(operator.sub, totals, sums))
+            for number, first, rest in self._terms:
+                fixed += (
+                    number
+                    * self._first.coefficient(first, sums)
+                    * self._rest.coefficient(rest, left)
+                )
         return fixed // self._n_operations
 
-    def _sum_over_group(
-        self, sublattices: Sequence[CountedSublattice], permutations: NDArray[np.int64]
-    ) -> int:
-        bounds = np.cumsum([0, *(s.n_sites for s in sublattices)])
-        types = Counter(
-            tuple(_cycle_type(p[a:b] - a) for a, b in itertools.pairwise(bounds))
-            for p in permutations
-        )
-        total = 0
-        for cycle_types, multiplicity in sorted(types.items()):
-            product = multiplicity
-            for sublattice, offset, cycles in zip(
-                sublattices, self._offsets, cycle_types, strict=True
-            ):
-                for length, number in cycles:
-                    product *= self._factor(sublattice, offset, length) ** number
-            total += product
-        return total
 
-    def _factor(self, sublattice: CountedSublattice, offset: Sequence[int], length: int) -> int:
-        return sum(
+class FixedDecorations:
+    """How many decorations of some sublattices an operation leaves alone.
+
+    Per cycle of length L of the operation the factor is the sum over species of
+    z^(L * weights). The polynomial in all quantities is packed into one Python integer (Kronecker
+    substitution), which multiplies fast and cannot overflow.
+    """
+
+    def __init__(self, sublattices: Sequence[CountedSublattice], size: int) -> None:
+        """Take sublattices whose weights have `size` quantities; none at all is fine."""
+        self._sublattices = sublattices
+        quantities = [list(zip(*s.weights, strict=True)) for s in sublattices]
+        self._lowest = [tuple(map(min, own)) for own in quantities]
+        self._shift = [
+            sum(s.n_sites * low[q] for s, low in zip(sublattices, self._lowest, strict=True))
+            for q in range(size)
+        ]
+        self._spans = [
             1
-            << self._bits
-            * sum(
-                length * (w - o) * stride
-                for w, o, stride in zip(weights, offset, self._strides, strict=True)
+            + sum(
+                s.n_sites * (max(own[q]) - min(own[q]))
+                for s, own in zip(sublattices, quantities, strict=True)
             )
-            for weights in sublattice.weights
-        )
+            for q in range(size)
+        ]
+        self._strides = [math.prod(self._spans[:q]) for q in range(size)]
+        n_decorations: int = math.prod(len(s.weights) ** s.n_sites for s in sublattices)
+        self._bits = n_decorations.bit_length()
+
+    @functools.cached_property
+    def sums(self) -> tuple[Quantities, ...]:
+        """All quantities that decorations of these sublattices have."""
+        sums = {(0,) * len(self._spans)}
+        for s in self._sublattices:
+            counts = _species_counts(s.n_sites, s.weights, [None] * len(self._spans))
+            own = {_sum_of(s.weights, count) for count in counts}
+            sums = {tuple(map(operator.add, a, b)) for a in sums for b in own}
+        return tuple(sorted(sums))
+
+    def packed(self, cycle_types: Sequence[CycleType]) -> int:
+        """Return the polynomial of an operation with these cycles, one tuple per sublattice."""
+        result = 1
+        for s, low, cycles in zip(self._sublattices, self._lowest, cycle_types, strict=True):
+            places = [self._place(map(operator.sub, w, low)) for w in s.weights]
+            for length, number in cycles:
+                factor = sum(1 << self._bits * length * place for place in places)
+                result *= factor**number
+        return result
+
+    def coefficient(self, packed: int, totals: Quantities) -> int:
+        """Return how many decorations with these quantities a packed polynomial counts."""
+        powers = list(map(operator.sub, totals, self._shift))
+        if any(not 0 <= p < span for p, span in zip(powers, self._spans, strict=True)):
+            return 0
+        return (packed >> self._bits * self._place(powers)) & ((1 << self._bits) - 1)
+
+    def _place(self, powers: Iterable[int]) -> int:
+        return sum(map(operator.mul, powers, self._strides))
 
 
 def enumerate_digits(filling: Filling, chunk: int = 200_000) -> Iterator[Digits]:
@@ -191,26 +252,17 @@ def _arrangements(counts: Sequence[int]) -> Digits:
     return result
 
 
-def _cycle_type(permutation: NDArray[np.int64]) -> tuple[tuple[int, int], ...]:
-    """Return ((length, number of such cycles), ...) of one permutation."""
-    seen = np.zeros(len(permutation), dtype=bool)
+def _cycle_type(permutation: NDArray[np.int64], start: int, end: int) -> CycleType:
+    """Return ((length, number of such cycles), ...) of a permutation on sites start to end."""
+    targets = permutation[start:end].tolist()
+    seen: set[int] = set()
     lengths: Counter[int] = Counter()
-    for start in range(len(permutation)):
-        length, site = 0, start
-        while not seen[site]:
-            seen[site] = True
-            site = int(permutation[site])
+    for first in range(start, end):
+        length, site = 0, first
+        while site not in seen:
+            seen.add(site)
+            site = targets[site - start]
             length += 1
         if length:
             lengths[length] += 1
     return tuple(sorted(lengths.items()))
-
-
-def _compositions(total: int, parts: int) -> Iterator[tuple[int, ...]]:
-    """Yield all tuples of `parts` non-negative integers that add up to `total`."""
-    if parts == 1:
-        yield (total,)
-        return
-    for first in range(total + 1):
-        for rest in _compositions(total - first, parts - 1):
-            yield (first, *rest)

@@ -166,13 +166,24 @@ class Host:
     def _weights(self, sublattice: Sublattice, species: Species) -> tuple[int, ...]:
         """Return what a species adds to the working ions, the charge, and each free element."""
         works = sublattice.kind == "working_ion" and species.element == self.working_element
-        free = [int(sublattice.is_free and species.element == e) for e in self.free_counts]
-        return (int(works), species.charge, *free)
+        counted = [int(sublattice.is_free and species.element == e) for e in self._counted_elements]
+        return (int(works), species.charge, *counted)
+
+    @functools.cached_property
+    def _counted_elements(self) -> tuple[str, ...]:
+        """Free elements but one of the redox sites, whose number follows from the others."""
+        elements = list(self.free_counts)
+        free = [s for s in self.sublattices if s.is_free]
+        guests = {e for s in free if s.kind == "working_ion" for e in s.elements}
+        redox = [e for s in free if s.kind == "redox" for e in s.elements]
+        if redox and not guests.intersection(redox):
+            elements.remove(redox[-1])
+        return tuple(elements)
 
     @functools.cached_property
     def _conserved(self) -> tuple[int, ...]:
         """What the charge and the free elements of the sublattices must add up to."""
-        return (-self.framework_charge, *self.free_counts.values())
+        return (-self.framework_charge, *(self.free_counts[e] for e in self._counted_elements))
 
     @functools.cached_property
     def _weight_table(self) -> NDArray[np.int64]:
