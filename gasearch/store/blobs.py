@@ -55,7 +55,7 @@ ENCODINGS: Mapping[str, Encoding] = {
 }
 STRUCTURE_BLOBS = ("numbers", "positions", "cell", "initial_charges", "initial_magmoms", "tags")
 RESULT_BLOBS = ("forces", "stress", "moments", "bond_lengths")
-EVALUATION_BLOBS = STRUCTURE_BLOBS + RESULT_BLOBS
+BLOBS = STRUCTURE_BLOBS + RESULT_BLOBS
 
 
 def digest(blob: bytes) -> str:
@@ -90,7 +90,7 @@ def decode(column: str, blob: bytes) -> NDArray[Any]:
 
 
 def structure_columns(atoms: Atoms, what: str) -> Columns:
-    """Return the columns of a structure, and of the quantities that follow from it."""
+    """Return the columns of a structure without results; their hashes come last, by `hashes`."""
     n_atoms = len(atoms)
     arrays = {
         "numbers": atoms.numbers,
@@ -103,35 +103,43 @@ def structure_columns(atoms: Atoms, what: str) -> Columns:
         column: encode(column, array, n_atoms, what) for column, array in arrays.items()
     }
     columns["tags"] = encode("tags", atoms.get_tags(), n_atoms, what) if atoms.has("tags") else None
-    numbers, counts = np.unique(atoms.numbers, return_counts=True)
     columns |= {
         "pbc": int(np.dot(atoms.pbc, [1, 2, 4])),
         "n_atoms": n_atoms,
         "volume": abs(float(np.linalg.det(atoms.cell.array))),
         "mass": float(atoms.get_masses().sum()),
         "charge": float(arrays["initial_charges"].sum()),
-        "elements": json.dumps(dict(zip(numbers.tolist(), counts.tolist(), strict=True))),
+        "total_moment": None,
+        **dict.fromkeys(RESULT_BLOBS),
     }
     return columns
 
 
-def relaxed_columns(relaxed: Relaxed, what: str) -> Columns:
-    """Return the columns of a relaxed structure; the results are NULL where it failed."""
-    columns = structure_columns(relaxed.atoms, what)
-    n_atoms = columns["n_atoms"]
-    columns |= {
+def elements(atoms: Atoms) -> str:
+    """Return the JSON of the number of atoms by atomic number."""
+    numbers, counts = np.unique(atoms.numbers, return_counts=True)
+    return json.dumps(dict(zip(numbers.tolist(), counts.tolist(), strict=True)))
+
+
+def result_columns(relaxed: Relaxed, what: str) -> tuple[Columns, Columns]:
+    """Return the columns of an evaluation, and of its structure; NULL where it failed."""
+    row: Columns = {
         "verdict": relaxed.verdict,
         "reason": relaxed.reason,
         "audit": relaxed.audit,
         "n_calls": int(relaxed.n_calls),
         "converged": bool(relaxed.converged),
         "wall_s": _finite(relaxed.wall_s, "wall_s", what),
-        "total_moment": None,
-        **dict.fromkeys(("energy", "fmax", "smax", *RESULT_BLOBS)),
+        "elements": elements(relaxed.atoms),
+        "energy": None,
+        "fmax": None,
+        "smax": None,
     }
+    columns = structure_columns(relaxed.atoms, what)
     if relaxed.verdict != "failed":
         for name in ("energy", "fmax", "smax"):
-            columns[name] = _finite(getattr(relaxed, name), name, what)
+            row[name] = _finite(getattr(relaxed, name), name, what)
+        n_atoms = columns["n_atoms"]
         stress = full_3x3_to_voigt_6_stress(np.asarray(relaxed.stress, dtype=np.float64))
         columns["stress"] = encode("stress", stress, n_atoms, what)
         columns["forces"] = encode("forces", relaxed.forces, n_atoms, what)
@@ -139,14 +147,13 @@ def relaxed_columns(relaxed: Relaxed, what: str) -> Columns:
         if relaxed.moments is not None:
             columns["moments"] = encode("moments", relaxed.moments, n_atoms, what)
             columns["total_moment"] = float(np.sum(relaxed.moments))
-    columns["sha256"] = hashes(columns)
-    return columns
+    return row, columns
 
 
 def hashes(columns: Mapping[str, Any]) -> str:
     """Return the JSON of the sha256 of each blob that is there, by column."""
     return json.dumps(
-        {name: digest(columns[name]) for name in EVALUATION_BLOBS if columns.get(name) is not None}
+        {name: digest(columns[name]) for name in BLOBS if columns.get(name) is not None}
     )
 
 
@@ -158,7 +165,7 @@ def damaged_columns(columns: Mapping[str, Any]) -> list[str]:
         return ["sha256"]
     if not isinstance(recorded, dict):
         return ["sha256"]
-    present = {name: columns[name] for name in EVALUATION_BLOBS if columns.get(name) is not None}
+    present = {name: columns[name] for name in BLOBS if columns.get(name) is not None}
     return [
         name
         for name in dict.fromkeys((*present, *recorded))

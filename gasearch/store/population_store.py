@@ -7,14 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
+from uuid import uuid4
 
 from sqlalchemy import Connection, insert
 
 from gasearch.relax.relaxed import Relaxed, Verdict
 from gasearch.store import backups, migrate, queries
+from gasearch.store.ase_rows import HOST_COLUMNS
 from gasearch.store.batch import Batch
 from gasearch.store.blobs import hashes, structure_columns
 from gasearch.store.database import Database, create_database, open_database
+from gasearch.store.evaluation_state import leases_in_flight
 from gasearch.store.records import (
     CompositionRow,
     Counts,
@@ -29,16 +32,11 @@ from gasearch.store.records import (
     Queued,
     RunRecord,
 )
+from gasearch.store.schema import HOST_STRUCTURE, RUN, SEARCH_LEVEL
 from gasearch.store.schema import level as level_table
 from gasearch.store.schema import run as run_table
-from gasearch.store.transaction import (
-    CREATED,
-    RUN,
-    SEARCH_LEVEL,
-    Transaction,
-    leases_in_flight,
-    to_json,
-)
+from gasearch.store.schema import structure as structure_table
+from gasearch.store.transaction import CREATED, Transaction, to_json
 
 T = TypeVar("T")
 
@@ -249,6 +247,7 @@ def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
     what = "the run"
     columns = structure_columns(run.host_atoms, what)
     declared: dict[str, JsonValue] = {
+        "uuid": uuid4().hex,
         "seed": str(run.seed),
         "n_formula_units": run.n_formula_units,
         "host": run.host,
@@ -265,9 +264,10 @@ def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
     }
     transaction = Transaction(connection)
     transaction.add_event(CREATED, None, {"run": declared, "level": levels})
+    connection.execute(insert(run_table).values(id=RUN, created=transaction.time_s, **declared))
     connection.execute(
-        insert(run_table).values(
-            id=RUN, created=transaction.time_s, sha256=hashes(columns), **declared, **columns
+        insert(structure_table).values(
+            id=HOST_STRUCTURE, counts_for=0, sha256=hashes(columns), **columns, **HOST_COLUMNS
         )
     )
     connection.execute(insert(level_table).values(id=SEARCH_LEVEL, **levels))

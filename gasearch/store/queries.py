@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, case, func, select
+from sqlalchemy import Connection, Row, Select, case, func, select
 
 from gasearch.relax.relaxed import Relaxed, Verdict
 from gasearch.store import blobs
@@ -23,9 +23,19 @@ from gasearch.store.records import (
     Queued,
     RunRecord,
 )
-from gasearch.store.schema import candidate, evaluation, event, level, parent, run
+from gasearch.store.schema import (
+    HOST_STRUCTURE,
+    RUN,
+    SEARCH_LEVEL,
+    candidate,
+    evaluation,
+    event,
+    level,
+    parent,
+    run,
+    structure,
+)
 
-SEARCH_LEVEL = 1
 _X_TOLERANCE = 1e-6
 _NAN = float("nan")
 # After the hash, in the order of the fields of `Proposal`.
@@ -47,16 +57,18 @@ _PROPOSAL_COLUMNS = (
 
 def read_run(connection: Connection) -> RunRecord:
     """Return what defines the run, with its operational settings as they are now."""
-    columns = connection.execute(select(run).order_by(run.c.id)).one()._asdict()
+    row = connection.execute(select(run).where(run.c.id == RUN)).one()
+    query = select(structure).where(structure.c.id == HOST_STRUCTURE)
+    columns = connection.execute(query).one()._asdict()
     blobs.verify(columns, "the host")
     return RunRecord(
-        host=columns["host"],
+        host=row.host,
         host_atoms=blobs.structure(columns),
-        settings=json.loads(columns["settings"]),
-        operational=json.loads(columns["operational"]),
-        seed=int(columns["seed"]),
-        n_formula_units=columns["n_formula_units"],
-        versions=json.loads(columns["versions"]),
+        settings=json.loads(row.settings),
+        operational=json.loads(row.operational),
+        seed=int(row.seed),
+        n_formula_units=row.n_formula_units,
+        versions=json.loads(row.versions),
     )
 
 
@@ -221,18 +233,20 @@ def by_composition(connection: Connection) -> list[CompositionRow]:
 
 def _lowest(connection: Connection) -> list[Any]:
     """Return (composition, candidate, energy) of the lowest ok candidate of each composition."""
+    number = candidate.c.id
     place = func.row_number().over(
-        partition_by=candidate.c.composition, order_by=(evaluation.c.energy, candidate.c.id)
+        partition_by=candidate.c.composition, order_by=(evaluation.c.energy, number)
     )
     ranked = (
         select(
             candidate.c.composition,
-            candidate.c.id.label("candidate"),
+            number.label("candidate"),
             evaluation.c.energy,
             place.label("place"),
         )
-        .join(evaluation, evaluation.c.candidate == candidate.c.id)
-        .where(_counts(), evaluation.c.verdict == "ok")
+        .join(structure, structure.c.counts_for == number)
+        .join(evaluation, evaluation.c.id == structure.c.id)
+        .where(evaluation.c.verdict == "ok")
         .subquery()
     )
     query = select(ranked).where(ranked.c.place == 1).order_by(ranked.c.composition)
@@ -249,8 +263,8 @@ def evaluations(
     tight: bool,
 ) -> list[EvaluationRow]:
     """Return one row per relaxed candidate; see `PopulationStore.evaluations`."""
-    conditions = [_counts() if tight else _of_search()]
-    conditions.append(evaluation.c.verdict.is_not(None))
+    conditions = [evaluation.c.verdict.is_not(None), evaluation.c.level == SEARCH_LEVEL]
+    conditions.append(structure.c.counts_for > 0 if tight else evaluation.c.purpose == "search")
     if verdict is not None:
         conditions.append(evaluation.c.verdict == verdict)
     if x is not None:
@@ -268,28 +282,24 @@ def evaluations(
 
 def evaluation_row(connection: Connection, number: int) -> EvaluationRow:
     """Return the evaluation that counts of one candidate."""
-    query = _evaluation_rows().where(_counts(), evaluation.c.candidate == number)
+    query = _evaluation_rows().where(structure.c.counts_for == number)
     row = connection.execute(query).one_or_none()
     if row is None:
         raise UnknownCandidateError(number, "result")
     return _evaluation_row(row)
 
 
-def _counts() -> Any:
-    return and_(evaluation.c.best.is_(True), evaluation.c.level == SEARCH_LEVEL)
-
-
-def _of_search() -> Any:
-    return and_(evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL)
-
-
 def _evaluation_rows() -> Select[Any]:
     own = ("composition", "x", "fingerprint", "orbit_size", "operator", "origin", "generation")
     names = ("candidate", "energy", "verdict", "purpose", "n_calls", "fmax", "smax", "reason")
     more = ("audit", "wall_s", "result")
-    return select(
-        *(candidate.c[name] for name in own), *(evaluation.c[name] for name in (*names, *more))
-    ).join(evaluation, evaluation.c.candidate == candidate.c.id)
+    return (
+        select(
+            *(candidate.c[name] for name in own), *(evaluation.c[name] for name in (*names, *more))
+        )
+        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        .join(structure, structure.c.id == evaluation.c.id)
+    )
 
 
 def _evaluation_row(row: Row[Any]) -> EvaluationRow:
@@ -300,12 +310,17 @@ def _evaluation_row(row: Row[Any]) -> EvaluationRow:
 
 def relaxed(connection: Connection, number: int, purpose: Purpose | None) -> Relaxed:
     """Return a relaxed structure after verifying its bytes; by default the one that counts."""
-    query = select(evaluation).where(
-        evaluation.c.candidate == number,
-        evaluation.c.level == SEARCH_LEVEL,
-        evaluation.c.verdict.is_not(None),
+    own = ("verdict", "energy", "fmax", "smax", "n_calls", "converged", "reason", "audit", "wall_s")
+    query = (
+        select(structure, *(evaluation.c[name] for name in (*own, "purpose")))
+        .join(evaluation, evaluation.c.id == structure.c.id)
+        .where(evaluation.c.candidate == number, evaluation.c.level == SEARCH_LEVEL)
     )
-    chosen = evaluation.c.best.is_(True) if purpose is None else evaluation.c.purpose == purpose
+    if purpose is None:
+        chosen = structure.c.counts_for == number
+    else:
+        chosen = evaluation.c.purpose == purpose
+
     row = connection.execute(query.where(chosen)).one_or_none()
     if row is None:
         raise UnknownCandidateError(number, f"{purpose or 'relaxed'} structure")

@@ -1,14 +1,13 @@
 """The tables, as this version of gasearch writes them; older ones come here by `migrations`.
 
 Candidates are numbered as the search proposes them, so the key of a candidate is its number.
-Times are seconds since 1970, UTC. Text that holds structured data is JSON. Small columns come
-before blobs, so that queries by key do not read structures.
+Times are seconds since 1970, UTC. Text that holds structured data is JSON. Structures have a table
+of their own, so that all other queries read few pages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import (
     Boolean,
@@ -29,6 +28,9 @@ from gasearch.relax.relaxed import VERDICTS
 from gasearch.store.records import PURPOSES, STATES
 
 SCHEMA_VERSION = "0001"
+RUN = 1
+SEARCH_LEVEL = 1
+HOST_STRUCTURE = 0
 
 metadata = MetaData()
 
@@ -37,24 +39,11 @@ def _one_of(name: str, words: Iterable[str]) -> str:
     return f"{name} IN ({', '.join(repr(word) for word in words)})"
 
 
-def _structure(nullable: bool) -> list[Column[Any]]:
-    """Return the columns of a structure; see `gasearch.store.blobs` for their encoding."""
-    return [
-        Column("pbc", Integer, nullable=nullable),
-        Column("sha256", Text, nullable=nullable),
-        Column("numbers", LargeBinary, nullable=nullable),
-        Column("positions", LargeBinary, nullable=nullable),
-        Column("cell", LargeBinary, nullable=nullable),
-        Column("initial_charges", LargeBinary, nullable=nullable),
-        Column("initial_magmoms", LargeBinary, nullable=nullable),
-        Column("tags", LargeBinary),
-    ]
-
-
 run = Table(
     "run",
     metadata,
     Column("id", Integer, primary_key=True),
+    Column("uuid", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("seed", Text, nullable=False),
     Column("n_formula_units", Integer, nullable=False),
@@ -62,12 +51,6 @@ run = Table(
     Column("settings", Text, nullable=False),
     Column("operational", Text, nullable=False),
     Column("versions", Text, nullable=False),
-    Column("n_atoms", Integer, nullable=False),
-    Column("volume", Float, nullable=False),
-    Column("mass", Float, nullable=False),
-    Column("charge", Float, nullable=False),
-    Column("elements", Text, nullable=False),
-    *_structure(nullable=False),
 )
 
 level = Table(
@@ -123,8 +106,6 @@ evaluation = Table(
     Column("attempt", Integer, nullable=False),
     Column("n_crashes", Integer, nullable=False),
     Column("lease_ends", Float),
-    # Which of a candidate's evaluations at a level counts: the lowest whose verdict is ok.
-    Column("best", Boolean, nullable=False),
     Column("result", Integer, unique=True),
     Column("verdict", Text),
     Column("energy", Float),
@@ -134,19 +115,9 @@ evaluation = Table(
     Column("converged", Boolean),
     Column("wall_s", Float),
     Column("finished", Float),
-    Column("n_atoms", Integer),
-    Column("volume", Float),
-    Column("mass", Float),
-    Column("charge", Float),
-    Column("total_moment", Float),
     Column("elements", Text),
     Column("audit", Text),
     Column("reason", Text),
-    *_structure(nullable=True),
-    Column("forces", LargeBinary),
-    Column("stress", LargeBinary),
-    Column("moments", LargeBinary),
-    Column("bond_lengths", LargeBinary),
     UniqueConstraint("candidate", "level", "purpose", name="evaluation_is_unique"),
     CheckConstraint(_one_of("purpose", PURPOSES), name="evaluation_purpose"),
     CheckConstraint(_one_of("state", STATES), name="evaluation_state"),
@@ -165,16 +136,38 @@ evaluation = Table(
         "(result IS NOT NULL) = (verdict IS NOT NULL AND purpose = 'search')",
         name="evaluation_has_result",
     ),
-    CheckConstraint("NOT best OR verdict IS NOT NULL", name="evaluation_best"),
 )
 
 Index("evaluation_by_state", evaluation.c.state, evaluation.c.id)
-Index(
-    "evaluation_by_verdict",
-    evaluation.c.best,
-    evaluation.c.verdict,
-    evaluation.c.candidate,
-    evaluation.c.energy,
+
+structure = Table(
+    "structure",
+    metadata,
+    # The evaluation that ended in it; 0 for the host.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # The candidate for which it counts, being its lowest evaluation with verdict ok at the level of
+    # the search; NULL where another one counts, 0 for the host.
+    Column("counts_for", Integer, unique=True),
+    Column("n_atoms", Integer, nullable=False),
+    Column("volume", Float, nullable=False),
+    Column("mass", Float, nullable=False),
+    Column("charge", Float, nullable=False),
+    Column("total_moment", Float),
+    Column("pbc", Integer, nullable=False),
+    Column("key_value_pairs", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    # Of each blob, by column; see `gasearch.store.blobs` for their encoding.
+    Column("sha256", Text, nullable=False),
+    Column("numbers", LargeBinary, nullable=False),
+    Column("positions", LargeBinary, nullable=False),
+    Column("cell", LargeBinary, nullable=False),
+    Column("initial_charges", LargeBinary, nullable=False),
+    Column("initial_magmoms", LargeBinary, nullable=False),
+    Column("tags", LargeBinary),
+    Column("forces", LargeBinary),
+    Column("stress", LargeBinary),
+    Column("moments", LargeBinary),
+    Column("bond_lengths", LargeBinary),
 )
 
 promotion = Table(

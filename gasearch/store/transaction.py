@@ -12,20 +12,34 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sqlalchemy import Connection, Table, Update, bindparam, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
-from gasearch.store.blobs import EVALUATION_BLOBS, digest, relaxed_columns
+from gasearch.store.ase_rows import AseRows
+from gasearch.store.blobs import hashes, result_columns
+from gasearch.store.candidate_rows import (
+    candidate_row,
+    event_data,
+    new_keys,
+    parent_rows,
+    queued_evaluation,
+    validate,
+)
 from gasearch.store.errors import (
-    DuplicateCandidateError,
     IllegalTransitionError,
     InvalidRecordError,
     UnknownCandidateError,
+)
+from gasearch.store.evaluation_state import (
+    EvaluationState,
+    Key,
+    best_evaluation,
+    leases_in_flight,
+    load_states,
 )
 from gasearch.store.records import (
     FIRST_OUTSIDE,
@@ -35,12 +49,8 @@ from gasearch.store.records import (
     Outcome,
     Proposal,
     Purpose,
-    State,
 )
-from gasearch.store.schema import candidate, evaluation, event, parent, run
-
-RUN, SEARCH_LEVEL = 1, 1
-_CHUNK = 500
+from gasearch.store.schema import candidate, evaluation, event, parent, run, structure
 
 # What the events are called; kinds that the search adds must differ from these.
 CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
@@ -49,24 +59,6 @@ LATE_RESULT, LATE_REQUEUE = "late_result", "late_requeue"
 KINDS = frozenset(
     (CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, LATE_RESULT, LATE_REQUEUE)
 )
-
-Key = tuple[int, Purpose]
-
-
-@dataclass
-class EvaluationState:
-    """What a transaction knows of one evaluation, its own changes included."""
-
-    id: int
-    candidate: int
-    purpose: Purpose
-    state: State
-    attempt: int
-    n_crashes: int
-    verdict: str | None
-    energy: float | None
-    best: bool
-    composition: str
 
 
 def to_json(value: Any, what: str) -> str:
@@ -118,30 +110,24 @@ class Transaction:
 
     def propose(self, proposals: Sequence[Proposal]) -> None:
         """Add candidates, each with a search evaluation that is queued."""
-        numbers = self._number(proposals)
-        self._refuse_known(proposals)
-        present = self._present({known for proposal in proposals for known in proposal.parents})
-        rows, parents, evaluations = [], [], []
-        for number, proposal in zip(numbers, proposals, strict=True):
-            self._validate(number, proposal, present)
-            present.add(number)
-            row = _candidate_row(number, proposal)
+        keys = new_keys(self.connection, proposals)
+        validate(self.connection, keys, proposals, self._n_results)
+        rows, parents = [], []
+        for key, proposal in zip(keys, proposals, strict=True):
+            row = candidate_row(key, proposal)
             rows.append(row)
-            parents += [
-                {"child": number, "position": position, "parent": known}
-                for position, known in enumerate(proposal.parents)
-            ]
-            evaluations.append(_evaluation_row(number, "search"))
-            self.add_event(PROPOSED, number, proposed_data(row, proposal.parents))
+            parents += parent_rows(key, proposal)
+            self.add_event(PROPOSED, key, event_data(row, proposal.parents))
+        self._outside += [key for key in keys if key >= FIRST_OUTSIDE]
         self._insert(candidate, rows)
         self._insert(parent, parents)
-        self._insert(evaluation, evaluations)
+        self._insert(evaluation, [queued_evaluation(key, "search") for key in keys])
 
     def lease(
         self, candidates: Sequence[int], lease_s: float, purpose: Purpose | None = None
     ) -> None:
         """Hand out evaluations that are queued; each begins a new attempt."""
-        states = self._load(candidates)
+        states = load_states(self.connection, candidates)
         changes = []
         for number in candidates:
             found = _queued(states, number, purpose)
@@ -155,7 +141,7 @@ class Transaction:
 
     def requeue(self, returns: Sequence[tuple[Lease, str, bool]]) -> None:
         """Take leases back; `(lease, reason, whether the worker crashed)`."""
-        states = self._load([lease.candidate for lease, _, _ in returns])
+        states = load_states(self.connection, [lease.candidate for lease, _, _ in returns])
         changes = []
         for lease, reason, crashed in returns:
             found = _leased(states, lease)
@@ -182,7 +168,7 @@ class Transaction:
 
     def queue_tight(self, candidates: Sequence[int]) -> None:
         """Ask for a second relaxation of candidates whose first one is done."""
-        states = self._load(candidates)
+        states = load_states(self.connection, candidates)
         rows = []
         for number in candidates:
             search = states.get((number, "search"))
@@ -192,14 +178,15 @@ class Transaction:
                 at_hand = states.get((number, "tight"), search)
                 raise IllegalTransitionError(number, at_hand.purpose, at_hand.state, "queued again")
             states[number, "tight"] = search
-            rows.append(_evaluation_row(number, "tight"))
+            rows.append(queued_evaluation(number, "tight"))
             self.add_event(QUEUED, number, {"purpose": "tight"})
         self._insert(evaluation, rows)
 
     def record(self, results: Sequence[tuple[Lease, Relaxed]]) -> None:
         """Write results; those of the search get the next numbers."""
-        states = self._load([lease.candidate for lease, _ in results])
-        changes = []
+        states = load_states(self.connection, [lease.candidate for lease, _ in results])
+        ase_rows = AseRows(self.connection, [lease.candidate for lease, _ in results])
+        changes, structures = [], []
         for lease, relaxed in results:
             found = _leased(states, lease)
             energy = relaxed.energy if np.isfinite(relaxed.energy) else None
@@ -213,7 +200,8 @@ class Transaction:
             if found is None:
                 self._refuse(LATE_RESULT, lease, data)
                 continue
-            change = _guard(found) | relaxed_columns(relaxed, f"the result of {lease}")
+            row, columns = result_columns(relaxed, f"the result of {lease}")
+            change = _guard(found) | row
             found.state = "failed" if relaxed.verdict == "failed" else "relaxed"
             found.verdict, found.energy = relaxed.verdict, change["energy"]
             outcome = self._outcome(found, relaxed)
@@ -224,9 +212,12 @@ class Transaction:
                 "finished": self.time_s,
             }
             changes.append(change)
+            columns |= ase_rows.columns(found.candidate, row | {"purpose": found.purpose})
+            structures.append({"id": found.id, "sha256": hashes(columns), **columns})
             self.add_event(RECORDED, lease.candidate, data)
-        self._mark_best(states, {change["b_id"]: change for change in changes})
+        self._mark_best(states, {row["id"]: row for row in structures})
         self._change(_RECORD, changes)
+        self._insert(structure, structures)
 
     def set_operational(self, changes: Mapping[str, JsonValue]) -> None:
         """Change settings that do not define the search."""
@@ -236,84 +227,9 @@ class Transaction:
         self.connection.execute(update(run).values(operational=text))
         self.add_event(OPERATIONAL, None, changes)
 
-    def _number(self, proposals: Sequence[Proposal]) -> list[int]:
-        """Return the key of each proposal: its number, or the next one outside of the stream."""
-        column = candidate.c.id
-        number = _last(self.connection, column, column < FIRST_OUTSIDE)
-        outside = max(FIRST_OUTSIDE - 1, _last(self.connection, column))
-        keys = []
-        for proposal in proposals:
-            if proposal.number is None:
-                outside += 1
-                self._outside.append(outside)
-                keys.append(outside)
-                continue
-            number += 1
-            if proposal.number != number:
-                problem = f"the next number is {number}: candidates are numbered without gaps"
-                raise InvalidRecordError(f"candidate {proposal.number}", problem)
-            keys.append(number)
-        return keys
-
-    def _validate(self, number: int, proposal: Proposal, present: set[int]) -> None:
-        what = f"candidate {number}"
-        if not 0 <= proposal.known <= self._n_results:
-            problem = f"it used result {proposal.known} of {self._n_results}"
-            raise InvalidRecordError(what, problem)
-        if not np.isfinite(proposal.x):
-            raise InvalidRecordError(what, f"x is {proposal.x}, expected a finite number")
-        if proposal.number is None and proposal.origin == "search":
-            raise InvalidRecordError(what, "a candidate without a number needs another origin")
-        for known in proposal.parents:
-            if known not in present:
-                raise InvalidRecordError(what, f"its parent {known} is not in the database yet")
-
-    def _refuse_known(self, proposals: Sequence[Proposal]) -> None:
-        fingerprints = [proposal.fingerprint for proposal in proposals]
-        known = {
-            row.fingerprint: f"candidate {row.id}"
-            for chunk in _chunks(fingerprints)
-            for row in self.connection.execute(
-                select(candidate.c.fingerprint, candidate.c.id).where(
-                    candidate.c.run == RUN, candidate.c.fingerprint.in_(chunk)
-                )
-            )
-        }
-        for proposal in proposals:
-            if proposal.fingerprint in known:
-                raise DuplicateCandidateError(
-                    f"candidate {proposal.number}",
-                    f"it is the same crystal as {known[proposal.fingerprint]}",
-                )
-            known[proposal.fingerprint] = f"candidate {proposal.number} of the same batch"
-
-    def _present(self, candidates: set[int]) -> set[int]:
-        """Return those of the candidates that the database has."""
-        queries = (
-            select(candidate.c.id).where(candidate.c.id.in_(chunk))
-            for chunk in _chunks(sorted(candidates))
-        )
-        return {number for query in queries for number in self.connection.scalars(query)}
-
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             self.connection.execute(insert(table), rows)
-
-    def _load(self, candidates: Iterable[int]) -> dict[Key, EvaluationState]:
-        table = evaluation.join(candidate, candidate.c.id == evaluation.c.candidate)
-        names = ("id", "candidate", "purpose", "state", "attempt", "n_crashes", "verdict", "energy")
-        columns = [evaluation.c[name] for name in (*names, "best")] + [candidate.c.composition]
-        states: dict[Key, EvaluationState] = {}
-        for chunk in _chunks(sorted(set(candidates))):
-            query = (
-                select(*columns)
-                .select_from(table)
-                .where(evaluation.c.level == SEARCH_LEVEL, evaluation.c.candidate.in_(chunk))
-                .order_by(evaluation.c.id)
-            )
-            for row in self.connection.execute(query):
-                states[row.candidate, row.purpose] = EvaluationState(*row)
-        return states
 
     def _change(self, statement: Update, changes: list[dict[str, Any]]) -> None:
         """Apply a compare-and-set to each row, and make sure that each one was as expected."""
@@ -343,87 +259,24 @@ class Transaction:
         return outcome
 
     def _mark_best(
-        self, states: Mapping[Key, EvaluationState], changes: Mapping[int, dict[str, Any]]
+        self, states: Mapping[Key, EvaluationState], rows: Mapping[int, dict[str, Any]]
     ) -> None:
-        """Say in each change whether it is the one that counts, and take the mark off others."""
+        """Say in the row of each new structure whether it counts, and correct the older ones."""
         done: dict[int, list[EvaluationState]] = {}
         for found in states.values():
             if found.verdict is not None:
                 done.setdefault(found.candidate, []).append(found)
-        others = []
+        older = []
         for evaluations in done.values():
             best = best_evaluation(evaluations)
             for found in evaluations:
-                is_best = found is best
-                if found.id in changes:
-                    changes[found.id]["best"] = is_best
-                elif found.best is not is_best:
-                    others.append({"b_id": found.id, "best": is_best})
-        if others:
-            self.connection.execute(_MARK, others)
-
-
-def best_evaluation(done: Sequence[EvaluationState]) -> EvaluationState:
-    """Return the one that counts: the lowest with verdict ok, else that of the search."""
-
-    def order(found: EvaluationState) -> tuple[bool, float, int]:
-        is_ok = found.verdict == "ok" and found.energy is not None
-        return (not is_ok, found.energy if is_ok and found.energy is not None else 0.0, found.id)
-
-    return min(done, key=order)
-
-
-def leases_in_flight(connection: Connection, ended_by_s: float | None = None) -> list[Lease]:
-    """Return the leases that are out, oldest evaluation first; of all, or of those overdue."""
-    query = (
-        select(
-            evaluation.c.candidate,
-            evaluation.c.attempt,
-            evaluation.c.purpose,
-            evaluation.c.n_crashes,
-        )
-        .where(evaluation.c.state == "relaxing")
-        .order_by(evaluation.c.id)
-    )
-    if ended_by_s is not None:
-        query = query.where(evaluation.c.lease_ends <= ended_by_s)
-    return [Lease(*row) for row in connection.execute(query)]
-
-
-def proposed_data(row: Mapping[str, Any], parents: Sequence[int]) -> dict[str, JsonValue]:
-    """Return the data of the event of a new candidate: all of it but the decoration's bytes."""
-    left_out = ("id", "run", "occupation")
-    return {name: row[name] for name in row if name not in left_out} | {"parents": list(parents)}
-
-
-def _candidate_row(number: int, proposal: Proposal) -> dict[str, Any]:
-    return {
-        "id": number,
-        "run": RUN,
-        "composition": proposal.composition,
-        "x": float(proposal.x),
-        "orbit_size": int(proposal.orbit_size),
-        "operator": proposal.operator,
-        "origin": proposal.origin,
-        "generation": int(proposal.generation),
-        "known": int(proposal.known),
-        "n_rejected": int(proposal.n_rejected),
-        "fingerprint": proposal.fingerprint,
-        "occupation_sha256": digest(proposal.occupation),
-        "occupation": proposal.occupation,
-    }
-
-
-def _evaluation_row(number: int, purpose: Purpose) -> dict[str, Any]:
-    return {
-        "candidate": number,
-        "level": SEARCH_LEVEL,
-        "purpose": purpose,
-        "state": "queued",
-        "attempt": 0,
-        "n_crashes": 0,
-        "best": False,
-    }
+                counts_for = found.candidate if found is best else None
+                if found.id in rows:
+                    rows[found.id]["counts_for"] = counts_for
+                elif found.counts is not (found is best):
+                    older.append({"b_id": found.id, "counts_for": counts_for})
+        if older:
+            self.connection.execute(_MARK, older)
 
 
 def _queued(
@@ -474,18 +327,15 @@ _LEASE = _compare_and_set(state="relaxing", **_bound("attempt", "lease_ends"))
 _REQUEUE = _compare_and_set(state="queued", lease_ends=None, **_bound("n_crashes"))
 _RECORD = _compare_and_set(
     lease_ends=None,
-    **_bound("state", "best", "result", "verdict", "energy", "n_calls", "fmax", "smax"),
-    **_bound("converged", "wall_s", "finished", "n_atoms", "volume", "mass", "charge"),
-    **_bound("total_moment", "elements", "audit", "reason", "pbc", "sha256", *EVALUATION_BLOBS),
+    **_bound("state", "result", "verdict", "energy", "n_calls", "fmax", "smax"),
+    **_bound("converged", "wall_s", "finished", "elements", "audit", "reason"),
 )
 _MARK = (
-    update(evaluation).where(evaluation.c.id == bindparam("b_id")).values(best=bindparam("best"))
+    update(structure)
+    .where(structure.c.id == bindparam("b_id"))
+    .values(counts_for=bindparam("counts_for"))
 )
 
 
 def _last(connection: Connection, column: Any, *where: Any) -> int:
     return connection.execute(select(func.max(column)).where(*where)).scalar_one() or 0
-
-
-def _chunks(values: Sequence[Any]) -> list[Sequence[Any]]:
-    return [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]

@@ -1,0 +1,76 @@
+"""What a transaction knows of evaluations, and which of a candidate's evaluations counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sqlalchemy import Connection, select
+
+from gasearch.relax.relaxed import Verdict
+from gasearch.store.records import Lease, Purpose, State
+from gasearch.store.schema import SEARCH_LEVEL, candidate, evaluation, structure
+
+Key: TypeAlias = tuple[int, Purpose]
+_CHUNK = 500
+
+
+@dataclass
+class EvaluationState:
+    """One evaluation, changed as the transaction goes on."""
+
+    id: int
+    candidate: int
+    purpose: Purpose
+    state: State
+    attempt: int
+    n_crashes: int
+    verdict: Verdict | None
+    energy: float | None
+    composition: str
+    counts: bool
+
+
+def load_states(connection: Connection, candidates: Iterable[int]) -> dict[Key, EvaluationState]:
+    """Return the evaluations of the candidates, of every purpose, oldest first."""
+    names = ("id", "candidate", "purpose", "state", "attempt", "n_crashes", "verdict", "energy")
+    counts = structure.c.counts_for.is_not(None)
+    columns = [*(evaluation.c[name] for name in names), candidate.c.composition, counts]
+    states: dict[Key, EvaluationState] = {}
+    for chunk in chunks(sorted(set(candidates))):
+        query = (
+            select(*columns)
+            .join(candidate, candidate.c.id == evaluation.c.candidate)
+            .outerjoin(structure, structure.c.id == evaluation.c.id)
+            .where(evaluation.c.level == SEARCH_LEVEL, evaluation.c.candidate.in_(chunk))
+            .order_by(evaluation.c.id)
+        )
+        for row in connection.execute(query):
+            states[row.candidate, row.purpose] = EvaluationState(*row)
+    return states
+
+
+def best_evaluation(done: Sequence[EvaluationState]) -> EvaluationState:
+    """Return the one that counts: the lowest with verdict ok, else that of the search."""
+
+    def order(found: EvaluationState) -> tuple[bool, float, int]:
+        if found.verdict == "ok" and found.energy is not None:
+            return (False, found.energy, found.id)
+        return (True, 0.0, found.id)
+
+    return min(done, key=order)
+
+
+def leases_in_flight(connection: Connection, ended_by_s: float | None = None) -> list[Lease]:
+    """Return the leases that are out, oldest evaluation first; of all, or of those overdue."""
+    columns = (evaluation.c[name] for name in ("candidate", "attempt", "purpose", "n_crashes"))
+    query = select(*columns).where(evaluation.c.state == "relaxing").order_by(evaluation.c.id)
+    if ended_by_s is not None:
+        query = query.where(evaluation.c.lease_ends <= ended_by_s)
+    return [Lease(*row) for row in connection.execute(query)]
+
+
+def chunks(values: Sequence[Any]) -> list[Sequence[Any]]:
+    """Return the values in parts that are small enough for one query."""
+    return [values[start : start + _CHUNK] for start in range(0, len(values), _CHUNK)]
