@@ -1,0 +1,243 @@
+"""Searches that are really killed, starved and poisoned: nothing acknowledged is lost."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from gasearch.run_folder import RunFolder
+
+DRIVER = Path(__file__).parent / "kill_driver.py"
+GASEARCH = [sys.executable, "-m", "gasearch"]
+
+
+def record(folder):
+    """What a search found, without what depends on timing."""
+    with RunFolder(folder).open_store() as store:
+        outcomes = {o.candidate: o for o in store.outcomes()}
+        assert len(outcomes) == len(store.outcomes()), "a candidate counted twice"
+        return [
+            (p.number, p.fingerprint, p.operator, p.parents, p.n_rejected,
+             outcomes[p.number].energy, outcomes[p.number].verdict)
+            for p in store.proposals()
+        ]  # fmt: skip
+
+
+def gasearch(*arguments, **options):
+    return subprocess.run(
+        [*GASEARCH, *map(str, arguments)], capture_output=True, text=True, timeout=300, **options
+    )
+
+
+def assert_whole(folder, *options):
+    checked = gasearch("check", folder, *options)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def drive(*folders):
+    done = subprocess.run(
+        [sys.executable, str(DRIVER), *map(str, folders)],
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_killed_at_each_commit_a_search_ends_as_if_it_had_never_been(tmp_path, make_run):
+    plans = {"unbroken": []}
+    for moment in ("before", "after"):
+        plans |= {f"{moment}-{n}": [[n, moment]] for n in range(1, 13)}
+        plans[f"{moment}-chain"] = [[3 + n % 4, moment] for n in range(30)]
+    for name, kills in plans.items():
+        folder = make_run(tmp_path / name)
+        (folder / "kills.json").write_text(json.dumps(kills))
+    report = drive(*(tmp_path / name for name in plans))
+    reference = record(tmp_path / "unbroken")
+    assert len(reference) == 16
+    for name, kills in plans.items():
+        codes = report[str(tmp_path / name)]
+        assert codes[-1] == 0
+        if kills:
+            assert codes[0] == -signal.SIGKILL, f"{name} was not killed"
+        assert record(tmp_path / name) == reference, name
+    for name in ("before-chain", "after-chain"):
+        assert report[str(tmp_path / name)].count(-signal.SIGKILL) >= 8
+        assert_whole(tmp_path / name, "--replay")
+
+
+def start(folder):
+    return subprocess.Popen(
+        [*GASEARCH, "run", str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, limit_s=60.0):
+    end = time.monotonic() + limit_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.02)
+
+
+def n_done(folder):
+    if not (folder / "search.db").exists():
+        return 0
+    with RunFolder(folder).open_store() as store:
+        return len(store.outcomes())
+
+
+def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run):
+    search = {"in_flight": 2, "reproducible": True}
+    runs = [
+        make_run(tmp_path / name, "pmmcs", search=search, execution={"workers": 2})
+        for name in ("unbroken", "killed")
+    ]
+    assert gasearch("run", runs[0]).returncode == 0
+    rng = random.Random(11)
+    workers = []
+    for n in (2, 6, 11):
+        process = start(runs[1])
+        wait_for(lambda n=n, process=process: n_done(runs[1]) >= n or process.poll() is not None)
+        time.sleep(rng.uniform(0, 0.3))
+        workers += psutil.Process(process.pid).children() if process.poll() is None else []
+        process.kill()
+        process.communicate()
+    assert gasearch("run", runs[1]).returncode == 0
+    assert record(runs[1]) == record(runs[0])
+    assert len(record(runs[1])) == 16
+    assert_whole(runs[1], "--replay", "--audit")
+    assert workers
+    assert psutil.wait_procs(workers, timeout=10)[1] == [], "workers outlive their driver"
+
+
+def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "./toy.py:Hanging", execution={"workers": 1})
+    reference = make_run(tmp_path / "reference", "./toy.py:LabelEnergy")
+    process = start(folder)
+    wait_for(lambda: n_done(folder) >= 2)
+    time.sleep(0.5)
+    process.terminate()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert f"Resume with: gasearch run {folder}" in output
+    assert "Traceback" not in output
+    with RunFolder(folder).open_store() as store:
+        assert store.counts().in_flight == 0
+    assert_whole(folder)
+    assert gasearch("run", reference).returncode == 0
+    assert [r[:3] for r in record(reference)][: n_done(folder)] == [
+        r[:3] for r in finished(folder)
+    ]
+
+
+def finished(folder):
+    with RunFolder(folder).open_store() as store:
+        done = {o.candidate for o in store.outcomes()}
+        return [
+            (p.number, p.fingerprint, p.operator) for p in store.proposals() if p.number in done
+        ]
+
+
+def test_a_second_process_is_refused_while_the_first_lives(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "./toy.py:Hanging", execution={"workers": 1})
+    process = start(folder)
+    wait_for(lambda: n_done(folder) >= 1)
+    second = gasearch("run", folder)
+    assert second.returncode == 1
+    assert f"process {process.pid} on" in second.stderr
+    assert len(second.stderr.strip().splitlines()) == 1
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("potential", "reason"),
+    [("NotANumber", "finite"), ("Exploding", "explodes"), ("Raising", "the calculator gave up")],
+)
+def test_a_poisonous_candidate_costs_only_itself(tmp_path, make_run, potential, reason):
+    folder = make_run(tmp_path / "run", f"./toy.py:{potential}")
+    done = gasearch("run", folder)
+    assert done.returncode == 0, done.stderr
+    rows = record(folder)
+    assert len(rows) == 16
+    with RunFolder(folder).open_store() as store:
+        bad = [row for row in store.evaluations(verdict=None) if row.verdict != "ok"]
+    assert {row.composition for row in bad} == {"Na3Fe4P4O16"}
+    assert len(bad) == 2
+    assert all(reason in row.reason for row in bad)
+    assert_whole(folder, "--replay")
+
+
+@pytest.mark.parametrize("potential", ["Killer", "Hanging"])
+def test_a_candidate_that_takes_its_worker_down_is_marked_and_left(tmp_path, make_run, potential):
+    folder = make_run(
+        tmp_path / "run",
+        f"./toy.py:{potential}",
+        search={"in_flight": 2},
+        execution={"workers": 2, "wall_limit_s": 1.5, "max_crashes": 2},
+    )
+    done = gasearch("run", folder)
+    assert done.returncode == 0, done.stderr
+    rows = record(folder)
+    assert len(rows) == 16
+    failed = [row for row in rows if row[-1] == "failed"]
+    assert len(failed) == 2
+    with RunFolder(folder).open_store() as store:
+        reasons = [r.reason for r in store.evaluations(verdict="failed")]
+    expected = "ended by signal 6" if potential == "Killer" else "no end within 1.5 s"
+    assert all(f"2 attempts failed; the last: " in r and expected in r for r in reasons)  # noqa: F541
+    assert_whole(folder, "--replay")
+
+
+def test_a_candidate_whose_worker_died_once_is_relaxed_again(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "./toy.py:KillerOnce", execution={"workers": 1})
+    reference = make_run(tmp_path / "reference")
+    environment = {**os.environ, "KILLED_ONCE": str(tmp_path / "mark")}
+    assert gasearch("run", folder, env=environment).returncode == 0
+    assert (tmp_path / "mark").exists()
+    assert gasearch("run", reference).returncode == 0
+    assert record(folder) == record(reference)
+
+
+def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tmp_path, make_run):
+    folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
+    assert gasearch("run", reference).returncode == 0
+    size = (reference / "search.db").stat().st_size
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size * 3 // 4, size * 3 // 4))
+
+    full = gasearch("run", folder, preexec_fn=limit)
+    assert full.returncode == 1, full.stdout
+    assert "Traceback" not in full.stderr
+    assert len(full.stderr.strip().splitlines()) == 1
+    assert_whole(folder)
+    assert gasearch("run", folder).returncode == 0
+    assert record(folder) == record(reference)
+
+
+def test_a_corrupted_blob_is_found_and_named(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=6)
+    assert gasearch("run", folder).returncode == 0
+    with RunFolder(folder).open_store() as store:
+        positions = store.relaxed(5).atoms.positions.astype("<f8").tobytes()
+    data = bytearray((folder / "search.db").read_bytes())
+    place = data.index(positions[:64])
+    data[place + 3] ^= 1
+    (folder / "search.db").write_bytes(data)
+    checked = gasearch("check", folder)
+    assert checked.returncode == 1
+    assert "candidate 5" in checked.stdout
+    assert "positions" in checked.stdout
