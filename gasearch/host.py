@@ -377,7 +377,7 @@ def _not_neutral_text(host: Host) -> str:
         int(max(s.charge for s in sub.species)) * len(sub) for sub in host.sublattices
     )
     return (
-        f"{host.atoms.get_chemical_formula()} cannot be neutral: with the declared species its "
+        f"{formula(host.atoms.symbols)} cannot be neutral: with the declared species its "
         f"charge lies between {low:+d} and {high:+d} e and never reaches 0 at the declared "
         "element counts. Check the species and the framework's charges."
     )
