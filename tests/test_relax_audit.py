@@ -130,6 +130,14 @@ def test_each_phosphorus_has_four_oxygens_whatever_the_cell() -> None:
     assert framework_bonds(shifted) == framework_bonds(atoms)
 
 
+def test_a_tetrahedral_site_has_four_bonds() -> None:
+    atoms = Atoms("FeO4", [[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    atoms.set_initial_charges([3, -2, -2, -2, -2])
+    atoms.set_cell([8, 8, 4.6])  # images of oxygens at 3.0 Å and more
+    atoms.pbc = True
+    assert mean_bond_lengths(atoms, redox_sites(atoms)) == pytest.approx(3**0.5)
+
+
 def test_mean_bond_lengths_are_those_of_six_shortest() -> None:
     atoms = olivine(1.0)
     sites = redox_sites(atoms)

@@ -71,7 +71,8 @@ class PotentialCalculator(Calculator):
         """Evaluate the potential; ASE calls this where the atoms changed."""
         super().calculate(atoms, properties, system_changes)  # type: ignore[no-untyped-call]
         crystal = cast(Atoms, self.atoms)
-        check_species(self.potential, crystal)
+        if {"numbers", "initial_charges"} & set(system_changes):
+            check_species(self.potential, crystal)
         batch = Batch.from_atoms([crystal], device=self.potential.device)
         self.n_calls += 1
         found = self.potential.evaluate(batch)

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gasearch.chemistry import Species
 
-N_BONDS = 6
+_MOST_BONDS = 6
+_LONGEST_BOND = 1.45  # of the shortest: a distorted octahedron reaches 1.3, the next shell 1.5
 _BOND = 1.25  # of the sum of covalent radii: P-O 2.16 Å, Si-O 2.21 Å
 _FUSED = 0.6  # of the sum of covalent radii: O-O 0.79 Å, P-O 1.04 Å
 _FRAMEWORK_CHARGE = 3  # smaller cations hop or change their shell without harm
@@ -37,13 +38,17 @@ def redox_sites(atoms: Atoms, elements: frozenset[str] | None = None) -> NDArray
 
 
 def mean_bond_lengths(atoms: Atoms, sites: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the mean of the six shortest distances (n_sites,) of each site to anions, in Å."""
+    """Return the mean length (n_sites,) of the bonds of each site to anions, in Å.
+
+    Six at most, and none that is much longer than the shortest: tetrahedral sites have four.
+    """
     anions = np.flatnonzero(charge_labels(atoms) < 0)
     if len(sites) == 0 or len(anions) == 0:
         return np.full(len(sites), np.nan)
     distances = _distances(atoms, sites, anions, reach=1)
-    shortest = np.sort(distances.reshape(len(sites), -1), axis=1)[:, :N_BONDS]
-    return np.asarray(shortest.mean(axis=1))
+    shortest = np.sort(distances.reshape(len(sites), -1), axis=1)[:, :_MOST_BONDS]
+    bonds = np.where(shortest <= _LONGEST_BOND * shortest[:, :1], shortest, np.nan)
+    return np.asarray(np.nanmean(bonds, axis=1))
 
 
 def framework_bonds(atoms: Atoms) -> dict[int, tuple[int, ...]]:

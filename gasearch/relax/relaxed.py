@@ -39,7 +39,7 @@ class Relaxed:
     moments
         (n_atoms,) as the potential or an independent reader gives them, in Bohr magnetons, or None.
     bond_lengths
-        (n_redox,) mean length of the six shortest bonds of each redox site to its anions, in Å, in
+        (n_redox,) mean length of the bonds of each redox site to its anions, six at most, in Å, in
         the order of the redox sites in `atoms`.
     verdict
         What the audit rule says; only "ok" enters the hull.
