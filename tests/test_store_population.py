@@ -7,14 +7,14 @@ import math
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from ase import Atoms
 
 from gasearch.relax.relaxed import Relaxed
-from gasearch.store import FIRST_OUTSIDE, Lease, LevelRecord, PopulationStore, Proposal, RunRecord
+from gasearch.store import FIRST_OUTSIDE, Lease, PopulationStore, Proposal
 from gasearch.store.errors import (
     DatabaseExistsError,
     DuplicateCandidateError,
@@ -22,74 +22,17 @@ from gasearch.store.errors import (
     InvalidRecordError,
     UnknownCandidateError,
 )
+from gasearch.store.testing import LEVEL, create, example_run
+from gasearch.store.testing import example_atoms as crystal
+from gasearch.store.testing import example_proposal as proposal
+from gasearch.store.testing import example_relaxed as relaxed
 
-
-def crystal(seed: int = 0) -> Atoms:
-    rng = np.random.default_rng(seed)
-    return Atoms(
-        "NaFeFePPO8",
-        positions=rng.random((13, 3)) * 6,
-        cell=rng.random((3, 3)) + 6 * np.eye(3),
-        pbc=(True, True, False),
-        charges=[1, 2, 3, 5, 5, *[-2] * 8],
-        magmoms=[0, 4, 5, *[0] * 10],
-    )
-
-
-def relaxed(seed: int = 0, **changes: object) -> Relaxed:
-    rng = np.random.default_rng(seed)
-    stress = rng.random((3, 3))
-    whole = Relaxed(
-        atoms=crystal(seed),
-        energy=-10.0 - seed,
-        forces=rng.random((13, 3)),
-        stress=stress + stress.T,
-        fmax=0.01,
-        smax=0.002,
-        n_calls=30,
-        converged=True,
-        moments=rng.random(13),
-        bond_lengths=np.array([2.25, 2.11]),
-        verdict="ok",
-        reason="",
-        audit="moments-1",
-        wall_s=1.5,
-    )
-    if changes.get("verdict") == "failed":
-        nan = float("nan")
-        changes = {"energy": nan, "fmax": nan, "smax": nan, "moments": None, **changes}
-        changes |= {"forces": np.full((13, 3), nan), "stress": np.full((3, 3), nan)}
-    return dataclasses.replace(whole, **changes)
-
-
-def proposal(number: int | None, **changes: object) -> Proposal:
-    whole = Proposal(
-        number=number,
-        occupation=f"decoration {number}".encode(),
-        fingerprint=f"fp{number}",
-        orbit_size=8,
-        composition="Na1",
-        x=0.5,
-        operator="na_vacancy_swap",
-    )
-    return dataclasses.replace(whole, **changes)
-
-
-RUN = RunRecord(
-    host='{"name":"toy"}',
-    host_atoms=crystal(),
-    settings={"relax.fmax": 0.02, "operators": ["a", "b"]},
-    operational={"budget": 500, "device": "cpu"},
-    seed=2**70,
-    n_formula_units=2,
-    versions={"numpy": "2.4"},
-)
-LEVEL = LevelRecord("pmmcs", "pmmcs", "", (-1.25, 0.1 + 0.2), True)
+RUN = example_run()
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> PopulationStore:
-    with PopulationStore.create(tmp_path / "search.db", RUN, LEVEL) as store:
+def store(tmp_path: Path) -> Iterator[PopulationStore]:
+    with create(tmp_path / "search.db") as store:
         yield store
 
 
@@ -184,7 +127,7 @@ def test_a_failed_relaxation_comes_back_with_its_start_structure(store: Populati
     assert got.atoms == crystal(1)
     assert math.isnan(got.energy)
     assert np.isnan(got.forces).all()
-    assert got.forces.shape == (13, 3)
+    assert got.forces.shape == (7, 3)
     assert got.reason == "the worker was killed three times"
     assert store.counts().failed == 1
     (outcome,) = store.outcomes()
@@ -333,10 +276,10 @@ def test_a_proposal_that_breaks_the_record_is_refused(
     [
         ({"energy": math.nan}, "energy is nan"),
         ({"fmax": math.inf}, "fmax is inf"),
-        ({"forces": np.full((13, 3), np.nan)}, "forces holds a NaN"),
+        ({"forces": np.full((7, 3), np.nan)}, "forces holds a NaN"),
         ({"forces": np.zeros((12, 3))}, "forces has shape"),
         ({"stress": np.full((3, 3), np.nan)}, "stress holds a NaN"),
-        ({"moments": np.full(13, np.inf)}, "moments holds"),
+        ({"moments": np.full(7, np.inf)}, "moments holds"),
         ({"wall_s": math.nan}, "wall_s is nan"),
     ],
 )

@@ -38,6 +38,7 @@ APPLICATION_ID = 0x67617365
 """The four letters "gase" in the header of the file."""
 
 T = TypeVar("T")
+_CACHE_KB = 16_000
 _log = logging.getLogger(__name__)
 _RESTORE = "restore the newest backup, or move the file away and start anew"
 
@@ -55,15 +56,24 @@ class Database:
         How long one transaction waits for a lock.
     patience_s
         For how long a transaction is begun again when others keep the file locked.
+    foreign_keys
+        Whether references are enforced; not while a table is replaced.
     """
 
     def __init__(
-        self, path: Path, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+        self,
+        path: Path,
+        *,
+        read_only: bool = False,
+        busy_s: float = 60,
+        patience_s: float = 900,
+        foreign_keys: bool = True,
     ) -> None:
         self.path = path
         self.read_only = read_only
         self.busy_s = busy_s
         self.patience_s = patience_s
+        self.foreign_keys = foreign_keys
         self.engine = self._engine()
 
     def _engine(self) -> Engine:
@@ -88,16 +98,26 @@ class Database:
             isolation_level=None,
             check_same_thread=False,
         )
-        connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA foreign_keys={'ON' if self.foreign_keys else 'OFF'}")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
         if self.read_only:
             connection.execute("PRAGMA query_only=ON")
         return connection
 
+    def without_foreign_keys(self) -> Database:
+        """Return the same file with references unchecked, to be closed by the caller."""
+        return Database(
+            self.path, busy_s=self.busy_s, patience_s=self.patience_s, foreign_keys=False
+        )
+
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return `work(connection)` on one snapshot of the file."""
-        with _translated(self.path), self.engine.connect() as connection, connection.begin():
-            return work(connection)
+        try:
+            with _translated(self.path), self.engine.connect() as connection, connection.begin():
+                return work(connection)
+        except _BusyNowError as error:
+            raise BusyError(self.path, self.busy_s) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in one transaction, whole again as long as others keep the file locked.
@@ -148,7 +168,9 @@ def _translated(path: Path) -> Iterator[None]:
         raise
 
 
-def open_database(path: Path, *, read_only: bool = False, **patience: float) -> Database:
+def open_database(
+    path: Path, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+) -> Database:
     """Open a file after making sure that it is a whole population database of gasearch.
 
     Its schema may be older than this version; see `schema_version`.
@@ -163,7 +185,7 @@ def open_database(path: Path, *, read_only: bool = False, **patience: float) -> 
         raise ForeignFileError(path, "is no file", "name the database file itself")
     if size == 0:
         raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
-    database = Database(path, read_only=read_only, **patience)
+    database = Database(path, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
     try:
         _refuse_what_is_not_ours(database)
     except BaseException:
@@ -181,10 +203,7 @@ def _refuse_what_is_not_ours(database: Database) -> None:
         rows = connection.exec_driver_sql("SELECT name FROM sqlite_master ORDER BY name")
         return application, n_bytes, {row.name for row in rows}
 
-    try:
-        application, n_bytes, names = database.read(look)
-    except _BusyNowError as error:
-        raise BusyError(path, database.busy_s) from error
+    application, n_bytes, names = database.read(look)
     size = path.stat().st_size
     if size < n_bytes:
         found = f"is truncated (expected {n_bytes} bytes, found {size})"

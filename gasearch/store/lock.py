@@ -86,6 +86,28 @@ def is_held_here(database: Path) -> bool:
     return Path(database).resolve() in _held
 
 
+def driver_of(database: Path) -> str | None:
+    """Return the process that drives the search of a database, in words; None if none does.
+
+    The lock is tried only where a driver has left its name, so that one that starts just now is
+    not in the way.
+    """
+    path = Path(database).resolve()
+    try:
+        file = os.open(path.with_name(f"{path.name}.driver"), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        holder = os.pread(file, 200, 0).decode(errors="replace").strip()
+        if holder:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError as error:
+        return holder if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+    finally:
+        os.close(file)
+    return None
+
+
 def _open(path: Path) -> int:
     try:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -1,24 +1,139 @@
-"""Bringing the schema of a file up to this version."""
+"""The schema of a file: making it, and bringing that of an older gasearch up to this version.
+
+Tables change by the revisions in `migrations`, through alembic, which is only imported for that.
+Views and triggers hold no data: they are made anew after the revisions.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
 from sqlalchemy import Connection
 
-from gasearch.store.database import Database
-from gasearch.store.schema import SCHEMA_VERSION, metadata
-from gasearch.store.views import create_views
+from gasearch.store import schema
+from gasearch.store.database import Database, copy_database, schema_version
+from gasearch.store.errors import OlderSchemaError, TruncatedFileError
+from gasearch.store.lock import DriverLock, is_held_here
+from gasearch.store.views import create_views, drop_views
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+
+_log = logging.getLogger(__name__)
+_GUARDS = {
+    f"event_refuses_{change}": (
+        f"BEFORE {change} ON event BEGIN SELECT RAISE(ABORT, 'events are only ever added'); END"
+    )
+    for change in ("update", "delete")
+}
 
 
-def make_tables(connection: Connection) -> None:
-    """Make the tables of a new file, and note the revision that they are."""
-    metadata.create_all(connection)
-    create_views(connection)
+def make_schema(connection: Connection) -> None:
+    """Make the tables, views and triggers of a new file, and note their revision."""
+    schema.metadata.create_all(connection)
     connection.exec_driver_sql(
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
-    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (SCHEMA_VERSION,))
+    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (schema.SCHEMA_VERSION,))
+    _make_derived(connection)
 
 
-def bring_up_to_date(database: Database) -> None:
-    """Upgrade an older file, after a backup."""
+def bring_up_to_date(database: Database) -> Path | None:
+    """Upgrade a file with an older schema; return the backup that was made of it before.
+
+    Nobody drives the search meanwhile: the driver lock is held, unless this process holds it.
+    """
+    if schema_version(database) == schema.SCHEMA_VERSION:
+        return None
+    if database.read_only:
+        raise OlderSchemaError(
+            database.path,
+            f"has schema {schema_version(database)}, older than {schema.SCHEMA_VERSION}",
+            "run `gasearch run` or `gasearch check` on it once, which upgrades it after a backup",
+        )
+    is_mine = is_held_here(database.path)
+    with contextlib.nullcontext() if is_mine else DriverLock(database.path):
+        version = schema_version(database)
+        if version == schema.SCHEMA_VERSION:  # another process was faster
+            return None
+        backup = _backup_path(database.path, version)
+        copy_database(database, backup)
+        with contextlib.closing(database.without_foreign_keys()) as unlinked:
+            unlinked.write(lambda connection: upgrade(connection, database.path))
+        _log.info("%s: schema %s became %s", database.path, version, schema.SCHEMA_VERSION)
+        return backup
+
+
+def upgrade(connection: Connection, path: Path, folders: Sequence[Path] = ()) -> None:
+    """Run the revisions that a file lacks, in the caller's transaction.
+
+    Parameters
+    ----------
+    folders
+        More folders with revisions.
+    """
+    _drop_derived(connection)
+    run_alembic(connection, schema.SCHEMA_VERSION, folders)
+    _make_derived(connection)
+    broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
+    if broken:
+        found = f"has {len(broken)} rows that refer to others which are not there"
+        raise TruncatedFileError(path, found, "restore the newest backup")
+
+
+def run_alembic(connection: Connection, revision: str, folders: Sequence[Path] = ()) -> None:
+    """Bring the tables to a revision, without views and triggers."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("path_separator", "newline")
+    places = [str(MIGRATIONS / "versions"), *map(str, folders)]
+    config.set_main_option("version_locations", "\n".join(places))
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
+
+
+def describe(connection: Connection) -> dict[str, list[str]]:
+    """Return the clauses of every table, index, view and trigger, in an order of their own.
+
+    Tables that alembic made and those that this version makes differ in the order of constraints.
+    """
+    rows = connection.exec_driver_sql(
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY name"
+    )
+    return {name: sorted(_clauses(sql)) for name, sql in rows}
+
+
+def _clauses(sql: str) -> list[str]:
+    """Split a statement at the commas of its outermost parentheses."""
+    clauses, depth = [""], 0
+    for letter in " ".join(sql.split()):
+        depth += (letter == "(") - (letter == ")")
+        if (letter == "," and depth == 1) or (letter == "(" and depth == 1):
+            clauses.append("")
+        else:
+            clauses[-1] += letter
+    return [clause.strip(" )") for clause in clauses]
+
+
+def _make_derived(connection: Connection) -> None:
+    create_views(connection)
+    for name, rule in _GUARDS.items():
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {rule}")
+
+
+def _drop_derived(connection: Connection) -> None:
+    drop_views(connection)
+    for name in _GUARDS:
+        connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")
+
+
+def _backup_path(path: Path, version: str) -> Path:
+    moment = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    return path.with_name(f"{path.stem}-schema-{version}-{moment}.db")

@@ -243,7 +243,7 @@ class PopulationStore:
 
 
 def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
-    migrate.make_tables(connection)
+    migrate.make_schema(connection)
     what = "the run"
     columns = structure_columns(run.host_atoms, what)
     declared: dict[str, JsonValue] = {

@@ -62,6 +62,7 @@ level = Table(
     Column("weights_hash", Text, nullable=False),
     Column("probe_energies", Text, nullable=False),
     Column("ranks_only", Boolean, nullable=False),
+    Column("settings", Text),  # of a DFT code
 )
 
 candidate = Table(
@@ -119,7 +120,7 @@ evaluation = Table(
     Column("audit", Text),
     Column("reason", Text),
     UniqueConstraint("candidate", "level", "purpose", name="evaluation_is_unique"),
-    CheckConstraint(_one_of("purpose", PURPOSES), name="evaluation_purpose"),
+    CheckConstraint(_one_of("purpose", (*PURPOSES, "dft")), name="evaluation_purpose"),
     CheckConstraint(_one_of("state", STATES), name="evaluation_state"),
     CheckConstraint(_one_of("verdict", VERDICTS), name="evaluation_verdict"),
     CheckConstraint("attempt >= 0 AND n_crashes >= 0", name="evaluation_counts"),
@@ -195,7 +196,8 @@ dft_job = Table(
     Column("state", Text, nullable=False),
     Column("created", Float, nullable=False),
     Column("changed", Float, nullable=False),
-    # The order that came out, which may be another candidate than the one that went in.
+    # What came out, and its charge order, which may be that of another candidate.
+    Column("evaluation", Integer, ForeignKey("evaluation.id")),
     Column("found", Integer, ForeignKey("candidate.id")),
     Column("charge_order", Text),
     Column("reason", Text),

@@ -1,0 +1,1 @@
+"""Revisions of the schema, for alembic; `gasearch.store.migrate` runs them."""
