@@ -315,6 +315,14 @@ def test_fused_atoms_give_numbers_that_are_not_finite_rather_than_an_error() -> 
     assert not torch.isfinite(found.forces).all()
 
 
+def test_two_ions_feel_the_published_function() -> None:
+    potential = 0.078171 * ((1 - math.exp(-1.822638 * (2.1 - 2.658163))) ** 2 - 1) + 2 / 2.1**12
+    atoms = Atoms("FeO", [[0, 0, 0], [2.1, 0, 0]], cell=[30, 30, 30], pbc=True)
+    atoms.set_initial_charges([2, -2])
+    coulomb = coulomb_energy(atoms, [1.2, -1.2], 10.0, Splitting.for_cutoff(10.0))
+    assert energy(atoms) - coulomb == pytest.approx(potential, abs=1e-12)
+
+
 def test_the_hash_follows_the_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
     before = PMMCS.weights_hash
     assert len(before) == 64

@@ -97,6 +97,16 @@ def test_the_model_hessian_costs_a_shift_of_the_crystal_only_the_on_site_part() 
     assert shift @ model_hessian(atoms) @ shift == pytest.approx(ON_SITE * len(atoms))
 
 
+def test_the_model_hessian_is_finite_for_atoms_on_top_of_each_other_and_far_apart() -> None:
+    atoms = olivine()
+    atoms.positions[-1] = atoms.positions[0]
+    assert np.isfinite(model_hessian(atoms)).all()
+    assert np.linalg.eigvalsh(model_hessian(atoms)).min() > 0
+    atoms.set_cell(4 * atoms.cell.array, scale_atoms=True)
+    hessian = model_hessian(atoms)
+    assert np.isfinite(hessian).all()
+
+
 def test_the_model_hessian_knows_stiff_tetrahedra_from_soft_sodium() -> None:
     atoms = olivine()
     stiffness = np.diag(model_hessian(atoms))[:-9].reshape(-1, 3).mean(axis=1)

@@ -252,6 +252,14 @@ def test_one_call_may_be_all_there_is() -> None:
     assert relax(unspoiled, max_calls=1).n_calls == 1
 
 
+def test_a_start_with_fused_atoms_fails_with_the_reason() -> None:
+    atoms = olivine()
+    atoms.positions[-1] = atoms.positions[0]
+    relaxed = relax(unspoiled, atoms)
+    assert relaxed.verdict == "failed"
+    assert "not finite" in relaxed.reason
+
+
 def test_a_left_handed_cell_is_refused() -> None:
     atoms = olivine()
     atoms.set_cell(atoms.cell.array[[1, 0, 2]])
