@@ -220,36 +220,33 @@ class FixedDecorations:
         return sum(map(operator.mul, powers, self._strides))
 
 
-def enumerate_digits(filling: Filling, chunk: int = 200_000) -> Iterator[Digits]:
-    """Yield all decorations with these species counts as arrays (n <= about chunk, n_sites)."""
+def enumerate_digits(filling: Filling, chunk: int = 20_000) -> Iterator[Digits]:
+    """Yield all decorations with these species counts as arrays (n <= chunk, n_sites)."""
     blocks = [_arrangements(counts) for counts in filling]
-    if not blocks:
-        return
-    rest = blocks[-1]
-    step = max(1, chunk // len(rest))
-    heads = itertools.product(*[range(len(b)) for b in blocks[:-1]])
-    while indices := list(itertools.islice(heads, step)):
-        columns = np.array(indices, dtype=np.int64).reshape(len(indices), len(blocks) - 1)
-        parts = [np.repeat(b[columns[:, n]], len(rest), axis=0) for n, b in enumerate(blocks[:-1])]
-        yield np.concatenate([*parts, np.tile(rest, (len(indices), 1))], axis=1)
+    sizes = [len(block) for block in blocks]
+    total = math.prod(sizes)
+    for start in range(0, total, chunk):
+        places = np.unravel_index(np.arange(start, min(start + chunk, total)), sizes)
+        parts = [block[place] for block, place in zip(blocks, places, strict=True)]
+        yield np.concatenate(parts, axis=1)
 
 
 def _arrangements(counts: Sequence[int]) -> Digits:
     """Return (n, n_sites): all arrangements of a multiset of digits, in lexicographic order."""
-    n_sites = sum(counts)
-    result = np.zeros((1, n_sites), dtype=np.uint8)
-    for digit, number in reversed(list(enumerate(counts))):
-        if digit == 0:
-            break
-        free = n_sites - sum(counts[digit + 1 :])
-        choices = np.array(list(itertools.combinations(range(free), number)), dtype=np.int64)
-        grown = np.repeat(result, len(choices), axis=0)
-        empty = np.argsort(grown != 0, axis=1, kind="stable")  # free sites first, in order
-        picked = np.tile(choices.reshape(len(choices), number), (len(result), 1))
-        rows = np.arange(len(grown))[:, None]
-        grown[rows, empty[rows, picked]] = digit
-        result = grown
-    return result
+
+    @functools.cache
+    def arranged(left: tuple[int, ...]) -> Digits:
+        result = np.zeros((n_raw((left,)), sum(left)), dtype=np.uint8)
+        end = 0
+        for digit, number in enumerate(left):
+            if number:
+                rest = arranged((*left[:digit], number - 1, *left[digit + 1 :]))
+                start, end = end, end + len(rest)
+                result[start:end, 0] = digit
+                result[start:end, 1:] = rest
+        return result
+
+    return arranged(tuple(counts))
 
 
 def _cycle_type(permutation: NDArray[np.int64], start: int, end: int) -> CycleType:

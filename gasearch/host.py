@@ -250,7 +250,8 @@ class Host:
         return Composition(n_working, x, self._formula(counts))
 
     def _formula(self, counts: Mapping[str, int]) -> str:
-        symbols = dict.fromkeys([self.working_element, *self.atoms.symbols, *sorted(counts)])
+        mobile = [e for s in self.sublattices for e in s.elements]
+        symbols = dict.fromkeys([*mobile, *self.atoms.symbols])
         return formula(symbol for symbol in symbols for _ in range(counts.get(symbol, 0)))
 
     def composition_at(self, x: float | str) -> Composition:

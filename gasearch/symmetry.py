@@ -242,6 +242,8 @@ class Canonicalizer:
         for g, permutation in enumerate(permutations):
             target = permutation[sites]
             self._weights[self._word[target], sites, g] = 2.0 ** self._shift[target]
+        self._own_weights = np.zeros((n_sites, self.n_words))
+        self._own_weights[sites, self._word] = 2.0**self._shift
         self._chunk = max(1, _CHUNK_NUMBERS // self.n_operations)
         digits = [-(-int(bits[self._word == w].sum()) // 4) for w in range(self.n_words)]
         self._formats = [f"0{n}x" for n in digits]
@@ -272,10 +274,7 @@ class Canonicalizer:
     def is_canonical(self, occupations: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], Integers]:
         """Return (n,) whether each occupation is canonical already, and its orbit size (n,)."""
         words, orbit_sizes = self.canonical_words(occupations)
-        own = np.zeros_like(words)
-        for w in range(self.n_words):
-            here = self._word == w
-            own[:, w] = occupations[:, here] @ (1 << self._shift[here])
+        own = occupations.astype(np.float64) @ self._own_weights
         return np.asarray(np.all(words == own, axis=1)), orbit_sizes
 
     def text(self, words: Integers) -> str:
