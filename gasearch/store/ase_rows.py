@@ -62,7 +62,7 @@ class AseRows:
             "composition": own["composition"],
             "verdict": result["verdict"],
             "purpose": result["purpose"],
-            "fingerprint": _word(own["fingerprint"]),
+            "fingerprint": ase_text(own["fingerprint"]),
             "level": self._level,
         }
         if result["verdict"] == "ok":
@@ -72,6 +72,6 @@ class AseRows:
         return {"key_value_pairs": json.dumps(keys), "data": json.dumps(data)}
 
 
-def _word(text: str) -> str:
+def ase_text(text: str) -> str:
     """Return a text that ASE does not take for a number, which it could neither find nor copy."""
     return f"fp{text}" if _NUMBER.fullmatch(text) else text

@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import socket
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -18,6 +19,8 @@ from typing import Self
 from gasearch.store.errors import SearchRunningError, WriteFailedError
 
 _held: dict[Path, DriverLock] = {}
+_IS_HELD = (errno.EWOULDBLOCK, errno.EACCES)
+_TRIALS = 10
 
 
 class DriverLock:
@@ -40,19 +43,28 @@ class DriverLock:
             raise SearchRunningError(self.database, f"this process, {os.getpid()}")
         file = _open(self.path)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.pread(file, 200, 0).decode(errors="replace").strip()
+            self._lock(file)
+        except BaseException:
             os.close(file)
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise WriteFailedError(
-                    self.path, f"the file system has no file locks: {error.strerror}"
-                ) from error
-            raise SearchRunningError(self.database, holder or "process unknown") from error
+            raise
         os.ftruncate(file, 0)
         os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
         self._file = file
         _held[self.database] = self
+
+    def _lock(self, file: int) -> None:
+        for trial in range(_TRIALS):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in _IS_HELD:
+                    cause = f"the file system has no file locks: {error.strerror}"
+                    raise WriteFailedError(self.path, cause) from error
+                if trial + 1 == _TRIALS:
+                    raise SearchRunningError(self.database, _holder(file) or "unknown") from error
+                time.sleep(0.02)  # it may be `driver_of`, which asks for an instant
+            else:
+                return
 
     def release(self) -> None:
         """Give the lock back; the file stays, for removing it would race with the next driver."""
@@ -97,15 +109,19 @@ def driver_of(database: Path) -> str | None:
         file = os.open(path.with_name(f"{path.name}.driver"), os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    holder = _holder(file)
     try:
-        holder = os.pread(file, 200, 0).decode(errors="replace").strip()
         if holder:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        return holder if error.errno in (errno.EWOULDBLOCK, errno.EACCES) else None
+        return holder if error.errno in _IS_HELD else None
     finally:
         os.close(file)
     return None
+
+
+def _holder(file: int) -> str:
+    return os.pread(file, 200, 0).decode(errors="replace").strip()
 
 
 def _open(path: Path) -> int:

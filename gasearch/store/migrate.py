@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection
@@ -21,6 +20,7 @@ from gasearch.store.lock import DriverLock, is_held_here
 from gasearch.store.views import create_views, drop_views
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+REVISIONS = [MIGRATIONS / "versions"]
 
 _log = logging.getLogger(__name__)
 _GUARDS = {
@@ -68,16 +68,10 @@ def bring_up_to_date(database: Database) -> Path | None:
         return backup
 
 
-def upgrade(connection: Connection, path: Path, folders: Sequence[Path] = ()) -> None:
-    """Run the revisions that a file lacks, in the caller's transaction.
-
-    Parameters
-    ----------
-    folders
-        More folders with revisions.
-    """
+def upgrade(connection: Connection, path: Path) -> None:
+    """Run the revisions that a file lacks, in the caller's transaction."""
     _drop_derived(connection)
-    run_alembic(connection, schema.SCHEMA_VERSION, folders)
+    _run_alembic(connection, schema.SCHEMA_VERSION)
     _make_derived(connection)
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     if broken:
@@ -85,16 +79,14 @@ def upgrade(connection: Connection, path: Path, folders: Sequence[Path] = ()) ->
         raise TruncatedFileError(path, found, "restore the newest backup")
 
 
-def run_alembic(connection: Connection, revision: str, folders: Sequence[Path] = ()) -> None:
-    """Bring the tables to a revision, without views and triggers."""
+def _run_alembic(connection: Connection, revision: str) -> None:
     from alembic import command
     from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "newline")
-    places = [str(MIGRATIONS / "versions"), *map(str, folders)]
-    config.set_main_option("version_locations", "\n".join(places))
+    config.set_main_option("version_locations", "\n".join(map(str, REVISIONS)))
     config.attributes["connection"] = connection
     command.upgrade(config, revision)
 
