@@ -7,6 +7,7 @@ direction, our operators in a stock loop, is `gasearch.ase_ga_adapters`.
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,7 +158,9 @@ class LatticeOperator:
         state = np.random.RandomState(int(rng.integers(2**32)))
         stock = self.factory(**self._completed(view), rng=state)
         shown = [view.atoms(parent.occupation, n + 1) for n, parent in enumerate(parents)]
-        made, _ = stock.get_new_individual(shown)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "dict interface is deprecated", DeprecationWarning)
+            made, _ = stock.get_new_individual(shown)
         return None if made is None else view.write(parents[0].occupation, made)
 
     def _completed(self, view: LatticeView) -> dict[str, Any]:
