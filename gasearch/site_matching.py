@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gasearch.host import Host
 
 _FAR = 1e3  # Å; the cost of a pair that does not match
-_CLOSE = 0.5  # Å; a framework whose atoms moved less on average needs no other origin
+_CLOSE = 0.5  # Å; a framework that is distorted less on average needs no other origin
 
 
 def match_sites(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:
@@ -128,11 +128,11 @@ def _framework_shift(host: Host, atoms: Atoms) -> NDArray[np.float64]:
         vectors = _vectors(host, atoms, sites, scaled - shift)
         distance = np.linalg.norm(vectors, axis=2)
         distance[numbers[:, None] != names[None, :]] = _FAR
-        pairs = linear_sum_assignment(distance)
-        mean = distance[pairs].mean()
-        if mean < lowest - 1e-3:
-            best = shift + vectors[pairs].mean(axis=0) @ np.linalg.inv(atoms.cell.array)
-            lowest = mean
+        matched = vectors[linear_sum_assignment(distance)]
+        spread = np.linalg.norm(matched - matched.mean(axis=0), axis=1).mean()
+        if spread < lowest - 1e-3:
+            best = shift + matched.mean(axis=0) @ np.linalg.inv(atoms.cell.array)
+            lowest = spread
         if lowest < _CLOSE:
             break
     return np.asarray(best)
