@@ -61,9 +61,32 @@ def lifepo4_olivine() -> HostDeclaration:
     return _declare("lifepo4-olivine", atoms, "Li", "LiFePO4", {"P": _P, "O": _O})
 
 
+def na2fesio4() -> HostDeclaration:
+    """Return Na2FeSiO4 in Pn, a stuffed cristobalite; x from 0.5 to 1 (one Na per Fe2+/Fe3+).
+
+    No ordered experimental structure is published with coordinates that we know of. This one is
+    the lowest of 90 collapses of the F-43m parent (Fe-Si zincblende network; Ye et al., arXiv
+    1512.03368) relaxed with `pmmcs`; its volume is 2 % above the experimental one. Relax it with
+    your own potential or DFT before publishing.
+    """
+    sites = [
+        (0.77179, 0.81803, 0.25552), (0.52156, 0.30549, 0.00181), (0.26103, 0.82202, 0.75181),
+        (0.00683, 0.67576, 0.00317), (0.67821, 0.69936, 0.97874), (0.27414, 0.17123, 0.68843),
+        (0.95104, 0.78572, 0.81549), (0.10973, 0.60399, 0.52837),
+    ]  # fmt: skip
+    atoms = crystal(
+        ["Na", "Na", "Fe", "Si", "O", "O", "O", "O"],
+        basis=sites,
+        spacegroup=7,
+        cellpar=[5.22064, 5.48487, 8.72194, 90, 126.61171, 90],
+    )
+    return _declare("na2fesio4", atoms, "Na", "Na2FeSiO4", {"Si": _SI, "O": _O})
+
+
 BUILTIN_HOSTS: dict[str, Callable[[], HostDeclaration]] = {
     "nafepo4-olivine": nafepo4_olivine,
     "lifepo4-olivine": lifepo4_olivine,
+    "na2fesio4": na2fesio4,
 }
 
 

@@ -223,7 +223,9 @@ class Session:
     def refuse_changes(self, run: RunRecord) -> None:
         """Refuse a run.toml that defines another search than the recorded one."""
         now = self._defining()
-        for key in sorted({*run.settings, *now}):
+        # whether the search is reproducible decides which keys define it: name that one first
+        keys = sorted({*run.settings, *now}, key=lambda key: (key != "search.reproducible", key))
+        for key in keys:
             if run.settings.get(key) != now.get(key):
                 raise ChangedRunError(key, run.settings.get(key), now.get(key), self.folder.path)
         if run.host != host_to_json(self.host):

@@ -1,0 +1,146 @@
+"""From a run folder to a search: new, resumed, refused."""
+
+import threading
+
+import pytest
+
+from gasearch.errors import UsageError
+from gasearch.potentials.awareness import ChargeBlindError
+from gasearch.potentials.level import LevelMismatchError
+from gasearch.run_folder import RunFolder
+from gasearch.session import ChangedRunError, Session
+from gasearch.store.lock import DriverLock
+
+
+def session(folder):
+    return Session(RunFolder(folder))
+
+
+def recorded(folder):
+    with RunFolder(folder).open_store() as store:
+        return store.proposals(), store.outcomes()
+
+
+def test_a_raised_budget_goes_on_where_the_search_ended(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=6)
+    whole = make_run(tmp_path / "whole", budget=10)
+    assert session(folder).run() == "budget"
+    assert session(make_run(folder, budget=10)).run() == "budget"
+    assert session(whole).run() == "budget"
+    assert recorded(folder) == recorded(whole)
+    with RunFolder(folder).open_store() as store:
+        changes = [event.data for event in store.events(kind="operational")]
+    assert len(changes) == 1
+    assert changes[0]["search.budget"] == 10 or 10 in str(changes[0])
+
+
+def test_a_search_ends_when_every_decoration_is_evaluated(tmp_path, make_run):
+    assert session(make_run(tmp_path / "run", budget=1000)).run() == "exhausted"
+    proposals, outcomes = recorded(tmp_path / "run")
+    assert len(proposals) == len(outcomes) == 16
+
+
+def test_a_search_ends_when_nothing_improves(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=1000, supercell=(1, 2, 1), search={"stagnation": 15})
+    assert session(folder).run() == "stagnation"
+    assert 24 < len(recorded(folder)[0]) < 874
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("search.seed", {"search": {"seed": 4}}),
+        ("search.x", {"search": {"x": [0.5]}}),
+        ("relax.fmax", {"relax": {"fmax": 0.05}}),
+        ("host.supercell", {"supercell": (1, 1, 2)}),
+        ("operators", {"operators": {"na_vacancy_swap": 1}}),
+        ("search.reproducible", {"search": {"reproducible": True}}),
+    ],
+)
+def test_a_changed_defining_key_is_refused_by_name(tmp_path, make_run, key, change):
+    folder = make_run(tmp_path / "run", budget=4)
+    session(folder).run()
+    before = recorded(folder)
+    changed = make_run(folder, budget=8, **change)
+    with pytest.raises(ChangedRunError, match=key):
+        session(changed).run()
+    assert recorded(folder) == before
+
+
+def test_another_potential_behind_the_same_name_is_refused(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=4)
+    session(folder).run()
+    source = (folder / "toy.py").read_text()
+    make_run(folder, budget=8)
+    (folder / "toy.py").write_text(source.replace("np.exp(-r / 2)", "np.exp(-r / 2.1)"))
+    with pytest.raises((LevelMismatchError, ChangedRunError), match="changed|cannot change"):
+        session_in_new_process(folder)
+
+
+def session_in_new_process(folder):
+    """Load the changed file as a new process would."""
+    import sys
+
+    for name in [n for n in sys.modules if n.startswith("gasearch_plugin_toy")]:
+        del sys.modules[name]
+    session(folder).run()
+
+
+def test_a_charge_blind_potential_is_refused_unless_allowed(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "./toy.py:Blind")
+    text = (folder / "run.toml").read_text()
+    assert session(folder).run() == "budget"
+    refused = make_run(tmp_path / "refused", "./toy.py:Blind")
+    (refused / "run.toml").write_text(text.replace('"allow_charge_blind" = true', ""))
+    with pytest.raises(ChargeBlindError, match="charge-blind"):
+        session(refused).run()
+    assert not (refused / "search.db").exists()
+
+
+def test_a_stop_keeps_what_is_committed_and_the_search_goes_on_later(tmp_path, make_run):
+    folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
+    stop = threading.Event()
+    seen = []
+
+    def observe(outcomes):
+        seen.extend(outcomes)
+        if len(seen) >= 5:
+            stop.set()
+
+    assert session(folder).run(observe, stop) == "stopped"
+    assert len(recorded(folder)[1]) == 5
+    session(folder).run()
+    session(reference).run()
+    assert recorded(folder) == recorded(reference)
+
+
+def test_one_driver_at_a_time(tmp_path, make_run):
+    folder = make_run(tmp_path / "run")
+    with (
+        DriverLock(folder / "search.db"),
+        pytest.raises(Exception, match="running"),
+    ):
+        session(folder).run()
+
+
+def test_end_members_and_what_is_near_the_hull_are_relaxed_a_second_time(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "pmmcs", budget=4, relax={"fmax": 0.05})
+    session(folder).run()
+    with RunFolder(folder).open_store() as store:
+        rows = {row.candidate: row for row in store.evaluations()}
+        tight = {c for c in rows if store.relaxed(c, "search").energy > rows[c].energy + 1e-9}
+        assert store.relaxed(1, "tight").fmax <= 0.01
+        assert tight <= {1, 2}
+        assert len(store.outcomes()) == 4, "a tight relaxation does not steer the search"
+    session(folder).run()
+    with RunFolder(folder).open_store() as store:
+        assert len(store.outcomes()) == 4
+
+
+@pytest.mark.parametrize(
+    ("x", "problem"),
+    [([1.5], "outside the neutral range"), ([0.3], "cannot hold x"), (["a/b"], "is not a number")],
+)
+def test_compositions_that_cannot_be_are_refused_at_once(tmp_path, make_run, x, problem):
+    with pytest.raises(UsageError, match=problem):
+        session(make_run(tmp_path / "run", search={"x": x}))
