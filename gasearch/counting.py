@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+_LARGE_BLOCK = 300_000
+
 Digits = NDArray[np.uint8]
 Quantities = tuple[int, ...]  # conserved: the number of working ions, the charge, elements
 CycleType = tuple[tuple[int, int], ...]  # (length of a cycle, number of such cycles)
@@ -222,6 +224,12 @@ class FixedDecorations:
 
 def enumerate_digits(filling: Filling, chunk: int = 20_000) -> Iterator[Digits]:
     """Yield all decorations with these species counts as arrays (n <= chunk, n_sites)."""
+    for place, counts in enumerate(filling):
+        if n_raw((counts,)) > _LARGE_BLOCK:  # its halves need only the root of its memory
+            for halves in _halves(counts):
+                split = (*filling[:place], *halves, *filling[place + 1 :])
+                yield from enumerate_digits(split, chunk)
+            return
     blocks = [_arrangements(counts) for counts in filling]
     sizes = [len(block) for block in blocks]
     total = math.prod(sizes)
@@ -229,6 +237,13 @@ def enumerate_digits(filling: Filling, chunk: int = 20_000) -> Iterator[Digits]:
         places = np.unravel_index(np.arange(start, min(start + chunk, total)), sizes)
         parts = [block[place] for block, place in zip(blocks, places, strict=True)]
         yield np.concatenate(parts, axis=1)
+
+
+def _halves(counts: Sequence[int]) -> Iterator[Filling]:
+    """Yield the ways to divide species counts between two halves of the sites."""
+    for first in itertools.product(*[range(n + 1) for n in counts]):
+        if sum(first) == sum(counts) // 2:
+            yield first, tuple(map(operator.sub, counts, first))
 
 
 def _arrangements(counts: Sequence[int]) -> Digits:

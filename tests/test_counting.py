@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gasearch import counting
 from gasearch.counting import (
     BurnsideCounter,
     CountedSublattice,
@@ -135,6 +136,15 @@ def test_enumeration_yields_every_arrangement_once(filling):
             part = row[start : start + sum(counts)]
             assert tuple(part.count(n) for n in range(len(counts))) == counts
         start += sum(counts)
+
+
+def test_enumeration_of_a_large_block_goes_by_halves(monkeypatch):
+    monkeypatch.setattr(counting, "_LARGE_BLOCK", 20)
+    filling = ((3, 2, 2), (2, 2))
+    rows = {row.tobytes() for chunk in enumerate_digits(filling) for row in chunk}
+    monkeypatch.undo()
+    assert rows == {row.tobytes() for chunk in enumerate_digits(filling) for row in chunk}
+    assert len(rows) == n_raw(filling)
 
 
 def test_enumeration_comes_in_chunks_of_the_size_asked_for():
