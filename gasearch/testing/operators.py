@@ -197,15 +197,18 @@ class _Trial:
         self, untouched: Operator, calls: Sequence[_Call], children: Sequence[Decoration | None]
     ) -> None:
         """Check that the same rng gives the same child: at once, later, and from a copy."""
-        for call, child in reversed(list(zip(calls, children, strict=True))):
-            again = self._run(self.operator, call, list(call.parents))
-            fresh = self._run(copy.deepcopy(untouched), call, list(call.parents))
-            once_more = self._run(self.operator, call, list(call.parents))
-            if again != once_more:
+        pairs = list(zip(calls, children, strict=True))[::-1]
+        again = [[self._repeat(self.operator, call) for _ in range(2)] for call, _ in pairs]
+        for (call, _), (one, other) in zip(pairs, again, strict=True):
+            if one != other:
                 self.fail("same rng, same child", f"two calls in a row differ ({call})")
-            if again != child or fresh != child:
+        for (call, child), (later, _) in zip(pairs, again, strict=True):
+            if child != later or child != self._repeat(copy.deepcopy(untouched), call):
                 problem = f"the child depends on earlier calls ({call}); keep nothing between calls"
                 self.fail("no state", problem)
+
+    def _repeat(self, operator: Operator, call: _Call) -> Decoration | None:
+        return self._run(operator, call, list(call.parents))
 
     def check_novelty(self, calls: Sequence[_Call], children: Sequence[Decoration | None]) -> None:
         """Check that children differ from their parents, as a rule."""

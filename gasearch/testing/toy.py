@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 from ase import Atoms
 
 from gasearch.chemistry import Species
@@ -14,7 +12,6 @@ _REDOX = ("Fe2+", "Fe3+")
 _MIXED = ("Fe2+", "Fe3+", "Mn2+", "Mn3+")
 
 
-@functools.lru_cache(maxsize=8)
 def toy_host(*, mixed: bool = False, supercell: tuple[int, int, int] = (2, 2, 1)) -> Host:
     """Return cubic perovskite NaxFeF3: four Na and four Fe sites, x from 0 to 1.
 
