@@ -16,7 +16,8 @@ $(READY): pyproject.toml constraints.txt tools/system-packages.sh
 	sh tools/system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,chgnet,mace,schnetpack]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps schnetpack
 	touch $(READY)
 
 run: setup
