@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from rich.console import Console
 from typer.exceptions import TyperException
 
 from gasearch import __version__, console
@@ -28,49 +22,81 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Ground states of mixed-valence battery cathodes: working-ion and charge order together.",
 )
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = console.make_console()
+err = console.make_console(stderr=True)
 
-Folder = Annotated[Path, typer.Argument(help="Run folder.", show_default=False)]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-X = Annotated[str | None, typer.Option("-x", help="Filled share, such as 0.75 or 2/3.")]
+X = Annotated[
+    str | None, typer.Option("-x", metavar="X", help="Filled share, such as 0.75 or 2/3.")
+]
 
 
 def main() -> NoReturn:
     """Run the command line; every expected error is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")  # a terminal without Å still gets its line
     try:
         code = app(standalone_mode=False)
-    except typer.Exit as ending:
-        code = ending.exit_code
-    except TyperException as error:
-        error.show()
-        code = 2
-    except (typer.Abort, KeyboardInterrupt):
-        err.print("gasearch: interrupted")
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
-    except GasearchError as error:
-        err.print(f"gasearch: {error}", markup=False)
-        code = 2 if isinstance(error, UsageError) else 1
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    except Exception as error:  # noqa: BLE001 -- a bug: its traceback goes to a file, not to the user
-        err.print(f"gasearch: {_report(error)}", markup=False)
-        code = 1
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- told to the user
+        code = _tell(error)
     sys.exit(code or 0)
 
 
-def _report(error: Exception) -> str:
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="gasearch-", suffix=".log", delete=False, encoding="utf-8"
-    ) as file:
-        traceback.print_exception(error, file=file)
-    return (
-        f"unexpected {type(error).__name__}: {error}. Nothing committed is lost; "
-        f"please report it with {file.name}"
-    )
+def _tell(error: BaseException) -> int:
+    """Print one line for an error, and return the exit status."""
+    if isinstance(error, typer.Exit):
+        return error.exit_code
+    if isinstance(error, TyperException):
+        err.print(_usage_line(error))
+        return 2
+    if isinstance(error, typer.Abort | KeyboardInterrupt):
+        err.print("gasearch: interrupted; nothing that was committed is lost")
+        return 1
+    if isinstance(error, GasearchError):
+        err.print(f"gasearch: {_one_line(str(error))}")
+        return 2 if isinstance(error, UsageError) else 1
+    err.print(f"gasearch: {_report(error)}")
+    return 1
+
+
+def _usage_line(error: TyperException) -> str:
+    message = error.format_message()
+    if "\n" in message:  # the help, where there is no command
+        return message
+    command = getattr(getattr(error, "ctx", None), "command_path", "gasearch")
+    return f"gasearch: {_one_line(message).rstrip('.')}; see: {command} --help"
+
+
+def _report(error: BaseException) -> str:
+    """Return a line for a bug, whose traceback goes to a file, not to the user."""
+    what = _one_line(f"unexpected {type(error).__name__}: {error}").rstrip(".")
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="gasearch-", suffix=".log", delete=False, encoding="utf-8"
+        ) as file:
+            traceback.print_exception(error, file=file)
+    except OSError:
+        return f"{what}. Nothing committed is lost; there is no room for a report of it."
+    return f"{what}. Nothing committed is lost; please report it with {file.name}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _print_json(document: object) -> None:
+    sys.stdout.write(console.as_json(document) + "\n")
+    sys.stdout.flush()
 
 
 def _version(value: bool) -> None:
@@ -94,8 +120,10 @@ def init(
     host: Annotated[str, typer.Option(help="Built-in host, or a CIF, POSCAR or extxyz file.")] = (
         "nafepo4-olivine"
     ),
-    supercell: Annotated[tuple[int, int, int], typer.Option(help="Repeats A B C.")] = (1, 2, 1),
-    potential: Annotated[str, typer.Option(help="Name, module:factory or file.py:factory.")] = (
+    supercell: Annotated[
+        tuple[int, int, int], typer.Option(metavar="A B C", help="Repeats of the unit cell.")
+    ] = (1, 2, 1),
+    potential: Annotated[str, typer.Option(help="Name, module:factory or ./file.py:factory.")] = (
         "pmmcs"
     ),
     budget: Annotated[int, typer.Option(help="Candidates to relax.")] = 100,
@@ -104,18 +132,21 @@ def init(
     """Write a commented run.toml into a new folder."""
     from gasearch.initializing import initialize
 
-    run = RunFolder(folder)
-    found = initialize(run, host, supercell, potential, budget, seed)
+    run_folder = RunFolder(folder)
+    found = initialize(run_folder, host, supercell, potential, budget, seed)
     for line in console.host_lines(found):
-        out.print(line, markup=False)
-    out.print(f"wrote {run.run_file}; start the search with: gasearch run {folder}", markup=False)
+        out.print(line)
+    out.print(
+        f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
+    )
 
 
 @app.command()
 def enumerate(  # noqa: A001 -- the command's name
     host: Annotated[str, typer.Option(help="Built-in host, file, or run folder.")],
     supercell: Annotated[
-        tuple[int, int, int] | None, typer.Option(help="Repeats A B C; a run folder has its own.")
+        tuple[int, int, int] | None,
+        typer.Option(metavar="A B C", help="Repeats; a run folder has its own."),
     ] = None,
     x: X = None,
     output: Annotated[
@@ -124,99 +155,37 @@ def enumerate(  # noqa: A001 -- the command's name
     as_list: Annotated[bool, typer.Option("--list", help="List the decorations too.")] = False,
     json: Json = False,
 ) -> None:
-    """Count decorations, raw and symmetry-distinct, and list or write them where they are few."""
+    """Count decorations, raw and distinct.
+
+    Where they are few, list them or write them to a file too.
+    """
     from gasearch import enumerating
 
     found = enumerating.host_of(host, supercell)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
-    n_written = enumerating.write(found, compositions, output) if output else 0
     listed = enumerating.listed(found, compositions) if as_list else []
+    n_written = enumerating.write(found, compositions, output) if output else 0
     if json:
-        document = counts if not as_list else {"counts": counts, "decorations": listed}
-        sys.stdout.write(console.as_json(document) + "\n")
+        _print_json({"counts": counts, "decorations": listed} if as_list else counts)
         return
     out.print(console.count_table(counts))
-    for row in listed:
-        out.print(f"{row['x']:.4g}  {row['fingerprint']}  x{row['orbit_size']}  {row['species']}")
+    if listed:
+        out.print()
+        out.print(console.decoration_table(listed))
     if output is not None:
-        out.print(f"wrote {n_written} structures to {output}", markup=False)
+        out.print(f"wrote {n_written} structures to {output}")
 
 
 @app.command()
 def run(folder: Folder) -> None:
-    """Start a search, or resume it: the same command."""
-    from gasearch.session import Session
+    """Start a search, or resume it.
 
-    run_folder = RunFolder(folder)
-    session = Session(run_folder)
-    budget = session.settings.search.budget
-    n_done = _n_done(run_folder)
-    out.print(
-        f"{'resuming' if n_done else 'searching'} {folder}: {n_done} of {budget}", markup=False
-    )
-    with _stopping() as stop, console.watch(out, n_done, budget) as watch:
-        for warning in session.warnings():
-            err.print(f"gasearch: {warning}", markup=False)
-        ending = session.run(watch, stop)
-    if ending == "stopped":
-        n_done = _n_done(run_folder)
-        out.print(
-            f"stopped cleanly with {n_done} of {budget} candidates relaxed; nothing is lost. "
-            f"Resume with: gasearch run {folder}",
-            markup=False,
-        )
-        return
-    _print_findings(run_folder, ending)
+    Ctrl-C or SIGTERM ends it cleanly; the same command goes on where it was.
+    """
+    from gasearch.running import run_search
 
-
-@contextmanager
-def _stopping() -> Iterator[threading.Event]:
-    """Let SIGINT and SIGTERM end the search cleanly; a second one ends it at once."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _n_done(folder: RunFolder) -> int:
-    if not folder.database.exists():
-        return 0
-    with folder.open_store(read_only=False) as store:
-        counts = store.counts()
-    return counts.relaxed + counts.failed
-
-
-def _print_findings(folder: RunFolder, ending: str) -> None:
-    from gasearch.inspection import Findings
-
-    with folder.open_store() as store:
-        findings = Findings(store)
-        status = findings.status()
-        best = findings.best(None, 10)
-    out.print(f"done ({ending}): {status.counts.candidates} candidates in {folder.database}")
-    out.print()
-    out.print(console.composition_table(status.by_composition))
-    out.print()
-    out.print(console.ranked_table(best))
-    _warn_ranks_only(findings.level.ranks_only)
-
-
-def _warn_ranks_only(ranks_only: bool) -> None:
-    if ranks_only:
-        err.print(
-            "note: this potential only ranks orders at one x; its formation energies, hull and "
-            "voltage have no physical meaning"
-        )
+    run_search(RunFolder(folder), out, err)
 
 
 @app.command()
@@ -224,17 +193,15 @@ def status(folder: Folder, json: Json = False) -> None:
     """Show where a search stands."""
     from gasearch.inspection import Findings
 
-    with RunFolder(folder).open_store() as store:
+    run_folder = RunFolder(folder)
+    with run_folder.open_store() as store:
         found = Findings(store).status()
     if json:
-        sys.stdout.write(console.as_json(console.status_document(found)) + "\n")
+        _print_json(console.status_document(found))
         return
-    counts = found.counts
-    out.print(
-        f"{counts.candidates} candidates: {counts.relaxed} relaxed, {counts.failed} failed, "
-        f"{counts.in_flight} in flight, {counts.queued} queued; {counts.duplicates} duplicates "
-        f"drawn and rejected; {'done (' + str(found.ending) + ')' if found.done else 'not done'}"
-    )
+    for line in console.status_lines(found, run_folder.quoted):
+        out.print(line)
+    out.print()
     out.print(console.composition_table(found.by_composition))
 
 
@@ -242,56 +209,74 @@ def status(folder: Folder, json: Json = False) -> None:
 def best(
     folder: Folder,
     x: X = None,
-    number: Annotated[int, typer.Option("-n", min=1, help="How many.")] = 10,
+    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 10,
     json: Json = False,
 ) -> None:
-    """List the lowest candidates of a composition, or those nearest to the hull."""
+    """List the lowest candidates.
+
+    Those of one composition with -x, else those nearest to the hull.
+    """
     from gasearch.inspection import Findings
 
     with RunFolder(folder).open_store() as store:
         findings = Findings(store)
-        rows = findings.best(x, number)
+        rows, notes = findings.best(x, number), console.notes(findings)
     if json:
-        document = [console.ranked_document(row) for row in rows]
-        sys.stdout.write(console.as_json(document) + "\n")
+        _print_json([console.ranked_document(row) for row in rows])
         return
     out.print(console.ranked_table(rows))
-    _warn_ranks_only(findings.level.ranks_only)
+    _print_notes(notes)
 
 
 @app.command()
 def hull(
     folder: Folder,
-    level: Annotated[str | None, typer.Option(help="Level of theory; the search's own.")] = None,
+    level: Annotated[
+        str | None, typer.Option(help="Level of theory; the search's own by default.")
+    ] = None,
     json: Json = False,
-    plot: Annotated[Path | None, typer.Option(help="Write a figure (png, pdf, svg).")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Write a figure (png, pdf, svg); replaces an older one.")
+    ] = None,
 ) -> None:
-    """Show the convex hull of formation energies at one level of theory."""
+    """Show the hull of formation energies."""
     from gasearch.inspection import Findings
 
     with RunFolder(folder).open_store() as store:
         findings = Findings(store)
-        rows = findings.hull(level)
+        rows, notes = findings.hull(level), console.notes(findings)
+        document = console.hull_document(rows, findings)
     if plot is not None:
         from gasearch.plotting import plot_hull
 
         plot_hull(rows, findings.level.name, plot, findings.level.ranks_only)
     if json:
-        document = console.hull_document(rows, findings.level)
-        sys.stdout.write(console.as_json(document) + "\n")
+        _print_json(document)
         return
-    out.print(f"level {findings.level.name}, {len(rows)} points; on the hull:", markup=False)
+    out.print(f"level {document['level']}, {len(rows)} points; on the hull:\n")
     out.print(console.ranked_table(row for row in rows if row.on_hull))
-    _warn_ranks_only(findings.level.ranks_only)
+    if plot is not None:
+        out.print(f"wrote {plot}")
+    _print_notes(notes)
+
+
+def _print_notes(notes: list[str]) -> None:
+    for note in notes:
+        err.print(note)
 
 
 @app.command()
 def show(
     folder: Folder,
     ids: Annotated[list[int] | None, typer.Argument(metavar="ID...", help="Candidates.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write a file instead.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write a file instead, as `gasearch export` does.")
+    ] = None,
 ) -> None:
-    """Open candidates in ASE GUI; without ids, the hull and the ten nearest to it."""
+    """Open candidates in ASE GUI.
+
+    Without ids, those nearest to the hull.
+    """
     from gasearch import export as exporting
     from gasearch.inspection import Findings
 
@@ -299,58 +284,74 @@ def show(
         rows = Findings(store).chosen(ids)
         found = exporting.structures(store, rows)
     if output is not None:
-        n_written = exporting.export(found, output, "extxyz")
-        out.print(f"wrote {n_written} structures to {output}", markup=False)
+        n_written = exporting.export(found, output)
+        out.print(f"wrote {n_written} structures to {output}")
         return
-    if sys.platform == "linux" and not (
-        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-    ):
+    _refuse_no_screen()
+    with tempfile.TemporaryDirectory(prefix="gasearch-") as place:
+        path = Path(place) / "candidates.traj"
+        exporting.export(found, path)
+        command = [sys.executable, "-m", "ase", "gui", str(path)]
+        ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if ended.returncode:
+        reason = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise GasearchError(f"ASE GUI ended with an error ({reason}): use --output FILE.")
+
+
+def _refuse_no_screen() -> None:
+    has_screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if sys.platform == "linux" and not has_screen:
         raise UsageError("no screen to open ASE GUI on (DISPLAY is not set): use --output FILE.")
-    with tempfile.TemporaryDirectory(prefix="gasearch-") as folder_name:
-        path = Path(folder_name) / "candidates.traj"
-        exporting.export(found, path, "extxyz")
-        subprocess.run([sys.executable, "-m", "ase", "gui", str(path)], check=True)
 
 
 @app.command()
 def export(
     folder: Folder,
-    output: Annotated[Path, typer.Option(help="File (.extxyz .traj .json .db) or folder.")],
+    output: Annotated[
+        Path, typer.Option(help="New file (.extxyz .traj .json .db .cif .vasp), or a folder.")
+    ],
     x: X = None,
-    number: Annotated[int | None, typer.Option("-n", min=1, help="Only the lowest.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="In a folder: cif, poscar, extxyz.")] = (
-        "cif"
-    ),
+    number: Annotated[
+        int | None, typer.Option("-n", min=1, metavar="N", help="Only the lowest.")
+    ] = None,
+    format_: Annotated[
+        str | None,
+        typer.Option("--format", help="In a folder: cif (the default), poscar or extxyz."),
+    ] = None,
 ) -> None:
-    """Write relaxed structures as extxyz, CIF, POSCAR or an ASE database."""
+    """Write relaxed structures to files.
+
+    As extxyz, CIF, POSCAR, trajectory or ASE database, with their oxidation states.
+    """
     from gasearch import export as exporting
     from gasearch.inspection import Findings
 
     with RunFolder(folder).open_store() as store:
-        findings = Findings(store)
-        rows = findings.best(x, number or sys.maxsize)
+        rows = Findings(store).best(x, number or sys.maxsize)
         n_written = exporting.export(exporting.structures(store, rows), output, format_)
-    out.print(f"wrote {n_written} structures to {output}", markup=False)
+    out.print(f"wrote {n_written} structures to {output}")
 
 
 @app.command()
 def check(
     folder: Folder,
-    replay: Annotated[bool, typer.Option(help="Derive every proposal again.")] = False,
-    audit: Annotated[bool, typer.Option(help="Judge every structure again.")] = False,
+    replay: Annotated[bool, typer.Option("--replay", help="Derive every proposal again.")] = False,
+    audit: Annotated[bool, typer.Option("--audit", help="Judge every structure again.")] = False,
     json: Json = False,
 ) -> None:
-    """Prove that the database is whole; exit status 1 if it is not."""
+    """Prove that the database is whole.
+
+    Exit status 1 if it is not.
+    """
     from gasearch.checking import check_run
 
     problems = check_run(RunFolder(folder), replay, audit)
     if json:
-        document = [{"check": p.check, "detail": p.detail} for p in problems]
-        sys.stdout.write(console.as_json(document) + "\n")
+        _print_json([{"check": p.check, "detail": p.detail} for p in problems])
     else:
         for problem in problems:
-            out.print(f"{problem.check}: {problem.detail}", markup=False)
-        out.print("whole: no problems" if not problems else f"{len(problems)} problems")
+            out.print(f"{problem.check}: {problem.detail}")
+        out.print(f"{len(problems)} problems" if problems else "whole: no problems")
     if problems:
         raise typer.Exit(1)
 

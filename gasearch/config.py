@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 
 from gasearch.chemistry import Species
 from gasearch.errors import UsageError
 from gasearch.plugins import nearest
 
-Positive = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
+Number = Annotated[float, Field(strict=True)]
+Whole = Annotated[int, Field(strict=True)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Count = Annotated[Whole, Field(ge=0)]
+AtLeastOne = Annotated[Whole, Field(ge=1)]
+Switch = Annotated[bool, Field(strict=True)]
+Row = tuple[Whole, Whole, Whole]
+
+
+_SHARES = (str, int, float)
 
 
 class RunFileError(UsageError):
@@ -24,21 +34,31 @@ class RunFileError(UsageError):
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class SublatticeSection(_Section):
     """[[host.sublattice]]: sites of the structure file, and what they may hold."""
 
     kind: Literal["working_ion", "redox"]
-    sites: tuple[str | int, ...] | str
-    species: Annotated[tuple[str, ...], Field(min_length=2)]
+    sites: tuple[str | Count, ...] | str
+    species: tuple[str, ...]
     elements: Literal["fixed", "free"] = "fixed"
     fractions: dict[str, Share] = {}
+
+    @field_validator("sites", mode="before")
+    @classmethod
+    def _sites_named(cls, sites: Any) -> Any:
+        named = [sites] if isinstance(sites, str) else sites
+        if not isinstance(named, list | tuple) or not all(_is_site(site) for site in named):
+            raise ValueError('expected elements such as ["Fe", "Mn"], or indices from 0')
+        return sites
 
     @field_validator("species")
     @classmethod
     def _known_species(cls, species: tuple[str, ...]) -> tuple[str, ...]:
+        if len(species) < 2:
+            raise ValueError('expected at least two species, such as ["Na+", "vacancy"]')
         for text in species:
             Species.parse(text)
         return species
@@ -48,15 +68,31 @@ class HostSection(_Section):
     """[host]: the crystal."""
 
     structure: str
-    supercell: (
-        tuple[AtLeastOne, AtLeastOne, AtLeastOne]
-        | tuple[tuple[int, int, int], tuple[int, int, int], tuple[int, int, int]]
-    )
+    supercell: Row | tuple[Row, Row, Row]
     formula_unit: str | None = None
     symprec: Positive | None = None
     min_site_distance: Positive | None = None
     sublattice: tuple[SublatticeSection, ...] = ()
     framework: dict[str, str] = {}
+
+    @field_validator("supercell", mode="before")
+    @classmethod
+    def _repeats_or_matrix(cls, supercell: Any) -> Any:
+        rows = supercell if isinstance(supercell, list | tuple) else []
+        is_matrix = len(rows) == 3 and all(_are_whole(row) for row in rows)
+        if not (is_matrix or (_are_whole(supercell) and min(supercell) >= 1)):
+            raise ValueError(
+                "expected three repeats of at least 1, such as [1, 2, 1], or three rows of a 3x3 "
+                "matrix of whole numbers"
+            )
+        return supercell
+
+    @field_validator("sublattice", mode="before")
+    @classmethod
+    def _several_tables(cls, sublattice: Any) -> Any:
+        if isinstance(sublattice, dict):
+            raise ValueError("write each one as [[host.sublattice]], in double brackets")  # noqa: TRY004 -- pydantic's rule
+        return sublattice
 
     @field_validator("framework")
     @classmethod
@@ -70,21 +106,29 @@ class PotentialSection(_Section):
     """[potential]: what computes energies."""
 
     name: str
-    allow_charge_blind: bool = False
+    allow_charge_blind: Switch = False
 
 
 class SearchSection(_Section):
     """[search]: what is proposed, and when to end."""
 
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 1
+    seed: Annotated[Count, Field(lt=2**63)] = 1
     budget: AtLeastOne = 100
-    x: Literal["all"] | tuple[float | str, ...] = "all"
+    x: Literal["all"] | tuple[Number | str, ...] = "all"
     in_flight: AtLeastOne = 1
-    reproducible: bool = False
+    reproducible: Switch = False
     stagnation: Count = 0
     initial: Count = 20
     population: AtLeastOne = 20
     max_draws: AtLeastOne = 50
+
+    @field_validator("x", mode="before")
+    @classmethod
+    def _all_or_some(cls, x: Any) -> Any:
+        is_list = isinstance(x, list | tuple) and x
+        if x != "all" and not (is_list and all(type(share) in _SHARES for share in x)):
+            raise ValueError('expected "all", or a list such as [0.5, "2/3"]')
+        return x
 
 
 class RelaxSection(_Section):
@@ -94,9 +138,9 @@ class RelaxSection(_Section):
     smax: Positive = 0.002
     max_calls: AtLeastOne = 300
     long_calls: AtLeastOne = 150
-    rattle: Annotated[float, Field(ge=0, lt=0.5)] = 0.02
+    rattle: Annotated[NotNegative, Field(lt=0.5)] = 0.02
     tight_fmax: Positive = 0.01
-    tight_window_per_fu: Annotated[float, Field(ge=0)] = 0.005
+    tight_window_per_fu: NotNegative = 0.005
 
 
 class ExecutionSection(_Section):
@@ -131,7 +175,7 @@ class RunSettings(_Section):
         if not isinstance(operators, dict):
             return operators
         return {
-            name: {"weight": value} if isinstance(value, int | float) else value
+            name: value if isinstance(value, dict) else {"weight": value}
             for name, value in operators.items()
         }
 
@@ -140,7 +184,8 @@ class RunSettings(_Section):
     def _weights_not_negative(cls, operators: dict[str, dict[str, Any]]) -> Any:
         for name, arguments in operators.items():
             weight = arguments.get("weight", 1)
-            if isinstance(weight, bool) or not isinstance(weight, int | float) or weight < 0:
+            is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+            if not (is_number and 0 <= weight < float("inf")):
                 raise ValueError(f"the weight of {name!r} is {weight!r}; it must be 0 or more")
         return operators
 
@@ -170,10 +215,10 @@ class RunSettings(_Section):
 def read_run_file(path: Path) -> RunSettings:
     """Return the settings of a run.toml; every error is one line that names the key."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RunFileError(
-            f"there is no {path}: `gasearch init {path.parent}` writes one."
+            f"there is no {path}; write one with: gasearch init {shlex.quote(str(path.parent))}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path} is not TOML: {error}.") from error
@@ -191,29 +236,68 @@ def run_settings(document: Mapping[str, Any], source: str) -> RunSettings:
 
 
 def _one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    place = [str(part) for part in first["loc"]]
-    key = ".".join(
-        part for part in place if not part.startswith(("tuple[", "literal[", "function"))
-    )
-    if first["type"] == "extra_forbidden":
+    """Return the first error that tells most: a misspelt key explains why another is missing."""
+    errors = error.errors(include_url=False)
+    unknown = [found for found in errors if found["type"] == "extra_forbidden"]
+    return _in_words((unknown or errors)[0])
+
+
+def _in_words(error: ErrorDetails) -> str:
+    place, found = error["loc"], error["input"]
+    key = _key(place)
+    if error["type"] == "extra_forbidden":
         known = _fields_at(place[:-1])
-        return f"unknown key {key!r}{nearest(place[-1], known)}; known here: {', '.join(known)}."
-    if first["type"] == "missing":
+        return (
+            f"unknown key {key!r}{nearest(str(place[-1]), known)}; known here: {', '.join(known)}."
+        )
+    if error["type"] == "missing":
         return f"{key!r} is missing."
-    message = first["msg"].removeprefix("Value error, ")
-    found = first.get("input")
-    shown = "" if isinstance(found, dict) else f", found {found!r}"
-    return f"{key} = {found!r}: {message}." if shown else f"{key}: {message}."
+    shown = "" if isinstance(found, dict) else f" = {found!r}"
+    return f"{key}{shown}: {_expectation(error['msg'])}."
 
 
-def _fields_at(place: list[str]) -> list[str]:
+def _key(place: Sequence[str | int]) -> str:
+    """Return a place as TOML has it, such as host.sublattice[0].sites."""
+    parts = [f"[{part}]" if isinstance(part, int) else f".{part}" for part in place]
+    return "".join(parts).removeprefix(".")
+
+
+_WORDS = {
+    "Value error, ": "",
+    "Input should": "it should",
+    "a valid dictionary": "a table",
+    "a valid tuple": "a list",
+    "a valid integer": "a whole number",
+    "a valid string": "text in quotes",
+    "a valid number": "a number",
+    "a valid boolean": "true or false",
+}
+
+
+def _expectation(message: str) -> str:
+    if "or instance of" in message:
+        return "it should be a table"
+    for theirs, ours in _WORDS.items():
+        message = message.replace(theirs, ours)
+    return message.rstrip(".")
+
+
+def _fields_at(place: Sequence[str | int]) -> list[str]:
     model: Any = RunSettings
     for part in place:
-        if part.isdigit():
-            continue
         if part == "sublattice":
             model = SublatticeSection
-            continue
-        model = model.model_fields[part].annotation
+        elif isinstance(part, str):
+            model = model.model_fields[part].annotation
     return list(model.model_fields)
+
+
+def _is_site(site: object) -> bool:
+    is_index = isinstance(site, int) and not isinstance(site, bool) and site >= 0
+    return is_index or isinstance(site, str)
+
+
+def _are_whole(values: Any) -> bool:
+    """Return whether values are three whole numbers."""
+    is_row = isinstance(values, list | tuple) and len(values) == 3
+    return is_row and all(isinstance(v, int) and not isinstance(v, bool) for v in values)

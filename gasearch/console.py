@@ -1,23 +1,43 @@
-"""What the command line shows: tables, progress, and JSON. Nothing is computed here."""
+"""What the command line shows: tables, lines, and JSON. Nothing is computed here."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import time
+import shutil
+import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from gasearch.host import Host
 from gasearch.host_declaration import Sublattice
-from gasearch.inspection import CompositionStatus, Ranked, Status
-from gasearch.store.records import LevelRecord, Outcome
+from gasearch.inspection import CompositionStatus, Findings, Ranked, Status
 
-_LOG_EVERY_S = 10.0
+_NARROWEST = 60  # columns; on a narrower terminal, lines run on instead of losing digits
+_UNLIMITED = 10_000  # where no terminal limits it
+_TEXTS = ("formula", "found by", "fingerprint", "species")
+_E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
+RANKS_ONLY = (
+    "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
+    "have no physical meaning"
+)
+
+
+def make_console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is, and as wide as it is in a file or a pipe."""
+    stream = sys.stderr if stderr else sys.stdout
+    columns = shutil.get_terminal_size().columns if stream.isatty() else _UNLIMITED
+    return Console(
+        stderr=stderr,
+        width=max(columns, _NARROWEST),
+        highlight=False,
+        markup=False,
+        emoji=False,
+        soft_wrap=True,
+    )
 
 
 def as_json(document: object) -> str:
@@ -30,6 +50,11 @@ def milli(value_eV: float | None) -> str:
     return "-" if value_eV is None else f"{1000 * value_eV:.1f}"
 
 
+def electronvolt(value_eV: float | None) -> str:
+    """Return an energy in eV for a table, '-' where there is none."""
+    return "-" if value_eV is None else f"{value_eV:.4f}"
+
+
 def host_lines(host: Host) -> list[str]:
     """Return what a user checks about a host before searching it."""
     low, high = host.x_range
@@ -37,7 +62,7 @@ def host_lines(host: Host) -> list[str]:
     size = f"{len(host.atoms)} sites, {host.n_formula_units} x {declared.formula_unit}"
     group = f"{host.space_group.symbol} at symprec = {declared.symprec:g} Å"
     n_operations = f"{len(host.permutations)} operations in the supercell"
-    x_range = f"x = {low:g} to {high:g} in {len(host.compositions)} compositions"
+    x_range = f"x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
     return [
         f"host          {declared.name}, {size}",
         f"space group   {group}, {n_operations}",
@@ -52,8 +77,8 @@ def _sublattice_line(sublattice: Sublattice) -> str:
 
 
 def composition_table(rows: Iterable[CompositionStatus]) -> Table:
-    """Return searched / total per composition."""
-    table = _table("x", "formula", "searched / distinct", "failed", "lowest", "E (eV)")
+    """Return how far the search is, and the lowest candidate, per composition."""
+    table = _table("x", "formula", "searched /\ndistinct", "failed", "lowest\nid", _E, _E_F)
     for row in rows:
         table.add_row(
             f"{row.x:.4g}",
@@ -61,21 +86,20 @@ def composition_table(rows: Iterable[CompositionStatus]) -> Table:
             f"{row.searched:,} / {row.total:,}",
             str(row.failed),
             "-" if row.best is None else str(row.best),
-            "-" if row.best_energy_eV is None else f"{row.best_energy_eV:.4f}",
+            electronvolt(row.best_energy_eV),
+            milli(row.best_formation_energy_eV_per_fu),
         )
     return table
 
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
     """Return candidates with their energies."""
-    table = _table(
-        "id", "x", "E (eV)", "E_f (meV/f.u.)", "above hull (meV/f.u.)", "found by", "fingerprint"
-    )
+    table = _table("id", "x", _E, _E_F, _ABOVE, "found by", "fingerprint")
     for row in rows:
         table.add_row(
             str(row.id),
             f"{row.x:.4g}",
-            f"{row.energy_eV:.4f}",
+            electronvolt(row.energy_eV),
             milli(row.formation_energy_eV_per_fu),
             milli(row.above_hull_eV_per_fu),
             row.operator,
@@ -92,14 +116,53 @@ def count_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def decoration_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Return decorations with the species on their sublattice sites."""
+    table = _table("x", "orbit\nsize", "fingerprint", "species")
+    for row in rows:
+        table.add_row(f"{row['x']:.4g}", str(row["orbit_size"]), row["fingerprint"], row["species"])
+    return table
+
+
+def _table(*columns: str) -> Table:
+    """Return an empty table; where it is too wide, texts go on in the next line."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        if column in _TEXTS:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    return table
+
+
+def status_lines(status: Status, folder: str) -> list[str]:
+    """Return where a search stands, in words."""
+    counts = status.counts
+    drawn = f"{counts.duplicates} duplicates drawn and rejected"
+    numbers = (
+        f"{counts.candidates} candidates: {counts.relaxed} relaxed, {counts.failed} failed, "
+        f"{counts.in_flight} in flight, {counts.queued} queued; {drawn}"
+    )
+    return [numbers, _state(status, folder)]
+
+
+def _state(status: Status, folder: str) -> str:
+    if status.running is not None:
+        return f"running: {status.running}"
+    if status.done:
+        return f"done ({status.ending})"
+    how = "stopped" if status.ending else "ended without a word: killed, or by an error"
+    return f"not running ({how}); resume with: gasearch run {folder}"
+
+
 def status_document(status: Status) -> dict[str, Any]:
     """Return the status as `gasearch status --json` prints it."""
-    counts = dataclasses.asdict(status.counts)
     return {
-        **counts,
+        **dataclasses.asdict(status.counts),
         "by_composition": [dataclasses.asdict(row) for row in status.by_composition],
         "done": status.done,
         "ending": status.ending,
+        "running": status.running,
     }
 
 
@@ -108,7 +171,7 @@ def ranked_document(row: Ranked) -> dict[str, Any]:
     return dataclasses.asdict(row)
 
 
-def hull_document(rows: Iterable[Ranked], level: LevelRecord) -> dict[str, Any]:
+def hull_document(rows: Iterable[Ranked], findings: Findings) -> dict[str, Any]:
     """Return the hull as `gasearch hull --json` prints it."""
     points = [
         {
@@ -119,104 +182,13 @@ def hull_document(rows: Iterable[Ranked], level: LevelRecord) -> dict[str, Any]:
         }
         for row in rows
     ]
+    level = findings.level
     return {"level": level.name, "ranks_only": level.ranks_only, "points": points}
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        is_text = column in ("formula", "found by", "fingerprint")
-        table.add_column(column, justify="left" if is_text else "right", no_wrap=True)
-    return table
-
-
-class Watch(Protocol):
-    """Shows how a search proceeds."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Take the results of one commit."""
-        ...
-
-
-class _Tally:
-    """Counts results since the start and keeps the last one in words."""
-
-    def __init__(self, n_done: int) -> None:
-        self.n_done = n_done
-        self.n_failed = 0
-        self.last = ""
-
-    def add(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            self.n_done += 1
-            self.n_failed += outcome.verdict != "ok"
-            energy = "" if outcome.verdict == "failed" else f" {outcome.energy:.3f} eV"
-            self.last = f"{outcome.composition}{energy} {outcome.verdict}"
-
-
-class BarWatch:
-    """A progress bar, for a terminal."""
-
-    def __init__(self, console: Console, n_done: int, budget: int) -> None:
-        self._tally = _Tally(n_done)
-        self._progress = Progress(
-            TextColumn("relaxed"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.description}"),
-            console=console,
-        )
-        self._task = self._progress.add_task("", total=budget, completed=n_done)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Show the newest results."""
-        self._tally.add(outcomes)
-        if outcomes:
-            self._progress.update(
-                self._task, completed=self._tally.n_done, description=self._tally.last
-            )
-
-
-class LineWatch:
-    """A line now and then, for a log file."""
-
-    def __init__(self, console: Console, n_done: int, budget: int) -> None:
-        self._console = console
-        self._tally = _Tally(n_done)
-        self._budget = budget
-        self._last_line = float("-inf")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Show the newest results."""
-        self._tally.add(outcomes)
-        if outcomes and time.monotonic() - self._last_line >= _LOG_EVERY_S:
-            self._last_line = time.monotonic()
-            self._console.print(
-                f"{time.strftime('%H:%M:%S')} {self._tally.n_done} of {self._budget} candidates, "
-                f"{self._tally.n_failed} not ok; last {self._tally.last}",
-                highlight=False,
-                soft_wrap=True,
-            )
-
-
-def watch(console: Console, n_done: int, budget: int) -> Watch:
-    """Return a progress bar on a terminal, plain lines elsewhere."""
-    return (BarWatch if console.is_terminal else LineWatch)(console, n_done, budget)
+def notes(findings: Findings) -> list[str]:
+    """Return what a reader of energies must know about them."""
+    missing = findings.missing_ends()
+    where = " and ".join(f"x = {x:.4g}" for x in missing)
+    ends = f"note: no formation energies yet: no candidate with verdict ok at {where}"
+    return [*([ends] if missing else []), *([RANKS_ONLY] if findings.level.ranks_only else [])]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ from gasearch.decoration import Decoration
 from gasearch.errors import UsageError
 from gasearch.host import Composition, Host
 from gasearch.initializing import named_host
+from gasearch.outputs import refuse_existing, written
 from gasearch.run_folder import RunFolder, build_host
+from gasearch.store.ase_rows import ase_text
 
 _FEW = 2_000  # decorations to print
 _MANY = 100_000  # structures to write
@@ -46,7 +47,7 @@ def counts(host: Host, compositions: Sequence[Composition]) -> list[dict[str, An
 
 def listed(host: Host, compositions: Sequence[Composition]) -> list[dict[str, Any]]:
     """Return all distinct decorations where they are few."""
-    _refuse_many(host, compositions, _FEW, "to list; name one composition with -x")
+    _refuse_many(host, compositions, _FEW, "to list")
     return [
         {
             "x": decoration.x,
@@ -60,18 +61,18 @@ def listed(host: Host, compositions: Sequence[Composition]) -> list[dict[str, An
 
 def write(host: Host, compositions: Sequence[Composition], output: Path) -> int:
     """Write all distinct decorations, undistorted, as extxyz or an ASE database."""
-    _refuse_many(host, compositions, _MANY, "to write; name one composition with -x")
-    if output.exists():
-        raise UsageError(f"{output} exists already: name another file, or remove it.")
     if output.suffix not in (".extxyz", ".xyz", ".db"):
         raise UsageError(f"--output {output}: expected a name that ends in .extxyz, .xyz or .db.")
+    _refuse_many(host, compositions, _MANY, "to write")
+    refuse_existing(output)
     found = list(decorations(host, compositions))
-    if output.suffix == ".db":
-        with ase.db.connect(output) as database:
-            for decoration in found:
-                database.write(_labelled(decoration), key_value_pairs=_keys(decoration))
-    else:
-        ase.io.write(output, [_labelled(d) for d in found], format="extxyz")
+    with written(output) as path:
+        if output.suffix == ".db":
+            with ase.db.connect(path, use_lock_file=False) as database:
+                for decoration in found:
+                    database.write(decoration.to_atoms(), key_value_pairs=_keys(decoration))
+        else:
+            ase.io.write(path, [_labelled(d) for d in found], format="extxyz")
     return len(found)
 
 
@@ -86,7 +87,7 @@ def decorations(host: Host, compositions: Sequence[Composition]) -> Iterator[Dec
 def _keys(decoration: Decoration) -> dict[str, Any]:
     return {
         "x": decoration.x,
-        "fingerprint": f"fp{decoration.fingerprint}",
+        "fingerprint": ase_text(decoration.fingerprint),
         "orbit_size": decoration.orbit_size,
     }
 
@@ -97,13 +98,12 @@ def _labelled(decoration: Decoration) -> Atoms:
     return atoms
 
 
-def _refuse_many(host: Host, compositions: Sequence[Composition], limit: int, advice: str) -> None:
-    totals = Counter[str]()
-    for composition in compositions:
-        totals["raw"] += host.n_raw(composition)
-        totals["distinct"] += host.n_distinct(composition)
-    if totals["distinct"] > limit or totals["raw"] > _RAW:
+def _refuse_many(host: Host, compositions: Sequence[Composition], limit: int, what: str) -> None:
+    raw = sum(host.n_raw(c) for c in compositions)
+    distinct = sum(host.n_distinct(c) for c in compositions)
+    if distinct > limit or raw > _RAW:
+        advice = "name one composition with -x" if len(compositions) > 1 else "take a smaller cell"
         raise UsageError(
-            f"{totals['distinct']:,} distinct decorations ({totals['raw']:,} raw) are too many "
-            f"{advice} (limit {limit:,})."
+            f"{distinct:,} distinct decorations ({raw:,} raw) are too many {what}: {advice} "
+            f"(limits {limit:,} and {_RAW:,})."
         )

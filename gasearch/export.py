@@ -11,16 +11,27 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
-from gasearch.errors import UsageError
+from gasearch.charge_files import cif, poscar
+from gasearch.errors import GasearchError, UsageError
 from gasearch.inspection import Ranked
+from gasearch.outputs import make_folder, refuse_existing, written
 from gasearch.relax.relaxed import Relaxed
+from gasearch.store.ase_rows import ase_text
 from gasearch.store.population_store import PopulationStore
 
-_FORMATS = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".json": "json", ".db": "db"}
-_ONE_EACH = {"cif": (".cif", "cif"), "poscar": (".vasp", "vasp"), "extxyz": (".extxyz", "extxyz")}
+Found = Sequence[tuple[Ranked, Atoms]]
+_ENDINGS = {"cif": ".cif", "poscar": ".vasp", "extxyz": ".extxyz"}
+DEFAULT_FORMAT = "cif"
 
 
-def with_results(relaxed: Relaxed, row: Ranked) -> Atoms:
+class NothingFoundError(GasearchError, LookupError):
+    """A run without a structure to show."""
+
+    def __str__(self) -> str:
+        return "no structure to write: no candidate was relaxed to a valid end here yet."
+
+
+def with_results(relaxed: Relaxed, row: Ranked, level: str) -> Atoms:
     """Return the structure with its results attached, and what is known of it in `info`."""
     atoms: Atoms = relaxed.atoms.copy()
     results = {
@@ -31,19 +42,22 @@ def with_results(relaxed: Relaxed, row: Ranked) -> Atoms:
     if relaxed.moments is not None:
         results["magmoms"] = relaxed.moments
     atoms.calc = SinglePointCalculator(atoms, **results)
-    atoms.info.update(keys(row))
+    atoms.info.update(keys(row, level))
     return atoms
 
 
-def keys(row: Ranked) -> dict[str, str | int | float]:
-    """Return what is known of a candidate, without what is unknown."""
+def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
+    """Return what is known of a candidate, by the names that it has in the run's database too."""
     known: dict[str, str | int | float | None] = {
         "gaid": row.id,
+        "relaxed": int(row.verdict == "ok"),
         "x": row.x,
-        "fingerprint": row.fingerprint,
+        "composition": row.formula,
+        "fingerprint": ase_text(row.fingerprint),
         "orbit_size": row.orbit_size,
         "verdict": row.verdict,
-        "operator": row.operator,
+        "origin": row.operator,
+        "level": level,
         "formation_energy_per_fu": row.formation_energy_eV_per_fu,
         "above_hull_per_fu": row.above_hull_eV_per_fu,
     }
@@ -52,62 +66,93 @@ def keys(row: Ranked) -> dict[str, str | int | float]:
 
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
     """Return the relaxed structures of candidates, in the order of `rows`."""
-    return [(row, with_results(store.relaxed(row.id), row)) for row in rows]
+    level = store.level.name
+    return [(row, with_results(store.relaxed(row.id), row, level)) for row in rows]
 
 
-def export(found: Sequence[tuple[Ranked, Atoms]], output: Path, one_each: str) -> int:
-    """Write structures to one file, or one file each into a folder; return how many.
+def export(found: Found, output: Path, one_each: str | None = None) -> int:
+    """Write structures to one new file, or one each into a folder; return how many.
 
     Parameters
     ----------
     output
-        A name that ends in .extxyz, .traj, .json or .db, or a folder.
+        A name that ends in .extxyz, .traj, .json, .db, .cif or .vasp, or a folder.
     one_each
         "cif", "poscar" or "extxyz": the format in a folder.
     """
-    if output.suffix in _FORMATS:
-        writer = _writer(output)
-        writer(found, output)
+    if not found:
+        raise NothingFoundError
+    writer = None if output.is_dir() else _WRITERS.get(_ending(output))
+    if writer is not None:
+        if one_each is not None:
+            raise UsageError(f"--format is for folders; the ending of {output} says the format.")
+        with written(output) as path:
+            writer(found, path)
     elif output.suffix and not output.is_dir():
         raise UsageError(
-            f"--output {output}: gasearch writes {', '.join(_FORMATS)}, or one file each into a "
+            f"--output {output}: gasearch writes {', '.join(_WRITERS)}, or one file each into a "
             "folder (a name without an ending)."
         )
     else:
-        _write_folder(found, output, one_each)
+        _write_folder(found, output, one_each or DEFAULT_FORMAT)
     return len(found)
 
 
-def _writer(output: Path) -> Callable[[Sequence[tuple[Ranked, Atoms]], Path], None]:
-    if output.exists():
-        raise UsageError(f"{output} exists already: name another file, or remove it.")
-    return _write_database if output.suffix in (".db", ".json") else _write_file
+def _ending(output: Path) -> str:
+    return ".vasp" if output.name == "POSCAR" else output.suffix.lower()
 
 
-def _write_file(found: Sequence[tuple[Ranked, Atoms]], output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    ase.io.write(output, [atoms for _, atoms in found], format=_FORMATS[output.suffix])
+def _write_extxyz(found: Found, path: Path) -> None:
+    ase.io.write(path, [atoms for _, atoms in found], format="extxyz")
 
 
-def _write_database(found: Sequence[tuple[Ranked, Atoms]], output: Path) -> None:
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with ase.db.connect(output) as database:
-        for row, atoms in found:
-            database.write(atoms, key_value_pairs={"relaxed": 1, **_storable(keys(row))})
+def _write_traj(found: Found, path: Path) -> None:
+    ase.io.write(path, [atoms for _, atoms in found], format="traj")
 
 
-def _storable(pairs: dict[str, str | int | float]) -> dict[str, str | int | float]:
-    """Keep fingerprints text: ASE takes a string of digits for a number and refuses it."""
-    pairs["fingerprint"] = f"f{pairs['fingerprint']}"
-    return pairs
+def _write_database(found: Found, path: Path) -> None:
+    with ase.db.connect(path, type=path.suffix.lower()[1:], use_lock_file=False) as database:
+        for _, atoms in found:
+            database.write(atoms, key_value_pairs=atoms.info)
 
 
-def _write_folder(found: Sequence[tuple[Ranked, Atoms]], folder: Path, one_each: str) -> None:
-    if one_each not in _ONE_EACH:
-        raise UsageError(f"--format {one_each!r}: expected {', '.join(_ONE_EACH)}.")
-    ending, name = _ONE_EACH[one_each]
-    folder.mkdir(parents=True, exist_ok=True)
+def _write_cif(found: Found, path: Path) -> None:
+    path.write_text("".join(cif(atoms, _name(row)) for row, atoms in found), encoding="utf-8")
+
+
+def _write_poscar(found: Found, path: Path) -> None:
+    if len(found) > 1:
+        raise UsageError(
+            f"a POSCAR holds one structure, not {len(found)}: take the lowest with -n 1, or name "
+            "a folder and --format poscar."
+        )
     for row, atoms in found:
-        path = folder / f"{row.formula}_{row.id:06d}{ending}"
-        ordered = atoms[atoms.numbers.argsort(kind="stable")] if name == "vasp" else atoms
-        ase.io.write(path, ordered, format=name)
+        path.write_text(poscar(atoms, _name(row)), encoding="utf-8")
+
+
+_WRITERS: dict[str, Callable[[Found, Path], None]] = {
+    ".extxyz": _write_extxyz,
+    ".xyz": _write_extxyz,
+    ".traj": _write_traj,
+    ".json": _write_database,
+    ".db": _write_database,
+    ".cif": _write_cif,
+    ".vasp": _write_poscar,
+}
+
+
+def _write_folder(found: Found, folder: Path, one_each: str) -> None:
+    if one_each not in _ENDINGS:
+        raise UsageError(f"--format {one_each!r}: expected {', '.join(_ENDINGS)}.")
+    ending = _ENDINGS[one_each]
+    make_folder(folder)
+    targets = [folder / f"{_name(row)}{ending}" for row, _ in found]
+    for target in targets:
+        refuse_existing(target)
+    for target, pair in zip(targets, found, strict=True):
+        with written(target) as path:
+            _WRITERS[ending]([pair], path)
+
+
+def _name(row: Ranked) -> str:
+    return f"{row.formula}_{row.id:06d}"

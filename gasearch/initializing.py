@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 from gasearch.builtin_hosts import BUILTIN_HOSTS, builtin_host
+from gasearch.config import run_settings
 from gasearch.errors import UsageError
 from gasearch.host import Host
 from gasearch.host_declaration import HostDeclaration
 from gasearch.host_files import guess_declaration
+from gasearch.outputs import written
 from gasearch.plugins import nearest, registered
 from gasearch.run_folder import NoRunError, RunFolder, build_host
 from gasearch.templates import run_file_text
 
 _MAX_WORKERS = 4
+_INPUTS = "inputs"
 
 
 def initialize(
@@ -24,24 +28,35 @@ def initialize(
 ) -> Host:
     """Write a run.toml into a new folder, with a copy of the structure file; return the host.
 
-    Nothing is written unless the run file is valid.
+    Nothing is written unless a search could start from it.
     """
     if folder.run_file.exists() or folder.database.exists():
-        raise UsageError(f"{folder.path} holds a run already: gasearch run {folder.path}")
-    _refuse_options(potential, budget, seed)
+        raise UsageError(
+            f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
+        )
+    _refuse_options(folder, potential, budget, seed)
     declaration = named_host(host)
-    built = Host.build(declaration, supercell)
-    structure = host if host in BUILTIN_HOSTS else f"inputs/{Path(host).name}"
+    Host.build(declaration, supercell)
+    structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
     text = run_file_text(declaration, structure, supercell, potential, budget, seed, workers)
-    folder.path.mkdir(parents=True, exist_ok=True)
-    if host not in BUILTIN_HOSTS:
-        target = folder.path / structure
-        target.parent.mkdir(exist_ok=True)
-        shutil.copyfile(host, target)
-    folder.run_file.write_text(text, encoding="utf-8")
-    build_host(folder.settings().host, folder.path)
+    section = run_settings(tomllib.loads(text), str(folder.run_file)).host
+    if host in BUILTIN_HOSTS:
+        built = build_host(section, folder.path)
+    else:
+        source = Path(host).resolve()
+        built = build_host(section.model_copy(update={"structure": str(source)}), folder.path)
+        _copy(source, folder.path / structure)
+    with written(folder.run_file) as path:
+        path.write_text(text, encoding="utf-8")
     return built
+
+
+def _copy(source: Path, target: Path) -> None:
+    if target.resolve() == source:
+        return
+    with written(target) as path:
+        shutil.copyfile(source, path)
 
 
 def named_host(host: str) -> HostDeclaration:
@@ -51,12 +66,13 @@ def named_host(host: str) -> HostDeclaration:
     if not Path(host).exists():
         known = ", ".join(BUILTIN_HOSTS)
         raise NoRunError(
-            f"--host {host!r}: no built-in host{nearest(host, BUILTIN_HOSTS)} ({known}) and no file."
+            f"--host {host!r}: no built-in host{nearest(host, BUILTIN_HOSTS)}, and no file. "
+            f"Built in: {known}."
         )
     return guess_declaration(host)
 
 
-def _refuse_options(potential: str, budget: int, seed: int) -> None:
+def _refuse_options(folder: RunFolder, potential: str, budget: int, seed: int) -> None:
     known = registered("potential")
     if ":" not in potential and potential not in known:
         raise UsageError(
@@ -65,5 +81,7 @@ def _refuse_options(potential: str, budget: int, seed: int) -> None:
         )
     if budget < 1:
         raise UsageError(f"--budget {budget}: expected a whole number above 0.")
-    if seed < 0:
-        raise UsageError(f"--seed {seed}: expected a whole number of at least 0.")
+    if not 0 <= seed < 2**63:
+        raise UsageError(f"--seed {seed}: expected a whole number from 0 to 2^63 - 1.")
+    if folder.path.exists() and not folder.path.is_dir():
+        raise UsageError(f"{folder.path} is a file: name a folder.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from gasearch.errors import UsageError
 from gasearch.host import Composition, Host
 from gasearch.host_files import host_from_json
 from gasearch.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.relax.relaxed import Verdict
+from gasearch.store.lock import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
 
@@ -53,8 +57,12 @@ class CompositionStatus:
         Distinct decorations that were proposed.
     total
         Distinct decorations that there are.
+    best
+        The valid candidate of lowest energy; None where there is none.
     best_energy_eV
-        Of the whole cell; None where none is valid.
+        Of the whole cell.
+    best_formation_energy_eV_per_fu
+        None until both ends of the range have a valid energy.
     """
 
     x: float
@@ -65,16 +73,26 @@ class CompositionStatus:
     failed: int
     best: int | None
     best_energy_eV: float | None
+    best_formation_energy_eV_per_fu: float | None
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a search stands."""
+    """Where a search stands.
+
+    Parameters
+    ----------
+    ending
+        Why the last run of the search ended; None if it runs, or ended without a word.
+    running
+        The process that drives the search now, in words.
+    """
 
     counts: Counts
     by_composition: tuple[CompositionStatus, ...]
     done: bool
     ending: str | None
+    running: str | None
 
 
 class Findings:
@@ -88,25 +106,32 @@ class Findings:
 
     def status(self) -> Status:
         """Return the state of the search."""
+        running = driver_of(self.store.path)
+        ending = self.ending()
+        done = ending not in (None, "stopped") and running is None
+        return Status(self.store.counts(), self._by_composition(), done, ending, running)
+
+    def _by_composition(self) -> tuple[CompositionStatus, ...]:
         rows = {row.composition: row for row in self.store.by_composition()}
-        by_composition = []
+        lowest = [row for row in rows.values() if row.best is not None]
+        formation = self._formation([row.x for row in lowest], [row.best_energy for row in lowest])
+        energies = {row.composition: e for row, (e, _) in zip(lowest, formation, strict=True)}
+        found = []
         for composition in self.searched():
             row = rows.get(composition.formula)
-            by_composition.append(
-                CompositionStatus(
-                    x=composition.x,
-                    formula=composition.formula,
-                    searched=row.candidates if row else 0,
-                    total=self.host.n_distinct(composition),
-                    relaxed=row.relaxed if row else 0,
-                    failed=row.failed if row else 0,
-                    best=row.best if row else None,
-                    best_energy_eV=row.best_energy if row and row.best else None,
-                )
+            status = CompositionStatus(
+                x=composition.x,
+                formula=composition.formula,
+                searched=row.candidates if row else 0,
+                total=self.host.n_distinct(composition),
+                relaxed=row.relaxed if row else 0,
+                failed=row.failed if row else 0,
+                best=row.best if row else None,
+                best_energy_eV=row.best_energy if row and row.best is not None else None,
+                best_formation_energy_eV_per_fu=energies.get(composition.formula),
             )
-        ending = self._ending()
-        done = ending is not None and ending != "stopped"
-        return Status(self.store.counts(), tuple(by_composition), done, ending)
+            found.append(status)
+        return tuple(found)
 
     def searched(self) -> tuple[Composition, ...]:
         """Return the compositions that the run searches, its two ends included."""
@@ -116,7 +141,7 @@ class Findings:
         chosen = {self.host.composition_at(x) for x in wanted if isinstance(x, str | float | int)}
         return tuple(sorted({*chosen, self.host.compositions[0], self.host.compositions[-1]}))
 
-    def _ending(self) -> str | None:
+    def ending(self) -> str | None:
         """Return why the last run of the search ended; None if it runs, or was killed."""
         started = self.store.events(kind="started")
         ended = self.store.events(kind="ended", after=started[-1].number if started else 0)
@@ -146,22 +171,25 @@ class Findings:
         self, rows: Sequence[EvaluationRow]
     ) -> list[tuple[float, float] | tuple[None, None]]:
         valid = [row for row in rows if row.verdict == "ok"]
-        try:
-            hull = formation_hull(
-                [row.x for row in valid],
-                [row.energy for row in valid],
-                self.run.n_formula_units,
-                self.host.x_range,
-            )
-        except NoEndMemberError:
-            return [(None, None)] * len(rows)
-        found = {
-            row.candidate: (float(formation), float(above))
-            for row, formation, above in zip(
-                valid, hull.formation_energy_per_fu, hull.above_hull_per_fu, strict=True
-            )
-        }
+        energies = self._formation([row.x for row in valid], [row.energy for row in valid])
+        found = {row.candidate: place for row, place in zip(valid, energies, strict=True)}
         return [found.get(row.candidate, (None, None)) for row in rows]
+
+    def _formation(
+        self, x: Sequence[float], energy_eV: Sequence[float]
+    ) -> list[tuple[float, float] | tuple[None, None]]:
+        """Return formation energies and heights above the hull, in eV/f.u., where there are any."""
+        try:
+            hull = formation_hull(x, energy_eV, self.run.n_formula_units, self.host.x_range)
+        except NoEndMemberError:
+            return [(None, None)] * len(x)
+        formation, above = hull.formation_energy_per_fu.tolist(), hull.above_hull_per_fu.tolist()
+        return list(zip(formation, above, strict=True))
+
+    def missing_ends(self) -> list[float]:
+        """Return the ends of the range without a valid energy: there is no hull without them."""
+        present = [row.x for row in self.store.by_composition() if row.best is not None]
+        return [end for end in self.host.x_range if not np.isclose(present, end).any()]
 
     def best(self, x: float | str | None, number: int) -> list[Ranked]:
         """Return the lowest candidates of a composition, or the nearest to the hull of all."""
@@ -171,6 +199,16 @@ class Findings:
             rows = [row for row in rows if row.formula == wanted.formula]
             return sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
         return sorted(rows, key=_nearness)[:number]
+
+    def lowest(self, per_composition: int) -> list[Ranked]:
+        """Return so many of the lowest candidates of each composition, by x and energy."""
+        seen = Counter[str]()
+        rows = []
+        for row in self.ranked():
+            seen[row.formula] += 1
+            if seen[row.formula] <= per_composition:
+                rows.append(row)
+        return rows
 
     def hull(self, level: str | None = None) -> list[Ranked]:
         """Return all valid candidates at one level of theory, by x and energy.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,26 +54,38 @@ class RunFolder:
         """Warnings and tracebacks of worker processes."""
         return self.path / "workers.log"
 
+    @property
+    def quoted(self) -> str:
+        """The path as it is typed in a shell."""
+        return shlex.quote(str(self.path))
+
     def settings(self) -> RunSettings:
         """Return the validated run.toml."""
-        if not self.path.is_dir():
-            raise NoRunError(
-                f"there is no folder {self.path}: `gasearch init {self.path}` makes it."
-            )
+        self._refuse_no_folder()
         return read_run_file(self.run_file)
 
     def open_store(self, read_only: bool = True) -> PopulationStore:
         """Open the database of a run that was started."""
+        self._refuse_no_folder()
         if not self.database.exists():
             if not self.run_file.exists():
                 raise NoRunError(
-                    f"{self.path} holds no run (neither run.toml nor search.db): "
-                    f"`gasearch init {self.path}` makes one."
+                    f"{self.path} holds no run (neither run.toml nor search.db); "
+                    f"make one with: gasearch init {self.quoted}"
                 )
             raise NoRunError(
-                f"the run in {self.path} was not started yet: `gasearch run {self.path}`."
+                f"the run in {self.path} was not started yet; start it with: "
+                f"gasearch run {self.quoted}"
             )
         return PopulationStore.open(self.database, read_only=read_only)
+
+    def _refuse_no_folder(self) -> None:
+        if self.path.is_file():
+            raise NoRunError(f"{self.path} is a file: name the folder that it lies in.")
+        if not self.path.is_dir():
+            raise NoRunError(
+                f"there is no folder {self.path}; make one with: gasearch init {self.quoted}"
+            )
 
 
 def build_host(section: HostSection, folder: Path) -> Host:

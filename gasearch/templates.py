@@ -6,11 +6,12 @@ import json
 from collections.abc import Sequence
 
 from gasearch.builtin_hosts import BUILTIN_HOSTS
-from gasearch.host_declaration import HostDeclaration
+from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
 
 _RUN_FILE = """\
 # A search for ground states, by gasearch. Start it, or resume it, with: gasearch run FOLDER
-# Keys marked (fixed) define the search and cannot change once it was started.
+# Keys marked (fixed) define the search and cannot change once it was started. Lines that begin
+# with "# " and a key show what holds without them.
 
 [host]                          # (fixed)
 structure = {structure}
@@ -40,6 +41,7 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 # fmax = 0.02                   # eV/Å
 # smax = 0.002                  # eV/Å^3
 # max_calls = 300               # force calls after which a candidate is "unconverged"
+# long_calls = 150              # reproducible runs do not wait for a relaxation that takes more
 # rattle = 0.02                 # Å, random displacements of the start structure
 # tight_fmax = 0.01             # eV/Å, second relaxation of what is near the hull
 # tight_window_per_fu = 0.005   # eV/f.u. above the hull
@@ -47,10 +49,11 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 [execution]
 workers = {workers}             # processes; 0: in the process of the search itself
 # wall_limit_s = 3600           # a relaxation that takes longer is killed and tried again
+# max_crashes = 3               # attempts after which such a candidate is "failed"
 
 [store]
-# backup_every_s = 3600
-# backups = 3                   # how many are kept, in backups/; 0: none
+# backup_every_s = 3600         # one at most as often, in backups/
+# backups = 3                   # how many are kept; 0: none
 """
 
 
@@ -67,7 +70,7 @@ def run_file_text(
     text = _RUN_FILE.format(
         structure=_quoted(structure),
         supercell=list(supercell),
-        host="" if structure in BUILTIN_HOSTS else _declared(declaration),
+        host=_BUILT_IN if structure in BUILTIN_HOSTS else _declared(declaration),
         potential=_quoted(potential),
         budget=budget,
         seed=seed,
@@ -78,10 +81,17 @@ def run_file_text(
     return "\n".join(_aligned(line) for line in text.split("\n"))
 
 
+_BUILT_IN = """\
+# symprec = 0.01                # Å, tolerance of the symmetry search
+# min_site_distance = 2.0       # Å, closer working-ion sites are refused
+"""
+
+
 def _declared(declaration: HostDeclaration) -> str:
     lines = [
-        f"formula_unit = {_quoted(declaration.formula_unit)}",
-        f"symprec = {declaration.symprec:g}",
+        f"formula_unit = {_quoted(declaration.formula_unit)}  # energies are per this unit",
+        f"symprec = {declaration.symprec:g}  # Å, tolerance of the symmetry search",
+        "# min_site_distance = 2.0  # Å, closer working-ion sites are refused",
         "",
         "# A first guess: check the species, and which sites hold them.",
     ]
@@ -89,16 +99,21 @@ def _declared(declaration: HostDeclaration) -> str:
         lines += [
             "[[host.sublattice]]",
             f"kind = {_quoted(declared.kind)}",
-            f"sites = {json.dumps(list(declared.sites))}",
+            f"sites = {json.dumps(list(declared.sites))}  # elements, or indices from 0",
             f"species = {json.dumps([str(species) for species in declared.species])}",
+            *_free(declared),
+            "",
         ]
-        if declared.elements == "free":
-            shares = ", ".join(f"{e} = {share:g}" for e, share in declared.fractions.items())
-            lines += ['elements = "free"', f"fractions = {{ {shares} }}"]
-        lines.append("")
-    lines.append("[host.framework]")
+    lines.append("[host.framework]  # charges of all other elements")
     lines += [f"{e} = {_quoted(str(species))}" for e, species in declaration.framework.items()]
     return "\n".join([*lines, ""])
+
+
+def _free(declared: SublatticeDeclaration) -> list[str]:
+    if declared.elements == "fixed":
+        return ['# elements = "fixed"  # or "free": elements may exchange places, as Fe and Mn']
+    shares = ", ".join(f"{e} = {share:g}" for e, share in declared.fractions.items())
+    return ['elements = "free"  # they may exchange places', f"fractions = {{ {shares} }}"]
 
 
 def _quoted(text: str) -> str:
@@ -108,6 +123,6 @@ def _quoted(text: str) -> str:
 def _aligned(line: str) -> str:
     """Put the comment that follows a value into one column."""
     value, mark, comment = line.partition("  # ")
-    if not mark or not value.strip() or value.startswith("# A"):
+    if not mark or not value.strip():
         return line
     return f"{value.rstrip():<31} # {comment.lstrip()}"
