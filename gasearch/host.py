@@ -18,7 +18,6 @@ from ase import Atoms
 from ase.build import make_supercell
 from ase.data import chemical_symbols
 from ase.geometry import get_distances
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
 from gasearch.chemistry import Species, formula
@@ -31,18 +30,21 @@ from gasearch.counting import (
     fillings,
     n_raw,
 )
+from gasearch.host_contents import (
+    count_formula_units,
+    framework_species,
+    free_element_counts,
+    working_element,
+)
 from gasearch.host_declaration import (
     HostDeclaration,
     HostError,
     Sublattice,
-    count_formula_units,
-    framework_species,
-    free_element_counts,
     make_sublattices,
+    refuse_close_sites,
     right_handed,
     supercell_matrix,
     unit_sites,
-    working_element,
 )
 from gasearch.symmetry import Canonicalizer, SpaceGroup, find_space_group, site_permutations
 
@@ -113,7 +115,9 @@ class Host:
         unit = right_handed(declaration.unit_cell)
         atoms = make_supercell(unit, matrix, order="cell-major")
         host = cls(declaration, matrix, atoms, make_sublattices(declaration, unit, len(atoms)))
-        _refuse_close_sites(declaration, unit)
+        working = [d for d in declaration.sublattices if d.kind == "working_ion"]
+        sites = [site for declared in working for site in unit_sites(declared, unit)]
+        refuse_close_sites(unit, sites, declaration.min_site_distance)
         if not host.compositions:
             raise HostError(_not_neutral_text(host))
         return host
@@ -348,26 +352,6 @@ class Host:
                 table[sublattice.slice, digit] = value(species)
         table.setflags(write=False)
         return table
-
-
-def _refuse_close_sites(declaration: HostDeclaration, unit: Atoms) -> None:
-    """Refuse working-ion sites that cannot both be filled."""
-    declared = [d for d in declaration.sublattices if d.kind == "working_ion"]
-    sites = [site for d in declared for site in unit_sites(d, unit)]
-    limit = declaration.min_site_distance
-    i, j, d = neighbor_list("ijd", unit[sites], limit)
-    if len(i):
-        raise HostError(
-            f"working-ion sites {_place(unit, sites[i[0]])} and {_place(unit, sites[j[0]])} are "
-            f"{d[0]:.2f} Å apart and exclude each other, which is not supported: leave one of the "
-            "two kinds of site out of the structure, or lower host.min_site_distance "
-            f"(now {limit:g} Å)."
-        )
-
-
-def _place(unit: Atoms, site: int) -> str:
-    x, y, z = unit.get_scaled_positions()[site]
-    return f"{site} ({x:.3f} {y:.3f} {z:.3f})"
 
 
 def _not_neutral_text(host: Host) -> str:

@@ -13,7 +13,12 @@ from ase import Atoms
 
 from gasearch.chemistry import Species
 from gasearch.host import Host
-from gasearch.host_declaration import HostDeclaration, HostError, SublatticeDeclaration
+from gasearch.host_declaration import (
+    MIN_SITE_DISTANCE,
+    HostDeclaration,
+    HostError,
+    SublatticeDeclaration,
+)
 from gasearch.host_guess import formula_unit_of, guess
 from gasearch.structure_files import FULL, HostStructure, read_structure, refuse_partial_framework
 
@@ -33,7 +38,7 @@ def declare_from_file(
     formula_unit: str | None = None,
     *,
     symprec: float = 0.01,
-    min_site_distance: float = 2.0,
+    min_site_distance: float = MIN_SITE_DISTANCE,
 ) -> HostDeclaration:
     """Return the declaration of a host whose unit cell is in a file.
 
@@ -72,7 +77,7 @@ def _declare(
     framework: Mapping[str, Species],
     formula_unit: str | None = None,
     symprec: float = 0.01,
-    min_site_distance: float = 2.0,
+    min_site_distance: float = MIN_SITE_DISTANCE,
 ) -> HostDeclaration:
     found = [_sites(structure, declared) for declared in sublattices]
     mobile = [site for sites in found for site in sites]

@@ -10,7 +10,12 @@ from typing import NoReturn
 from ase.neighborlist import neighbor_list
 
 from gasearch.chemistry import VACANCY, Species, formula
-from gasearch.host_declaration import HostError, SublatticeDeclaration
+from gasearch.host_declaration import (
+    MIN_SITE_DISTANCE,
+    HostError,
+    SublatticeDeclaration,
+    refuse_close_sites,
+)
 from gasearch.structure_files import HostStructure, refuse_partial_framework
 
 _ALKALI = {"Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1}
@@ -45,6 +50,7 @@ def guess(
     shared = [n for n in sites if structure.is_mixed(n)]
     if shared:
         _cannot_guess(structure, f"other elements share {structure.describe(shared)}")
+    refuse_close_sites(structure.atoms, sites, MIN_SITE_DISTANCE)
     metals = [n for n, own in enumerate(structure.shares) if _REDOX_STATES.keys() & own.keys()]
     refuse_partial_framework(structure, [*sites, *metals])
     states = _oxidation_states(structure, working, sites)

@@ -20,7 +20,7 @@ def structure(atoms: Atoms, shares: dict[int, dict[str, float]] | None = None) -
 
 def grid(formula: str, bonded: str = "", bond: float | None = None) -> Atoms:
     """Atoms far apart, where only the composition speaks; one O may be bonded to an element."""
-    atoms = Atoms(formula, cell=[30, 30, 30], pbc=True)
+    atoms = Atoms(formula, cell=[300, 9, 9], pbc=True)
     atoms.set_scaled_positions([(n / len(atoms), 0, 0) for n in range(len(atoms))])
     if bond is not None:
         element, oxygen = (list(atoms.symbols).index(symbol) for symbol in (bonded, "O"))
