@@ -70,6 +70,9 @@ class Decoration:
         """
         return cls(host, match_sites(host, atoms, tolerance))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.host, self.occupation)
+
     def __eq__(self, other: object) -> bool:
         """Equal species on every site; use fingerprints to compare crystals."""
         if not isinstance(other, Decoration):

@@ -122,6 +122,10 @@ class Host:
             raise HostError(_not_neutral_text(host))
         return host
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Travel between processes as the declaration: small, and built anew over there."""
+        return type(self).build, (self.declaration, self.matrix.tolist())
+
     @functools.cached_property
     def space_group(self) -> SpaceGroup:
         """Space group of the undecorated unit cell; elements of one free sublattice are alike."""

@@ -50,6 +50,13 @@ def free_element_counts(
 ) -> dict[str, int]:
     """Return how many of each conserved element the free sublattices hold together."""
     free = [s for s in sublattices if s.is_free]
+    working = {e for s in free if s.kind == "working_ion" for e in s.elements}
+    both = sorted({e for s in free if s.kind == "redox" for e in s.elements} & working)
+    if both:
+        raise HostError(
+            f"{', '.join(both)} may sit on free working-ion sites and on free redox sites, so that "
+            "x would not follow from the numbers of ions: leave it out of one of them."
+        )
     declared = [d for d in declaration.sublattices if d.elements == "free"]
     counts: dict[str, int] = {}
     for sublattice, source in zip(free, declared, strict=True):

@@ -11,7 +11,7 @@ import numpy as np
 import spglib
 from numpy.typing import NDArray
 
-from gasearch.errors import GasearchError
+from gasearch.errors import GasearchError, UsageError
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -20,7 +20,7 @@ _CHUNK_NUMBERS = 200_000  # images that are compared at once: a few MB stay in t
 _WORD_BITS = 52  # integers below 2^53 are exact in float64, and float64 products run in BLAS
 
 
-class SymmetryError(GasearchError, ValueError):
+class SymmetryError(UsageError):
     """A structure whose symmetry cannot be found, or does not map its sites onto each other."""
 
 

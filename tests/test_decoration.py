@@ -218,6 +218,9 @@ def test_a_decoration_survives_the_way_between_processes():
     decoration = Decoration(HOSTS["1x1x1"], [0, 1, 0, 0, 0, 0, 0, 1])
     copy = pickle.loads(pickle.dumps(decoration))
     assert np.array_equal(copy.occupation, decoration.occupation)
+    assert not copy.occupation.flags.writeable
+    first, second = pickle.loads(pickle.dumps([decoration, decoration.moved(1)]))
+    assert first.host is second.host
     assert copy.fingerprint == decoration.fingerprint
     assert copy.composition == decoration.composition
 

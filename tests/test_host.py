@@ -362,6 +362,8 @@ def test_a_host_survives_the_way_between_processes():
     assert copy.compositions == host.compositions
     assert np.array_equal(copy.permutations, host.permutations)
     assert copy.n_distinct(copy.composition_at(1)) == host.n_distinct(host.composition_at(1))
+    assert not copy.permutations.flags.writeable
+    assert len(pickle.dumps(host)) < 20_000
     fresh = pickle.loads(pickle.dumps(olivine(1, 1, 1)))
     assert fresh.n_distinct(fresh.composition_at("1/2")) == 10
 

@@ -226,6 +226,14 @@ ERRORS = {
         ),
         "the fractions of K, Li fill 4 of 2 sites",
     ),
+    "a guest on both kinds of site": (
+        declare(
+            perovskite(2, 1, 1),
+            sublattice("working_ion", ("Na",), ["Na+", "Mg2+", "vacancy"], "free", Mg=0.5),
+            sublattice("redox", ("Fe",), ["Fe2+", "Fe3+", "Mg2+"], "free", Fe=0.5, Mg=0.5),
+        ),
+        "Mg may sit on free working-ion sites and on free redox sites",
+    ),
     "a charge that nothing balances": (
         declare(None, NA, sublattice("redox", ("Fe",), ["Fe4+", "Fe5+"])),
         r"NaFeF3 cannot be neutral: .* its charge lies between \+1 and \+3 e and never reaches 0",
