@@ -118,11 +118,28 @@ def _resolve(
             f"{structure.path}: elements share {structure.describe(mixed)}, so that no site keeps "
             "one of them: declare the sublattice with elements = 'free'."
         )
-    if mixed and any(isinstance(site, str) for site in declared.sites):
-        declared = replace(declared, sites=tuple(sites))
+    declared = replace(declared, sites=_named_for_host(structure, declared, sites))
     if mixed and not declared.fractions:
         declared = replace(declared, fractions=structure.fractions(sites))
     return declared
+
+
+def _named_for_host(
+    structure: HostStructure, declared: SublatticeDeclaration, sites: list[int]
+) -> tuple[str | int, ...]:
+    """Return the sites as a host reads them, which knows one element per site.
+
+    By index where an element that is in the minority names some. What is not in the file at all is
+    left for the host to refuse.
+    """
+    symbols = list(structure.atoms.symbols)
+    present = {element for shares in structure.shares for element in shares}
+    minor = {site for site in declared.sites if site in present}.difference(symbols)
+    named = {n for n, symbol in enumerate(symbols) if symbol in declared.sites}
+    if not minor and named.issuperset(n for n in sites if n not in declared.sites):
+        return declared.sites
+    absent = [s for s in declared.sites if s not in present and s not in sites]
+    return (*sites, *absent)
 
 
 def _refuse_foreign_elements(

@@ -106,6 +106,8 @@ def test_shared_redox_sites_give_the_fractions_of_a_free_sublattice(write):
     declared = declare_from_file(path, (SODIUM, free), FRAMEWORK, "NaFePO4")
     assert declared.sublattices[1].fractions == {"Fe": 0.5, "Mn": 0.5}
     guessed = guess_declaration(path)
+    assert declared.sublattices[1].sites == (4, 5, 6, 7)  # no site is mostly manganese
+    assert guessed.sublattices[1].sites == ("Fe",)
     hosts = [Host.build(declaration, [1, 2, 1]) for declaration in (declared, guessed)]
     assert [host.free_counts for host in hosts] == [{"Fe": 4, "Mn": 4}] * 2
     assert counts(hosts[0]) == counts(hosts[1])
@@ -188,12 +190,13 @@ def test_sites_that_exclude_each_other_are_one_clear_line(write):
         Host.build(guess_declaration(path), [1, 1, 1])
 
 
-def test_sites_that_are_not_in_the_file_are_refused_by_the_host(write):
-    path = write(NA.format(1), FE.format(1), *REST)
-    wrong = sublattice("redox", ("Co",), ("Co2+", "Co3+"))
-    declaration = declare_from_file(path, (SODIUM, wrong), {**FRAMEWORK, "Fe": Species("Fe", 2)})
-    with pytest.raises(HostError, match="names the site 'Co'"):
-        Host.build(declaration, [1, 1, 1])
+@pytest.mark.parametrize("sites", [("Co",), ("Fe", "Co"), ("Fe", "Mn", "Co"), ("Fe", 99)])
+def test_sites_that_are_not_in_the_file_are_refused_by_the_host(write, sites):
+    path = write(NA.format(1), FE.format(0.75), MN.format(0.25), *REST)
+    wrong = sublattice("redox", sites, MIXED, "free")
+    framework = {**FRAMEWORK, "Fe": Species("Fe", 2)}
+    with pytest.raises(HostError, match=f"names the site {sites[-1]!r}|partially filled frame"):
+        Host.build(declare_from_file(path, (SODIUM, wrong), framework), [1, 1, 1])
 
 
 def some_hosts(tmp_path) -> list[Host]:
