@@ -63,7 +63,7 @@ def declare_from_file(
 def guess_declaration(path: str | Path) -> HostDeclaration:
     """Return a declaration that suits the structure in a file; its author may know better.
 
-    The working ion is the alkali metal, the redox elements are the transition metals, in the two
+    The working ion is the alkali metal, the redox elements are the transition metals, in the
     oxidation states that make the filled host neutral.
     """
     structure = read_structure(path)

@@ -42,8 +42,9 @@ def guess(
 ) -> tuple[tuple[SublatticeDeclaration, ...], dict[str, Species]]:
     """Return the sublattices and the framework's species that a structure suggests.
 
-    The redox elements get the two oxidation states that make the filled host neutral, the same
-    for all of them, but that Ti is 4+ beside others and Mn 4+ beside Ni where this is neutral.
+    The redox elements get the oxidation states that make the filled host neutral and those that
+    the file's own vacancies need, the same for all of them; but Ti is 4+ beside others, and Mn 4+
+    beside Ni where this is neutral.
     """
     working = _working_ion(structure)
     sites = [n for n, shares in enumerate(structure.shares) if working.element in shares]
@@ -116,7 +117,7 @@ def _is_partial(structure: HostStructure, element: str) -> bool:
 def _oxidation_states(
     structure: HostStructure, working: Species, working_sites: Sequence[int]
 ) -> dict[str, tuple[Species, ...]]:
-    """Return the one or two species of every element but the working ion."""
+    """Return the species of every element but the working ion; one unless it is redox-active."""
     amounts: dict[str, float] = {}
     for n in sorted(set(range(len(structure.atoms))).difference(working_sites)):
         for element, share in structure.shares[n].items():
@@ -127,12 +128,14 @@ def _oxidation_states(
     charges = {e: _ion_charge(structure, e) for e in amounts if e not in metals}
     rest = working.charge * len(working_sites)
     total = rest + sum(charges[e] * amounts[e] for e in charges)
+    filled = sum(structure.shares[n][working.element] for n in working_sites)
+    vacant = working.charge * (len(working_sites) - filled)
     for fixed in _sensible(metals):
-        pair = _common_pair(amounts, metals, fixed, total)
-        if pair is not None:
+        common = _common_states(amounts, metals, fixed, total, vacant)
+        if common is not None:
             single = charges | fixed
             return {
-                e: (Species(e, single[e]),) if e in single else tuple(Species(e, c) for c in pair)
+                e: tuple(Species(e, c) for c in ((single[e],) if e in single else common))
                 for e in amounts
             }
     return _cannot_guess(
@@ -171,15 +174,32 @@ def _sensible(metals: Sequence[str]) -> Iterable[dict[str, int]]:
     yield {}
 
 
-def _common_pair(
-    amounts: Mapping[str, float], metals: Sequence[str], fixed: Mapping[str, int], rest: float
-) -> tuple[int, int] | None:
-    """Return the states (r, r + 1) that all free metals can have and that make the host neutral."""
+def _common_states(
+    amounts: Mapping[str, float],
+    metals: Sequence[str],
+    fixed: Mapping[str, int],
+    rest: float,
+    vacant: float,
+) -> tuple[int, ...] | None:
+    """Return the states (r, r + 1, ...) that all free metals can have.
+
+    From r, which the filled host needs, to one beyond what the file's own vacancies need.
+
+    Parameters
+    ----------
+    rest
+        Charge of everything but the metals in the filled host, in e.
+    vacant
+        Charge of the working ions that the file lacks, in e.
+    """
     free = [e for e in metals if e not in fixed]
     charge = rest + sum(amounts[e] * c for e, c in fixed.items())
-    lower = math.floor(-charge / sum(amounts[e] for e in free) + 0.01)
-    fits = all(_REDOX_STATES[e][0] <= lower < _REDOX_STATES[e][1] for e in free)
-    return (lower, lower + 1) if fits else None
+    n_free = sum(amounts[e] for e in free)
+    lowest = math.floor(-charge / n_free + 0.01)
+    highest = math.floor((vacant - charge) / n_free + 0.01) + 1
+    if any(not _REDOX_STATES[e][0] <= lowest < _REDOX_STATES[e][1] for e in free):
+        return None
+    return tuple(range(lowest, min(highest, *(_REDOX_STATES[e][1] for e in free)) + 1))
 
 
 def _redox_sublattices(

@@ -141,6 +141,27 @@ def test_full_and_shared_redox_sites_are_two_declarations():
     assert (shared.sites, shared.elements) == ((3,), "free")
 
 
+@pytest.mark.parametrize(
+    ("formula", "filled", "redox"),
+    [
+        (
+            "Na4V2P3O12",
+            0.75,
+            ["V2+", "V3+", "V4+"],
+        ),  # NASICON is never full
+        ("NaFePO4", 0.7, ["Fe2+", "Fe3+"]),
+        ("NaMnO2", 0.67, ["Mn3+", "Mn4+"]),
+        ("Li2NiO2", 0.0001, ["Ni2+", "Ni3+", "Ni4+"]),
+    ],
+)
+def test_the_composition_of_the_file_is_inside_the_guessed_range(formula, filled, redox):
+    atoms = grid(formula)
+    ions = [n for n, symbol in enumerate(atoms.symbols) if symbol in ("Na", "Li")]
+    partly = {n: {atoms.symbols[n]: filled} for n in ions}
+    (_, declared), _ = guess(structure(atoms, partly))
+    assert species([declared])[0] == redox
+
+
 def test_the_partially_filled_alkali_is_the_working_ion():
     atoms = grid("NaLiFe2P2O8")
     (working, _), framework = guess(structure(atoms, {0: {"Na": 0.6}}))
