@@ -53,12 +53,11 @@ def repair(
 def nearest_composition(
     host: Host, occupation: Digits, choices: Sequence[Composition], rng: np.random.Generator
 ) -> Composition:
-    """Return that of `choices` which the fewest changes reach; a random one of several."""
-    if len(choices) == 1:
-        return choices[0]
-    here = _counts(host, occupation)
-    changes = np.array([np.abs(_fillings(host, c) - here).sum(axis=1).min() for c in choices])
-    nearest = np.flatnonzero(changes == changes.min())
+    """Return that of `choices` whose number of working ions is nearest; a random one of several."""
+    own = [s.slice for s in host.sublattices if s.kind == "working_ion"]
+    here = sum(np.count_nonzero(occupation[part] == 0) for part in own)  # the first species there
+    distances = np.array([abs(c.n_working - here) for c in choices])
+    nearest = np.flatnonzero(distances == distances.min())
     return choices[int(nearest[rng.integers(len(nearest))])]
 
 

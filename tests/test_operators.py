@@ -86,7 +86,7 @@ HOSTS = {
         (2, 2, 1),
     ),
     "three oxidation states": lambda: Host.build(
-        layered("Na2FeF4", NA, redox(("Fe",), "Fe2+ Fe3+ Fe4+")), (2, 2, 1)
+        layered("Na2FeF4", NA, redox(("Fe",), "Fe2+ Fe3+ Fe4+")), (2, 1, 1)
     ),
     "an ion of charge 2": lambda: Host.build(
         layered("MgFe2F6", working(("Mg",), "Mg2+ vacancy"), FE), (2, 2, 1)

@@ -73,11 +73,11 @@ def test_among_equally_near_counts_the_cheapest_is_taken():
         assert repaired.occupation[cheap] == digit
 
 
-def test_the_nearest_composition_counts_all_changes():
+def test_the_nearest_composition_goes_by_the_working_ions():
     host, rng = toy_host(), np.random.default_rng(0)
     low, high = host.compositions[1], host.compositions[3]
-    nearly_low = np.array([0, 0, 1, 1, 0, 1, 1, 1], dtype=np.uint8)  # 2 Na, but charges of 1 Na
-    assert nearest_composition(host, nearly_low, [low, high], rng) == low
+    one_ion = np.array([0, 1, 1, 1, 0, 0, 0, 1], dtype=np.uint8)  # with the charges of three
+    assert nearest_composition(host, one_ion, [low, high], rng) == low
     between = Decoration.random(host, host.compositions[2], rng).occupation
     drawn = [nearest_composition(host, between, [low, high], rng) for _ in range(50)]
     assert 10 < drawn.count(low) < 40
