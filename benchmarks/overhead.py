@@ -192,9 +192,7 @@ def _scored(atoms: Atoms, rng: np.random.Generator) -> Atoms:
     return atoms
 
 
-def _ase_ga_step(
-    connection: Any, population: Any, operator: Any, rng: np.random.Generator
-) -> None:
+def _ase_ga_step(connection: Any, population: Any, operator: Any, rng: np.random.Generator) -> None:
     child, description = operator.get_new_individual(population.get_two_candidates()[:1])
     connection.add_unrelaxed_candidate(child, description=description)
     connection.add_relaxed_step(_scored(child, rng))
@@ -227,26 +225,30 @@ def main(
 
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     first = rows[0]["ms_per_candidate"]
+    head = f"Engine time per candidate, {IN_FLIGHT} in flight (one commit of proposals and leases, "
     lines = [
-        f"Engine time per candidate, {IN_FLIGHT} in flight (one commit of proposals and one of "
-        "results per batch), 112-atom cell",
+        f"{head}one of results, per batch), 112-atom cell",
         "",
         "| engine | candidates | ms per candidate | ratio to gasearch at the first size |",
         "|---|---:|---:|---:|",
+        *[_row(row, first) for row in rows],
+        "",
+        *[_totals(row) for row in rows if "resume_s" in row],
     ]
-    lines += [
-        f"| {row['engine']} | {row['candidates']:,} | {row['ms_per_candidate']:.2f} | "
-        f"{row['ms_per_candidate'] / first:.1f} |"
-        for row in rows
-    ]
-    for row in rows:
-        if "resume_s" in row:
-            lines += [
-                "",
-                f"At {row['candidates']:,}: resuming takes {row['resume_s']:.1f} s, the hull of all "
-                f"{row['hull_of_all_ms']:.0f} ms, the file has {row['file_MB']:.0f} MB.",
-            ]
     return "\n".join(lines)
+
+
+def _row(row: dict[str, Any], first: float) -> str:
+    ratio = row["ms_per_candidate"] / first
+    return (
+        f"| {row['engine']} | {row['candidates']:,} | {row['ms_per_candidate']:.2f} | {ratio:.1f} |"
+    )
+
+
+def _totals(row: dict[str, Any]) -> str:
+    resume, hull = f"resuming takes {row['resume_s']:.1f} s", f"{row['hull_of_all_ms']:.0f} ms"
+    size = f"{row['file_MB']:.0f} MB"
+    return f"At {row['candidates']:,}: {resume}, the hull of all {hull}, the file has {size}."
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ class WeightedOperator:
     ) -> Decoration | None:
         """Apply the operator; what it raises or returns wrongly becomes an `OperatorError`."""
         try:
-            child = self.operator(parents, rng)
+            child: Any = self.operator(parents, rng)  # a plug-in may return anything
         except Exception as error:
             raise OperatorError(self.name, f"raised {type(error).__name__}: {error}") from error
         if child is None:

@@ -53,7 +53,12 @@ def test_a_long_relaxation_is_not_waited_for_until_its_own_lag_is_over():
     for n in range(2, 17):
         arrivals.add(outcome(n, n))
     assert all(arrivals.is_ready(n) for n in range(1, 17))
-    assert [released(arrivals, n) for n in range(1, 17)] == [[], [], [], *[[n] for n in range(2, 15)]]
+    assert [released(arrivals, n) for n in range(1, 17)] == [
+        [],
+        [],
+        [],
+        *[[n] for n in range(2, 15)],
+    ]
     assert not arrivals.is_ready(17)
     arrivals.add(outcome(1, 17, n_calls=101))
     assert arrivals.is_ready(17)

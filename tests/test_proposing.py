@@ -9,7 +9,7 @@ from gasearch.arrivals import Immediate, Lagged
 from gasearch.builtin_hosts import builtin_host
 from gasearch.host import Host
 from gasearch.operator import default_operators
-from gasearch.proposing import Proposer, ProposalSettings
+from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.retracing import differences, retrace
 from gasearch.seeding import named_rng
 from gasearch.store.records import Outcome
@@ -118,7 +118,7 @@ def test_stagnation_counts_results_since_the_last_improvement(medium):
         proposed = proposer.propose(k)
         formula = proposed.decoration.formula
         proposer.add_outcome(Outcome(k, k, formula, float(k), "ok", 1))
-    n_niches = len({p for p in proposer.population.compositions()})
+    n_niches = len(proposer.population.compositions())
     assert n_niches == 9
     assert not proposer.is_stagnant(0)
     assert proposer.is_stagnant(proposer.n_results - proposer.last_improvement)

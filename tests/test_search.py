@@ -12,7 +12,7 @@ from gasearch.execution.contract import Crashed, Finished, Slow
 from gasearch.host import Host
 from gasearch.host_files import host_to_json
 from gasearch.operator import default_operators
-from gasearch.proposing import Proposer, ProposalSettings
+from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 from gasearch.retracing import differences
@@ -131,9 +131,7 @@ def record(path):
 
 def replay_differences(host, path, arrivals):
     with PopulationStore.open(path, read_only=True) as store:
-        return list(
-            differences(new_proposer(host), arrivals, store.proposals(), store.outcomes())
-        )
+        return list(differences(new_proposer(host), arrivals, store.proposals(), store.outcomes()))
 
 
 def test_a_reproducible_search_does_not_depend_on_timing_crashes_or_interruptions(tmp_path, host):
@@ -145,9 +143,10 @@ def test_a_reproducible_search_does_not_depend_on_timing_crashes_or_interruption
     for seed in range(1, 9):
         path = tmp_path / f"{seed}.db"
         rng = np.random.default_rng(seed)
-        while run_search(
-            host, path, make(), seed, 70, 3, seed % 2 == 0, int(rng.integers(3, 25))
-        ) == "stopped":
+        while (
+            run_search(host, path, make(), seed, 70, 3, seed % 2 == 0, int(rng.integers(3, 25)))
+            == "stopped"
+        ):
             pass
         assert record(path) == reference
         assert replay_differences(host, path, make()) == []

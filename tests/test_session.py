@@ -73,7 +73,7 @@ def test_another_potential_behind_the_same_name_is_refused(tmp_path, make_run):
     source = (folder / "toy.py").read_text()
     make_run(folder, budget=8)
     (folder / "toy.py").write_text(source.replace("np.exp(-r / 2)", "np.exp(-r / 2.1)"))
-    with pytest.raises((LevelMismatchError, ChangedRunError), match="changed|cannot change"):
+    with pytest.raises((LevelMismatchError, ChangedRunError), match=r"changed|cannot change"):
         session_in_new_process(folder)
 
 

@@ -18,7 +18,7 @@ torch.set_num_threads(1)
 from sqlalchemy import event  # noqa: E402
 from sqlalchemy.engine import Engine  # noqa: E402
 
-import gasearch.potentials.registry  # noqa: E402, F401
+import gasearch.potentials.registry  # noqa: E402
 import gasearch.relax.reference  # noqa: E402, F401
 from gasearch.run_folder import RunFolder  # noqa: E402
 from gasearch.session import Session  # noqa: E402
@@ -56,7 +56,7 @@ def attempt(folder, kill):
             arm(*kill)
         try:
             ending = Session(RunFolder(folder)).run()
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 -- a child must not return into the loop
             print(f"{folder}: {type(error).__name__}: {error}", file=sys.stderr)
             os._exit(3)
         os._exit(0 if ending in ("budget", "exhausted") else 4)
