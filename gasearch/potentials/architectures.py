@@ -50,8 +50,8 @@ class UnknownArchitectureError(UsageError):
         self.name = name
 
     def __str__(self) -> str:
-        known = ", ".join(ARCHITECTURES)
-        return f"unknown architecture {self.name!r}{nearest(self.name, ARCHITECTURES)}; known: {known}."
+        guess = nearest(self.name, ARCHITECTURES)
+        return f"unknown architecture {self.name!r}{guess}; known: {', '.join(ARCHITECTURES)}."
 
 
 class MissingPackageError(GasearchError, ImportError):
