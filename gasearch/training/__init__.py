@@ -1,0 +1,1 @@
+"""From labelled frames to a charge-aware potential: reading, splitting, training, testing."""
