@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import re
 import shutil
@@ -396,20 +395,14 @@ def test_backups_are_made_when_due_and_only_the_newest_are_kept(path: Path, tmp_
     }
 
 
-def _back_up(path: Path, copy: Path) -> None:
-    with PopulationStore.open(path, read_only=True) as store:
-        store.backup(copy)
-
-
 def test_a_backup_waits_for_a_writer_and_not_the_other_way_round(path: Path) -> None:
     copy = path.with_name("copy.db")
-    context = multiprocessing.get_context("spawn")
-    process = context.Process(target=_back_up, args=(path, copy))
-    process.start()
-    with PopulationStore.open(path) as store:
-        while process.is_alive():
-            propose_and_lease(store, 1)
-        process.join()
-        assert store.n_candidates > 4
-    assert process.exitcode == 0
+    script = Path(__file__).parent / "integration" / "store_process.py"
+    command = [sys.executable, script, "backup", path, copy]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+        with PopulationStore.open(path) as store:
+            while process.poll() is None:
+                propose_and_lease(store, 1)
+            assert store.n_candidates > 4
+        assert process.returncode == 0
     assert check_store(copy) == []
