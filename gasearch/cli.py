@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
 
-from gasearch import __version__, console
+from gasearch import __version__
 from gasearch.errors import GasearchError, UsageError
-from gasearch.run_folder import RunFolder
+from gasearch.terminal import make_console
+
+# What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
+if TYPE_CHECKING:
+    from gasearch.inspection import Findings
 
 app = typer.Typer(
     add_completion=False,
@@ -25,8 +33,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ground states of mixed-valence battery cathodes: working-ion and charge order together.",
 )
-out = console.make_console()
-err = console.make_console(stderr=True)
+_INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
+_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_MEND = "make room on the disk or mend its permissions; nothing that was committed is lost"
+out = make_console()
+err = make_console(stderr=True)
 
 Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
@@ -43,7 +54,10 @@ def main() -> NoReturn:
             reconfigure(errors="backslashreplace")  # a terminal without Å still gets its line
     try:
         code = app(standalone_mode=False)
-        sys.stdout.flush()
+        if code == _INTERRUPTED:
+            code = _tell(KeyboardInterrupt())
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
@@ -65,7 +79,11 @@ def _tell(error: BaseException) -> int:
     if isinstance(error, GasearchError):
         err.print(f"gasearch: {_one_line(str(error))}")
         return 2 if isinstance(error, UsageError) else 1
-    err.print(f"gasearch: {_report(error)}")
+    if isinstance(error, OSError) and error.errno in _REFUSALS:
+        where = error.filename or "a file"
+        err.print(f"gasearch: {where} cannot be used ({error.strerror}): {_MEND}")
+    else:
+        err.print(f"gasearch: {_report(error)}")
     return 1
 
 
@@ -95,8 +113,25 @@ def _one_line(text: str) -> str:
 
 
 def _print_json(document: object) -> None:
-    sys.stdout.write(console.as_json(document) + "\n")
-    sys.stdout.flush()
+    from gasearch import console
+
+    out.file.write(console.as_json(document) + "\n")
+    out.file.flush()
+
+
+def _print_notes(notes: Sequence[str]) -> None:
+    for note in notes:
+        err.print(note)
+
+
+@contextmanager
+def _findings(folder: Path) -> Iterator[Findings]:
+    """Open the database of a run that was started."""
+    from gasearch.inspection import Findings
+    from gasearch.run_folder import RunFolder
+
+    with RunFolder(folder).open_store() as store:
+        yield Findings(store)
 
 
 def _version(value: bool) -> None:
@@ -130,7 +165,9 @@ def init(
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 1,
 ) -> None:
     """Write a commented run.toml into a new folder."""
+    from gasearch import console
     from gasearch.initializing import initialize
+    from gasearch.run_folder import RunFolder
 
     run_folder = RunFolder(folder)
     found = initialize(run_folder, host, supercell, potential, budget, seed)
@@ -159,7 +196,7 @@ def enumerate(  # noqa: A001 -- the command's name
 
     Where they are few, list them or write them to a file too.
     """
-    from gasearch import enumerating
+    from gasearch import console, enumerating
 
     found = enumerating.host_of(host, supercell)
     compositions = enumerating.compositions_of(found, x)
@@ -183,6 +220,7 @@ def run(folder: Folder) -> None:
 
     Ctrl-C or SIGTERM ends it cleanly; the same command goes on where it was.
     """
+    from gasearch.run_folder import RunFolder
     from gasearch.running import run_search
 
     run_search(RunFolder(folder), out, err)
@@ -191,15 +229,14 @@ def run(folder: Folder) -> None:
 @app.command()
 def status(folder: Folder, json: Json = False) -> None:
     """Show where a search stands."""
-    from gasearch.inspection import Findings
+    from gasearch import console
 
-    run_folder = RunFolder(folder)
-    with run_folder.open_store() as store:
-        found = Findings(store).status()
+    with _findings(folder) as findings:
+        found = findings.status()
     if json:
         _print_json(console.status_document(found))
         return
-    for line in console.status_lines(found, run_folder.quoted):
+    for line in console.status_lines(found, shlex.quote(str(folder))):
         out.print(line)
     out.print()
     out.print(console.composition_table(found.by_composition))
@@ -216,10 +253,9 @@ def best(
 
     Those of one composition with -x, else those nearest to the hull.
     """
-    from gasearch.inspection import Findings
+    from gasearch import console
 
-    with RunFolder(folder).open_store() as store:
-        findings = Findings(store)
+    with _findings(folder) as findings:
         rows, notes = findings.best(x, number), console.notes(findings)
     if json:
         _print_json([console.ranked_document(row) for row in rows])
@@ -240,10 +276,9 @@ def hull(
     ] = None,
 ) -> None:
     """Show the hull of formation energies."""
-    from gasearch.inspection import Findings
+    from gasearch import console
 
-    with RunFolder(folder).open_store() as store:
-        findings = Findings(store)
+    with _findings(folder) as findings:
         rows, notes = findings.hull(level), console.notes(findings)
         document = console.hull_document(rows, findings)
     if plot is not None:
@@ -260,11 +295,6 @@ def hull(
     _print_notes(notes)
 
 
-def _print_notes(notes: list[str]) -> None:
-    for note in notes:
-        err.print(note)
-
-
 @app.command()
 def show(
     folder: Folder,
@@ -278,11 +308,9 @@ def show(
     Without ids, those nearest to the hull.
     """
     from gasearch import export as exporting
-    from gasearch.inspection import Findings
 
-    with RunFolder(folder).open_store() as store:
-        rows = Findings(store).chosen(ids)
-        found = exporting.structures(store, rows)
+    with _findings(folder) as findings:
+        found = exporting.structures(findings.store, findings.chosen(ids))
     if output is not None:
         n_written = exporting.export(found, output)
         out.print(f"wrote {n_written} structures to {output}")
@@ -294,8 +322,13 @@ def show(
         command = [sys.executable, "-m", "ase", "gui", str(path)]
         ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if ended.returncode:
-        reason = (ended.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise GasearchError(f"ASE GUI ended with an error ({reason}): use --output FILE.")
+        raise GasearchError(f"ASE GUI failed ({_reason(ended.stderr)}): use --output FILE.")
+
+
+def _reason(stderr: str) -> str:
+    """Return the line of a program's last words that names the error."""
+    lines = stderr.strip().splitlines() or ["it gave no reason"]
+    return [*lines[-1:], *(line for line in lines if "Error" in line)][-1]
 
 
 def _refuse_no_screen() -> None:
@@ -324,11 +357,11 @@ def export(
     As extxyz, CIF, POSCAR, trajectory or ASE database, with their oxidation states.
     """
     from gasearch import export as exporting
-    from gasearch.inspection import Findings
 
-    with RunFolder(folder).open_store() as store:
-        rows = Findings(store).best(x, number or sys.maxsize)
-        n_written = exporting.export(exporting.structures(store, rows), output, format_)
+    with _findings(folder) as findings:
+        rows = findings.best(x, number or sys.maxsize)
+        found = exporting.structures(findings.store, rows)
+        n_written = exporting.export(found, output, format_)
     out.print(f"wrote {n_written} structures to {output}")
 
 
@@ -344,6 +377,7 @@ def check(
     Exit status 1 if it is not.
     """
     from gasearch.checking import check_run
+    from gasearch.run_folder import RunFolder
 
     problems = check_run(RunFolder(folder), replay, audit)
     if json:

@@ -4,40 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from gasearch.host import Host
 from gasearch.host_declaration import Sublattice
 from gasearch.inspection import CompositionStatus, Findings, Ranked, Status
 
-_NARROWEST = 60  # columns; on a narrower terminal, lines run on instead of losing digits
-_UNLIMITED = 10_000  # where no terminal limits it
 _TEXTS = ("formula", "found by", "fingerprint", "species")
 _E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
 )
-
-
-def make_console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is, and as wide as it is in a file or a pipe."""
-    stream = sys.stderr if stderr else sys.stdout
-    columns = shutil.get_terminal_size().columns if stream.isatty() else _UNLIMITED
-    return Console(
-        stderr=stderr,
-        width=max(columns, _NARROWEST),
-        highlight=False,
-        markup=False,
-        emoji=False,
-        soft_wrap=True,
-    )
 
 
 def as_json(document: object) -> str:

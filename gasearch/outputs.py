@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gasearch.errors import GasearchError, UsageError
@@ -56,16 +56,8 @@ def written(path: Path, *, replace: bool = False) -> Iterator[Path]:
     except (OSError, sqlite3.Error) as error:
         raise OutputError(path, _cause(error)) from error
     finally:
-        with _without_errors():
+        with suppress(OSError):
             partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def _without_errors() -> Iterator[None]:
-    try:
-        yield
-    except OSError:
-        return
 
 
 def _cause(error: Exception) -> str:

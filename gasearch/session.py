@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -49,6 +50,23 @@ class ChangedRunError(UsageError):
             f"{self.key} defines the search and cannot change on resume: it was started with "
             f"{self.stored!r}, run.toml now says {self.found!r}. Put it back, or start another "
             f"run folder than {self.folder}."
+        )
+
+
+class ChangedHostError(UsageError):
+    """A resumed run whose structure file, or built-in host, is not the one that it started with."""
+
+    def __init__(self, structure: str, differing: Sequence[str], folder: Path) -> None:
+        super().__init__(structure, differing, folder)
+        self.structure = structure
+        self.differing = tuple(differing)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"the host {self.structure!r} was changed since the search was started "
+            f"({', '.join(self.differing)}): put it back, or start another run folder than "
+            f"{self.folder}."
         )
 
 
@@ -228,8 +246,9 @@ class Session:
         for key in keys:
             if run.settings.get(key) != now.get(key):
                 raise ChangedRunError(key, run.settings.get(key), now.get(key), self.folder.path)
-        if run.host != host_to_json(self.host):
-            raise ChangedRunError("host", "another structure", "this one", self.folder.path)
+        differing = host_differences(run.host, host_to_json(self.host))
+        if differing:
+            raise ChangedHostError(self.settings.host.structure, differing, self.folder.path)
 
     def _probes(self) -> list[Atoms]:
         """Return two fixed decorations whose energies identify the potential."""
@@ -264,6 +283,12 @@ class Session:
         from gasearch.potentials.level import compare_levels
 
         compare_levels(stored, self._level(self._potential()))
+
+
+def host_differences(stored: str, now: str) -> list[str]:
+    """Return in what two hosts differ, such as ["cell", "positions"]; both as JSON."""
+    before, after = json.loads(stored), json.loads(now)
+    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
 
 
 def _changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
