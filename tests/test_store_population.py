@@ -289,11 +289,13 @@ def test_a_result_that_is_not_a_number_is_refused(
     propose(store, 1)
     (granted,) = lease(store, 1)
     batch = store.batch()
-    batch.record(granted, relaxed(1, **bad))
+    batch.event("before")
     with pytest.raises(InvalidRecordError, match=problem):
-        batch.commit()
+        batch.record(granted, relaxed(1, **bad))
+    batch.commit()  # the rest of the batch is sound
     assert store.counts().in_flight == 1
     assert store.outcomes() == []
+    assert len(store.events(kind="before")) == 1
 
 
 def test_float32_results_are_stored_as_float64(store: PopulationStore) -> None:

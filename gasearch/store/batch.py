@@ -11,7 +11,7 @@ from gasearch.relax.relaxed import Relaxed
 from gasearch.store.database import Database
 from gasearch.store.errors import InvalidRecordError
 from gasearch.store.records import Committed, JsonValue, Lease, Proposal, Purpose
-from gasearch.store.transaction import KINDS, Transaction
+from gasearch.store.transaction import KINDS, Result, Transaction
 
 Apply = Callable[[Transaction, list[Any]], None]
 
@@ -48,8 +48,12 @@ class Batch:
         self._add(_lease, [(number, float(lease_s), purpose) for number in candidates])
 
     def record(self, lease: Lease, relaxed: Relaxed) -> None:
-        """Write a result; it counts if `lease` is still the current one of its candidate."""
-        self._add(Transaction.record, [(lease, relaxed)])
+        """Write a result; it counts if `lease` is still the current one of its candidate.
+
+        Raises `InvalidRecordError` for one that may not be stored, such as an energy that is not a
+        number without the verdict "failed"; the batch then is as before.
+        """
+        self._add(Transaction.record, [Result.of(lease, relaxed)])
 
     def requeue(self, lease: Lease, reason: str, crashed: bool = False) -> None:
         """Take a lease back; `crashed` says that the candidate took its worker down."""

@@ -13,14 +13,14 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import Connection, Table, Update, bindparam, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.ase_rows import AseRows
-from gasearch.store.blobs import hashes, result_columns
+from gasearch.store.blobs import Columns, hashes, result_columns
 from gasearch.store.candidate_rows import (
     candidate_row,
     event_data,
@@ -67,6 +67,21 @@ def to_json(value: Any, what: str) -> str:
         return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError) as error:
         raise InvalidRecordError(what, f"it cannot be written as JSON ({error})") from error
+
+
+@dataclass(frozen=True)
+class Result:
+    """A relaxation as columns; making one validates it."""
+
+    lease: Lease
+    row: Columns
+    structure: Columns
+
+    @classmethod
+    def of(cls, lease: Lease, relaxed: Relaxed) -> Result:
+        """Encode a result, or raise `InvalidRecordError`."""
+        row, columns = result_columns(relaxed, f"the result of candidate {lease.candidate}")
+        return cls(lease, row, columns | {"sha256": hashes(columns)})
 
 
 class Transaction:
@@ -145,12 +160,7 @@ class Transaction:
         changes = []
         for lease, reason, crashed in returns:
             found = _leased(states, lease)
-            data: dict[str, JsonValue] = {
-                "purpose": lease.purpose,
-                "attempt": lease.attempt,
-                "reason": reason,
-                "crashed": crashed,
-            }
+            data: dict[str, JsonValue] = {"reason": reason, "crashed": crashed, **_fence(lease)}
             if found is None:
                 self._refuse(LATE_REQUEUE, lease, data)
                 continue
@@ -182,39 +192,29 @@ class Transaction:
             self.add_event(QUEUED, number, {"purpose": "tight"})
         self._insert(evaluation, rows)
 
-    def record(self, results: Sequence[tuple[Lease, Relaxed]]) -> None:
+    def record(self, results: Sequence[Result]) -> None:
         """Write results; those of the search get the next numbers."""
-        states = load_states(self.connection, [lease.candidate for lease, _ in results])
-        ase_rows = AseRows(self.connection, [lease.candidate for lease, _ in results])
+        candidates = [result.lease.candidate for result in results]
+        states = load_states(self.connection, candidates)
+        ase_rows = AseRows(self.connection, candidates)
         changes, structures = [], []
-        for lease, relaxed in results:
-            found = _leased(states, lease)
-            energy = relaxed.energy if np.isfinite(relaxed.energy) else None
-            data: dict[str, JsonValue] = {
-                "purpose": lease.purpose,
-                "attempt": lease.attempt,
-                "verdict": relaxed.verdict,
-                "energy": energy,
-                "n_calls": relaxed.n_calls,
-            }
+        for result in results:
+            found = _leased(states, result.lease)
+            names = ("verdict", "energy", "n_calls")
+            data = {name: result.row[name] for name in names} | _fence(result.lease)
             if found is None:
-                self._refuse(LATE_RESULT, lease, data)
+                self._refuse(LATE_RESULT, result.lease, data)
                 continue
-            row, columns = result_columns(relaxed, f"the result of {lease}")
-            change = _guard(found) | row
-            found.state = "failed" if relaxed.verdict == "failed" else "relaxed"
-            found.verdict, found.energy = relaxed.verdict, change["energy"]
-            outcome = self._outcome(found, relaxed)
-            data |= {"energy": found.energy, "result": outcome.result or None}
-            change |= {
-                "state": found.state,
-                "result": outcome.result or None,
-                "finished": self.time_s,
-            }
-            changes.append(change)
-            columns |= ase_rows.columns(found.candidate, row | {"purpose": found.purpose})
-            structures.append({"id": found.id, "sha256": hashes(columns), **columns})
-            self.add_event(RECORDED, lease.candidate, data)
+            change = _guard(found) | result.row
+            found.verdict, found.energy = result.row["verdict"], result.row["energy"]
+            found.state = "failed" if found.verdict == "failed" else "relaxed"
+            number = self._outcome(found, result.row["n_calls"]).result or None
+            changes.append(
+                change | {"state": found.state, "result": number, "finished": self.time_s}
+            )
+            shown = ase_rows.columns(found.candidate, result.row | {"purpose": found.purpose})
+            structures.append({"id": found.id, **result.structure, **shown})
+            self.add_event(RECORDED, found.candidate, data | {"result": number})
         self._mark_best(states, {row["id"]: row for row in structures})
         self._change(_RECORD, changes)
         self._insert(structure, structures)
@@ -243,7 +243,8 @@ class Transaction:
         self._refused.append(lease)
         self.add_event(kind, lease.candidate, data)
 
-    def _outcome(self, found: EvaluationState, relaxed: Relaxed) -> Outcome:
+    def _outcome(self, found: EvaluationState, n_calls: int) -> Outcome:
+        """Give a result its number, if it is one of the search."""
         is_search = found.purpose == "search"
         self._n_results += is_search
         outcome = Outcome(
@@ -251,8 +252,8 @@ class Transaction:
             candidate=found.candidate,
             composition=found.composition,
             energy=float("nan") if found.energy is None else found.energy,
-            verdict=relaxed.verdict,
-            n_calls=relaxed.n_calls,
+            verdict=found.verdict or "failed",
+            n_calls=n_calls,
             purpose=found.purpose,
         )
         (self._outcomes if is_search else self._tight).append(outcome)
@@ -300,6 +301,10 @@ def _leased(states: Mapping[Key, EvaluationState], lease: Lease) -> EvaluationSt
         raise UnknownCandidateError(lease.candidate, f"{lease.purpose} relaxation")
     is_current = found.state == "relaxing" and found.attempt == lease.attempt
     return found if is_current else None
+
+
+def _fence(lease: Lease) -> dict[str, JsonValue]:
+    return {"purpose": lease.purpose, "attempt": lease.attempt}
 
 
 def _guard(found: EvaluationState) -> dict[str, Any]:
