@@ -46,9 +46,7 @@ def test_the_operators_of_readme_search(tmp_path, make_run, operator_file):
 
 def test_the_host_of_readme_is_a_valid_section():
     (section,) = [block for block in blocks("toml") if "host.sublattice" in block]
-    settings = run_settings(
-        tomllib.loads(section) | {"potential": {"name": "pmmcs"}}, "README.md"
-    )
+    settings = run_settings(tomllib.loads(section) | {"potential": {"name": "pmmcs"}}, "README.md")
     assert isinstance(settings, RunSettings)
     assert [s.kind for s in settings.host.sublattice] == ["working_ion", "redox"]
 

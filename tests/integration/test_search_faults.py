@@ -137,9 +137,7 @@ def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
         assert store.counts().in_flight == 0
     assert_whole(folder)
     assert gasearch("run", reference).returncode == 0
-    assert [r[:3] for r in record(reference)][: n_done(folder)] == [
-        r[:3] for r in finished(folder)
-    ]
+    assert [r[:3] for r in record(reference)][: n_done(folder)] == [r[:3] for r in finished(folder)]
 
 
 def finished(folder):
