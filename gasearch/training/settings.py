@@ -1,0 +1,154 @@
+"""What a training can be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gasearch.errors import UsageError
+
+
+class TrainingSettingError(UsageError):
+    """A setting out of range."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(name, value, expected)
+        self.name = name
+        self.value = value
+        self.expected = expected
+
+    def __str__(self) -> str:
+        return f"training setting {self.name} = {self.value!r}, expected {self.expected}."
+
+
+@dataclass(frozen=True)
+class LossSettings:
+    """Weights and scales of the parts of the loss.
+
+    Each part is a smooth Huber function of error / scale: quadratic below the scale, linear above,
+    so that one bad label costs little. A weight of 0 leaves the part out.
+
+    Parameters
+    ----------
+    energy, forces, stress, moments, partial_charges
+        Weights.
+    difference
+        Weight of the energy difference of two charge orders on one geometry.
+    hop_share
+        Frames between two charge orders count this many times as much as others.
+    energy_scale
+        In eV per atom.
+    force_scale
+        In eV/Å.
+    stress_scale
+        In eV/Å^3.
+    moment_scale
+        In Bohr magnetons.
+    charge_scale
+        In e.
+    difference_scale
+        In eV per cell.
+    """
+
+    energy: float = 1.0
+    forces: float = 1.0
+    stress: float = 0.3
+    moments: float = 0.1
+    partial_charges: float = 0.1
+    difference: float = 0.5
+    hop_share: float = 2.0
+    energy_scale: float = 0.005
+    force_scale: float = 0.05
+    stress_scale: float = 0.005
+    moment_scale: float = 0.05
+    charge_scale: float = 0.05
+    difference_scale: float = 0.1
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            positive = name.endswith("_scale")
+            if not math.isfinite(value) or value < 0 or (positive and value == 0):
+                expected = "a number above 0" if positive else "a number from 0 on"
+                raise TrainingSettingError(f"loss.{name}", value, expected)
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs
+        Passes over the training frames, at most.
+    batch_size
+        Structures per step.
+    learning_rate
+        Of Adam after the warm-up; it falls as a cosine to `final_rate` of that.
+    warmup_steps
+        In which the learning rate rises.
+    clip
+        Largest norm of the gradient relative to its running mean; larger ones are scaled down.
+    ema
+        Decay of the running mean of the weights, which is what is tested and kept; 0 for none.
+    patience
+        Epochs without a better validation loss after which training stops; 0 for never.
+    validation_share
+        Share of the decorations that are held out; 0 for none.
+    held_out
+        Decorations to hold out in place of a random choice.
+    loss
+        Weights and scales.
+    replay_stress
+        Weight of the starting model's own stress on the training frames, where the data have none;
+        0 for none.
+    drop_repeats
+        Whether of two labels on one geometry only that of lower energy is used.
+    working_ion_metal
+        Energy per atom of the metals of working ions at the level of the data, in eV: goes into the
+        model for voltages.
+    save_every_s
+        A state to continue from is written at the end of an epoch, but not more often.
+    seed
+        Of the split, of the order of the frames and of new weights.
+    """
+
+    epochs: int = 40
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    final_rate: float = 0.01
+    warmup_steps: int = 20
+    clip: float = 3.0
+    ema: float = 0.99
+    patience: int = 0
+    validation_share: float = 0.2
+    held_out: tuple[str, ...] = ()
+    loss: LossSettings = field(default_factory=LossSettings)
+    replay_stress: float = 0.0
+    drop_repeats: bool = True
+    working_ion_metal: Mapping[str, float] = field(default_factory=dict)
+    save_every_s: float = 60.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        self._require("epochs", self.epochs >= 1, "1 or more")
+        self._require("batch_size", self.batch_size >= 1, "1 or more")
+        self._require("learning_rate", 0 < self.learning_rate < 1, "a number between 0 and 1")
+        self._require("final_rate", 0 <= self.final_rate <= 1, "a number from 0 to 1")
+        self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
+        self._require("clip", self.clip > 0, "a number above 0")
+        self._require("ema", 0 <= self.ema < 1, "a number from 0 to below 1")
+        self._require("patience", self.patience >= 0, "0 or more")
+        self._require("validation_share", 0 <= self.validation_share <= 0.5, "a number up to 0.5")
+        self._require("replay_stress", self.replay_stress >= 0, "0 or more")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the settings as JSON writes them."""
+        document = asdict(self)
+        document["held_out"] = list(self.held_out)
+        return document
+
+    def _require(self, name: str, is_met: bool, expected: str) -> None:
+        if not is_met:
+            raise TrainingSettingError(name, getattr(self, name), expected)
