@@ -23,7 +23,7 @@ import typer
 from ase_ga_baseline import AseGaRun
 from landscapes import NAMES, Landscape, make_landscape
 from machine import describe_machine
-from search_report import draw_success_curves, markdown, statistics
+from search_report import draw_success_curves, markdown, quantile, statistics
 
 from gasearch.operator import WeightedOperator, default_operators
 from gasearch.proposing import ProposalSettings, Proposer
@@ -70,13 +70,20 @@ def ase_ga_run(landscape: Landscape, population: int, seed: int) -> Iterator[int
     return AseGaRun(landscape, seed, population).evaluations()
 
 
-def evaluations_needed(landscape: Landscape, run: Iterator[int], cap: int) -> int | None:
-    """Return how many evaluations a run took to the ground state; None: more than the cap."""
+def evaluations_needed(
+    landscape: Landscape, run: Iterator[int], cap: int
+) -> tuple[int | None, int]:
+    """Return how many evaluations a run took to the ground state, and how many were distinct.
+
+    The first is None for a run that did not find it within the cap.
+    """
     goal = landscape.ground_state
+    met: set[int] = set()
     for number, row in enumerate(itertools.islice(run, cap), start=1):
+        met.add(row)
         if row == goal:
-            return number
-    return None
+            return number, len(met)
+    return None, len(met)
 
 
 def repeat(
@@ -84,12 +91,19 @@ def repeat(
 ) -> dict[str, Any]:
     """Return the evaluations of many runs with their statistics and the wall time."""
     started = time.perf_counter()
-    evaluations = []
+    evaluations, distinct = [], []
     for seed in seeds:
-        evaluations.append(evaluations_needed(landscape, run(seed), cap))
-        print(f"{landscape.name} {label} seed {seed}: {evaluations[-1]}", file=sys.stderr)
-    wall = round(time.perf_counter() - started, 1)
-    return {"evaluations": evaluations, **statistics(evaluations), "wall_s": wall}
+        needed, n_distinct = evaluations_needed(landscape, run(seed), cap)
+        evaluations.append(needed)
+        distinct.append(n_distinct)
+        print(f"{landscape.name} {label} seed {seed}: {needed}", file=sys.stderr)
+    return {
+        "evaluations": evaluations,
+        "distinct": distinct,
+        **statistics(evaluations),
+        "median_distinct": quantile(distinct, 0.5),
+        "wall_s": round(time.perf_counter() - started, 1),
+    }
 
 
 def pilot_runs(landscape: Landscape, seeds: Sequence[int], cap: int) -> list[dict[str, Any]]:
