@@ -15,6 +15,14 @@ import torch
 
 from gasearch.errors import UsageError
 from gasearch.potentials.architectures import require
+from gasearch.potentials.chgnet_layers import (
+    Angles,
+    angle_update,
+    atom_update,
+    bond_update,
+    find_angles,
+    unsupported,
+)
 from gasearch.potentials.network import Graph, Network, NetworkOutput
 
 if TYPE_CHECKING:
@@ -55,8 +63,8 @@ class ChgnetNetwork(Network):
         self.model = _stock_model(model_args)
         self.cutoff = float(self.model.graph_converter.atom_graph_cutoff)
         self.bond_cutoff = float(self.model.graph_converter.bond_graph_cutoff)
-        if not self.model.mlp_first:
-            raise UnsupportedChgnetError("pools atoms before its last layers (mlp_first = False)")
+        if problem := unsupported(self.model):
+            raise UnsupportedChgnetError(problem)
         if n_slots > N_ELEMENTS:
             width = self.model.atom_fea_dim
             self.model.atom_embedding.embedding = torch.nn.Embedding(n_slots, width)
@@ -64,60 +72,36 @@ class ChgnetNetwork(Network):
     def forward(self, graph: Graph) -> NetworkOutput:
         """Return energies, moments and the features that moments are read from, (N, 64)."""
         model = self.model
-        n_bonds = len(graph.i) // 2  # an edge and its reverse are one bond
-        bond_of = torch.arange(n_bonds, device=graph.i.device).repeat(2)
-        ends = torch.stack([graph.i, graph.j], dim=1)
-        corners, first, second = bond_angles(graph, self.bond_cutoff)
-        angles = torch.stack([corners, bond_of[first], bond_of[second]], dim=1)
-
-        lengths = graph.distances[:n_bonds]
-        units = graph.vectors / graph.distances[:, None]
+        angles = find_angles(graph, self.bond_cutoff)
+        lengths = graph.distances[: len(graph.i) // 2]  # of bonds: an edge and its reverse
         radial = model.bond_basis_expansion.rbf_expansion_ag(lengths)
-        bonds = model.bond_embedding(radial)
-        weights = model.bond_weights_ag(radial)
-        near = model.bond_weights_bg(model.bond_basis_expansion.rbf_expansion_bg(lengths))
-        turns = model.angle_embedding(model.angle_basis_expansion(units[first], units[second]))
+        bonds, fading = model.bond_embedding(radial), model.bond_weights_ag(radial)
+        near = model.bond_basis_expansion.rbf_expansion_bg(lengths[angles.short])
+        near = model.bond_weights_bg(near)
+        turns = model.angle_embedding(self._bends(graph, angles))
 
         atoms = model.atom_embedding(graph.slots - 1)
-        layers = zip(
-            model.atom_conv_layers[:-1], model.bond_conv_layers, model.angle_layers, strict=True
-        )
-        for atom_layer, bond_layer, angle_layer in layers:
-            atoms = atom_layer(atoms, bonds, weights, ends, bond_of)
-            if len(angles) and bond_layer is not None:
-                bonds = bond_layer(atoms, bonds, near, turns, angles)
-                if angle_layer is not None:
-                    turns = angle_layer(atoms, bonds, turns, angles)
+        *inner, last = model.atom_conv_layers
+        for layers in zip(inner, model.bond_conv_layers, model.angle_layers, strict=True):
+            atoms = atom_update(layers[0], atoms, bonds, fading, graph)
+            bonds = bond_update(layers[1], atoms, bonds, turns, near, angles)
+            turns = angle_update(layers[2], atoms, bonds, turns, angles)
         moments = model.site_wise(atoms).abs().squeeze(1)
-        features = atoms
-        atoms = model.atom_conv_layers[-1](atoms, bonds, weights, ends, bond_of)
+        final = atom_update(last, atoms, bonds, fading, graph)
         if model.readout_norm is not None:
-            atoms = model.readout_norm(atoms)
-        energies = graph.sum_by_system(model.mlp(atoms).squeeze(1))
-        return NetworkOutput(energies, moments, features)
+            final = model.readout_norm(final)
+        energies = graph.sum_by_system(model.mlp(final).squeeze(1))
+        return NetworkOutput(energies, moments, features=atoms)
 
-
-def bond_angles(graph: Graph, cutoff: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return all angles between two different short edges that start from one atom.
-
-    Returns
-    -------
-    corners, first, second
-        (A,) int64 each: the atom, and the two edges; both orders of a pair are there.
-    """
-    short = (graph.distances < cutoff).nonzero().squeeze(1)
-    center = graph.i[short]
-    by_center = torch.argsort(center, stable=True)
-    short, center = short[by_center], center[by_center]
-    counts = torch.bincount(center, minlength=len(graph.slots))
-    starts = counts.cumsum(0) - counts
-    partners = counts[center]
-    first = torch.repeat_interleave(torch.arange(len(short), device=short.device), partners)
-    rank = torch.arange(len(first), device=short.device) - (partners.cumsum(0) - partners)[first]
-    second = starts[center][first] + rank
-    different = first != second
-    first, second = first[different], second[different]
-    return center[first], short[first], short[second]
+    def _bends(self, graph: Graph, angles: Angles) -> torch.Tensor:
+        """Return the Fourier features (A, 31) of the angles."""
+        units = graph.vectors / graph.distances[:, None]
+        edges = torch.cat([angles.short, angles.short + len(graph.i) // 2])
+        short = units[edges]
+        bends: torch.Tensor = self.model.angle_basis_expansion(
+            short[angles.first], short[angles.second]
+        )
+        return bends
 
 
 def chgnet(device: str = "cpu") -> NetworkPotential:
@@ -133,4 +117,5 @@ def _stock_model(model_args: dict[str, Any]) -> Any:
     with contextlib.redirect_stdout(io.StringIO()):
         from chgnet.model.model import CHGNet
 
-        return CHGNet(**model_args, composition_model=None)
+        arguments: dict[str, Any] = {**model_args, "composition_model": None}
+        return CHGNet(**arguments)
