@@ -11,6 +11,7 @@ from gasearch.chemistry import Species
 
 _CIF = """\
 data_{name}
+_chemical_formula_sum  '{formula}'
 _cell_length_a     {0:.8f}
 _cell_length_b     {1:.8f}
 _cell_length_c     {2:.8f}
@@ -53,8 +54,10 @@ def cif(atoms: Atoms, name: str) -> str:
         count[own.element] += 1
         place_text = "  ".join(f"{value:.10f}" for value in place)
         sites.append(f"  {own}  {own.element}{count[own.element]}  1.0  {place_text}")
+    formula = " ".join(f"{element}{n}" for element, n in count.items())
+    parts = {"name": name, "formula": formula}
     lines = {"types": "\n".join(types), "sites": "\n".join(sites)}
-    return _CIF.format(*atoms.cell.cellpar(), name=name, **lines)
+    return _CIF.format(*atoms.cell.cellpar(), **parts, **lines)
 
 
 def poscar(atoms: Atoms, name: str) -> str:

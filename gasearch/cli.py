@@ -232,11 +232,11 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch import console
 
     with _findings(folder) as findings:
-        found = findings.status()
+        found, failures = findings.status(), console.failure_lines(findings)
     if json:
         _print_json(console.status_document(found))
         return
-    for line in console.status_lines(found, shlex.quote(str(folder))):
+    for line in [*console.status_lines(found, shlex.quote(str(folder))), *failures]:
         out.print(line)
     out.print()
     out.print(console.composition_table(found.by_composition))
@@ -261,7 +261,7 @@ def best(
         _print_json([console.ranked_document(row) for row in rows])
         return
     out.print(console.ranked_table(rows))
-    _print_notes(notes)
+    _print_notes(notes if rows else [console.NOTHING, *notes])
 
 
 @app.command()

@@ -15,6 +15,8 @@ from gasearch.inspection import CompositionStatus, Findings, Ranked, Status
 
 _TEXTS = ("formula", "found by", "fingerprint", "species")
 _E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
+NOTHING = "note: no candidate with verdict ok here yet"
+_FAILURES = 3  # reasons to show
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
@@ -124,7 +126,8 @@ def status_lines(status: Status, folder: str) -> list[str]:
         f"{counts.candidates} candidates: {counts.relaxed} relaxed, {counts.failed} failed, "
         f"{counts.in_flight} in flight, {counts.queued} queued; {drawn}"
     )
-    return [numbers, _state(status, folder)]
+    verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.by_verdict.items()))
+    return [numbers, *([f"verdicts: {verdicts}"] if verdicts else []), _state(status, folder)]
 
 
 def _state(status: Status, folder: str) -> str:
@@ -173,3 +176,11 @@ def notes(findings: Findings) -> list[str]:
     where = " and ".join(f"x = {x:.4g}" for x in missing)
     ends = f"note: no formation energies yet: no candidate with verdict ok at {where}"
     return [*([ends] if missing else []), *([RANKS_ONLY] if findings.level.ranks_only else [])]
+
+
+def failure_lines(findings: Findings) -> list[str]:
+    """Return the first reasons why candidates failed."""
+    failures = findings.failures()
+    lines = [f"candidate {number} failed: {reason}" for number, reason in failures[:_FAILURES]]
+    more = len(failures) - _FAILURES
+    return [*lines, f"and {more} more failed"] if more > 0 else lines

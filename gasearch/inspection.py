@@ -186,6 +186,11 @@ class Findings:
         formation, above = hull.formation_energy_per_fu.tolist(), hull.above_hull_per_fu.tolist()
         return list(zip(formation, above, strict=True))
 
+    def failures(self) -> list[tuple[int, str]]:
+        """Return the candidates that failed, with the reasons."""
+        rows = self.store.evaluations(verdict="failed")
+        return sorted((row.candidate, row.reason) for row in rows)
+
     def missing_ends(self) -> list[float]:
         """Return the ends of the range without a valid energy: there is no hull without them."""
         present = [row.x for row in self.store.by_composition() if row.best is not None]

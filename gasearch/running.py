@@ -116,7 +116,7 @@ def print_findings(folder: RunFolder, session: Session, out: Console, err: Conso
     with folder.open_store() as store:
         findings = Findings(store)
         status, lowest = findings.status(), findings.lowest(_LOWEST)
-        notes = console.notes(findings)
+        notes = [*console.failure_lines(findings), *console.notes(findings)]
     out.print()
     out.print(console.composition_table(status.by_composition))
     out.print(f"\nthe {_LOWEST} lowest of each composition:\n")
