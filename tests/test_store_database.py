@@ -29,6 +29,7 @@ from gasearch.store.errors import (
     OlderSchemaError,
     SearchRunningError,
     TruncatedFileError,
+    UnreadableFileError,
     WriteFailedError,
 )
 from gasearch.store.lock import driver_of
@@ -57,6 +58,13 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ForeignFileError, match="is no file"):
         PopulationStore.open(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_file_that_may_not_be_read_is_refused(path: Path) -> None:
+    path.chmod(0)
+    with pytest.raises(UnreadableFileError, match="mend its permissions"):
+        PopulationStore.open(path)
 
 
 def test_an_empty_file_is_refused(path: Path) -> None:

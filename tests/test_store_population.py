@@ -21,6 +21,7 @@ from gasearch.store.errors import (
     IllegalTransitionError,
     InvalidRecordError,
     UnknownCandidateError,
+    WriteFailedError,
 )
 from gasearch.store.testing import LEVEL, create, example_run
 from gasearch.store.testing import example_atoms as crystal
@@ -490,7 +491,7 @@ def test_a_reader_cannot_write(store: PopulationStore) -> None:
     with PopulationStore.open(store.path, read_only=True) as reader:
         batch = reader.batch()
         batch.propose([proposal(1)])
-        with pytest.raises(Exception, match="cannot be written"):
+        with pytest.raises(WriteFailedError, match="opened for reading only"):
             batch.commit()
         assert reader.n_candidates == 0
 

@@ -13,7 +13,7 @@ from gasearch.store.errors import DatabaseExistsError
 def backup(database: Database, path: Path) -> None:
     """Copy the file to a new place through SQLite's backup, which waits for writers."""
     if path.exists():
-        raise DatabaseExistsError(path, "exists", "choose another name for the backup")
+        raise DatabaseExistsError(path, "exists already", "choose another name for the backup")
     copy_database(database, path)
 
 

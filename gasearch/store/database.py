@@ -30,6 +30,7 @@ from gasearch.store.errors import (
     NewerSchemaError,
     NoDatabaseError,
     TruncatedFileError,
+    UnreadableFileError,
     WriteFailedError,
 )
 from gasearch.store.schema import SCHEMA_VERSION
@@ -124,6 +125,8 @@ class Database:
 
         Nothing that `work` did counts until this returns.
         """
+        if self.read_only:
+            raise WriteFailedError(self.path, "it was opened for reading only")
         start = time.monotonic()
         while True:
             try:
@@ -179,10 +182,12 @@ def open_database(
         size = path.stat().st_size
     except FileNotFoundError as error:
         raise NoDatabaseError(
-            path, "is not there", "start a search there first, or correct the path"
+            path, "does not exist", "start a search there first, or correct the path"
         ) from error
     if not path.is_file():
         raise ForeignFileError(path, "is no file", "name the database file itself")
+    if not os.access(path, os.R_OK):
+        raise UnreadableFileError(path, "may not be read by you", "mend its permissions")
     if size == 0:
         raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
     database = Database(path, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
@@ -264,7 +269,7 @@ def _fill(connection: Connection, fill: Callable[[Connection], Any]) -> None:
 
 def _refuse_existing(path: Path) -> None:
     if path.exists():
-        raise DatabaseExistsError(path, "exists", "resume it, or choose another folder")
+        raise DatabaseExistsError(path, "exists already", "resume it, or choose another folder")
 
 
 def _publish(new: Path, path: Path) -> None:

@@ -31,44 +31,48 @@ class FileRefusedError(StoreError):
         self.advice = advice
 
     def __str__(self) -> str:
-        return f"{self.path} {self.found}, not a population database of gasearch: {self.advice}."
+        return f"{self.path} {self.found}: {self.advice}."
 
 
 class NoDatabaseError(FileRefusedError):
     """There is no file."""
 
-    def __str__(self) -> str:
-        return f"{self.path} does not exist: {self.advice}."
+
+class UnreadableFileError(FileRefusedError):
+    """A file that this user may not read."""
 
 
 class DatabaseExistsError(FileRefusedError):
     """A new database would overwrite a file."""
 
-    def __str__(self) -> str:
-        return f"{self.path} exists already: {self.advice}."
-
-
-class EmptyFileError(FileRefusedError):
-    """A file of 0 bytes, which SQLite itself would take for a valid empty database."""
-
-
-class TruncatedFileError(FileRefusedError):
-    """A database whose end is missing, or whose pages are damaged."""
-
-
-class ForeignFileError(FileRefusedError):
-    """A file that another program wrote."""
-
 
 class OlderSchemaError(FileRefusedError):
     """A database of an older gasearch that was opened for reading only."""
 
-    def __str__(self) -> str:
-        return f"{self.path} {self.found}: {self.advice}."
 
-
-class NewerSchemaError(OlderSchemaError):
+class NewerSchemaError(FileRefusedError):
     """A database that a newer gasearch wrote."""
+
+
+class NotADatabaseError(FileRefusedError):
+    """A file that is no whole population database."""
+
+    def __str__(self) -> str:
+        return (
+            f"{self.path} {self.found}, expected a population database of gasearch: {self.advice}."
+        )
+
+
+class EmptyFileError(NotADatabaseError):
+    """A file of 0 bytes, which SQLite itself would take for a valid empty database."""
+
+
+class TruncatedFileError(NotADatabaseError):
+    """A database whose end is missing, or whose pages are damaged."""
+
+
+class ForeignFileError(NotADatabaseError):
+    """A file that another program wrote."""
 
 
 class BusyError(StoreError):
