@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from gasearch.errors import UsageError
+from gasearch.outputs import written
 
 _KEY = "gasearch"
 
@@ -77,10 +78,9 @@ def save_state(
     """Write a state so that the old one or the new one is there, whatever happens."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     document = {"identity": identity, **asdict(counters)}
     owned = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
-    write_atomically(path, save(owned, metadata={_KEY: json.dumps(document)}))
+    write_durably(path, save(owned, metadata={_KEY: json.dumps(document)}))
 
 
 def load_state(path: Path, identity: str) -> tuple[Counters, dict[str, torch.Tensor]] | None:
@@ -102,11 +102,9 @@ def load_state(path: Path, identity: str) -> tuple[Counters, dict[str, torch.Ten
     return counters, tensors
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file under another name and rename it, through to the disk."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with partial.open("wb") as file:
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all, through to the disk; it may replace an older one."""
+    with written(path, replace=True) as partial, partial.open("wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
