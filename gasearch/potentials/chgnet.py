@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -104,11 +105,17 @@ class ChgnetNetwork(Network):
         return bends
 
 
-def chgnet(device: str = "cpu") -> NetworkPotential:
-    """Return CHGNet 0.3.0 as it is: blind to oxidation states, but its moments tell them apart."""
+def chgnet(device: str = "cpu", species: Mapping[str, str | int] | None = None) -> NetworkPotential:
+    """Return CHGNet 0.3.0 as it is: blind to oxidation states, but its moments tell them apart.
+
+    Parameters
+    ----------
+    species
+        What stands for an oxidation state, as in run.toml: {"Fe3+": "Ga"}.
+    """
     from gasearch.potentials.chgnet_weights import stock
 
-    return stock(device=device)
+    return stock(species=species or {}, device=device)
 
 
 def _stock_model(model_args: dict[str, Any]) -> Any:

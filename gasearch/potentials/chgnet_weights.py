@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +19,7 @@ import torch
 
 from gasearch.chemistry import Species
 from gasearch.potentials.architectures import require
-from gasearch.potentials.chgnet import N_ELEMENTS, ChgnetNetwork
+from gasearch.potentials.chgnet import N_ELEMENTS, ChgnetNetwork, UnsupportedChgnetError
 from gasearch.potentials.model_card import ModelCard
 from gasearch.potentials.network_potential import NetworkPotential
 from gasearch.potentials.species_map import SpeciesMap
@@ -38,11 +39,22 @@ _EMBEDDING = "atom_embedding.embedding.weight"
 _NOT_ARGUMENTS = {"composition_model", "graph_converter_algorithm", "version"}
 
 
-def stock(version: str = "0.3.0", device: str = "cpu") -> NetworkPotential:
-    """Return a CHGNet of the package, charge-blind: all oxidation states of an element are one."""
+def stock(
+    version: str = "0.3.0", species: Mapping[str, str | int] | None = None, device: str = "cpu"
+) -> NetworkPotential:
+    """Return a CHGNet of the package, untouched.
+
+    Parameters
+    ----------
+    version
+        "0.3.0" or "r2scan".
+    species
+        What stands for an oxidation state: {"Fe3+": "Ga"} gives the energies of a crystal with Ga
+        in it. Without it all oxidation states of an element are one.
+    """
     network, reference = _read(_pretrained(version))
     name = "chgnet" if version == "0.3.0" else f"chgnet-{version}"
-    card = ModelCard(name, SpeciesMap({}, is_open=True), reference, MOMENT_RANGES)
+    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, MOMENT_RANGES)
     return NetworkPotential(network, card, device)
 
 
@@ -95,8 +107,12 @@ def from_trainer_file(
         As the user declares it in run.toml.
     """
     require("chgnet")
-    document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    network, reference = _read(document["model"])
+    try:
+        document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        network, reference = _read(document["model"])
+    except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise UnsupportedChgnetError(f"is not as CHGNet's trainer writes it ({first})") from error
     card = ModelCard(name, species_map, reference, MOMENT_RANGES)
     return NetworkPotential(network, card, device)
 

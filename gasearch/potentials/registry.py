@@ -1,17 +1,20 @@
 """From what a user names to a potential.
 
-Names are entry points of the group `gasearch.potentials`, `module:factory` or `./file.py:factory`.
+Names are entry points of the group `gasearch.potentials`, `module:factory`, `./file.py:factory`, a
+folder with a checkpoint, or a model file of another package.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ase.calculators.calculator import BaseCalculator
 
+from gasearch.errors import GasearchError
 from gasearch.plugins import PluginError, load_plugin, registered
 from gasearch.potentials.ase_calculator import AseCalculatorPotential
 from gasearch.potentials.contract import Potential
@@ -20,7 +23,12 @@ _KIND = "potential"
 _NEEDED = ("name", "cutoff", "ranks_only", "species", "weights_hash", "device", "evaluate")
 
 
-def load_potential(text: str, folder: Path | None = None, device: str = "cpu") -> Potential:
+def load_potential(
+    text: str,
+    folder: Path | None = None,
+    device: str = "cpu",
+    species: Mapping[str, str | int] | None = None,
+) -> Potential:
     """Return the potential that `text` names, ready on a device.
 
     A name leads to a `Potential`, to an ASE calculator, or to a function or class that makes one of
@@ -29,15 +37,22 @@ def load_potential(text: str, folder: Path | None = None, device: str = "cpu") -
     Parameters
     ----------
     text
-        A registered name such as "pmmcs", `module:factory` or `./file.py:factory`.
+        A registered name such as "pmmcs", `module:factory`, `./file.py:factory`, a folder with a
+        `model.json` such as "./my_model", or a trusted file of another package such as
+        "./mace.model".
     folder
         Where relative files are looked up; the working folder if None.
     device
         As torch writes it: "cpu", "cuda", "cuda:1".
+    species
+        What stands for an oxidation state in a model of another package: {"Fe3+": "Ga"}. All other
+        models know it themselves, and it is refused for them.
     """
     folder = Path.cwd() if folder is None else folder
+    if _is_path(text, folder):
+        return _from_path(text, folder / text, device, species)
     plugin = load_plugin(_KIND, text, folder)
-    made = _made(text, plugin, device) if _is_factory(plugin) else plugin
+    made = _made(text, plugin, device, species) if _is_factory(plugin) else plugin
     if isinstance(made, BaseCalculator):
         return _from_calculator(made, text, folder)
     if isinstance(made, Potential) and not isinstance(made, type):
@@ -53,10 +68,48 @@ def _is_factory(plugin: object) -> bool:
     )
 
 
-def _made(text: str, factory: Any, device: str) -> object:
+def _is_path(text: str, folder: Path) -> bool:
+    """Return whether a text names a file or folder rather than something to import."""
+    if ":" in text or text in registered(_KIND):
+        return False
+    return "/" in text or (folder / text).exists()
+
+
+def _from_path(
+    text: str, path: Path, device: str, species: Mapping[str, str | int] | None
+) -> Potential:
+    from gasearch.potentials.checkpoint import load_checkpoint
+    from gasearch.potentials.foreign import LOADERS, is_foreign, load_foreign
+
+    if path.is_dir():
+        _refuse_species(text, species)
+        return load_checkpoint(path, device)
+    if not path.is_file():
+        raise PluginError(_KIND, text, f"there is no {path}.")
+    if not is_foreign(path):
+        endings = ", ".join(LOADERS)
+        problem = f"expected a folder with a model.json, or a file whose name ends in {endings}."
+        raise PluginError(_KIND, text, problem)
+    return load_foreign(path, species or {}, text, device)
+
+
+def _refuse_species(text: str, species: Mapping[str, str | int] | None) -> None:
+    if species:
+        problem = "it knows its species itself; remove `species` under [potential]."
+        raise PluginError(_KIND, text, problem)
+
+
+def _made(text: str, factory: Any, device: str, species: Mapping[str, str | int] | None) -> object:
     try:
-        takes_device = "device" in inspect.signature(factory).parameters
-        return factory(device=device) if takes_device else factory()
+        takes = inspect.signature(factory).parameters
+        arguments: dict[str, Any] = {"device": device} if "device" in takes else {}
+        if "species" in takes:
+            arguments["species"] = species or {}
+        else:
+            _refuse_species(text, species)
+        return factory(**arguments)
+    except GasearchError:
+        raise
     except Exception as error:
         problem = f"making it raised {type(error).__name__}: {error}"
         raise PluginError(_KIND, text, problem) from error
