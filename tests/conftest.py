@@ -46,7 +46,7 @@ def _toml_value(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_run():
     """A function that writes run folders."""
     return write_run

@@ -11,7 +11,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.chemistry import Species
-from gasearch.errors import UsageError
+from gasearch.errors import GasearchError, UsageError
 from gasearch.relax.audit import MomentRanges
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ FIXED: Mapping[str, int] = {
 """Oxidation states of the elements that have one in polyanionic cathodes."""
 
 
-class UnlabelledError(Exception):
+class UnlabelledError(GasearchError, ValueError):
     """A frame whose oxidation states cannot be told; its text is the reason to count it under."""
 
 

@@ -1,0 +1,80 @@
+"""Errors: one base, texts that say what to do, and they survive the way between processes."""
+
+import ast
+import builtins
+import pickle
+from pathlib import Path
+
+import pytest
+
+import gasearch
+from gasearch.config import RunFileError
+from gasearch.errors import DecorationError, GasearchError, UsageError
+from gasearch.export import NothingFoundError
+from gasearch.hull import NoEndMemberError
+from gasearch.outputs import OutputError
+from gasearch.plugins import PluginError
+from gasearch.session import ChangedHostError, ChangedRunError
+from gasearch.store.errors import SearchRunningError
+
+
+ROOT = Path(gasearch.__file__).parent
+
+
+def declared_errors():
+    """Return {name: (base names, docstring)} of every class that is called an error."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and _is_error(node.name):
+                bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                found[node.name] = (bases, ast.get_docstring(node))
+    return found
+
+
+def _is_error(name):
+    return name.endswith("Error") and not name.startswith("_")
+
+
+ERRORS = declared_errors()
+
+
+def ancestors(name):
+    bases = ERRORS[name][0] if name in ERRORS else []
+    return {name}.union(*(ancestors(base) for base in bases))
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_every_error_has_the_one_base_and_a_builtin_that_a_caller_expects(name):
+    bases, docstring = ERRORS[name]
+    assert bases
+    assert docstring
+    assert "GasearchError" in ancestors(name) or name == "GasearchError"
+    builtin = {base for base in ancestors(name) if hasattr(builtins, base)} - {"Exception"}
+    assert builtin or name == "GasearchError"
+
+
+def test_wrong_usage_is_a_value_error():
+    assert issubclass(UsageError, ValueError)
+    assert issubclass(DecorationError, ValueError)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RunFileError("run.toml is not TOML."),
+        OutputError(Path("a.cif"), "No space left on device"),
+        NothingFoundError(),
+        NoEndMemberError([0.0, 1.0]),
+        PluginError("operator", "./a.py:B", "there is no file."),
+        ChangedRunError("search.seed", 1, 2, Path("run")),
+        ChangedHostError("a.cif", ["cell"], Path("run")),
+        SearchRunningError(Path("search.db"), "process 1 on here"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_errors_come_out_of_another_process_as_they_went_in(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert str(copy) == str(error)
+    assert "\n" not in str(error)
