@@ -9,14 +9,13 @@ import pytest
 
 import gasearch
 from gasearch.config import RunFileError
-from gasearch.errors import DecorationError, GasearchError, UsageError
+from gasearch.errors import DecorationError, UsageError
 from gasearch.export import NothingFoundError
 from gasearch.hull import NoEndMemberError
 from gasearch.outputs import OutputError
 from gasearch.plugins import PluginError
 from gasearch.session import ChangedHostError, ChangedRunError
 from gasearch.store.errors import SearchRunningError
-
 
 ROOT = Path(gasearch.__file__).parent
 
