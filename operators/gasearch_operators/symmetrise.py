@@ -27,7 +27,7 @@ class Symmetrise:
     """
 
     n_parents: ClassVar[int] = 1
-    default_weight: ClassVar[float] = 1.0
+    default_weight: ClassVar[float] = 2.0
 
     def __call__(
         self, parents: Sequence[Decoration], rng: np.random.Generator
