@@ -1,0 +1,201 @@
+"""From a starting model and a split to a trained model; files are `gasearch.training.train`'s."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gasearch.chemistry import Species
+from gasearch.errors import UsageError
+from gasearch.potentials.model_card import ModelCard, TrainingDomain
+from gasearch.potentials.network import Network
+from gasearch.potentials.network_potential import identity as identity_of
+from gasearch.relax.audit import MomentRanges
+from gasearch.training.energy_reference import fit_reference, reference_table
+from gasearch.training.frames import Frame, all_species, data_hash, without_repeats
+from gasearch.training.label_pairs import LabelPair, label_pairs
+from gasearch.training.loop import Progress, Task, Trainer
+from gasearch.training.losses import evaluate_minibatch
+from gasearch.training.samples import Sample, Unit, frame_unit, join, pair_unit
+from gasearch.training.settings import LossSettings, TrainingSettings
+from gasearch.training.splitting import Split
+from gasearch.training.state import Counters
+
+_BAND = 0.1  # of the gap between two states' moments: ambiguous
+_SLACK = 1.0  # Bohr magnetons beyond the mean of the lowest and the highest state
+
+
+class NoEnergiesError(UsageError):
+    """Training data without any energy."""
+
+    def __str__(self) -> str:
+        return "no training frame has an energy: a potential cannot be fitted to forces alone."
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """A trained model.
+
+    Parameters
+    ----------
+    network
+        With the weights of the best epoch.
+    card
+        With energy reference, moment ranges and domain.
+    counters
+        History included.
+    """
+
+    network: Network
+    card: ModelCard
+    counters: Counters
+
+
+def fit(
+    network: Network,
+    card: ModelCard,
+    split: Split,
+    settings: TrainingSettings,
+    state_file: Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fitted:
+    """Train a network on a split; its weights change.
+
+    Parameters
+    ----------
+    state_file
+        What a killed training continues from; nothing is written if None.
+    """
+    if all(frame.energy is None for frame in split.training):
+        raise NoEnergiesError
+    name = _identity(network, card, split, settings)
+    task, reference = _prepare(network, card, split, settings)
+    counters = Trainer(task, state_file, name).run(progress)
+    samples = [unit.samples[0] for unit in task.training if len(unit.samples) == 1]
+    finished = replace(
+        card,
+        reference=reference,
+        moment_ranges=moment_ranges(network, samples),
+        working_ion_metal=dict(settings.working_ion_metal) or card.working_ion_metal,
+        domain=TrainingDomain.from_frames([frame.atoms for frame in split.training]),
+        data_hash=data_hash(split.training),
+    )
+    return Fitted(network, finished, counters)
+
+
+def moment_ranges(network: Network, samples: Sequence[Sample]) -> MomentRanges:
+    """Return the moments by which this network tells the oxidation states of an element apart.
+
+    Between two neighbouring states lies their mid-point, with an ambiguous band around it. Empty
+    where the network has no moments.
+    """
+    found: dict[Species, list[float]] = {}
+    if network.has_moments:
+        for sample in samples:
+            for species, moment in _moments(network, sample):
+                found.setdefault(species, []).append(moment)
+    means = {one: float(np.mean(moments)) for one, moments in found.items()}
+    ranges: dict[Species, tuple[float, float]] = {}
+    for element in sorted({one.element for one in means}):
+        states = sorted((mean, one) for one, mean in means.items() if one.element == element)
+        edges = [states[0][0] - _SLACK, *_middles(states), states[-1][0] + _SLACK]
+        for k, (_, one) in enumerate(states):
+            ranges[one] = (round(edges[2 * k], 3), round(edges[2 * k + 1], 3))
+    return {one: (max(0.0, low), high) for one, (low, high) in ranges.items()}
+
+
+def _middles(states: Sequence[tuple[float, Species]]) -> list[float]:
+    """Return both edges of the ambiguous band between each two neighbours."""
+    edges = []
+    for (lower, _), (upper, _) in itertools.pairwise(states):
+        middle, band = (lower + upper) / 2, _BAND * (upper - lower)
+        edges += [middle - band, middle + band]
+    return edges
+
+
+def _moments(network: Network, sample: Sample) -> list[tuple[Species, float]]:
+    """Return species and moment of each redox site of a structure."""
+    output = evaluate_minibatch(network, join([Unit((sample,))]), learn=False).output
+    if output.moments is None:
+        return []
+    from ase.data import chemical_symbols
+
+    rows = zip(
+        sample.batch.numbers.tolist(),
+        sample.batch.charges.tolist(),
+        output.moments.tolist(),
+        strict=True,
+    )
+    named = ((Species(chemical_symbols[z], q), abs(moment)) for z, q, moment in rows)
+    return [(species, moment) for species, moment in named if species.moment > 0]
+
+
+def _prepare(
+    network: Network, card: ModelCard, split: Split, settings: TrainingSettings
+) -> tuple[Task, dict[int, float]]:
+    """Return what is to be learned, and the energy reference that is not."""
+    chosen = without_repeats(split.training) if settings.drop_repeats else split.training
+    training = _frame_units(chosen, card, network, settings.loss)
+    validation = _frame_units(split.validation, card, network, settings.loss)
+    samples = [unit.samples[0] for unit in training]
+    reference = fit_reference(network, samples, card.species_map)
+    table = reference_table(reference, [*samples, *(unit.samples[0] for unit in validation)])
+    if settings.replay_stress:
+        replay_stresses(network, samples)
+        settings = replace(settings, loss=replace(settings.loss, stress=settings.replay_stress))
+    inside, outside = _pairs(split)
+    scale = settings.loss.difference_scale
+    if settings.loss.difference > 0:
+        training += [pair_unit(p, card.species_map, network.cutoff, scale) for p in inside]
+    validation += [pair_unit(p, card.species_map, network.cutoff, scale) for p in outside]
+    return Task(network, training, validation, table, settings), reference
+
+
+def _frame_units(
+    frames: Sequence[Frame], card: ModelCard, network: Network, loss: LossSettings
+) -> list[Unit]:
+    """Return the frames as units; weights have mean 1, hops the share that the settings say."""
+    weights = np.array([loss.hop_share if frame.hop else 1.0 for frame in frames])
+    weights /= weights.mean() if weights.sum() > 0 else 1.0
+    return [
+        frame_unit(frame, card.species_map, network.cutoff, float(weight))
+        for frame, weight in zip(frames, weights, strict=True)
+    ]
+
+
+def _pairs(split: Split) -> tuple[list[LabelPair], list[LabelPair]]:
+    """Return the label pairs within the training set, and those with a held-out order."""
+    held_out = set(split.held_out)
+    pairs = label_pairs([*split.training, *split.validation])
+    inside = [pair for pair in pairs if not held_out.intersection(pair.decorations)]
+    return inside, [pair for pair in pairs if held_out.intersection(pair.decorations)]
+
+
+def replay_stresses(network: Network, samples: Sequence[Sample]) -> None:
+    """Write the network's present stress where a sample has none: what it knows is kept so."""
+    for sample in samples:
+        found = evaluate_minibatch(network, join([Unit((sample,))]), learn=False).stresses
+        known = sample.targets.stresses.isfinite()
+        sample.targets.stresses.copy_(torch.where(known, sample.targets.stresses, found))
+
+
+def _identity(network: Network, card: ModelCard, split: Split, settings: TrainingSettings) -> str:
+    """Return what a training's course depends on, as a digest."""
+    told: dict[str, Any] = settings.to_json()
+    told.pop("save_every_s")
+    document = {
+        "settings": told,
+        "start": identity_of(network, card),
+        "training": data_hash(split.training),
+        "validation": data_hash(split.validation),
+        "species": [str(one) for one in all_species(split.training)],
+    }
+    return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,170 @@
+"""`gasearch potential train` as a function: files in, a checkpoint folder out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from gasearch.errors import UsageError
+from gasearch.potentials.checkpoint import MODEL_FILE, save_checkpoint
+from gasearch.potentials.network_potential import NetworkPotential
+from gasearch.training.evaluating import Report, evaluate_model
+from gasearch.training.fitting import Fitted, fit
+from gasearch.training.frames import Frame
+from gasearch.training.labels import Labelling
+from gasearch.training.loop import Progress
+from gasearch.training.reading import FrameSet, read_frames
+from gasearch.training.settings import TrainingSettings
+from gasearch.training.splitting import Split, split_by_decoration, split_off
+from gasearch.training.starting import starting_model
+from gasearch.training.state import write_durably
+
+REPORT_FILE = "training_report.json"
+STATE_FILE = "training_state.safetensors"
+
+
+class FinishedModelError(UsageError):
+    """An output folder that holds a trained model already."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.folder} holds a finished model: choose another output folder, or start a new "
+            "training from that model."
+        )
+
+
+class UnknownDecorationError(UsageError):
+    """A decoration to hold out that the data do not have."""
+
+    def __init__(self, unknown: Sequence[str], known: Sequence[str]) -> None:
+        super().__init__(unknown, known)
+        self.unknown = tuple(unknown)
+        self.known = tuple(known)
+
+    def __str__(self) -> str:
+        known = ", ".join(self.known[:20])
+        return f"the data have no decoration {', '.join(self.unknown)}; they have {known}."
+
+
+def train(
+    architecture: str,
+    files: Sequence[Path | str],
+    output: Path | str,
+    settings: TrainingSettings | None = None,
+    *,
+    start: str | None = None,
+    arguments: Mapping[str, Any] | None = None,
+    labelling: Labelling | None = None,
+    notes: Mapping[str, Any] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> dict[str, Any]:
+    """Train a model on labelled frames and write it; return the report.
+
+    Killed, it continues when called again with the same arguments.
+
+    Parameters
+    ----------
+    files
+        Labelled frames.
+    output
+        Folder of the checkpoint, of `training_report.json` and, until the end, of the state.
+    start
+        One of `gasearch.training.starting.STARTS`, or the folder of a model.
+    arguments
+        Of a fresh network.
+    labelling
+        How oxidation states are found where frames do not carry them.
+    notes
+        What else the model's card shall say, such as its licence.
+    """
+    settings, folder = settings or TrainingSettings(), Path(output)
+    if (folder / MODEL_FILE).exists():
+        raise FinishedModelError(folder)
+    data = read_frames(files, labelling)
+    split = choose_split(data.frames, settings)
+    network, card = starting_model(architecture, data.frames, start, arguments, settings.seed)
+    state = folder / STATE_FILE
+    fitted = fit(network, card, split, settings, state, progress)
+    report = make_report(fitted, split, data, settings, files)
+    told = {**fitted.card.notes, **(notes or {}), **_summary(report)}
+    card = replace(fitted.card, name=folder.resolve().name, notes=told)
+    write_durably(folder / REPORT_FILE, _json(report))
+    save_checkpoint(folder, fitted.network, card)
+    state.unlink(missing_ok=True)
+    return report
+
+
+def choose_split(frames: Sequence[Frame], settings: TrainingSettings) -> Split:
+    """Return the split that the settings ask for."""
+    if settings.held_out:
+        known = sorted({frame.decoration for frame in frames})
+        unknown = sorted(set(settings.held_out).difference(known))
+        if unknown:
+            raise UnknownDecorationError(unknown, known)
+        return split_off(frames, settings.held_out)
+    return split_by_decoration(frames, settings.validation_share, settings.seed)
+
+
+def make_report(
+    fitted: Fitted,
+    split: Split,
+    data: FrameSet,
+    settings: TrainingSettings,
+    files: Sequence[Path | str] = (),
+) -> dict[str, Any]:
+    """Return what is worth knowing about a training, as JSON writes it."""
+    counters = fitted.counters
+    return {
+        "architecture": fitted.network.architecture,
+        "arguments": dict(fitted.network.arguments),
+        "n_weights": sum(p.numel() for p in fitted.network.parameters()),
+        "start": dict(fitted.card.notes),
+        "settings": settings.to_json(),
+        "data": {
+            "files": {Path(path).name: _sha256(Path(path)) for path in files},
+            "data_hash": data.data_hash,
+            "n_frames": len(data.frames),
+            "dropped": dict(data.dropped),
+        },
+        "split": {
+            "training": sorted({frame.decoration for frame in split.training}),
+            "validation": list(split.held_out),
+        },
+        "species": fitted.card.species_map.to_json(),
+        "reference": {str(slot): energy for slot, energy in fitted.card.reference.items()},
+        "epochs": counters.epoch,
+        "best_epoch": counters.best_epoch + 1,
+        "wall_s": round(counters.wall_s, 1),
+        "errors": split_errors(fitted, split),
+        "history": counters.history,
+    }
+
+
+def split_errors(fitted: Fitted, split: Split) -> dict[str, Report]:
+    """Return the errors of a trained model on both halves of its split."""
+    potential = NetworkPotential(fitted.network, fitted.card)
+    errors = {"training": evaluate_model(potential, split.training)}
+    if split.validation:
+        errors["validation"] = evaluate_model(potential, split.validation, split.training)
+    return errors
+
+
+def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the part of a report that goes into the model."""
+    return {"split": report["split"], "errors": report["errors"], "epochs": report["epochs"]}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _json(document: Mapping[str, Any]) -> bytes:
+    return (json.dumps(document, indent=1, ensure_ascii=False) + "\n").encode()
