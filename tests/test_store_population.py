@@ -472,6 +472,14 @@ def test_events_of_the_search_are_kept_in_order(store: PopulationStore) -> None:
         store.batch().event("recorded")
 
 
+def test_an_event_of_an_unknown_candidate_is_refused(store: PopulationStore) -> None:
+    batch = store.batch()
+    batch.event("exhausted", 99)
+    with pytest.raises(InvalidRecordError, match="FOREIGN KEY"):
+        batch.commit()
+    assert [event.kind for event in store.events()] == ["created"]
+
+
 def test_a_batch_is_committed_once(store: PopulationStore) -> None:
     batch = store.batch()
     batch.propose([proposal(1)])

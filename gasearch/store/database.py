@@ -27,6 +27,7 @@ from gasearch.store.errors import (
     DatabaseExistsError,
     EmptyFileError,
     ForeignFileError,
+    InvalidRecordError,
     NewerSchemaError,
     NoDatabaseError,
     TruncatedFileError,
@@ -40,6 +41,12 @@ APPLICATION_ID = 0x67617365
 
 T = TypeVar("T")
 _CACHE_KB = 16_000
+_CANNOT_WRITE = (
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_CANTOPEN,
+)
 _log = logging.getLogger(__name__)
 _RESTORE = "restore the newest backup, or move the file away and start anew"
 
@@ -159,10 +166,12 @@ def _translated(path: Path) -> Iterator[None]:
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise _BusyNowError from error
-        if code in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY):
+        if code in _CANNOT_WRITE:
             raise WriteFailedError(path, str(cause)) from error
-        if code == sqlite3.SQLITE_CANTOPEN:
-            raise WriteFailedError(path, str(cause)) from error
+        if code == sqlite3.SQLITE_CONSTRAINT:
+            raise InvalidRecordError(
+                "the batch", f"it breaks a rule of the tables ({cause})"
+            ) from error
         if code == sqlite3.SQLITE_CORRUPT:
             raise TruncatedFileError(path, f"is damaged ({cause})", _RESTORE) from error
         if code == sqlite3.SQLITE_NOTADB:
