@@ -83,10 +83,11 @@ class ChgnetNetwork(Network):
 
         atoms = model.atom_embedding(graph.slots - 1)
         *inner, last = model.atom_conv_layers
-        for layers in zip(inner, model.bond_conv_layers, model.angle_layers, strict=True):
-            atoms = atom_update(layers[0], atoms, bonds, fading, graph)
-            bonds = bond_update(layers[1], atoms, bonds, turns, near, angles)
-            turns = angle_update(layers[2], atoms, bonds, turns, angles)
+        for k, atom_layer in enumerate(inner):
+            if k:  # what the stock model makes of the angles after the last bonds, nobody reads
+                turns = angle_update(model.angle_layers[k - 1], atoms, bonds, turns, angles)
+            atoms = atom_update(atom_layer, atoms, bonds, fading, graph)
+            bonds = bond_update(model.bond_conv_layers[k], atoms, bonds, turns, near, angles)
         moments = model.site_wise(atoms).abs().squeeze(1)
         final = atom_update(last, atoms, bonds, fading, graph)
         if model.readout_norm is not None:
