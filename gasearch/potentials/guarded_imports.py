@@ -57,11 +57,13 @@ def import_mace(module: str = "mace.modules") -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep standard output clean, and silence torch's farewell to TorchScript, which e3nn uses."""
+    """Keep standard output clean, and silence what torch says to the code of e3nn and mace."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.filterwarnings(
             "ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning
         )
+        warnings.filterwarnings("ignore", "The TorchScript type system", UserWarning)
+        warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
         yield
 
 

@@ -5,15 +5,21 @@ How the weights of a foundation model get into one of these is in `mace_foundati
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from gasearch.errors import UsageError
-from gasearch.potentials.guarded_imports import import_mace
+from gasearch.potentials.guarded_imports import import_mace, quiet
 from gasearch.potentials.network import Graph, Network, NetworkOutput
 from gasearch.potentials.slot_table import SlotTable
+
+if TYPE_CHECKING:
+    from gasearch.potentials.network_potential import NetworkPotential
+    from gasearch.potentials.species_map import SpeciesMap
 
 _HIGHEST_NUMBER = 118
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
@@ -126,8 +132,8 @@ class MaceNetwork(Network):
         """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
         here, there = self.table.row(source), self.table.row(target)
         with torch.no_grad():
-            for _, rows in species_rows(self.model):
-                rows[there] = rows[here]
+            for found in species_rows(self.model):
+                found.rows[there] = found.rows[here]
             self.model.atomic_numbers[there] = self.model.atomic_numbers[here]
         self.arguments["numbers"] = self.model.atomic_numbers.tolist()
 
@@ -155,47 +161,82 @@ class MaceNetwork(Network):
         }
 
 
-def species_rows(model: torch.nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield all parameters of a mace model that depend on species, as views (species, ...).
+@dataclass(frozen=True, eq=False)
+class SpeciesRows:
+    """A part of a parameter of a mace model that has a row for each species.
 
-    The name of a linear map from species, in which e3nn divides by the root of their number, ends
-    in "/linear", any other in "/plain".
+    Parameters
+    ----------
+    parameter
+        Name in the state dict.
+    part
+        0, 1 ... where one parameter holds several.
+    rows
+        (species, ...), a view.
+    is_divided
+        Whether e3nn divides by the root of the number of species when it uses them.
     """
+
+    parameter: str
+    part: int
+    rows: torch.Tensor
+    is_divided: bool
+
+
+def species_rows(model: Any) -> Iterator[SpeciesRows]:
+    """Yield all parameters of a mace model that depend on species."""
     o3 = import_mace("e3nn.o3")
-    n_species = len(model.atomic_numbers)  # type: ignore[arg-type]
+    n_species = len(model.atomic_numbers)
     for name, module in model.named_modules():
         last = name.rpartition(".")[2]
         if name == "node_embedding.linear" or last in ("source_embedding", "target_embedding"):
-            yield f"{name}.weight/linear", module.weight.view(n_species, -1)
+            yield SpeciesRows(f"{name}.weight", 0, module.weight.view(n_species, -1), True)
         elif isinstance(module, o3.FullyConnectedTensorProduct):
-            for k, view in enumerate(module.weight_views()):
-                yield f"{name}.weight.{k}/linear", view.movedim(1, 0)
+            for part, view in enumerate(module.weight_views()):
+                yield SpeciesRows(f"{name}.weight", part, view.movedim(1, 0), True)
         elif hasattr(module, "weights_max"):
-            for k, weight in enumerate([module.weights_max, *module.weights]):
+            named = [("weights_max", module.weights_max)]
+            named += [(f"weights.{k}", weight) for k, weight in enumerate(module.weights)]
+            for weight_name, weight in named:
                 if len(weight) == n_species:  # 1 where the product does not look at species
-                    yield f"{name}.weights.{k}/plain", weight
+                    yield SpeciesRows(f"{name}.{weight_name}", 0, weight, False)
 
 
-def _build(arguments: Mapping[str, Any]) -> Any:
-    """Return the package's model.
+@contextlib.contextmanager
+def building(dtype: torch.dtype) -> Iterator[None]:
+    """Let mace build models of a precision, and e3nn leave its code in Python.
 
-    Its code stays Python, which is as fast and built in half the time. Its constants are worked out
-    in double precision, and no part of a checkpoint.
+    That is as fast as its TorchScript on a processor, built in half the time, and has a future.
     """
-    modules = import_mace()
     e3nn = import_mace("e3nn")
     before = e3nn.get_optimization_defaults()["jit_script_fx"], torch.get_default_dtype()
     try:
         e3nn.set_optimization_defaults(jit_script_fx=False)
-        torch.set_default_dtype(torch.float64)
-        model = modules.ScaleShiftMACE(**_constructor_arguments(arguments))
+        torch.set_default_dtype(dtype)
+        with quiet():
+            yield
     finally:
         e3nn.set_optimization_defaults(jit_script_fx=before[0])
         torch.set_default_dtype(before[1])
+
+
+def from_model_file(
+    content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
+) -> NetworkPotential:
+    """Return the potential of a `.model` file; see `mace_foundation`."""
+    from gasearch.potentials import mace_foundation
+
+    return mace_foundation.from_model_file(content, species_map, name, device)
+
+
+def _build(arguments: Mapping[str, Any]) -> Any:
+    """Return the package's model; its constants, exact in double, are no part of a checkpoint."""
+    with building(torch.float64):
+        model = import_mace().ScaleShiftMACE(**_constructor_arguments(arguments))
     for module in model.modules():
         constants = {name for name in module._buffers if name.startswith("U_matrix_")}
         module._non_persistent_buffers_set.update(constants)
-    return model.to(before[1])
+    return model.to(torch.get_default_dtype())
 
 
 def _constructor_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ Schütt et al., ICML 2021 (arXiv 2102.03150); Petersen et al. 2026 (arXiv 2603.2
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +17,10 @@ from gasearch.errors import UsageError
 from gasearch.potentials.guarded_imports import import_schnetpack
 from gasearch.potentials.network import Graph, Network, NetworkOutput
 from gasearch.potentials.slot_table import SlotTable
+
+if TYPE_CHECKING:
+    from gasearch.potentials.network_potential import NetworkPotential
+    from gasearch.potentials.species_map import SpeciesMap
 
 
 class NoChargeHeadError(UsageError):
@@ -190,6 +194,15 @@ class CpainnNetwork(Network):
     def extra_repr(self) -> str:
         """Return what torch writes between the brackets."""
         return "" if self.has_charges else "no charge head: no Bader charges in the training data"
+
+
+def from_schnetpack_file(
+    content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
+) -> NetworkPotential:
+    """Return the potential of a model of schnetpack's trainer; see `painn_foreign`."""
+    from gasearch.potentials import painn_foreign
+
+    return painn_foreign.from_schnetpack_file(content, species_map, name, device)
 
 
 def scalar_features(representation: Any, rows: torch.Tensor, graph: Graph) -> list[torch.Tensor]:
