@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 
 import numpy as np
 
@@ -110,8 +111,17 @@ def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | N
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session = Session(folder)
     session.refuse_changes(store.run)
-    recorded = store.run.versions.get("numpy", "")
+    changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
+    note = f" (the run began with {', '.join(changed)})" if changed else ""
     lines = differences(session.proposer(), session.arrivals(), store.proposals(), store.outcomes())
     for line in lines:
-        note = "" if recorded == np.__version__ else f" (run with numpy {recorded})"
         yield Problem("replay", line + note)
+
+
+def _other_versions(recorded: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return those packages that proposals depend on and that had another version at the start."""
+    return [
+        (name, recorded[name])
+        for name in ("gasearch", "numpy")
+        if name in recorded and recorded[name] != version(name)
+    ]

@@ -12,6 +12,7 @@ import numpy as np
 
 from gasearch.decoration import Decoration
 from gasearch.errors import GasearchError, UsageError
+from gasearch.host import Host
 from gasearch.plugins import load_plugin, nearest, registered
 
 
@@ -22,7 +23,8 @@ class Operator(Protocol):
     Pure: no state, no database, no random numbers but those of `rng`, parents unchanged. Every
     operator conserves neutrality and the counts of free elements; one that may change x says so by
     an attribute `changes_x = True`. An attribute `default_weight` is its share in a search that
-    names no operators (1 without it).
+    names no operators (1 without it); a method `applies_to(host)` that returns False keeps an
+    operator out of searches where it could do nothing.
     """
 
     @property
@@ -67,6 +69,11 @@ class WeightedOperator:
     def changes_x(self) -> bool:
         """Whether the child may have another composition than its parents."""
         return bool(getattr(self.operator, "changes_x", False))
+
+    def applies_to(self, host: Host) -> bool:
+        """Whether it can do anything on a host."""
+        decide = getattr(self.operator, "applies_to", None)
+        return decide is None or bool(decide(host))
 
     def __call__(
         self, parents: Sequence[Decoration], rng: np.random.Generator
@@ -120,6 +127,8 @@ def _load(text: str, arguments: dict[str, Any], folder: Path) -> WeightedOperato
     _refuse_unknown_arguments(text, factory, arguments)
     try:
         operator = _build(factory, arguments)
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(
             f"operator {text!r} cannot be made from {arguments or 'no arguments'}: "

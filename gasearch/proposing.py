@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gasearch.decoration import Decoration
+from gasearch.errors import UsageError
 from gasearch.host import Composition, Host
 from gasearch.operator import WeightedOperator
 from gasearch.population import Member, Population
@@ -112,14 +113,14 @@ class Proposer:
         settings: ProposalSettings | None = None,
     ) -> None:
         self._host = host
-        self._operators = tuple(operators)
-        weights = np.array([operator.weight for operator in operators], dtype=float)
-        self._bounds = np.cumsum(weights / weights.sum())
         self._seed = seed
         self.settings = settings or ProposalSettings()
         ends = (host.compositions[0], host.compositions[-1]) if self.settings.end_members else ()
         self._ends = tuple(dict.fromkeys(ends))
         self.compositions = tuple(sorted({*compositions, *self._ends}))
+        self._operators = self._useful(operators)
+        weights = np.array([operator.weight for operator in self._operators])
+        self._bounds = np.cumsum(weights / weights.sum())
         self.population = Population(self.settings.population)
         self._composition_of = {c.formula: c for c in host.compositions}
         self._candidates: dict[int, tuple[bytes, int]] = {}
@@ -128,6 +129,19 @@ class Proposer:
         self._all_fingerprints: dict[Composition, list[str]] = {}
         self.n_results = 0
         self.last_improvement = 0
+
+    def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
+        """Leave out operators that could only waste draws here."""
+        one_x = len(self.compositions) == 1
+        useful = tuple(
+            operator
+            for operator in operators
+            if operator.applies_to(self._host) and not (one_x and operator.changes_x)
+        )
+        if not useful:
+            names = ", ".join(operator.name for operator in operators)
+            raise UsageError(f"none of the operators {names} can do anything in this search.")
+        return useful
 
     def register(
         self, number: int, occupation: bytes, fingerprint: str, formula: str, generation: int

@@ -20,7 +20,7 @@ def near_hull(
         )
     except NoEndMemberError:
         return []
-    tried = {e.candidate for e in store.events(kind="queued") if e.data["purpose"] == "tight"}
+    tried = set(store.asked_for("tight"))
     near = [
         row.candidate
         for row, above in zip(rows, hull.above_hull_per_fu, strict=True)

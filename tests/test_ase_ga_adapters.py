@@ -10,11 +10,6 @@ import numpy as np
 import pytest
 from ase_ga import cutandsplicepairing, slab_operators, standardmutations
 from ase_ga.offspring_creator import CombinationMutation, OffspringCreator, OperationSelector
-from gasearch_operators.coupled import CoupledSwap
-from gasearch_operators.crossover import CutAndSplice
-from gasearch_operators.insertion import InsertExtract
-from gasearch_operators.iron import ChargeSwap
-from gasearch_operators.sodium import NaVacancySwap
 
 from gasearch.ase_ga_adapters import (
     AseGaOperator,
@@ -30,6 +25,11 @@ from gasearch.errors import DecorationError, UsageError
 from gasearch.host import Host
 from gasearch.operator import OperatorError, load_operators
 from gasearch.testing import check_operator, toy_host
+from gasearch_operators.coupled import CoupledSwap
+from gasearch_operators.crossover import CutAndSplice
+from gasearch_operators.insertion import InsertExtract
+from gasearch_operators.iron import ChargeSwap
+from gasearch_operators.sodium import NaVacancySwap
 
 WORKING = [
     "slab_operators:RandomSlabPermutation",

@@ -10,12 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
-from gasearch_operators.coupled import CoupledSwap
-from gasearch_operators.crossover import CutAndSplice, UniformCrossover
-from gasearch_operators.insertion import InsertExtract
-from gasearch_operators.iron import ChargeSwap, RedoxElementSwap
-from gasearch_operators.sodium import NaVacancySwap
-from gasearch_operators.symmetrise import Symmetrise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,6 +22,12 @@ from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.operator import Operator, default_operators, load_operators
 from gasearch.plugins import registered
 from gasearch.testing import check_operator, toy_host
+from gasearch_operators.coupled import CoupledSwap
+from gasearch_operators.crossover import CutAndSplice, UniformCrossover
+from gasearch_operators.insertion import InsertExtract
+from gasearch_operators.iron import ChargeSwap, RedoxElementSwap
+from gasearch_operators.sodium import NaVacancySwap
+from gasearch_operators.symmetrise import Symmetrise
 
 NAMES = list(registered("operator"))
 

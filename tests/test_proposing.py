@@ -7,6 +7,7 @@ import pytest
 
 from gasearch.arrivals import Immediate, Lagged
 from gasearch.builtin_hosts import builtin_host
+from gasearch.errors import UsageError
 from gasearch.host import Host
 from gasearch.operator import default_operators
 from gasearch.proposing import ProposalSettings, Proposer
@@ -188,3 +189,18 @@ def test_random_numbers_belong_to_the_candidate_not_to_the_draws_before_it(mediu
     np.testing.assert_array_equal(
         skipping.propose(10).decoration.occupation, proposals[9].decoration.occupation
     )
+
+
+def test_operators_that_can_do_nothing_here_are_left_out(medium):
+    everywhere = proposer_of(medium)._operators
+    one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], end_members=False)
+    names = {operator.name for operator in everywhere}
+    assert "redox_element_swap" not in names
+    assert "insert_extract" in names
+    assert names - {operator.name for operator in one_x._operators} == {"insert_extract"}
+
+
+def test_a_search_without_any_useful_operator_is_refused(medium):
+    elements = [o for o in default_operators() if o.name == "redox_element_swap"]
+    with pytest.raises(UsageError, match="redox_element_swap can do anything"):
+        Proposer(medium, elements, 1, medium.compositions)

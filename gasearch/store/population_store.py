@@ -157,6 +157,10 @@ class PopulationStore:
         """Return what waits for its relaxation, oldest first."""
         return self._read(lambda connection: queries.queued(connection, limit))
 
+    def asked_for(self, purpose: Purpose) -> list[int]:
+        """Return the candidates that were ever to be relaxed for a purpose, in order."""
+        return self._read(lambda connection: queries.asked_for(connection, purpose))
+
     @property
     def n_candidates(self) -> int:
         """How many candidates the search has numbered: the number of the last one."""

@@ -157,6 +157,16 @@ def queued(connection: Connection, limit: int | None) -> list[Queued]:
     return [Queued(*row) for row in connection.execute(query)]
 
 
+def asked_for(connection: Connection, purpose: Purpose) -> list[int]:
+    """Return the candidates that have an evaluation of a purpose, whatever became of it."""
+    query = (
+        select(evaluation.c.candidate)
+        .where(evaluation.c.purpose == purpose, evaluation.c.level == SEARCH_LEVEL)
+        .order_by(evaluation.c.candidate)
+    )
+    return list(connection.execute(query).scalars())
+
+
 def n_candidates(connection: Connection) -> int:
     """Return how many candidates the search has numbered."""
     query = select(func.max(candidate.c.id)).where(candidate.c.id < FIRST_OUTSIDE)

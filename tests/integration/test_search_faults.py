@@ -37,9 +37,13 @@ def gasearch(*arguments, **options):
     )
 
 
+def succeed(*arguments, **options):
+    done = gasearch(*arguments, **options)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def assert_whole(folder, *options):
-    checked = gasearch("check", folder, *options)
-    assert checked.returncode == 0, checked.stdout + checked.stderr
+    succeed("check", folder, *options)
 
 
 def drive(*folders):
@@ -104,7 +108,7 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         make_run(tmp_path / name, "pmmcs", search=search, execution={"workers": 2})
         for name in ("unbroken", "killed")
     ]
-    assert gasearch("run", runs[0]).returncode == 0
+    succeed("run", runs[0])
     rng = random.Random(11)
     workers = []
     for n in (2, 6, 11):
@@ -114,7 +118,7 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         workers += psutil.Process(process.pid).children() if process.poll() is None else []
         process.kill()
         process.communicate()
-    assert gasearch("run", runs[1]).returncode == 0
+    succeed("run", runs[1])
     assert record(runs[1]) == record(runs[0])
     assert len(record(runs[1])) == 16
     assert_whole(runs[1], "--replay", "--audit")
@@ -136,7 +140,7 @@ def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
     with RunFolder(folder).open_store() as store:
         assert store.counts().in_flight == 0
     assert_whole(folder)
-    assert gasearch("run", reference).returncode == 0
+    succeed("run", reference)
     assert [r[:3] for r in record(reference)][: n_done(folder)] == [r[:3] for r in finished(folder)]
 
 
@@ -203,15 +207,15 @@ def test_a_candidate_whose_worker_died_once_is_relaxed_again(tmp_path, make_run)
     folder = make_run(tmp_path / "run", "./toy.py:KillerOnce", execution={"workers": 1})
     reference = make_run(tmp_path / "reference")
     environment = {**os.environ, "KILLED_ONCE": str(tmp_path / "mark")}
-    assert gasearch("run", folder, env=environment).returncode == 0
+    succeed("run", folder, env=environment)
     assert (tmp_path / "mark").exists()
-    assert gasearch("run", reference).returncode == 0
+    succeed("run", reference)
     assert record(folder) == record(reference)
 
 
 def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tmp_path, make_run):
     folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
-    assert gasearch("run", reference).returncode == 0
+    succeed("run", reference)
     size = (reference / "search.db").stat().st_size
 
     def limit():
@@ -222,13 +226,13 @@ def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tm
     assert "Traceback" not in full.stderr
     assert len(full.stderr.strip().splitlines()) == 1
     assert_whole(folder)
-    assert gasearch("run", folder).returncode == 0
+    succeed("run", folder)
     assert record(folder) == record(reference)
 
 
 def test_a_corrupted_blob_is_found_and_named(tmp_path, make_run):
     folder = make_run(tmp_path / "run", budget=6)
-    assert gasearch("run", folder).returncode == 0
+    succeed("run", folder)
     with RunFolder(folder).open_store() as store:
         positions = store.relaxed(5).atoms.positions.astype("<f8").tobytes()
     data = bytearray((folder / "search.db").read_bytes())
