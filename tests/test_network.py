@@ -183,3 +183,17 @@ def test_extrapolation_is_told_in_words():
     del emptied[[atom.index for atom in emptied if atom.symbol == "Fe"]]
     assert any("Fe" in line or "F " in line for line in potential.extrapolations(emptied))
     assert TrainingDomain.from_json(potential.card.domain.to_json()) == potential.card.domain
+
+
+def test_large_batches_are_taken_in_passes():
+    potential = NetworkPotential(PairNetwork(), card())
+    good = structures()
+    bad = good[0].copy()
+    bad.positions[0] = np.nan
+    many = [*good, *good[::-1], good[2].repeat((2, 2, 2)), bad, *good, *good]
+    found = potential.evaluate(Batch.from_atoms(many))
+    alone = [potential.evaluate(Batch.from_atoms([atoms])) for atoms in many]
+    kwargs = {"rtol": 1e-12, "atol": 1e-12, "equal_nan": True}
+    for name in ("energies", "forces", "stresses", "moments"):
+        expected = torch.cat([getattr(one, name) for one in alone])
+        assert torch.allclose(getattr(found, name), expected, **kwargs)

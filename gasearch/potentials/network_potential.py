@@ -17,6 +17,7 @@ from gasearch.relax.audit import MomentRanges
 
 _MIN_VOLUME = 2.0  # Å^3 per atom; diamond has 5.7
 _MIN_HEIGHT = 0.5  # Å, of a cell
+_ATOMS_PER_PASS = 128  # on the CPU
 
 
 class NetworkPotential:
@@ -63,10 +64,21 @@ class NetworkPotential:
     def evaluate(self, batch: Batch) -> Evaluated:
         """Return energies, forces, stresses and, where the network has them, moments."""
         slots = self.card.species_map(batch.numbers, batch.charges)
-        sane = _is_sane(batch)
-        if bool(sane.all()):
+        passes = _passes(batch, _is_sane(batch))
+        if len(passes) == 1 and bool(passes[0].all()):
             return self._evaluate(batch, slots)
-        return self._around(batch, slots, sane)
+        n = len(batch.positions)
+        evaluated = Evaluated(
+            _nan(batch, len(batch)),
+            _nan(batch, n, 3),
+            _nan(batch, len(batch), 3, 3),
+            _nan(batch, n) if self.network.has_moments else None,
+        )
+        for systems in passes:
+            atoms = systems[batch.system]
+            found = self._evaluate(_subset(batch, systems, atoms), slots[atoms])
+            _put(evaluated, found, systems, atoms)
+        return evaluated
 
     def _evaluate(self, batch: Batch, slots: torch.Tensor) -> Evaluated:
         found = energies_forces_stress(self.network, batch, slots)
@@ -79,26 +91,6 @@ class NetworkPotential:
         by_atom = self._reference[slots]
         totals = by_atom.new_zeros(len(batch))
         return totals.index_add(0, batch.system, by_atom)
-
-    def _around(self, batch: Batch, slots: torch.Tensor, sane: torch.Tensor) -> Evaluated:
-        """Return NaN for the structures that make no sense, and the results of the others."""
-        n = len(batch.positions)
-        evaluated = Evaluated(
-            _nan(batch, len(batch)),
-            _nan(batch, n, 3),
-            _nan(batch, len(batch), 3, 3),
-            _nan(batch, n) if self.network.has_moments else None,
-        )
-        if not bool(sane.any()):
-            return evaluated
-        atoms = sane[batch.system]
-        found = self._evaluate(_subset(batch, sane, atoms), slots[atoms])
-        evaluated.energies[sane] = found.energies
-        evaluated.forces[atoms] = found.forces
-        evaluated.stresses[sane] = found.stresses
-        if evaluated.moments is not None and found.moments is not None:
-            evaluated.moments[atoms] = found.moments
-        return evaluated
 
 
 def weights_bytes(network: Network) -> bytes:
@@ -152,6 +144,39 @@ def _is_sane(batch: Batch) -> torch.Tensor:
     flat = volumes[:, None] <= _MIN_HEIGHT * faces
     sane: torch.Tensor = (volumes > _MIN_VOLUME * counts) & ~flat.any(1)
     return sane
+
+
+def _passes(batch: Batch, sane: torch.Tensor) -> list[torch.Tensor]:
+    """Return which structures (B,) to evaluate together; those that make no sense in none.
+
+    On the CPU larger passes save no time and cost memory: 70 MB per 28 atoms of CHGNet.
+    """
+    if not bool(sane.any()):
+        return []
+    if sane.device.type != "cpu" or len(batch.positions) <= _ATOMS_PER_PASS:
+        return [sane]
+    groups: list[list[int]] = [[]]
+    size = 0
+    for system, count in enumerate(batch.counts):
+        if not sane[system]:
+            continue
+        if groups[-1] and size + count > _ATOMS_PER_PASS:
+            groups.append([])
+            size = 0
+        groups[-1].append(system)
+        size += count
+    return [torch.zeros_like(sane).index_fill(0, torch.tensor(group), True) for group in groups]
+
+
+def _put(
+    evaluated: Evaluated, found: Evaluated, systems: torch.Tensor, atoms: torch.Tensor
+) -> None:
+    """Write the results of some structures into those of the batch."""
+    evaluated.energies[systems] = found.energies
+    evaluated.forces[atoms] = found.forces
+    evaluated.stresses[systems] = found.stresses
+    if evaluated.moments is not None and found.moments is not None:
+        evaluated.moments[atoms] = found.moments
 
 
 def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
