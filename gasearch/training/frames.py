@@ -20,7 +20,7 @@ from gasearch.potentials.contract import formal_charges
 
 Array = NDArray[np.float64]
 WORKING_IONS = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")
-_DISTORTED = ("rattle", "strain", "hop")
+_DISTORTED = ("rattle", "strain", "hop", "swap", "start")
 _SAME_PLACE = 4  # decimals, in Å
 _HOP = re.compile(r"hop(\d+):(.+)")
 

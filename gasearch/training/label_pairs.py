@@ -15,6 +15,8 @@ from ase import Atoms
 
 from gasearch.training.frames import Array, Frame, by_decoration
 
+_EQUAL = 1e-3  # Å: and in one that is written twice
+_SAME_VOLUME = 0.01  # Å^3
 _SAME = 0.02  # Å: largest distance of atoms in geometries that count as one
 _SAME_CELL = 0.1  # Å: relaxed cells of two charge orders differ by 0.03
 _FARTHEST = 0.55  # share of the way that hop frames must have gone before it is extrapolated
@@ -66,19 +68,25 @@ def pairs_among(pairs: Iterable[LabelPair], decorations: Iterable[str]) -> list[
 
 
 def _coinciding(frames: Sequence[Frame]) -> list[LabelPair]:
-    known = [frame for frame in frames if frame.energy is not None]
-    return [
-        LabelPair(
-            foreign.atoms,
-            own.atoms,
-            float(foreign.energy or 0) - float(own.energy or 0),
-            _FLOOR,
-            (foreign.decoration, own.decoration),
-        )
-        for k, own in enumerate(known)
-        for foreign in known[:k]
-        if _differ_in_order(foreign, own) and _distance(foreign.atoms, own.atoms) < 1e-3
-    ]
+    """Return pairs on one geometry; only frames of one volume are compared."""
+    known = sorted(
+        (frame for frame in frames if frame.energy is not None),
+        key=lambda frame: (len(frame), frame.atoms.cell.volume),
+    )
+    pairs = []
+    for k, own in enumerate(known):
+        for foreign in reversed(known[:k]):
+            if own.atoms.cell.volume - foreign.atoms.cell.volume > _SAME_VOLUME:
+                break
+            if _differ_in_order(foreign, own) and _distance(foreign.atoms, own.atoms) < _EQUAL:
+                pairs.append(_pair(foreign, own))
+    return pairs
+
+
+def _pair(foreign: Frame, own: Frame) -> LabelPair:
+    difference = float(foreign.energy or 0) - float(own.energy or 0)
+    names = (foreign.decoration, own.decoration)
+    return LabelPair(foreign.atoms, own.atoms, difference, _FLOOR, names)
 
 
 def _differ_in_order(one: Frame, other: Frame) -> bool:

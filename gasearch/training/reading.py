@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import ase.db
 import ase.io
 import numpy as np
 from ase import Atoms
@@ -123,11 +124,21 @@ def _structures(path: Path) -> list[Atoms]:
     if kind not in _FORMATS:
         raise DataFileError(path, f"is of format {kind!r}, expected one of {', '.join(_FORMATS)}")
     try:
+        if kind in ("db", "json"):
+            return _rows(path, kind)
         found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
     except Exception as error:
         told = " ".join(str(error).split())[:200]
         raise DataFileError(path, f"cannot be read ({type(error).__name__}: {told})") from error
     return list(found)
+
+
+def _rows(path: Path, kind: str) -> list[Atoms]:
+    """Return the rows of an ASE database with their keys and data, without locking it."""
+    database: Any = ase.db.connect(path, type=kind, use_lock_file=False)
+    with database:
+        rows = database.select(sort="id")
+        return [row.toatoms(add_additional_information=True) for row in rows]
 
 
 def _has_surrogates(structures: Sequence[Atoms], labelling: Labelling) -> bool:
