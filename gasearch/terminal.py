@@ -7,7 +7,7 @@ import sys
 
 from rich.console import Console
 
-_NARROWEST = 60  # columns; on a narrower terminal, lines run on instead of losing digits
+_NARROWEST = 80  # columns; on a narrower terminal, lines run on instead of losing digits
 _UNLIMITED = 10_000  # where no terminal limits it
 
 
