@@ -131,6 +131,14 @@ def test_a_model_replaces_an_older_one_and_leaves_no_other_file(folder, model):
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
 
 
+def test_weights_keep_their_precision(tmp_path, model):
+    network, card = model
+    save_checkpoint(tmp_path / "double", network.double(), card)
+    loaded, _ = read_checkpoint(tmp_path / "double")
+    assert loaded.dtype == torch.float64
+    assert all(parameter.requires_grad for parameter in loaded.parameters())
+
+
 def test_versions_are_recorded(folder):
     versions = json.loads((folder / "model.json").read_text())["versions"]
     assert set(versions) == {"gasearch", "torch"}

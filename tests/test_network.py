@@ -163,11 +163,14 @@ def test_the_identity_covers_weights_species_and_reference():
 
 def test_untrained_species_are_refused():
     domain = TrainingDomain.from_frames(structures())
-    potential = NetworkPotential(PairNetwork(), card(domain=domain))
+    changes = {"domain": domain, "species_map": SpeciesMap.parse({"Fe3+": "Ga"})}
+    potential = NetworkPotential(PairNetwork(), card(**changes))
     lithium = Atoms("LiF", cell=[4, 4, 4], scaled_positions=[[0, 0, 0], [0.5, 0.5, 0.5]], pbc=True)
     lithium.set_initial_charges([1, -1])
     with pytest.raises(UntrainedSpeciesError, match=r"does not know Li\+"):
         check_species(potential, lithium)
+    with pytest.raises(UntrainedSpeciesError, match=r"does not know Li\+"):
+        potential.evaluate(Batch.from_atoms([lithium]))
 
 
 def test_extrapolation_is_told_in_words():

@@ -165,7 +165,7 @@ def _network(folder: Path, document: Mapping[str, Any], weights: bytes) -> Netwo
 
     try:
         network = kind(**document["arguments"])
-        network.load_state_dict(load(weights))
+        network.load_state_dict(load(weights), assign=True)  # in the dtype they were saved in
     except GasearchError:
         raise
     except (RuntimeError, SafetensorError, TypeError, ValueError, KeyError) as error:

@@ -10,9 +10,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from gasearch.chemistry import Species
-from gasearch.potentials.contract import Batch, Evaluated
+from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
 from gasearch.potentials.model_card import ModelCard
 from gasearch.potentials.network import Derived, Network, energies_forces_stress
+from gasearch.potentials.species_map import SpeciesMap, UnmappedSpeciesError
 from gasearch.relax.audit import MomentRanges
 
 _MIN_VOLUME = 2.0  # Å^3 per atom; diamond has 5.7
@@ -45,6 +46,7 @@ class NetworkPotential:
         self.name = card.name
         self.cutoff = float(network.cutoff)
         self.weights_hash = identity(network, card)
+        self._slots = _closed_map(card)
         self._reference = _by_slot(card).to(device)
 
     @property
@@ -63,7 +65,7 @@ class NetworkPotential:
 
     def evaluate(self, batch: Batch) -> Evaluated:
         """Return energies, forces, stresses and, where the network has them, moments."""
-        slots = self.card.species_map(batch.numbers, batch.charges)
+        slots = self.slots(batch)
         passes = _passes(batch, _is_sane(batch))
         if len(passes) == 1 and bool(passes[0].all()):
             return self._evaluate(batch, slots)
@@ -79,6 +81,15 @@ class NetworkPotential:
             found = self._evaluate(_subset(batch, systems, atoms), slots[atoms])
             _put(evaluated, found, systems, atoms)
         return evaluated
+
+    def slots(self, batch: Batch) -> torch.Tensor:
+        """Return the slots (N,) of the atoms, or raise for a species that was not trained."""
+        try:
+            return self._slots(batch.numbers, batch.charges)
+        except UnmappedSpeciesError as error:
+            if self.card.domain is None:
+                raise
+            raise UntrainedSpeciesError(self.name, error.unmapped, error.mapped) from error
 
     def _evaluate(self, batch: Batch, slots: torch.Tensor) -> Evaluated:
         found = energies_forces_stress(self.network, batch, slots)
@@ -98,7 +109,8 @@ def weights_bytes(network: Network) -> bytes:
     from safetensors.torch import save
 
     tensors = {
-        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in network.state_dict().items()
     }
     return bytes(save(tensors))
 
@@ -114,6 +126,13 @@ def identity(network: Network, card: ModelCard) -> str:
         "weights": hashlib.sha256(weights_bytes(network)).hexdigest(),
     }
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
+
+
+def _closed_map(card: ModelCard) -> SpeciesMap:
+    """Return the map of what the model was trained on alone, where that is known."""
+    if card.domain is None:
+        return card.species_map
+    return SpeciesMap({species: card.species_map.slot(species) for species in card.domain.species})
 
 
 def _by_slot(card: ModelCard) -> torch.Tensor:
