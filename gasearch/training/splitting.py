@@ -51,15 +51,7 @@ def fold_names(frames: Sequence[Frame], n_folds: int, seed: int = 0) -> list[tup
     A decoration that is alone at its composition (an end member) is in no fold and so always in the
     training set: leaving it out would test something else, the extrapolation to a composition.
     """
-    alike: dict[str, list[str]] = {}
-    for name, group in by_decoration(frames).items():
-        alike.setdefault(group[0].composition, []).append(name)
-    rng = np.random.default_rng(seed)
-    dealt: list[str] = []
-    for composition in sorted(alike):
-        names = sorted(alike[composition])
-        if len(names) > 1:
-            dealt += [names[k] for k in rng.permutation(len(names)).tolist()]
+    dealt = _dealt(frames, seed)
     if n_folds < 2 or len(dealt) < n_folds:
         raise TooFewDecorationsError(n_folds, len(dealt))
     return [tuple(sorted(dealt[fold::n_folds])) for fold in range(n_folds)]
@@ -79,8 +71,26 @@ def k_fold(frames: Sequence[Frame], n_folds: int, seed: int = 0) -> list[Split]:
 
 
 def split_by_decoration(frames: Sequence[Frame], share: float = 0.2, seed: int = 0) -> Split:
-    """Return one split with about this share of the decorations held out; none for share 0."""
-    if share <= 0:
+    """Return one split with about this share of the decorations held out.
+
+    Nothing is held out for share 0, and where no two decorations have the same composition.
+    """
+    dealt = _dealt(frames, seed)
+    if share <= 0 or len(dealt) < 2:
         return Split(tuple(frames), ())
-    names = fold_names(frames, max(2, round(1 / share)), seed)
-    return split_off(frames, names[0])
+    n_folds = min(max(2, round(1 / share)), len(dealt))
+    return split_off(frames, dealt[::n_folds])
+
+
+def _dealt(frames: Iterable[Frame], seed: int) -> list[str]:
+    """Return the decorations that share their composition, shuffled within each composition."""
+    alike: dict[str, list[str]] = {}
+    for name, group in by_decoration(frames).items():
+        alike.setdefault(group[0].composition, []).append(name)
+    rng = np.random.default_rng(seed)
+    dealt: list[str] = []
+    for composition in sorted(alike):
+        names = sorted(alike[composition])
+        if len(names) > 1:
+            dealt += [names[k] for k in rng.permutation(len(names)).tolist()]
+    return dealt

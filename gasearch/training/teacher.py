@@ -34,7 +34,7 @@ def teacher_frames(
     steps: int = 25,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Frame]:
-    """Return labelled frames of random decorations: about seven of each.
+    """Return labelled frames of random decorations of all compositions: about seven of each.
 
     Of each decoration: the undistorted start, two steps of its relaxation and the last one, rattled
     and strained copies, and one of these with the labels of two sites exchanged, from which a
@@ -50,7 +50,7 @@ def teacher_frames(
     frames: list[Frame] = []
     for k in range(n_decorations):
         rng = np.random.default_rng([seed, k])
-        chosen = host.compositions[int(rng.integers(len(host.compositions)))]
+        chosen = host.compositions[k % len(host.compositions)]
         decoration = Decoration.random(host, chosen, rng)
         structures = _structures(potential, decoration.to_atoms(), rng, steps)
         name = f"{decoration.formula}-{decoration.fingerprint}"
