@@ -53,7 +53,7 @@ def main() -> NoReturn:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a terminal without Å still gets its line
     try:
-        code = app(standalone_mode=False)
+        code = app(prog_name="gasearch", standalone_mode=False)
         if code == _INTERRUPTED:
             code = _tell(KeyboardInterrupt())
         if sys.stdout is not None:

@@ -33,6 +33,8 @@ def make_folder(path: Path) -> None:
     """Make a folder, with those that it lies in, unless it is there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OutputError(path, "it is a file, not a folder") from error
     except OSError as error:
         raise OutputError(path, _cause(error)) from error
 

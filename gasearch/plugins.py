@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import re
 import sys
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
@@ -92,6 +93,12 @@ def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:
     except Exception as error:
         problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
         raise PluginError(kind, text, problem) from error
+
+
+def class_name(kind: type) -> str:
+    """Return module and name of a class, the same wherever the file lies that it comes from."""
+    module = re.sub(r"^(gasearch_plugin_.*)_[0-9a-f]{12}$", r"\1", kind.__module__)
+    return f"{module}.{kind.__qualname__}"
 
 
 def _module_from_file(kind: str, text: str, path: Path) -> ModuleType:

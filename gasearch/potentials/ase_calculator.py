@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gasearch.chemistry import Species
 from gasearch.errors import GasearchError
+from gasearch.plugins import class_name
 from gasearch.potentials.contract import Batch, Evaluated
 
 
@@ -112,11 +113,10 @@ def _joined(arrays: list[NDArray[np.float64]]) -> torch.Tensor:
 
 def _digest(calculator: BaseCalculator, source: bytes) -> str:
     """Return the sha256 of source, class and parameters; weights inside are not looked at."""
-    kind = type(calculator)
     parameters = dict(getattr(calculator, "parameters", {}))
     text = json.dumps(parameters, sort_keys=True, default=_told, skipkeys=True)
     digest = hashlib.sha256(source)
-    digest.update(f"\n{kind.__module__}.{kind.__qualname__}\n{text}".encode())
+    digest.update(f"\n{class_name(type(calculator))}\n{text}".encode())
     return digest.hexdigest()
 
 
@@ -124,4 +124,4 @@ def _told(value: object) -> object:
     """Return what json can write; an object only by its class, as its address would change."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return f"{type(value).__module__}.{type(value).__qualname__}"
+    return class_name(type(value))
