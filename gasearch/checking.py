@@ -104,7 +104,8 @@ def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
 def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
     from gasearch.potentials.registry import load_potential
 
-    potential = load_potential(settings.potential.name, folder.path)
+    named = settings.potential
+    potential = load_potential(named.name, folder.path, species=named.species or None)
     return getattr(potential, "moment_ranges", None)
 
 

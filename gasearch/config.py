@@ -106,6 +106,7 @@ class PotentialSection(_Section):
     """[potential]: what computes energies."""
 
     name: str
+    species: dict[str, str | int] = {}
     allow_charge_blind: Switch = False
 
 
@@ -210,6 +211,13 @@ class RunSettings(_Section):
         for section, values in document.items():
             yield from ((f"{section}.{key}", value) for key, value in values.items())
         yield "operators", [[name, arguments] for name, arguments in operators.items()]
+
+
+def default_of(key: str) -> Any:
+    """Return what a key such as "relax.fmax" is where a run.toml does not name it."""
+    section, _, name = key.partition(".")
+    field = RunSettings.model_fields[section].annotation.model_fields.get(name)  # type: ignore[union-attr]
+    return None if field is None else field.get_default()
 
 
 def read_run_file(path: Path) -> RunSettings:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gasearch.arrivals import Arrivals, Immediate, Lagged
+from gasearch.config import default_of
 from gasearch.decoration import Decoration
 from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
 from gasearch.errors import UsageError
@@ -199,13 +200,15 @@ class Session:
             return InProcessExecutor(self._potential())
         from gasearch.execution.workers import WorkerPool
 
-        source = PotentialSource(self.settings.potential.name, self.folder.path.resolve())
+        named = self.settings.potential
+        source = PotentialSource(named.name, self.folder.path.resolve(), named.species)
         return WorkerPool(source, execution.workers, execution.wall_limit_s, self.folder.worker_log)
 
     def _potential(self) -> Potential:
         from gasearch.potentials.registry import load_potential
 
-        return load_potential(self.settings.potential.name, self.folder.path)
+        named = self.settings.potential
+        return load_potential(named.name, self.folder.path, species=named.species or None)
 
     def _defining(self) -> dict[str, Any]:
         weights = [[o.name, o.weight] for o in self.operators]
@@ -244,6 +247,8 @@ class Session:
         # whether the search is reproducible decides which keys define it: name that one first
         keys = sorted({*run.settings, *now}, key=lambda key: (key != "search.reproducible", key))
         for key in keys:
+            if key not in run.settings and now[key] == default_of(key):
+                continue  # a key that came with a later version, left at its default
             if run.settings.get(key) != now.get(key):
                 raise ChangedRunError(key, run.settings.get(key), now.get(key), self.folder.path)
         differing = host_differences(run.host, host_to_json(self.host))

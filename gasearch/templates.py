@@ -19,6 +19,7 @@ supercell = {supercell}         # three repeats, or three rows of a 3x3 matrix
 {host}
 [potential]                     # (fixed)
 name = {potential}              # a registered name, "module:factory" or "./file.py:factory"
+# species = {{}}                  # of a foreign model, which slot holds what: {{ "Fe3+" = "Ga" }}
 # allow_charge_blind = false    # a potential that cannot tell Fe2+ from Fe3+ is refused
 
 [search]

@@ -1,5 +1,6 @@
 """From a run folder to a search: new, resumed, refused."""
 
+import json
 import threading
 
 import pytest
@@ -144,3 +145,19 @@ def test_end_members_and_what_is_near_the_hull_are_relaxed_a_second_time(tmp_pat
 def test_compositions_that_cannot_be_are_refused_at_once(tmp_path, make_run, x, problem):
     with pytest.raises(UsageError, match=problem):
         session(make_run(tmp_path / "run", search={"x": x}))
+
+
+def test_a_key_of_a_later_version_at_its_default_does_not_stop_an_old_run(tmp_path, make_run):
+    import sqlite3
+
+    folder = make_run(tmp_path / "run", budget=4)
+    session(folder).run()
+    with sqlite3.connect(folder / "search.db") as database:
+        (text,) = database.execute("select settings from run").fetchone()
+        settings = json.loads(text)
+        del settings["potential.species"], settings["relax.rattle"]
+        database.execute("update run set settings = ?", (json.dumps(settings),))
+    database.close()
+    assert session(make_run(folder, budget=6)).run() == "budget"
+    with pytest.raises(ChangedRunError, match=r"relax\.rattle"):
+        session(make_run(folder, budget=8, relax={"rattle": 0.1})).run()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeAlias
@@ -29,10 +29,13 @@ class PotentialSource:
         As in run.toml.
     folder
         Where relative files are looked up.
+    species
+        Which slot of a foreign model stands for which species, such as {"Fe3+": "Ga"}.
     """
 
     name: str
     folder: Path
+    species: Mapping[str, str | int]
 
 
 @dataclass(frozen=True, eq=False)

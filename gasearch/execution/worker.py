@@ -67,7 +67,7 @@ def _load(source: PotentialSource) -> Potential:
     from gasearch.potentials.registry import load_potential
 
     torch.set_num_threads(1)
-    return load_potential(source.name, source.folder)
+    return load_potential(source.name, source.folder, species=source.species or None)
 
 
 def _relax(potential: Any, task: Task, connection: Connection) -> Any:
