@@ -139,9 +139,8 @@ class MaceNetwork(Network):
 
     def __reduce__(self) -> tuple[Callable[..., MaceNetwork], tuple[Any, ...]]:
         """Copy and pickle by building again: e3nn would turn its code into TorchScript."""
-        is_trained = any(parameter.requires_grad for parameter in self.parameters())
-        state = {name: value.detach() for name, value in self.state_dict().items()}
-        return _rebuilt, (type(self), self.arguments, state, self.training, is_trained)
+        learns = any(parameter.requires_grad for parameter in self.parameters())
+        return _rebuilt, (type(self), self.arguments, _tensors(self), self.training, learns)
 
     def _data(self, graph: Graph) -> dict[str, torch.Tensor]:
         """Return the graph in mace's words.
@@ -298,16 +297,23 @@ def _numbers(slots: Sequence[int], numbers: Sequence[int] | None) -> list[int]:
     return found
 
 
+def _tensors(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return all that a network holds, constants included."""
+    named = [*network.named_parameters(), *network.named_buffers()]
+    return {name: tensor.detach() for name, tensor in named}
+
+
 def _rebuilt(
     cls: type[MaceNetwork],
     arguments: Mapping[str, Any],
-    state: Mapping[str, torch.Tensor],
+    tensors: Mapping[str, torch.Tensor],
     training: bool,
-    is_trained: bool,
+    learns: bool,
 ) -> MaceNetwork:
-    """Return a network with these weights, in their precision and on their device."""
+    """Return a network that holds these, in their precision and on their device."""
     network = cls(**arguments)
-    sample = state["model.node_embedding.linear.weight"]
+    sample = tensors["model.node_embedding.linear.weight"]
     network.to(device=sample.device, dtype=sample.dtype)
-    network.load_state_dict(state)
-    return network.train(training).requires_grad_(is_trained)
+    for name, tensor in _tensors(network).items():
+        tensor.copy_(tensors[name])
+    return network.train(training).requires_grad_(learns)

@@ -124,8 +124,8 @@ def from_model(model: Any, rows: Mapping[int, int], head: str | None = None) -> 
     if missing := sorted(set(rows.values()) - set(elements)):
         raise UnsupportedMaceError(f"has no elements {', '.join(map(str, missing))}")
     single = _single_head(model, _head(model, head))
-    network = MaceNetwork(**_arguments(single, rows))
-    network.to(single.node_embedding.linear.weight.dtype)
+    with building(single.node_embedding.linear.weight.dtype):
+        network = MaceNetwork(**_arguments(single, rows))
     _copy_weights(single, network.model, [elements.index(number) for number in rows.values()])
     _require_equal(model, _head(model, head), network, rows)
     return network
