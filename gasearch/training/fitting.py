@@ -190,7 +190,8 @@ def replay_stresses(network: Network, samples: Sequence[Sample]) -> None:
 def _identity(network: Network, card: ModelCard, split: Split, settings: TrainingSettings) -> str:
     """Return what a training's course depends on, as a digest."""
     told: dict[str, Any] = settings.to_json()
-    told.pop("save_every_s")
+    for operational in ("save_every_s", "device"):
+        told.pop(operational)
     document = {
         "settings": told,
         "start": identity_of(network, card),

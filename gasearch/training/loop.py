@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +102,8 @@ class Trainer:
     """
 
     def __init__(self, task: Task, state_file: Path | None = None, identity: str = "") -> None:
-        self.task = task
+        task.network.to(task.settings.device)
+        self.task = replace(task, reference=task.reference.to(task.settings.device))
         self.state_file = state_file
         self.identity = identity
         self.counters = Counters()
@@ -115,7 +116,7 @@ class Trainer:
             self._restore(state_file)
 
     def run(self, progress: Callable[[Progress], None] | None = None) -> Counters:
-        """Train to the end; the network has the best weights then."""
+        """Train to the end; the network has the best weights then, and is on the CPU."""
         settings, counters = self.task.settings, self.counters
         while counters.epoch < settings.epochs and not self._is_stale():
             began = time.monotonic()
@@ -129,7 +130,7 @@ class Trainer:
                 n = self._n_steps
                 progress(Progress(counters.epoch, settings.epochs, n, n, loss, record))
         _assign(self._parameters, self._best)
-        self.task.network.eval()
+        self.task.network.eval().to("cpu")
         return counters
 
     @property
@@ -159,7 +160,8 @@ class Trainer:
         order = np.random.default_rng(seeds).permutation(len(self.task.training)).tolist()
         size = self.task.settings.batch_size
         for start in range(0, len(order), size):
-            yield join([self.task.training[k] for k in order[start : start + size]])
+            units = [self.task.training[k] for k in order[start : start + size]]
+            yield join(units).to(self.task.settings.device)
 
     def _step(self, data: Minibatch) -> float:
         """Move the weights once; return the loss before."""
@@ -251,7 +253,9 @@ class Trainer:
             if kind == "buffer":
                 buffers[rest].copy_(value)
             elif kind == "adam":
-                self._optimizer.state[self._parameters[int(place)]][moment] = value
+                parameter = self._parameters[int(place)]
+                own = value if moment == "step" else value.to(parameter.device)
+                self._optimizer.state[parameter][moment] = own
             else:
                 _assign([self._held(kind)[int(place)]], [value])
 
@@ -269,7 +273,7 @@ def judge(task: Task, units: Sequence[Unit]) -> dict[str, float]:
     parts, errors = Parts({}, {}), ErrorSums()
     task.network.eval()
     for start in range(0, len(units), _EVALUATED_TOGETHER):
-        data = join(units[start : start + _EVALUATED_TOGETHER])
+        data = join(units[start : start + _EVALUATED_TOGETHER]).to(task.settings.device)
         found = evaluate_minibatch(task.network, data, learn=False)
         parts = parts.plus(loss_parts(found, data, task.reference, task.settings.loss))
         errors = errors.plus(error_sums(found, data, task.reference))

@@ -77,7 +77,7 @@ def error_sums(found: Derived, data: Minibatch, reference: torch.Tensor) -> Erro
         "swap_mae_meV": 1000 * (energies[data.first] - energies[data.second] - data.differences),
     }
     if found.output.moments is not None:
-        errors["moment_mae"] = found.output.moments.to(torch.float64) - targets.moments
+        errors["moment_mae_all_atoms"] = found.output.moments.to(torch.float64) - targets.moments
     known = {name: error[~error.isnan()].abs() for name, error in errors.items()}
     return ErrorSums(
         {name: float(error.sum()) for name, error in known.items()},

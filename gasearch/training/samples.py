@@ -7,7 +7,8 @@ of a label pair; a minibatch is some units joined.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,6 +116,11 @@ class Minibatch:
     differences: torch.Tensor
     difference_weights: torch.Tensor
 
+    def to(self, device: str) -> Minibatch:
+        """Return the minibatch on a device."""
+        moved: Minibatch = self if device == "cpu" else _moved(self, device)
+        return moved
+
 
 def make_sample(
     atoms: Atoms, species_map: SpeciesMap, cutoff: float, frame: Frame | None = None
@@ -205,6 +211,13 @@ def _targets(n_atoms: int, frame: Frame | None) -> Targets:
         charges=_filled(known.partial_charges, (n_atoms,)),
         weights=_numbers([1.0]),
     )
+
+
+def _moved(held: Any, device: str) -> Any:
+    """Return a dataclass of tensors, and of dataclasses of tensors, on a device."""
+    if isinstance(held, torch.Tensor):
+        return held.to(device)
+    return type(held)(*(_moved(getattr(held, field.name), device) for field in fields(held)))
 
 
 def _filled(values: NDArray[np.float64] | None, shape: tuple[int, ...]) -> torch.Tensor:

@@ -112,6 +112,8 @@ class TrainingSettings:
         A state to continue from is written at the end of an epoch, but not more often.
     seed
         Of the split, of the order of the frames and of new weights.
+    device
+        Where it is computed, as torch writes it: "cpu", "cuda".
     """
 
     epochs: int = 40
@@ -130,6 +132,7 @@ class TrainingSettings:
     working_ion_metal: Mapping[str, float] = field(default_factory=dict)
     save_every_s: float = 60.0
     seed: int = 0
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         self._require("epochs", self.epochs >= 1, "1 or more")

@@ -79,7 +79,7 @@ def save_state(
     from safetensors.torch import save
 
     document = {"identity": identity, **asdict(counters)}
-    owned = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+    owned = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
     write_durably(path, save(owned, metadata={_KEY: json.dumps(document)}))
 
 

@@ -17,6 +17,7 @@ from gasearch.training.fitting import Fitted, fit
 from gasearch.training.frames import Frame
 from gasearch.training.labels import Labelling
 from gasearch.training.loop import Progress
+from gasearch.training.memory import keep_freed_memory
 from gasearch.training.reading import FrameSet, read_frames
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.splitting import Split, split_by_decoration, split_off
@@ -85,6 +86,7 @@ def train(
     notes
         What else the model's card shall say, such as its licence.
     """
+    keep_freed_memory()
     settings, folder = settings or TrainingSettings(), Path(output)
     if (folder / MODEL_FILE).exists():
         raise FinishedModelError(folder)

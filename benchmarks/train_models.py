@@ -1,0 +1,297 @@
+"""Cross-validation and training of the shipped models, each beside its charge-blind control.
+
+A recipe says how a model is made: what it starts from, what it learns before it sees DFT, and the
+settings. `validate` trains it once per fold of a cross-validation over decorations and writes the
+errors on the unseen ones; `ship` trains it on all frames. Both continue where they were killed.
+
+usage: train_models.py list
+       train_models.py validate NAME [--folds 5] [--only K] [--output FOLDER] [--epochs N] [--json]
+       train_models.py ship NAME [--output FOLDER] [--epochs N]
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from machine import describe_machine
+
+from gasearch.builtin_hosts import builtin_host
+from gasearch.host import Host
+from gasearch.potentials.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from gasearch.potentials.contract import Potential
+from gasearch.potentials.network_potential import NetworkPotential
+from gasearch.potentials.pmmcs import Pmmcs
+from gasearch.training.evaluating import Report, evaluate_model
+from gasearch.training.fitting import Fitted, fit
+from gasearch.training.frames import Frame
+from gasearch.training.loop import Progress
+from gasearch.training.memory import keep_freed_memory
+from gasearch.training.reading import read_frames
+from gasearch.training.settings import TrainingSettings
+from gasearch.training.splitting import Split, k_fold, split_by_decoration
+from gasearch.training.starting import starting_model
+from gasearch.training.state import write_durably
+from gasearch.training.teacher import teacher_frames
+
+ROOT = Path(__file__).parents[1]
+DATA = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"
+SODIUM = {"Na": -1.32195}  # eV per atom of the metal at the level of the data
+PACKAGES = ("gasearch", "torch", "chgnet", "mace-torch", "schnetpack", "numpy")
+LICENCE = "CC BY 4.0 (data), weights under the licence of the starting model"
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Pretraining:
+    """What a small network learns before it sees DFT.
+
+    Parameters
+    ----------
+    teacher
+        Recipe of the model that labels the frames, or "pmmcs".
+    cells
+        Supercells, with the number of random decorations of each.
+    settings
+        Of this part.
+    """
+
+    teacher: str
+    cells: Mapping[tuple[int, int, int], int]
+    settings: TrainingSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is made.
+
+    Parameters
+    ----------
+    architecture
+        By name.
+    start
+        As `starting_model` takes it; with a pre-training, what that starts from.
+    arguments
+        Of a fresh network.
+    settings
+        Of the training on DFT.
+    pretraining
+        None for a network with weights of its own.
+    """
+
+    architecture: str
+    start: str
+    settings: TrainingSettings
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    pretraining: Pretraining | None = None
+
+
+_FINE = TrainingSettings(
+    epochs=30, batch_size=4, learning_rate=1e-3, ema=0.99, working_ion_metal=SODIUM
+)
+_TAUGHT = TrainingSettings(
+    epochs=60, batch_size=8, learning_rate=2e-3, ema=0.995, validation_share=0.1
+)
+_AFTER = replace(_FINE, epochs=60, learning_rate=5e-4)
+_CELLS = {(1, 1, 1): 300, (1, 2, 1): 60}
+_SMALL: dict[str, Mapping[str, Any]] = {
+    "painn": {"n_features": 64, "cutoff": 5.0},
+    "cpainn": {"n_features": 64, "cutoff": 4.0},
+    "mace": {"hidden_irreps": "32x0e + 32x1o", "cutoff": 5.0},
+}
+
+
+def _recipes() -> dict[str, Recipe]:
+    found = {
+        "chgnet": Recipe("chgnet", "ga", _FINE),
+        "chgnet-clone": Recipe("chgnet", "clone", _FINE),
+        "chgnet-blind": Recipe("chgnet", "blind", _FINE),
+    }
+    for name, arguments in _SMALL.items():
+        for ending, start in (("", "fresh"), ("-blind", "fresh-blind")):
+            taught = Pretraining(f"chgnet{ending}", _CELLS, _TAUGHT)
+            found[name + ending] = Recipe(name, start, _AFTER, arguments, taught)
+        found[f"{name}-scratch"] = Recipe(name, "fresh", replace(_AFTER, epochs=200), arguments)
+    return found
+
+
+RECIPES = _recipes()
+
+
+@app.command("list")
+def list_recipes() -> None:
+    """Show the recipes."""
+    for name, recipe in RECIPES.items():
+        teacher = recipe.pretraining.teacher if recipe.pretraining else "-"
+        typer.echo(f"{name:16s} start {recipe.start:12s} teacher {teacher}")
+
+
+@app.command()
+def validate(
+    name: str,
+    folds: int = 5,
+    only: Annotated[int | None, typer.Option(help="One fold, from 0.")] = None,
+    output: Path = ROOT / "runs" / "training",
+    epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+    as_json: Annotated[bool, typer.Option("--json")] = False,
+) -> None:
+    """Cross-validate a recipe over decorations; finished folds are read back."""
+    keep_freed_memory()
+    recipe = _chosen(name, epochs)
+    frames = read_frames([DATA]).frames
+    rows = []
+    for fold, split in enumerate(k_fold(frames, folds)):
+        if only is None or fold == only:
+            rows.append(_fold(name, recipe, split, output / name / f"fold{fold}"))
+    document = {"recipe": name, "folds": rows, "mean": _mean([row["errors"] for row in rows])}
+    document["machine"] = describe_machine(PACKAGES)
+    write_durably(output / name / "validation.json", _json(document))
+    typer.echo(_json(document).decode() if as_json else _table(rows, document["mean"]))
+
+
+@app.command()
+def ship(
+    name: str,
+    output: Path = ROOT / "runs" / "training" / "shipped",
+    epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
+) -> None:
+    """Train a model on all frames: its errors are those of the cross-validation."""
+    keep_freed_memory()
+    recipe = _chosen(name, epochs)
+    frames = read_frames([DATA]).frames
+    _made(name, recipe, Split(tuple(frames), ()), output / f"{name}-nafepo4")
+
+
+def _chosen(name: str, epochs: int | None) -> Recipe:
+    if name not in RECIPES:
+        raise typer.BadParameter(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    if epochs is None:
+        return recipe
+    return replace(recipe, settings=replace(recipe.settings, epochs=epochs))
+
+
+def _fold(name: str, recipe: Recipe, split: Split, folder: Path) -> dict[str, Any]:
+    """Return the errors of one fold on the decorations that it has not seen."""
+    result = folder / "errors.json"
+    if result.exists():
+        row: dict[str, Any] = json.loads(result.read_text())
+        return row
+    potential = _made(name, recipe, split, folder)
+    relaxed = [frame for frame in split.validation if not frame.hop]
+    row = {
+        "held_out": list(split.held_out),
+        "errors": evaluate_model(potential, split.validation, split.training),
+        "errors_without_hops": evaluate_model(potential, relaxed, split.training),
+    }
+    write_durably(result, _json(row))
+    return row
+
+
+def _made(name: str, recipe: Recipe, split: Split, folder: Path) -> NetworkPotential:
+    """Return the trained model of a folder, trained now unless it is there."""
+    if (folder / MODEL_FILE).exists():
+        return load_checkpoint(folder)
+    start = recipe.start
+    if recipe.pretraining is not None:
+        start = str(_pretrained(recipe, recipe.pretraining, split, folder))
+    network, card = starting_model(
+        recipe.architecture, [*split.training, *split.validation], start, recipe.arguments
+    )
+    state = folder / "training_state.safetensors"
+    began = time.process_time()
+    fitted = fit(network, card, split, recipe.settings, state, _show(name))
+    _save(fitted, folder, name, split, time.process_time() - began)
+    state.unlink(missing_ok=True)
+    return load_checkpoint(folder)
+
+
+def _pretrained(recipe: Recipe, taught: Pretraining, split: Split, folder: Path) -> Path:
+    """Return the folder of the network that has learned from its teacher alone."""
+    own = folder / "pretrained"
+    if (own / MODEL_FILE).exists():
+        return own
+    frames = _lessons(taught, _teacher(taught.teacher, split, folder))
+    lessons = split_by_decoration(frames, taught.settings.validation_share)
+    network, card = starting_model(
+        recipe.architecture, [*frames, *split.training], recipe.start, recipe.arguments
+    )
+    state = own / "training_state.safetensors"
+    fitted = fit(network, card, lessons, taught.settings, state, _show("pretraining"))
+    _save(fitted, own, "pretrained", lessons, 0.0)
+    state.unlink(missing_ok=True)
+    return own
+
+
+def _teacher(name: str, split: Split, folder: Path) -> Potential:
+    """Return the teacher; one that is a model has seen this fold's training frames alone."""
+    if name == "pmmcs":
+        return Pmmcs()
+    place = folder.parents[1] / name / folder.name
+    if folder.parent.name == "shipped":
+        place = folder.parent / f"{name}-nafepo4"
+    return _made(name, RECIPES[name], split, place)
+
+
+def _lessons(taught: Pretraining, teacher: Potential) -> list[Frame]:
+    frames: list[Frame] = []
+    for cell, n_decorations in taught.cells.items():
+        host = Host.build(builtin_host("nafepo4-olivine"), cell)
+        frames += teacher_frames(teacher, host, n_decorations, seed=sum(cell))
+    return frames
+
+
+def _save(fitted: Fitted, folder: Path, name: str, split: Split, cpu_s: float) -> None:
+    notes = {
+        **fitted.card.notes,
+        "split": {"held_out": list(split.held_out), "n_training": len(split.training)},
+        "epochs": fitted.counters.epoch,
+        "licence": LICENCE,
+    }
+    record = {"cpu_s": round(cpu_s), "history": fitted.counters.history}
+    write_durably(folder / "history.json", _json(record))
+    save_checkpoint(folder, fitted.network, replace(fitted.card, name=name, notes=notes))
+
+
+def _show(name: str) -> Any:
+    def show(progress: Progress) -> None:
+        if progress.record is not None:
+            told = {k: round(v, 4) for k, v in progress.record.items() if k != "epoch"}
+            typer.echo(f"{name} {progress.epoch}/{progress.epochs} {told}", err=True)
+
+    return show
+
+
+def _mean(reports: Sequence[Report]) -> Report:
+    """Return means over folds, weighted with the number of frames, of what is known."""
+    found: Report = {"n_frames": sum(int(report["n_frames"] or 0) for report in reports)}
+    for key in [key for key in reports[0] if key != "n_frames"]:
+        known = [report for report in reports if report[key] is not None]
+        weights = [int(report["n_frames"] or 0) for report in known]
+        values = [float(report[key] or 0) for report in known]
+        total = sum(weight * value for weight, value in zip(weights, values, strict=True))
+        found[key] = total / sum(weights) if known else None
+    return found
+
+
+def _table(rows: Sequence[Mapping[str, Any]], mean: Report) -> str:
+    keys = [key for key in mean if key != "n_frames"]
+    lines = ["| held out | " + " | ".join(keys) + " |", "|---" * (len(keys) + 1) + "|"]
+    named = [(", ".join(row["held_out"]), row["errors"]) for row in rows]
+    for name, errors in [*named, ("mean", mean)]:
+        values = ["-" if errors[key] is None else f"{errors[key]:.3g}" for key in keys]
+        lines.append(f"| {name} | " + " | ".join(values) + " |")
+    return "\n".join(lines)
+
+
+def _json(document: Any) -> bytes:
+    return (json.dumps(document, indent=1) + "\n").encode()
+
+
+if __name__ == "__main__":
+    app()
