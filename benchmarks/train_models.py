@@ -113,7 +113,7 @@ def _recipes() -> dict[str, Recipe]:
         "chgnet-blind": Recipe("chgnet", "blind", _FINE),
     }
     for name, arguments in _SMALL.items():
-        for ending, start in (("", "fresh"), ("-blind", "fresh-blind")):
+        for ending, start in (("", "fresh"), ("-blind", "blind")):
             taught = Pretraining(f"chgnet{ending}", _CELLS, _TAUGHT)
             found[name + ending] = Recipe(name, start, _AFTER, arguments, taught)
         found[f"{name}-scratch"] = Recipe(name, "fresh", replace(_AFTER, epochs=200), arguments)

@@ -441,7 +441,7 @@ def test_a_fresh_network_has_a_slot_for_each_species(toy, frames):
     assert card.species_map.slot(Species("Fe", 3)) == 31
     assert network.arguments["n_radial"] == 4
     assert card.species_map.species == {one for frame in frames for one in frame.species}
-    _, blind = starting_model("toy", frames, start="fresh-blind")
+    _, blind = starting_model("toy", frames, start="blind")
     assert blind.species_map.is_blind("Fe")
     again, _ = starting_model("toy", frames, arguments={"n_radial": 4})
     assert equal(weights_of(network), weights_of(again))

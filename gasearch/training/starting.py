@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +17,19 @@ from gasearch.potentials.network import Network, find_edges
 from gasearch.potentials.species_map import SpeciesMap
 from gasearch.training.frames import Frame, all_species
 
-STARTS = ("ga", "clone", "blind", "fresh", "fresh-blind")
-"""Words for a start; anything else is the folder of a model.
+STARTS = ("ga", "clone", "blind", "fresh")
+"""Words for a start; anything else is the folder of a model, or a trusted file of its package.
 
-"ga", "clone" and "blind" need an architecture with weights of its own; "fresh" begins with random
-weights, "fresh-blind" with random weights and one slot for all oxidation states of an element.
+"ga" and "clone" need an architecture with weights of its own; "fresh" begins with random weights;
+"blind", the control, gives all oxidation states of an element one slot.
 """
 _OWN_WEIGHTS = ("chgnet",)
 _SURROGATE = 31  # the slot of Ga: the field's convention for Fe3+
 _FIRST_SPARE = 95  # slots beyond those of CHGNet's elements
 _SAMPLE = 16  # frames that the mean number of neighbours is taken from
+
+
+_Opener = Callable[[Path, Mapping[Species, int]], tuple[Network, ModelCard]]
 
 
 class StartError(UsageError):
@@ -58,7 +61,8 @@ def starting_model(
     frames
         Whose species need slots.
     start
-        One of `STARTS`, or the folder of a model; the best that the architecture has if None.
+        One of `STARTS`, the folder of a model, or a file of the architecture's own package that the
+        user trusts; the best that the architecture has if None.
     arguments
         Of a fresh network, such as {"n_features": 48}.
     seed
@@ -66,15 +70,16 @@ def starting_model(
     """
     if name not in ARCHITECTURES:
         architecture(name)  # raises, with the names that there are
+    has_weights = name in _OWN_WEIGHTS
     if start is None:
-        start = "ga" if name in _OWN_WEIGHTS else "fresh"
+        start = "ga" if has_weights else "fresh"
     if start not in STARTS:
-        return _from_folder(name, Path(start), frames)
-    if start in ("fresh", "fresh-blind"):
-        return fresh(name, frames, arguments or {}, is_blind=start == "fresh-blind", seed=seed)
-    if name not in _OWN_WEIGHTS:
+        return _from_path(name, Path(start), frames)
+    if has_weights and start != "fresh":
+        return _from_chgnet(start, frames)
+    if start not in ("fresh", "blind"):
         raise StartError(name, start, "it has no weights of its own; take 'fresh' or a model")
-    return _from_chgnet(start, frames)
+    return fresh(name, frames, arguments or {}, is_blind=start == "blind", seed=seed)
 
 
 def fresh(
@@ -131,17 +136,40 @@ def _from_chgnet(start: str, frames: Sequence[Frame]) -> tuple[Network, ModelCar
     return from_pretrained(chosen, surrogates or {"Fe3+": "Ga"})
 
 
-def _from_folder(name: str, folder: Path, frames: Sequence[Frame]) -> tuple[Network, ModelCard]:
+def _from_path(name: str, path: Path, frames: Sequence[Frame]) -> tuple[Network, ModelCard]:
+    """Return the model in a folder, or in a file of the architecture's own package."""
+    if path.is_file() and name in _OWN_FILES:
+        return _OWN_FILES[name](path, slots_for(all_species(frames)))
+    if not path.is_dir():
+        raise StartError(name, str(path), f"expected a folder or one of {', '.join(STARTS)}")
     from gasearch.potentials.checkpoint import read_checkpoint
 
-    if not folder.is_dir():
-        raise StartError(name, str(folder), f"expected a folder or one of {', '.join(STARTS)}")
-    network, card = read_checkpoint(folder)
+    network, card = read_checkpoint(path)
     if network.architecture != name:
-        raise StartError(name, str(folder), f"that is a {network.architecture} model")
+        raise StartError(name, str(path), f"that is a {network.architecture} model")
     for one in all_species(frames):
         card.species_map.slot(one)  # raises where there is none
     return network, card
+
+
+def _from_mace_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
+    """Return a foundation model, with the higher oxidation states as clones of their element."""
+    from gasearch.potentials.mace_foundation import from_foundation
+    from gasearch.potentials.trust import read_trusted
+
+    return from_foundation(read_trusted(path), slots, "clone")
+
+
+def _from_chgnet_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
+    """Return what CHGNet's own trainer wrote; its slots keep what they know."""
+    from gasearch.potentials.chgnet_weights import from_trainer_file
+    from gasearch.potentials.trust import read_trusted
+
+    found = from_trainer_file(read_trusted(path), SpeciesMap(slots, is_open=True), "chgnet")
+    return found.network, found.card
+
+
+_OWN_FILES: Mapping[str, _Opener] = {"mace": _from_mace_file, "chgnet": _from_chgnet_file}
 
 
 def _numbers(slots: Sequence[int], by_species: Mapping[Species, int]) -> list[int]:

@@ -78,7 +78,7 @@ def train(
     output
         Folder of the checkpoint, of `training_report.json` and, until the end, of the state.
     start
-        One of `gasearch.training.starting.STARTS`, or the folder of a model.
+        As `gasearch.training.starting.starting_model` takes it.
     arguments
         Of a fresh network.
     labelling
