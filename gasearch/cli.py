@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 import subprocess
 import sys
 import tempfile
-import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
-from typer.exceptions import TyperException
 
 from gasearch import __version__
 from gasearch.errors import GasearchError, UsageError
+from gasearch.telling import tell
 from gasearch.terminal import make_console
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -34,8 +32,6 @@ app = typer.Typer(
     help="Ground states of mixed-valence battery cathodes: working-ion and charge order together.",
 )
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
-_REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_MEND = "make room on the disk or mend its permissions; nothing that was committed is lost"
 out = make_console()
 err = make_console(stderr=True)
 
@@ -55,61 +51,15 @@ def main() -> NoReturn:
     try:
         code = app(prog_name="gasearch", standalone_mode=False)
         if code == _INTERRUPTED:
-            code = _tell(KeyboardInterrupt())
+            code = tell(KeyboardInterrupt(), err)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- told to the user
-        code = _tell(error)
+        code = tell(error, err)
     sys.exit(code or 0)
-
-
-def _tell(error: BaseException) -> int:
-    """Print one line for an error, and return the exit status."""
-    if isinstance(error, typer.Exit):
-        return error.exit_code
-    if isinstance(error, TyperException):
-        err.print(_usage_line(error))
-        return 2
-    if isinstance(error, typer.Abort | KeyboardInterrupt):
-        err.print("gasearch: interrupted; nothing that was committed is lost")
-        return 1
-    if isinstance(error, GasearchError):
-        err.print(f"gasearch: {_one_line(str(error))}")
-        return 2 if isinstance(error, UsageError) else 1
-    if isinstance(error, OSError) and error.errno in _REFUSALS:
-        where = error.filename or "a file"
-        err.print(f"gasearch: {where} cannot be used ({error.strerror}): {_MEND}")
-    else:
-        err.print(f"gasearch: {_report(error)}")
-    return 1
-
-
-def _usage_line(error: TyperException) -> str:
-    message = error.format_message()
-    if "\n" in message:  # the help, where there is no command
-        return message
-    command = getattr(getattr(error, "ctx", None), "command_path", "gasearch")
-    return f"gasearch: {_one_line(message).rstrip('.')}; see: {command} --help"
-
-
-def _report(error: BaseException) -> str:
-    """Return a line for a bug, whose traceback goes to a file, not to the user."""
-    what = _one_line(f"unexpected {type(error).__name__}: {error}").rstrip(".")
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="gasearch-", suffix=".log", delete=False, encoding="utf-8"
-        ) as file:
-            traceback.print_exception(error, file=file)
-    except OSError:
-        return f"{what}. Nothing committed is lost; there is no room for a report of it."
-    return f"{what}. Nothing committed is lost; please report it with {file.name}"
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _print_json(document: object) -> None:
@@ -166,6 +116,7 @@ def init(
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch import console
+    from gasearch.builtin_hosts import BUILTIN_HOSTS
     from gasearch.initializing import initialize
     from gasearch.run_folder import RunFolder
 
@@ -173,6 +124,8 @@ def init(
     found = initialize(run_folder, host, supercell, potential, budget, seed)
     for line in console.host_lines(found):
         out.print(line)
+    if host not in BUILTIN_HOSTS:
+        out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
     )

@@ -15,6 +15,7 @@ from gasearch.host import Composition, Host
 from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.host_files import declare_from_file
 from gasearch.plugins import nearest
+from gasearch.store.lock import driver_of
 from gasearch.store.population_store import PopulationStore
 
 
@@ -62,6 +63,10 @@ class RunFolder:
     def settings(self) -> RunSettings:
         """Return the validated run.toml."""
         self._refuse_no_folder()
+        if self.database.exists() and not self.run_file.exists():
+            raise RunFileError(
+                f"{self.run_file} is missing, though there is a search.db: put it back, to go on."
+            )
         return read_run_file(self.run_file)
 
     def open_store(self, read_only: bool = True) -> PopulationStore:
@@ -73,6 +78,9 @@ class RunFolder:
                     f"{self.path} holds no run (neither run.toml nor search.db); "
                     f"make one with: gasearch init {self.quoted}"
                 )
+            driver = driver_of(self.database)
+            if driver is not None:
+                raise NoRunError(f"the run in {self.path} is just starting ({driver}): wait a bit.")
             raise NoRunError(
                 f"the run in {self.path} was not started yet; start it with: "
                 f"gasearch run {self.quoted}"

@@ -301,7 +301,8 @@ class TestResuming:
         atoms = builtin_host("nafepo4-olivine").unit_cell
         ase.io.write(tmp_path / "a.vasp", atoms, format="vasp")
         options = ["--supercell", 1, 1, 1, "--budget", 2, "--potential", "./toy.py:LabelEnergy"]
-        gasearch("init", tmp_path / "run", "--host", tmp_path / "a.vasp", *options)
+        shown = gasearch("init", tmp_path / "run", "--host", tmp_path / "a.vasp", *options).out
+        assert f"check the sublattices in {tmp_path}/run/run.toml: they are a first guess" in shown
         shutil.copy(finished / "toy.py", tmp_path / "run")
         self.change(tmp_path / "run", "workers = ", "workers = 0 # ")
         assert gasearch("run", tmp_path / "run").status == 0

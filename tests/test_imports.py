@@ -88,7 +88,7 @@ def test_nothing_imports_the_command_line():
         (("potentials", "relax"), ("store", "population", "config", "run_folder")),
         (
             ("search", "session", "dispatch", "proposing", "store", "relax", "potentials"),
-            ("console", "terminal", "progress", "running", "plotting", "export", "enumerating"),
+            ("console", "terminal", "telling", "progress", "running", "plotting", "export"),
         ),
     ],
 )

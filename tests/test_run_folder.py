@@ -10,6 +10,7 @@ from gasearch.config import HostSection, RunFileError, RunSettings
 from gasearch.errors import UsageError
 from gasearch.host import Host
 from gasearch.run_folder import NoRunError, RunFolder, build_host, searched_compositions
+from gasearch.store.lock import DriverLock
 
 SITES = [
     {"kind": "working_ion", "sites": "Na", "species": ["Na+", "vacancy"]},
@@ -65,6 +66,19 @@ class TestErrors:
         (tmp_path / "run.toml").write_text("")
         with pytest.raises(UsageError, match="was not started yet; start it with: gasearch run"):
             RunFolder(tmp_path).open_store()
+
+    def test_a_run_that_is_just_starting(self, tmp_path):
+        (tmp_path / "run.toml").write_text("")
+        with (
+            DriverLock(tmp_path / "search.db"),
+            pytest.raises(UsageError, match=r"is just starting \(process \d+ on "),
+        ):
+            RunFolder(tmp_path).open_store()
+
+    def test_a_database_without_its_run_file(self, tmp_path):
+        (tmp_path / "search.db").write_text("")
+        with pytest.raises(UsageError, match="is missing, though there is a search"):
+            RunFolder(tmp_path).settings()
 
 
 class TestHost:
