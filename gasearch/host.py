@@ -48,6 +48,9 @@ from gasearch.host_declaration import (
 )
 from gasearch.symmetry import Canonicalizer, SpaceGroup, find_space_group, site_permutations
 
+MAX_ATOMS = 5_000
+"""Sites of the largest supercell; exact counts take minutes well before that."""
+
 
 @dataclass(frozen=True, order=True)
 class Composition:
@@ -113,6 +116,7 @@ class Host:
         """
         matrix = supercell_matrix(supercell)
         unit = right_handed(declaration.unit_cell)
+        _refuse_large_cell(unit, matrix)
         atoms = make_supercell(unit, matrix, order="cell-major")
         host = cls(declaration, matrix, atoms, make_sublattices(declaration, unit, len(atoms)))
         working = [d for d in declaration.sublattices if d.kind == "working_ion"]
@@ -356,6 +360,14 @@ class Host:
                 table[sublattice.slice, digit] = value(species)
         table.setflags(write=False)
         return table
+
+
+def _refuse_large_cell(unit: Atoms, matrix: NDArray[np.int64]) -> None:
+    n_atoms = len(unit) * abs(round(float(np.linalg.det(matrix))))
+    if n_atoms > MAX_ATOMS:
+        raise HostError(
+            f"the supercell has {n_atoms:,} sites, more than {MAX_ATOMS:,}: choose fewer repeats."
+        )
 
 
 def _not_neutral_text(host: Host) -> str:

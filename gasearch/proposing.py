@@ -170,7 +170,14 @@ class Proposer:
     @property
     def open_compositions(self) -> list[Composition]:
         """Compositions with decorations that nobody proposed yet."""
-        return [c for c in self.compositions if self._n_seen[c] < self._host.n_distinct(c)]
+        return [c for c in self.compositions if not self._is_exhausted(c)]
+
+    def _is_exhausted(self, composition: Composition) -> bool:
+        """Count exactly only where the plain lower bound, raw / operations, does not decide."""
+        host, n_seen = self._host, self._n_seen[composition]
+        if n_seen * len(host.permutations) < host.n_raw(composition):
+            return False
+        return n_seen >= host.n_distinct(composition)
 
     def is_stagnant(self, n_candidates: int) -> bool:
         """Return whether no niche minimum improved in the last `n_candidates` results; 0: never."""
@@ -245,7 +252,7 @@ class Proposer:
         rng: np.random.Generator,
         draws: _Draws,
     ) -> Proposed:
-        composition = open_compositions[int(rng.integers(len(open_compositions)))]
+        composition = self._least_visited(open_compositions, rng)
         decoration = Decoration.random(self._host, composition, rng)
         last = draws.rejected + self.settings.max_draws
         while decoration.fingerprint in self._seen:
@@ -255,6 +262,14 @@ class Proposer:
             else:
                 decoration = self._unseen(composition, rng)
         return Proposed(number, decoration, "random", (), draws.rejected, 0)
+
+    def _least_visited(
+        self, open_compositions: list[Composition], rng: np.random.Generator
+    ) -> Composition:
+        """Return one of the compositions with the fewest candidates, so that none is left out."""
+        fewest = min(self._n_seen[c] for c in open_compositions)
+        visited_least = [c for c in open_compositions if self._n_seen[c] == fewest]
+        return visited_least[int(rng.integers(len(visited_least)))]
 
     def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
         """Return one of the decorations that are left; enumerates them where that is cheap."""

@@ -398,3 +398,8 @@ def test_a_fingerprint_takes_less_than_five_microseconds_amortised():
         host.canonicalizer.canonical_words(rows)
         best = min(best, time.perf_counter() - start)
     assert best / len(rows) < 5e-6
+
+
+def test_a_supercell_of_absurd_size_is_refused_at_once():
+    with pytest.raises(HostError, match=r"1,792,000 sites, more than 5,000"):
+        Host.build(builtin_host("nafepo4-olivine"), (40, 40, 40))

@@ -80,6 +80,20 @@ class LevelMismatchError(UsageError):
         )
 
 
+class UnusablePotentialError(UsageError):
+    """A potential that gives no energy for an ordinary structure of the host."""
+
+    def __init__(self, potential: str) -> None:
+        super().__init__(potential)
+        self.potential = potential
+
+    def __str__(self) -> str:
+        return (
+            f"potential {self.potential!r} gives no finite energy for two probe structures of this "
+            "host (its sites, displaced by 0.05 Å): check its species and units."
+        )
+
+
 def measure_level(potential: Potential, probes: Sequence[Atoms]) -> Level:
     """Return the level of a potential; the probes must be the same at each resume.
 
@@ -91,6 +105,8 @@ def measure_level(potential: Potential, probes: Sequence[Atoms]) -> Level:
     for atoms in probes:
         check_species(potential, atoms)
     found = potential.evaluate(Batch.from_atoms(list(probes), potential.device))
+    if not bool(found.energies.isfinite().all()):
+        raise UnusablePotentialError(potential.name)
     weights = potential.weights_hash
     name = f"{potential.name}-{weights[:8]}" if weights else potential.name
     return Level(name, potential.name, weights, tuple(found.energies.tolist()))
