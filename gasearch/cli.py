@@ -16,6 +16,7 @@ import typer
 
 from gasearch import __version__
 from gasearch.errors import GasearchError, UsageError
+from gasearch.potential_cli import potential_app
 from gasearch.telling import tell
 from gasearch.terminal import make_console
 
@@ -31,6 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Ground states of mixed-valence battery cathodes: working-ion and charge order together.",
 )
+app.add_typer(potential_app, name="potential")
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 out = make_console()
 err = make_console(stderr=True)

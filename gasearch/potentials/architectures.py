@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from gasearch.errors import GasearchError, UsageError
 from gasearch.plugins import nearest
-from gasearch.potentials.network import Network
+
+if TYPE_CHECKING:  # a list of what there is shall not take the seconds that torch does
+    from gasearch.potentials.network import Network
 
 
 @dataclass(frozen=True)

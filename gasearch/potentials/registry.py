@@ -95,7 +95,7 @@ def _from_path(
 
 def _refuse_species(text: str, species: Mapping[str, str | int] | None) -> None:
     if species:
-        problem = "it knows its species itself; remove `species` under [potential]."
+        problem = "it knows its species itself; remove `species` (run.toml) or --species."
         raise PluginError(_KIND, text, problem)
 
 

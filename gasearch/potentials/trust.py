@@ -41,6 +41,17 @@ class UntrustedFileError(UsageError):
         )
 
 
+class ChangedFileError(UsageError):
+    """A file that is another one now than the one that the user was asked about."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.path} has changed since it was shown to you; it is not trusted. Look again."
+
+
 class TrustRecordError(UsageError):
     """A record of trusted files that cannot be used."""
 
@@ -76,10 +87,18 @@ def meaning(path: Path) -> str:
     return _WARNING.format(path=path, digest=_digest(path.read_bytes()))
 
 
-def trust(path: Path, record: Path | None = None) -> str:
-    """Record that the user trusts the content of a file; return its sha256. Opens nothing."""
+def trust(path: Path, record: Path | None = None, shown: str | None = None) -> str:
+    """Record that the user trusts the content of a file; return its sha256. Opens nothing.
+
+    Parameters
+    ----------
+    shown
+        The text of `meaning` that the user agreed to, for this content and no other.
+    """
     record = record or record_path()
     digest = _digest(path.read_bytes())
+    if shown is not None and digest not in shown:
+        raise ChangedFileError(str(path))
     known = _recorded(record)
     known[digest] = {
         "file": str(path.resolve()),

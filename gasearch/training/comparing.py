@@ -39,12 +39,13 @@ def compare_models(
 def as_markdown(reports: Mapping[str, Report]) -> str:
     """Return the table as Markdown: one row per model, '-' for what nobody can tell."""
     heads = ["model", *COLUMNS.values()]
-    rows = [[name, *(_number(report[key]) for key in COLUMNS)] for name, report in reports.items()]
+    rows = [[name, *(number(report[key]) for key in COLUMNS)] for name, report in reports.items()]
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a measured number for a table, '-' for what nobody can tell."""
     if value is None:
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -57,6 +57,11 @@ def plot_embedding(embeddings: Mapping[str, Embedding], output: Path) -> None:
         figure.savefig(path, dpi=150)
 
 
+def require_figure(output: Path) -> None:
+    """Raise what would prevent a figure from being drawn, before anything is computed for it."""
+    _figure(output, (1, 1))
+
+
 def _figure(output: Path, size: tuple[float, float]) -> Any:
     if output.suffix not in _ENDINGS:
         raise UsageError(f"{output}: expected a name that ends in {', '.join(_ENDINGS)}.")

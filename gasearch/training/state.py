@@ -102,6 +102,19 @@ def load_state(path: Path, identity: str) -> tuple[Counters, dict[str, torch.Ten
     return counters, tensors
 
 
+def saved_epochs(path: Path) -> int:
+    """Return how many epochs a state file holds, whichever training it belongs to; 0 for none."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return 0
+    try:
+        with safe_open(path, framework="pt") as file:
+            return int(json.loads((file.metadata() or {})[_KEY])["epoch"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise BrokenStateError(path, f"{type(error).__name__}: {error}") from error
+
+
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, through to the disk; it may replace an older one."""
     with written(path, replace=True) as partial, partial.open("wb") as file:

@@ -1,0 +1,62 @@
+"""Which potentials and architectures there are here. Imports none of them."""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+from gasearch.plugins import registered
+from gasearch.potentials.architectures import ARCHITECTURES, Architecture
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A name that a user may write.
+
+    Parameters
+    ----------
+    name
+        As the command line and run.toml take it.
+    place
+        "module:Name" that it stands for.
+    package
+        What it needs beside gasearch and torch, or "".
+    available
+        Whether that package is installed; nobody tried to import it.
+    install
+        The command that brings the package, or "".
+    """
+
+    name: str
+    place: str
+    package: str
+    available: bool
+    install: str
+
+
+def potentials() -> list[Listed]:
+    """Return the registered potentials, by name."""
+    by_module = {_module(one.place): one for one in ARCHITECTURES.values()}
+    found = []
+    for name, point in registered("potential").items():
+        own = point.module.partition(".")[0]
+        known = by_module.get(point.module, Architecture(point.value))
+        available = _is_here(own) and _is_here(known.package)
+        found.append(Listed(name, point.value, known.package, available, known.install))
+    return found
+
+
+def architectures() -> list[Listed]:
+    """Return the architectures that can be trained, by name."""
+    return [
+        Listed(name, one.place, one.package, _is_here(one.package), one.install)
+        for name, one in sorted(ARCHITECTURES.items())
+    ]
+
+
+def _module(place: str) -> str:
+    return place.partition(":")[0]
+
+
+def _is_here(package: str) -> bool:
+    return not package or importlib.util.find_spec(package) is not None
