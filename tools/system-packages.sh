@@ -3,10 +3,11 @@
 set -eu
 
 missing=""
-for pair in Xvfb:xvfb xwininfo:x11-utils; do
+for pair in Xvfb:xvfb xwininfo:x11-utils xdotool:xdotool; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
+python3 -c 'import tkinter' 2>/dev/null || missing="$missing python3-tk"
 [ -n "$missing" ] || exit 0
 
 run=""
