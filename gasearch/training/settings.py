@@ -130,7 +130,7 @@ class TrainingSettings:
     replay_stress: float = 0.0
     drop_repeats: bool = True
     working_ion_metal: Mapping[str, float] = field(default_factory=dict)
-    save_every_s: float = 60.0
+    save_every_s: float = 20.0
     seed: int = 0
     device: str = "cpu"
 
