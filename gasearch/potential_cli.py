@@ -68,7 +68,7 @@ def list_(json: Json = False) -> None:
 
 
 @potential_app.command("test")
-def test_(
+def measure(
     model: Model,
     file: Frames,
     species: SpeciesPairs = None,
@@ -202,7 +202,7 @@ def _ask(question: str) -> None:
         agreed = typer.confirm(question, default=False)
     except typer.Abort as error:
         out.print()
-        raise GasearchError("nobody answered, nothing was recorded: answer y, or add --yes") from (
+        raise GasearchError("nobody answered, nothing was recorded: answer y, or add --yes.") from (
             error
         )
     if not agreed:
@@ -225,10 +225,11 @@ def _reports(
         if plot is not None:
             require_figure(plot)
         loaded = _loaded(models, species, device)
-        for name, one in loaded.items():
-            if one.ranks_only:
-                err.print(f"note: {name} only ranks orders at one x; its energies mean nothing")
-        return dict(compare_models(loaded, _frames(file, code), plot))
+        reports = compare_models(loaded, _frames(file, code), plot)
+    for name, one in loaded.items():
+        if one.ranks_only:
+            err.print(f"note: {name} only ranks orders at one x; its energies mean nothing")
+    return dict(reports)
 
 
 def _embeddings(
@@ -277,6 +278,8 @@ def _frames(file: Path, code: str) -> Sequence[Frame]:
     found = read_frames([file], Labelling(code=code))
     for reason, count in found.dropped.items():
         err.print(f"note: left out {count} frames of {file}: {reason}")
+    if err.is_terminal:
+        err.print(f"evaluating {len(found.frames)} frames ...")
     return found.frames
 
 

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryFile
 from types import FrameType
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from gasearch.outputs import OutputError
+from gasearch.outputs import OutputError, make_folder
 from gasearch.potential_tables import report_table
+from gasearch.potentials.architectures import architecture as require_architecture
+from gasearch.potentials.checkpoint import MODEL_FILE
 from gasearch.training.loop import Progress
 from gasearch.training.settings_file import TrainingFile
 from gasearch.training.state import saved_epochs
-from gasearch.training.train import REPORT_FILE, STATE_FILE, train
+from gasearch.training.train import REPORT_FILE, STATE_FILE, FinishedModelError, train
 
 _LINE_EVERY_S = 10.0
 _SHOWN = {
@@ -59,11 +61,13 @@ def run_training(
     command
         What the user typed: the words that continue it.
     """
-    _refuse_unwritable(output)
+    require_architecture(architecture)
+    if (output / MODEL_FILE).exists():
+        raise FinishedModelError(output)
     kept, epochs = saved_epochs(output / STATE_FILE), told.settings.epochs
     out.print(f"{'continuing' if kept else 'training'} {output}: {kept} of {epochs} epochs")
     try:
-        with _stopping(), watch(out) as observe:
+        with _place(output), _stopping(), watch(out) as observe:
             report = train(
                 architecture,
                 files,
@@ -124,13 +128,27 @@ def _as_model(folder: Path) -> str:
     return str(folder) if "/" in str(folder) else f"./{folder}"
 
 
-def _refuse_unwritable(output: Path) -> None:
-    """Refuse a folder that could not be written to, before hours are spent for it."""
-    place = next(path for path in (output.absolute(), *output.absolute().parents) if path.exists())
-    if not place.is_dir():
-        raise OutputError(output, f"{place} is a file, not a folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise OutputError(output, f"no permission to write into {place}")
+@contextmanager
+def _place(output: Path) -> Iterator[None]:
+    """Make the folder, and prove that it can be written to, before hours are spent for it.
+
+    Where nothing came into it, it is gone again.
+    """
+    make_folder(output)
+    try:
+        with _probe(output):
+            pass
+        yield
+    finally:
+        with suppress(OSError):
+            output.rmdir()  # refuses unless empty
+
+
+def _probe(folder: Path) -> IO[bytes]:
+    try:
+        return TemporaryFile(dir=folder)
+    except OSError as error:
+        raise OutputError(folder, error.strerror or str(error)) from error
 
 
 def watch(console: Console) -> Watch:

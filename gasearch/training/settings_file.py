@@ -110,4 +110,6 @@ def _parsed(source: str, kind: type[_Section], table: Mapping[str, Any]) -> _Sec
         if first["type"] == "value_error":
             raise TrainingFileError(source, message) from error
         key = ".".join(map(str, first["loc"]))
-        raise TrainingFileError(source, f"{key} = {first['input']!r}: {message}") from error
+        message = message.replace("Input should be", "it should be").split(", unable")[0]
+        problem = f"{key} = {first['input']!r}: {message.split(' or an instance')[0]}"
+        raise TrainingFileError(source, problem.replace("a dictionary", "a table")) from error
