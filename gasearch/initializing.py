@@ -35,6 +35,8 @@ def initialize(
             f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
         )
     _refuse_options(folder, potential, budget, seed)
+    if ":" not in potential and Path(potential).exists():
+        potential = _from_folder(Path(potential), folder.path)
     declaration = named_host(host)
     Host.build(declaration, supercell)
     structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
@@ -50,6 +52,12 @@ def initialize(
     with written(folder.run_file) as path:
         path.write_text(text, encoding="utf-8")
     return built
+
+
+def _from_folder(model: Path, folder: Path) -> str:
+    """Return how a run.toml in a folder names a trained model or file that lies elsewhere."""
+    relative = os.path.relpath(model.resolve(), folder.resolve())
+    return relative if "/" in relative else f"./{relative}"
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -74,10 +82,11 @@ def named_host(host: str) -> HostDeclaration:
 
 def _refuse_options(folder: RunFolder, potential: str, budget: int, seed: int) -> None:
     known = registered("potential")
-    if ":" not in potential and potential not in known:
+    if ":" not in potential and potential not in known and not Path(potential).exists():
         raise UsageError(
             f"unknown potential {potential!r}{nearest(potential, known)}. Known: "
-            f"{', '.join(known)}; or your own as module:factory or ./file.py:factory."
+            f"{', '.join(known)}; or the folder of a trained model, or your own as "
+            "module:factory or ./file.py:factory."
         )
     if budget < 1:
         raise UsageError(f"--budget {budget}: expected a whole number above 0.")

@@ -224,3 +224,12 @@ class TestNamedHost:
     def test_an_unknown_name_lists_those_there_are(self):
         with pytest.raises(NoRunError, match=r"Built in: .*lifepo4-olivine"):
             named_host("zzz")
+
+
+def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, monkeypatch):
+    (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
+    start(tmp_path / "runs" / "first", potential="model")
+    assert RunFolder(tmp_path / "runs" / "first").settings().potential.name == "../../model"
+    start(tmp_path / "beside", potential=str(tmp_path / "model"))
+    assert RunFolder(tmp_path / "beside").settings().potential.name == "../model"
