@@ -11,6 +11,7 @@ from gasearch.plugins import registered
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.testing import check_operator
+from gasearch.training.settings_file import read_training_file
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,6 +52,14 @@ def test_the_host_of_readme_is_a_valid_section():
     assert [s.kind for s in settings.host.sublattice] == ["working_ion", "redox"]
 
 
+def test_the_training_settings_of_readme_are_valid(tmp_path):
+    (section,) = [block for block in blocks("toml") if "[loss]" in block]
+    path = tmp_path / "settings.toml"
+    path.write_text(section)
+    told = read_training_file(path, {})
+    assert (told.settings.patience, told.settings.loss.hop_share) == (20, 3.0)
+
+
 def test_every_registered_operator_is_named():
     assert all(f"`{name}`" in README for name in registered("operator"))
 
@@ -59,8 +68,10 @@ def test_every_command_is_named():
     from gasearch.cli import app
 
     names = [c.name or c.callback.__name__ for c in app.registered_commands]
+    potential = app.registered_groups[0].typer_instance.registered_commands
     assert len(names) >= 9
-    assert all(f"`gasearch {name} " in README for name in names)
+    names += [f"potential {command.name or command.callback.__name__}" for command in potential]
+    assert all(re.search(f"`gasearch {name}[ `]", README) for name in names)
 
 
 def test_the_two_commands_are_what_ci_runs():
