@@ -1,4 +1,4 @@
-"""Packages that import only with a little help, and keep neither quiet nor to themselves.
+"""Packages that import only with a little help, or that change the process that imports them.
 
 Each trap is dealt with here, in one place: the networks import `schnetpack` and `mace` through
 these functions and never by a statement of their own.
