@@ -92,13 +92,13 @@ class Recipe:
 
 
 _FINE = TrainingSettings(
-    epochs=30, batch_size=4, learning_rate=1e-3, ema=0.99, working_ion_metal=SODIUM
+    epochs=24, batch_size=4, learning_rate=2e-3, anchor=0.2, working_ion_metal=SODIUM
 )
 _TAUGHT = TrainingSettings(
-    epochs=60, batch_size=8, learning_rate=2e-3, ema=0.995, validation_share=0.1
+    epochs=60, batch_size=8, learning_rate=3e-3, ema=0.995, validation_share=0.1
 )
-_AFTER = replace(_FINE, epochs=60, learning_rate=5e-4)
-_CELLS = {(1, 1, 1): 300, (1, 2, 1): 60}
+_AFTER = replace(_FINE, epochs=80, learning_rate=1e-3, anchor=0.0)
+_CELLS = {(1, 1, 1): 120, (1, 2, 1): 24}
 _SMALL: dict[str, Mapping[str, Any]] = {
     "painn": {"n_features": 64, "cutoff": 5.0},
     "cpainn": {"n_features": 64, "cutoff": 4.0},

@@ -109,6 +109,7 @@ class Trainer:
         self.counters = Counters()
         self._parameters = _learnable(task.network)
         self._optimizer = torch.optim.Adam(self._parameters, lr=task.settings.learning_rate)
+        self._start = [p.detach().clone() for p in self._parameters]
         self._mean = [p.detach().clone() for p in self._parameters]
         self._best = [p.detach().clone() for p in self._parameters]
         self._saved_at = time.monotonic()
@@ -175,6 +176,7 @@ class Trainer:
             loss.backward()
             self._clip()
             self._optimizer.step()
+            self._pull_back()
         self.counters.step += 1
         if not bool(loss.isfinite()):
             raise DivergedError(self.counters.step)
@@ -197,6 +199,14 @@ class Trainer:
             raise DivergedError(self.counters.step)
         capped = min(norm, limit)
         self.counters.gradient_norm = _MEMORY * known + (1 - _MEMORY) * capped if known else norm
+
+    def _pull_back(self) -> None:
+        """Move the weights a little towards those of the start."""
+        share = self.task.settings.anchor * self._learning_rate()
+        if share > 0:
+            with torch.no_grad():
+                for start, parameter in zip(self._start, self._parameters, strict=True):
+                    parameter.lerp_(start, share)
 
     def _average(self) -> None:
         """Move the running mean of the weights; it follows quickly at first."""

@@ -57,7 +57,7 @@ class LossSettings:
     stress: float = 0.3
     moments: float = 0.1
     partial_charges: float = 0.1
-    difference: float = 0.5
+    difference: float = 1.0
     hop_share: float = 2.0
     energy_scale: float = 0.005
     force_scale: float = 0.05
@@ -92,6 +92,9 @@ class TrainingSettings:
         Largest norm of the gradient relative to its running mean; larger ones are scaled down.
     ema
         Decay of the running mean of the weights, which is what is tested and kept; 0 for none.
+    anchor
+        How strongly weights are pulled back to where they started, per step and learning rate: for
+        little data and a start that knows much.
     patience
         Epochs without a better validation loss after which training stops; 0 for never.
     validation_share
@@ -118,11 +121,12 @@ class TrainingSettings:
 
     epochs: int = 40
     batch_size: int = 4
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     final_rate: float = 0.01
     warmup_steps: int = 20
     clip: float = 3.0
     ema: float = 0.99
+    anchor: float = 0.0
     patience: int = 0
     validation_share: float = 0.2
     held_out: tuple[str, ...] = ()
@@ -142,6 +146,7 @@ class TrainingSettings:
         self._require("warmup_steps", self.warmup_steps >= 0, "0 or more")
         self._require("clip", self.clip > 0, "a number above 0")
         self._require("ema", 0 <= self.ema < 1, "a number from 0 to below 1")
+        self._require("anchor", 0 <= self.anchor * self.learning_rate < 1, "0 or more, and small")
         self._require("patience", self.patience >= 0, "0 or more")
         self._require("validation_share", 0 <= self.validation_share <= 0.5, "a number up to 0.5")
         self._require("replay_stress", self.replay_stress >= 0, "0 or more")
