@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import platform
 from dataclasses import replace
 
 import ase.io
@@ -26,8 +27,10 @@ from gasearch.potentials.species_map import SpeciesMap
 from gasearch.testing import check_potential
 from gasearch.training.energy_reference import fit_reference, network_energies
 from gasearch.training.fitting import NoEnergiesError, fit, moment_ranges
+from gasearch.training.frames import data_hash, lowest_frames
 from gasearch.training.loop import DivergedError, Task, Trainer, judge
 from gasearch.training.losses import evaluate_minibatch, loss_parts
+from gasearch.training.memory import keep_freed_memory
 from gasearch.training.samples import frame_unit, join, make_sample, pair_unit
 from gasearch.training.settings import LossSettings, TrainingSettingError, TrainingSettings
 from gasearch.training.splitting import Split, split_off
@@ -111,7 +114,7 @@ def units_of(frames, card, cutoff):
 
 
 def weights_of(network):
-    return {name: value.clone() for name, value in network.state_dict().items()}
+    return {name: value.detach().clone() for name, value in network.state_dict().items()}
 
 
 def equal(one, other):
@@ -359,6 +362,17 @@ def test_stress_of_the_start_is_replayed_where_the_data_have_none(frames):
     assert drifts[1] < 0.8 * drifts[0]
 
 
+def test_an_anchor_keeps_weights_near_their_start(frames):
+    drifts = []
+    for anchor in (0.0, 20.0):
+        network, card = toy_model()
+        start = weights_of(network)
+        chosen = settings(epochs=8, learning_rate=0.03, anchor=anchor)
+        fit(network, card, Split(tuple(frames), ()), chosen)
+        drifts.append(float((weights_of(network)["depths"] - start["depths"]).abs().mean()))
+    assert drifts[1] < 0.8 * drifts[0]
+
+
 def test_early_stopping_keeps_the_best_epoch(frames):
     network, card = toy_model()
     chosen = settings(epochs=60, learning_rate=0.3, patience=3, ema=0.0)
@@ -458,6 +472,24 @@ def test_slots_avoid_elements_that_are_there():
     assert slots[Species("Ga", 3)] == 31
     assert slots[Species("Fe", 2)] == 26
     assert slots[Species("Fe", 3)] >= 95
+
+
+def test_a_teacher_labels_many_orders_and_their_swaps():
+    found = teacher_frames(Pmmcs(), HOST, 5, seed=4, steps=6)
+    again = teacher_frames(Pmmcs(), HOST, 5, seed=4, steps=6)
+    assert data_hash(found) == data_hash(again)
+    assert {frame.working_fraction for frame in found} == {0.0, 0.25, 0.5, 0.75, 1.0}
+    assert all(frame.charges.sum() == 0 for frame in found)
+    swaps = [frame for frame in found if frame.tag == "swap"]
+    assert len(swaps) == 3  # the end members have nothing to swap
+    for swap in swaps:
+        same = [f for f in found if np.array_equal(f.atoms.positions, swap.atoms.positions)]
+        assert len({frame.charges.tobytes() for frame in same}) == 2
+    assert {frame.tag for frame in lowest_frames(found)} <= {"relax1", "relax3", "relaxed"}
+
+
+def test_freed_memory_is_kept_where_glibc_is():
+    assert keep_freed_memory() is True or platform.libc_ver()[0] != "glibc"
 
 
 @pytest.mark.parametrize(
