@@ -136,7 +136,7 @@ def validate(
     name: str,
     folds: int = 5,
     only: Annotated[int | None, typer.Option(help="One fold, from 0.")] = None,
-    output: Path = ROOT / "runs" / "training",
+    output: Path = ROOT / "build" / "training",
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
@@ -157,7 +157,7 @@ def validate(
 @app.command()
 def ship(
     name: str,
-    output: Path = ROOT / "runs" / "training" / "shipped",
+    output: Path = ROOT / "build" / "training" / "shipped",
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
 ) -> None:
     """Train a model on all frames: its errors are those of the cross-validation."""
