@@ -92,7 +92,12 @@ class Recipe:
 
 
 _FINE = TrainingSettings(
-    epochs=24, batch_size=4, learning_rate=2e-3, anchor=0.2, working_ion_metal=SODIUM
+    epochs=24,
+    batch_size=4,
+    learning_rate=2e-3,
+    anchor=0.2,
+    keep_best=False,
+    working_ion_metal=SODIUM,
 )
 _TAUGHT = TrainingSettings(
     epochs=60, batch_size=8, learning_rate=3e-3, ema=0.995, validation_share=0.1

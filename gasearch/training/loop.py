@@ -227,7 +227,8 @@ class Trainer:
         _assign(self._parameters, own)
         value = record.get("validation_loss")
         best = self.counters.best_loss
-        if value is None or best is None or value < best:
+        is_kept = not self.task.settings.keep_best
+        if is_kept or value is None or best is None or value < best:
             self.counters.best_epoch, self.counters.best_loss = self.counters.epoch, value
             self._best = [mean.clone() for mean in self._mean]
         return record

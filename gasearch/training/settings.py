@@ -97,6 +97,9 @@ class TrainingSettings:
         little data and a start that knows much.
     patience
         Epochs without a better validation loss after which training stops; 0 for never.
+    keep_best
+        Whether the weights of the epoch with the lowest validation loss are kept; if not, the last
+        ones, so that a cross-validation chooses nothing by the frames that judge it.
     validation_share
         Share of the decorations that are held out; 0 for none.
     held_out
@@ -128,6 +131,7 @@ class TrainingSettings:
     ema: float = 0.99
     anchor: float = 0.0
     patience: int = 0
+    keep_best: bool = True
     validation_share: float = 0.2
     held_out: tuple[str, ...] = ()
     loss: LossSettings = field(default_factory=LossSettings)
@@ -148,6 +152,7 @@ class TrainingSettings:
         self._require("ema", 0 <= self.ema < 1, "a number from 0 to below 1")
         self._require("anchor", 0 <= self.anchor * self.learning_rate < 1, "0 or more, and small")
         self._require("patience", self.patience >= 0, "0 or more")
+        self._require("patience", self.keep_best or not self.patience, "0 with keep_best = false")
         self._require("validation_share", 0 <= self.validation_share <= 0.5, "a number up to 0.5")
         self._require("replay_stress", self.replay_stress >= 0, "0 or more")
 
