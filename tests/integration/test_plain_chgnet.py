@@ -1,0 +1,56 @@
+"""Plain CHGNet, as its authors trained it: a good reader of charge order, and blind to labels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("chgnet")
+
+from gasearch.builtin_hosts import builtin_host
+from gasearch.decoration import Decoration
+from gasearch.host import Host
+from gasearch.potentials.contract import Batch
+from gasearch.potentials.registry import load_potential
+from gasearch.relax.geometry import redox_sites
+from gasearch.relax.reference import ReferenceRelaxer
+from gasearch.relax.settings import RelaxSettings
+from gasearch.training.frames import lowest_frames
+from gasearch.training.reading import read_frames
+
+DATA = Path(__file__).parents[2] / "data" / "nafepo4-pbeu" / "train.xyz"
+SPLIT = 4.15  # Bohr magnetons: between its Fe2+ (3.9) and its Fe3+ (4.3)
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return load_potential("chgnet")
+
+
+def moments(potential, structures):
+    found = potential.evaluate(Batch.from_atoms(structures)).moments.numpy()
+    starts = np.cumsum([0, *(len(atoms) for atoms in structures)])
+    return [
+        found[start + redox_sites(atoms)]
+        for start, atoms in zip(starts[:-1], structures, strict=True)
+    ]
+
+
+def test_it_reads_the_charge_order_of_dft_geometries(chgnet):
+    frames = lowest_frames(read_frames([DATA]).frames)
+    assert len(frames) == 16
+    read = moments(chgnet, [frame.atoms for frame in frames])
+    for frame, found in zip(frames, read, strict=True):
+        assert np.array_equal(found > SPLIT, frame.charges[frame.redox_sites] == 3), frame
+
+
+def test_it_melts_the_charge_order_of_na3fe4p4o16(chgnet):
+    host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+    decoration = Decoration.random(host, host.composition_at(0.75), np.random.default_rng(0))
+    atoms = decoration.to_atoms()
+    atoms.positions += np.random.default_rng(1).normal(0, 0.02, atoms.positions.shape)
+    relaxed = ReferenceRelaxer(chgnet, RelaxSettings(fmax=0.05)).relax_one(atoms)
+    (found,) = moments(chgnet, [relaxed.atoms])
+    assert relaxed.converged
+    assert found.max() < SPLIT  # no iron is Fe3+ any more
+    assert np.ptp(found) < 0.1  # all four are alike, though one was labelled Fe3+
