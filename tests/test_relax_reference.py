@@ -23,7 +23,8 @@ from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.relax.audit import RULE
-from gasearch.relax.reference import LabelsChangedError, ReferenceRelaxer, _check_labels
+from gasearch.relax.conclusion import LabelsChangedError, check_labels
+from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings, RelaxSettingsError
 
@@ -291,13 +292,13 @@ def test_a_calculator_that_changes_labels_fails_the_candidate() -> None:
 @pytest.mark.parametrize("label", ["numbers", "initial_charges", "initial_magmoms"])
 def test_changed_labels_are_noticed(label: str) -> None:
     start, final = olivine(), olivine()
-    _check_labels(start, final)
+    check_labels(start, final)
     final.arrays[label][[0, 2]] = final.arrays[label][[2, 0]]
     with pytest.raises(LabelsChangedError, match=label):
-        _check_labels(start, final)
+        check_labels(start, final)
     del final.arrays[label]
     with pytest.raises(LabelsChangedError, match=label):
-        _check_labels(start, final)
+        check_labels(start, final)
 
 
 class WithMoments(Pmmcs):

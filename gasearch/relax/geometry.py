@@ -15,7 +15,7 @@ from gasearch.chemistry import Species
 _MOST_BONDS = 6
 _LONGEST_BOND = 1.45  # of the shortest: a distorted octahedron reaches 1.3, the next shell 1.5
 _BOND = 1.25  # of the sum of covalent radii: P-O 2.16 Å, Si-O 2.21 Å
-_FUSED = 0.6  # of the sum of covalent radii: O-O 0.79 Å, P-O 1.04 Å
+FUSED = 0.6  # of the sum of covalent radii: O-O 0.79 Å, P-O 1.04 Å
 _FRAMEWORK_CHARGE = 3  # smaller cations hop or change their shell without harm
 
 
@@ -80,7 +80,7 @@ def fused_pair(atoms: Atoms) -> tuple[int, int, float] | None:
     radii = covalent_radii[atoms.numbers]
     ratio = distances / (radii[:, None] + radii)
     i, j = np.unravel_index(int(np.argmin(ratio)), ratio.shape)
-    if ratio[i, j] >= _FUSED:
+    if ratio[i, j] >= FUSED:
         return None
     return int(i), int(j), float(distances[i, j])
 

@@ -1,0 +1,1 @@
+"""Many relaxations at once on one device; what a structure becomes depends on that one alone."""

@@ -1,0 +1,73 @@
+"""Parts of a batch, and results put together from parts."""
+
+from __future__ import annotations
+
+import torch
+
+from gasearch.potentials.contract import Batch, Evaluated
+from gasearch.relax.batched.state import State
+
+
+def part_of(batch: Batch, rows: slice) -> Batch:
+    """Return some consecutive structures of a batch.
+
+    Copied: sums over memory that starts in the middle of a vector register round otherwise.
+    """
+    atoms = atoms_of(batch, rows)
+    return Batch(
+        batch.positions[atoms].clone(),
+        batch.cells[rows].clone(),
+        batch.numbers[atoms],
+        batch.charges[atoms],
+        batch.system[atoms] - rows.start,
+    )
+
+
+def atoms_of(batch: Batch, rows: slice) -> slice:
+    """Return the atoms of some consecutive structures."""
+    bounds = torch.tensor([rows.start, rows.stop], device=batch.system.device)
+    first, last = torch.searchsorted(batch.system, bounds).tolist()
+    return slice(first, last)
+
+
+def nothing_known(batch: Batch) -> Evaluated:
+    """Return results without a number in them."""
+    size, n = len(batch), len(batch.positions)
+    nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
+    return Evaluated(
+        nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), moments=nan.repeat(n)
+    )
+
+
+def put(results: Evaluated, found: Evaluated, rows: slice, atoms: slice) -> None:
+    """Write the results of a part where they belong."""
+    results.energies[rows] = found.energies
+    results.forces[atoms] = found.forces
+    results.stresses[rows] = found.stresses
+    if results.moments is not None and found.moments is not None:
+        results.moments[atoms] = found.moments
+
+
+def taken(
+    state: State, geometry: Batch, found: Evaluated, keep: torch.Tensor
+) -> tuple[State, Batch, Evaluated]:
+    """Return some of the structures (B,) with their geometry and results."""
+    atoms = keep[state.system]
+    some = state.select(keep)
+    batch = Batch(
+        geometry.positions[atoms], geometry.cells[keep], some.numbers, some.charges, some.system
+    )
+    moments = None if found.moments is None else found.moments[atoms]
+    results = Evaluated(
+        found.energies[keep], found.forces[atoms], found.stresses[keep], moments=moments
+    )
+    return some, batch, results
+
+
+def only(
+    state: State, geometry: Batch, found: Evaluated, row: int
+) -> tuple[State, Batch, Evaluated]:
+    """Return one of the structures with its geometry and results."""
+    keep = torch.zeros(len(state), dtype=torch.bool, device=state.ids.device)
+    keep[row] = True
+    return taken(state, geometry, found, keep)

@@ -1,0 +1,109 @@
+"""From a row of a batch to the result of one relaxation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.typing import NDArray
+
+from gasearch.potentials.calculator import BadResultError
+from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.relax.audit import MomentRanges, fusion, volume_change
+from gasearch.relax.batched.state import State
+from gasearch.relax.conclusion import End, MomentReader, conclude, explosion, largest, told
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
+
+
+class Concluder:
+    """Writes the results of relaxations.
+
+    Parameters
+    ----------
+    potential
+        What was asked, whose name errors carry and whose moments count.
+    reader
+        Reads moments instead, where there is one.
+    """
+
+    def __init__(self, potential: Potential, reader: MomentReader | None) -> None:
+        self._name = potential.name
+        self._ranges: MomentRanges | None = getattr(potential, "moment_ranges", None)
+        self._reader = reader
+
+    def conclude(
+        self,
+        start: Atoms,
+        settings: RelaxSettings,
+        end: tuple[State, Batch, Evaluated],
+        *,
+        converged: bool,
+        fault: str,
+    ) -> Relaxed:
+        """Return the result of one relaxation.
+
+        Parameters
+        ----------
+        end
+            The state of this structure alone, its geometry, and what was found there.
+        fault
+            Why the last evaluation failed, or "".
+        """
+        try:
+            if not fault:
+                return conclude(start, self._end(start, settings, end, converged), settings)
+        except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
+            fault = told(error)
+        return Relaxed.failed(start, fault, int(end[0].n_calls[0]), float(end[0].wall_s[0]))
+
+    def _end(
+        self,
+        start: Atoms,
+        settings: RelaxSettings,
+        end: tuple[State, Batch, Evaluated],
+        converged: bool,
+    ) -> End:
+        state, geometry, found = end
+        _check_finite(found, self._name)
+        final = state.final_atoms(start, 0, geometry)
+        forces = _array(found.forces)
+        moments, ranges = self._moments(final, found)
+        exploded = explosion(largest(forces), settings)
+        return End(
+            atoms=final,
+            energy=float(found.energies[0]),
+            forces=forces,
+            stress=_array(found.stresses[0]),
+            moments=moments,
+            ranges=ranges,
+            n_calls=int(state.n_calls[0]),
+            converged=converged,
+            trouble=exploded or volume_change(start, final) or fusion(final),
+            wall_s=float(state.wall_s[0]),
+        )
+
+    def _moments(
+        self, final: Atoms, found: Evaluated
+    ) -> tuple[NDArray[np.float64] | None, MomentRanges | None]:
+        if self._reader is not None:
+            return np.asarray(self._reader.read(final), dtype=np.float64), self._reader.ranges
+        return None if found.moments is None else _array(found.moments), self._ranges
+
+
+def _check_finite(found: Evaluated, name: str) -> None:
+    """Raise where the potential gave nonsense, in the words of the calculator."""
+    parts = {
+        "energy": found.energies,
+        "forces": found.forces,
+        "stress": found.stresses,
+        "moments": found.moments,
+    }
+    for what, tensor in parts.items():
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            raise BadResultError(name, f"{what} that are not finite numbers")
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = tensor.detach().cpu().numpy().astype(np.float64)
+    return array

@@ -1,0 +1,117 @@
+"""Evaluations in which one bad structure, or too little memory, costs the others nothing."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+
+from gasearch.potentials.calculator import BadResultError
+from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.relax.batched.chunks import atoms_of, nothing_known, part_of, put
+from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.conclusion import told
+
+_OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
+_CPU_OUT_OF_MEMORY = "can't allocate memory"
+"""What torch says on the CPU, in a plain RuntimeError."""
+
+
+class Evaluator:
+    """Evaluates batches in parts that fit.
+
+    Parameters
+    ----------
+    potential
+        What gives energies, forces and stresses.
+    limit
+        The largest part, which it also teaches.
+    """
+
+    def __init__(self, potential: Potential, limit: BatchLimit) -> None:
+        self.potential = potential
+        self.limit = limit
+
+    def evaluate(self, batch: Batch, edges: list[float]) -> tuple[Evaluated, dict[int, str]]:
+        """Return results, and what went wrong by structure; their numbers are NaN.
+
+        Parameters
+        ----------
+        edges
+            Of each structure, about.
+        """
+        results, faults = nothing_known(batch), dict[int, str]()
+        has_moments = False
+        for rows in self._parts(edges):
+            for part, found in self._found(batch, rows, edges):
+                if isinstance(found, str):
+                    faults[part.start] = found
+                    continue
+                has_moments |= found.moments is not None
+                put(results, found, part, atoms_of(batch, part))
+        return (results if has_moments else replace(results, moments=None)), faults
+
+    def _parts(self, edges: list[float]) -> Iterator[slice]:
+        """Yield structures that fit into one evaluation together."""
+        first, total = 0, 0.0
+        for row, more in enumerate(edges):
+            if row > first and total + more > self.limit.edges:
+                yield slice(first, row)
+                first, total = row, 0.0
+            total += more
+        if first < len(edges):
+            yield slice(first, len(edges))
+
+    def _found(
+        self, batch: Batch, rows: slice, edges: list[float]
+    ) -> Iterator[tuple[slice, Evaluated | str]]:
+        """Yield results of some structures, or why there is none; of halves where that helps."""
+        size = sum(edges[rows])
+        found = self._try(batch, rows)
+        if isinstance(found, Evaluated):
+            self.limit.passed(size)
+            yield rows, found
+            return
+        if isinstance(found, _OUT_OF_MEMORY):
+            _free_memory()
+            self.limit.failed(size)
+        if rows.stop - rows.start == 1:
+            yield rows, told(found)
+            return
+        middle = (rows.start + rows.stop) // 2
+        yield from self._found(batch, slice(rows.start, middle), edges)
+        yield from self._found(batch, slice(middle, rows.stop), edges)
+
+    def _try(self, batch: Batch, rows: slice) -> Evaluated | Exception:
+        """Return the results of some structures, or what went wrong."""
+        part = part_of(batch, rows)
+        try:
+            found = self.potential.evaluate(part)
+            _check_shapes(found, part, self.potential.name)
+        except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
+            # The frames of the traceback would keep the tensors that did not fit.
+            return _classified(error).with_traceback(None)
+        return found
+
+
+def _classified(error: Exception) -> Exception:
+    if isinstance(error, RuntimeError) and _CPU_OUT_OF_MEMORY in str(error):
+        return MemoryError(str(error))
+    return error
+
+
+def _check_shapes(found: Evaluated, batch: Batch, name: str) -> None:
+    n, size = len(batch.positions), len(batch)
+    wanted = {"energies": (size,), "forces": (n, 3), "stresses": (size, 3, 3), "moments": (n,)}
+    for what, shape in wanted.items():
+        tensor = getattr(found, what)
+        if tensor is not None and tuple(tensor.shape) != shape:
+            raise BadResultError(name, f"{what} of shape {tuple(tensor.shape)}, expected {shape}")
+
+
+def _free_memory() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,100 @@
+"""Which structures are finished, and which are beyond help, found for all at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from ase.data import covalent_radii
+
+from gasearch.potentials.contract import Batch, Evaluated
+from gasearch.relax.audit import MAX_VOLUME_CHANGE
+from gasearch.relax.batched.state import State
+from gasearch.relax.geometry import FUSED
+
+FUSED_EVERY = 10
+"""Calls between two looks for atoms on top of each other; the audit looks at the end anyway."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """What is known about structures (B,) after an evaluation.
+
+    Parameters
+    ----------
+    finite
+        Whether all numbers are.
+    converged
+        Whether force and stress reached their thresholds.
+    broken
+        Whether it explodes, its volume ran away, or atoms fused.
+    exhausted
+        Whether no call is left.
+    """
+
+    finite: torch.Tensor
+    converged: torch.Tensor
+    broken: torch.Tensor
+    exhausted: torch.Tensor
+
+    @property
+    def ended(self) -> torch.Tensor:
+        """Whether to stop, for whatever reason."""
+        return ~self.finite | self.converged | self.broken | self.exhausted
+
+
+def judge(state: State, geometry: Batch, found: Evaluated) -> Judged:
+    """Return who is finished; calls are counted already."""
+    fmax = largest_by_system(found.forces.norm(dim=1), state)
+    smax = found.stresses.abs().amax((1, 2))
+    finite = found.energies.isfinite() & fmax.isfinite() & smax.isfinite()
+    if found.moments is not None:
+        finite &= largest_by_system(found.moments.abs(), state).isfinite()
+    relaxed_cell = (smax <= state.smax) | ~state.cell_free
+    return Judged(
+        finite=finite,
+        converged=(fmax <= state.fmax) & relaxed_cell,
+        broken=(fmax > state.max_force) | _ran_away(state, geometry) | _fused(state, geometry),
+        exhausted=state.n_calls >= state.max_calls,
+    )
+
+
+def largest_by_system(values: torch.Tensor, state: State) -> torch.Tensor:
+    """Return the largest of per-atom values (N,) in each structure (B,); NaN where one is."""
+    start = values.new_full((len(state),), -torch.inf)
+    return start.scatter_reduce(0, state.system, values, "amax")
+
+
+def _ran_away(state: State, geometry: Batch) -> torch.Tensor:
+    volumes = torch.linalg.det(geometry.cells).abs() / torch.linalg.det(state.origins).abs()
+    ran_away: torch.Tensor = (volumes - 1).abs() > MAX_VOLUME_CHANGE
+    return ran_away
+
+
+def _fused(state: State, geometry: Batch) -> torch.Tensor:
+    """Return where (B,) two atoms are on top of each other; looks at few structures at a time."""
+    fused = torch.zeros(len(state), dtype=torch.bool, device=state.ids.device)
+    due = (state.n_calls - 1) % FUSED_EVERY == 0
+    if not bool(due.any()):
+        return fused
+    atoms = due[state.system].nonzero().squeeze(1)
+    counts = state.counts[due]
+    inside = torch.arange(int(counts.max()), device=due.device) < counts[:, None]
+    slots = torch.zeros_like(inside, dtype=torch.int64).masked_scatter(inside, atoms)
+    fractional = torch.matmul(geometry.positions[slots], torch.linalg.inv(geometry.cells[due]))
+    between = fractional[:, :, None] - fractional[:, None]
+    between -= between.round()
+    cells = geometry.cells[due][:, None]
+    distances = torch.matmul(between, cells).norm(dim=3)
+    radii = _radii(state.ids.device)[state.numbers[slots]]
+    close = distances < FUSED * (radii[:, :, None] + radii[:, None])
+    close &= inside[:, :, None] & inside[:, None]
+    close.diagonal(dim1=1, dim2=2)[:] = False
+    fused[due] = close.any(2).any(1)
+    return fused
+
+
+@lru_cache(maxsize=4)
+def _radii(device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(covalent_radii).to(device)

@@ -1,0 +1,211 @@
+"""The batch relaxer: structures come in as a stream and leave as they finish."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from gasearch.errors import GasearchError
+from gasearch.potentials.contract import (
+    Batch,
+    Evaluated,
+    Potential,
+    check_species,
+    formal_charges,
+)
+from gasearch.relax.batched.chunks import only, taken
+from gasearch.relax.batched.ending import Concluder
+from gasearch.relax.batched.evaluating import Evaluator
+from gasearch.relax.batched.guards import judge
+from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.batched.minimizers import Minimizers
+from gasearch.relax.batched.state import State
+from gasearch.relax.batched.waiting import Queue, Waiting
+from gasearch.relax.conclusion import LeftHandedCellError, MomentReader, told
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
+
+_DENSITY = 0.09
+"""Atoms per Å^3 of a typical oxide."""
+_CPU_ATOMS = 256
+"""On a core more at once gain nothing and cost memory."""
+_FIRST_ATOMS, _MOST_ATOMS = 1024, 10**7
+_REACH_UNKNOWN = 6.0  # Å, where a potential does not say how far it sees
+_LEAST_AHEAD = 8
+
+
+class BatchRelaxer:
+    """Relaxes many structures at once; each is refilled from the stream when it is finished.
+
+    For a structure the result does not depend on which others were in its batch: exactly for
+    pmmcs on the CPU, within rounding elsewhere.
+
+    Parameters
+    ----------
+    potential
+        What gives energies, forces and stresses; everything happens on its device.
+    settings
+        When to stop, for candidates that come without settings of their own.
+    reader
+        Reads moments off the relaxed structures; without one the potential's own count, judged by
+        its `moment_ranges` where it has that attribute.
+    limit
+        The largest batch; by the device if None.
+    memory
+        File that remembers how much fits, such as `batch_limits.json` in the run folder.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        settings: RelaxSettings | None = None,
+        reader: MomentReader | None = None,
+        *,
+        limit: BatchLimit | None = None,
+        memory: Path | None = None,
+    ) -> None:
+        self.potential = potential
+        self.settings = settings or RelaxSettings()
+        self.reader = reader
+        self.limit = limit or default_limit(potential, memory)
+        self._device = torch.device(potential.device)
+        self._evaluator = Evaluator(potential, self.limit)
+        self._concluder = Concluder(potential, reader)
+        self._minimizers = Minimizers(self._device)
+        self._queue = Queue()
+        self._failed: list[tuple[int, Relaxed]] = []
+        self._state: State | None = None
+        self._flying: dict[int, Waiting] = {}
+        self._n_flown = 0
+        self._clock = time.perf_counter()
+
+    def __len__(self) -> int:
+        """Return how many candidates wait or are being relaxed."""
+        return len(self._queue) + len(self._flying) + len(self._failed)
+
+    @property
+    def wants_more(self) -> bool:
+        """Whether a place may soon be free: then is the time to `submit`."""
+        return len(self._queue) < max(_LEAST_AHEAD, len(self._flying))
+
+    def relax(self, candidates: Iterable[tuple[int, Atoms]]) -> Iterator[tuple[int, Relaxed]]:
+        """Yield each candidate's number with its relaxed structure, as they finish.
+
+        Takes a few more from the stream than it has places for, to choose from.
+        """
+        stream = iter(candidates)
+        is_open = True
+        while is_open or len(self):
+            while is_open and self.wants_more:
+                candidate = next(stream, None)
+                is_open = candidate is not None
+                if candidate is not None:
+                    self.submit(*candidate)
+            yield from self.step()
+
+    def submit(self, number: int, atoms: Atoms, settings: RelaxSettings | None = None) -> None:
+        """Queue a candidate; one that cannot be relaxed comes back, failed, from the next step."""
+        try:
+            if atoms.cell.handedness != 1:
+                raise LeftHandedCellError(str(atoms.symbols))
+            formal_charges(atoms)
+            check_species(self.potential, atoms)
+        except GasearchError as error:
+            self._failed.append((number, Relaxed.failed(atoms, told(error))))
+            return
+        edges = expected_edges(atoms, self.potential.cutoff)
+        self._queue.add(number, atoms.copy(), settings or self.settings, edges)
+
+    def step(self) -> list[tuple[int, Relaxed]]:
+        """Evaluate all structures once, and return those that are finished."""
+        finished, self._failed = self._failed, []
+        self._clock = time.perf_counter() if self._state is None else self._clock
+        self._admit()
+        if self._state is None:
+            return finished
+        geometry = self._state.batch()
+        found, faults = self._evaluator.evaluate(geometry, self._edges())
+        self._count(self._state)
+        judged = judge(self._state, geometry, found)
+        ended = judged.ended
+        converged = judged.converged.tolist()
+        for row in ended.nonzero().squeeze(1).tolist():
+            waiting = self._flying.pop(int(self._state.ids[row]))
+            end = only(self._state, geometry, found, row)
+            relaxed = self._concluder.conclude(
+                waiting.atoms,
+                waiting.settings,
+                end,
+                converged=converged[row],
+                fault=faults.get(row, ""),
+            )
+            finished.append((waiting.number, relaxed))
+        self._state = self._go_on(geometry, found, ~ended)
+        return finished
+
+    def _admit(self) -> None:
+        """Give free places to waiting candidates."""
+        arrivals = []
+        room = self.limit.edges - sum(self._edges())
+        while len(self._queue):
+            is_empty = not self._flying
+            waiting = self._queue.take_oldest() if is_empty else self._queue.take(room)
+            if waiting is None:
+                break
+            self._flying[self._n_flown] = waiting
+            arrivals.append((self._n_flown, waiting.atoms, waiting.settings))
+            self._n_flown += 1
+            room -= waiting.edges
+        if arrivals:
+            newcomers = State.start(arrivals, self._device)
+            self._minimizers.join(newcomers)
+            self._state = newcomers if self._state is None else self._state.joined(newcomers)
+
+    def _edges(self) -> list[float]:
+        """Return about how many edges each structure has, in the order of the state."""
+        return [waiting.edges for waiting in self._flying.values()]
+
+    def _count(self, state: State) -> None:
+        """Count a call, and share the time since the last one by size."""
+        now = time.perf_counter()
+        state.n_calls.add_(1)
+        state.wall_s.add_(state.counts * ((now - self._clock) / len(state.system)))
+        self._clock = now
+
+    def _go_on(self, geometry: Batch, found: Evaluated, keep: torch.Tensor) -> State | None:
+        """Return the structures that are not finished, moved."""
+        state = self._state
+        if state is None or not bool(keep.any()):
+            self._minimizers.select(keep)
+            return None
+        if not bool(keep.all()):
+            state, geometry, found = taken(state, geometry, found, keep)
+            self._minimizers.select(keep)
+        return self._minimizers.advance(state, geometry, found)
+
+
+def default_limit(potential: Potential, memory: Path | None = None) -> BatchLimit:
+    """Return where to start on the potential's device."""
+    device = torch.device(potential.device)
+    per_atom = _DENSITY * _sphere(potential.cutoff)
+    if device.type == "cpu":
+        edges = _CPU_ATOMS * per_atom
+        return BatchLimit(edges, edges, memory, f"{potential.name} on cpu")
+    key = f"{potential.name} on {torch.cuda.get_device_name(device)}"
+    return BatchLimit(_FIRST_ATOMS * per_atom, _MOST_ATOMS * per_atom, memory, key)
+
+
+def expected_edges(atoms: Atoms, cutoff: float) -> float:
+    """Return how many edges a crystal has within a cutoff (Å), from its density."""
+    return float(len(atoms) ** 2 / atoms.cell.volume * _sphere(cutoff))
+
+
+def _sphere(cutoff: float) -> float:
+    """Return the volume within a cutoff, in Å^3."""
+    reach = cutoff if math.isfinite(cutoff) else _REACH_UNKNOWN
+    return 4 / 3 * math.pi * reach**3

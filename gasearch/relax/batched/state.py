@@ -1,0 +1,181 @@
+"""What is being relaxed: geometry, labels and counters of all structures, in one object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Self
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from gasearch.potentials.contract import Batch, formal_charges
+from gasearch.relax.batched.deformation import exponential, product, rows_times
+from gasearch.relax.settings import RelaxSettings
+
+_PER_ATOM = ("undeformed", "numbers", "charges", "labels", "system")
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """Structures under relaxation; the atoms of one are consecutive.
+
+    A geometry is kept as the positions in the undeformed cell and a symmetric strain, the logarithm
+    of the deformation. Everything is float64, whatever the precision of the potential.
+
+    Parameters
+    ----------
+    ids
+        (B,) int64, what tells structures apart; no two are alike.
+    undeformed
+        (N, 3) positions in the undeformed cell, in Å; not wrapped.
+    strains
+        (B, 3, 3), symmetric; positions and cells are these times exp(strain).
+    origins
+        (B, 3, 3) undeformed cells, right-handed, in Å.
+    numbers, charges
+        (N,) int64, atomic numbers and formal oxidation states (e).
+    labels
+        (N, 2) initial charges (e) and magnetic moments (Bohr magnetons), as they came.
+    system
+        (N,) int64, ascending: the structure of each atom.
+    fmax, smax, max_force
+        (B,) thresholds, as in `RelaxSettings`.
+    max_calls, n_calls
+        (B,) int64, evaluations allowed and done.
+    cell_free
+        (B,) whether the cell relaxes.
+    wall_s
+        (B,) share of the time spent so far, in seconds.
+    """
+
+    ids: torch.Tensor
+    undeformed: torch.Tensor
+    strains: torch.Tensor
+    origins: torch.Tensor
+    numbers: torch.Tensor
+    charges: torch.Tensor
+    labels: torch.Tensor
+    system: torch.Tensor
+    fmax: torch.Tensor
+    smax: torch.Tensor
+    max_force: torch.Tensor
+    max_calls: torch.Tensor
+    n_calls: torch.Tensor
+    cell_free: torch.Tensor
+    wall_s: torch.Tensor
+
+    @classmethod
+    def start(
+        cls, arrivals: Sequence[tuple[int, Atoms, RelaxSettings]], device: torch.device
+    ) -> State:
+        """Return structures at their first geometry; each needs formal charges."""
+        counts = [len(atoms) for _, atoms, _ in arrivals]
+        structures = [atoms for _, atoms, _ in arrivals]
+        settings = [chosen for _, _, chosen in arrivals]
+
+        def by_structure(values: Sequence[float]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        def whole(values: Sequence[int]) -> torch.Tensor:
+            return torch.tensor(values, dtype=torch.int64, device=device)
+
+        cells = np.stack([atoms.cell.array for atoms in structures])
+        return cls(
+            ids=whole([number for number, _, _ in arrivals]),
+            undeformed=_joined([atoms.positions for atoms in structures], device),
+            strains=torch.zeros(len(counts), 3, 3, dtype=torch.float64, device=device),
+            origins=torch.from_numpy(cells.astype(np.float64)).to(device),
+            numbers=_joined([atoms.numbers for atoms in structures], device).long(),
+            charges=_joined([formal_charges(atoms) for atoms in structures], device).long(),
+            labels=_joined([labels_of(atoms) for atoms in structures], device),
+            system=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device),
+            fmax=by_structure([chosen.fmax for chosen in settings]),
+            smax=by_structure([chosen.smax for chosen in settings]),
+            max_force=by_structure([chosen.max_force for chosen in settings]),
+            max_calls=whole([chosen.max_calls for chosen in settings]),
+            n_calls=whole([0] * len(counts)),
+            cell_free=torch.tensor([chosen.relax_cell for chosen in settings], device=device),
+            wall_s=by_structure([0.0] * len(counts)),
+        )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def counts(self) -> torch.Tensor:
+        """(B,) atoms of each structure."""
+        return torch.bincount(self.system, minlength=len(self))
+
+    def batch(self) -> Batch:
+        """Return the structures as a potential reads them."""
+        deformation = exponential(self.strains)
+        return Batch(
+            positions=rows_times(self.undeformed, deformation[self.system]),
+            cells=product(self.origins, deformation),
+            numbers=self.numbers,
+            charges=self.charges,
+            system=self.system,
+        )
+
+    def select(self, keep: torch.Tensor) -> State:
+        """Return some of the structures (B,), in the same order."""
+        atoms = keep[self.system]
+        chosen = {
+            field.name: getattr(self, field.name)[atoms if field.name in _PER_ATOM else keep]
+            for field in fields(self)
+        }
+        chosen["system"] = (keep.cumsum(0) - 1)[chosen["system"]]
+        return State(**chosen)
+
+    def joined(self, other: State) -> State:
+        """Return these structures with others behind them."""
+        both = {
+            field.name: torch.cat([getattr(self, field.name), getattr(other, field.name)])
+            for field in fields(self)
+        }
+        both["system"] = torch.cat([self.system, other.system + len(self)])
+        return State(**both)
+
+    def moved(self, undeformed: torch.Tensor, strains: torch.Tensor) -> State:
+        """Return the structures at another geometry."""
+        return replace(self, undeformed=undeformed, strains=strains)
+
+    def final_atoms(self, start: Atoms, row: int, geometry: Batch) -> Atoms:
+        """Return one structure at this geometry, with the labels that travelled with it."""
+        mine = self.system == row
+        atoms: Atoms = start.copy()
+        atoms.set_cell(geometry.cells[row].cpu().numpy())
+        atoms.positions[:] = geometry.positions[mine].cpu().numpy()
+        atoms.numbers[:] = self.numbers[mine].cpu().numpy()
+        labels = self.labels[mine].cpu().numpy()
+        for column, name in enumerate(("initial_charges", "initial_magmoms")):
+            if name in atoms.arrays:
+                atoms.arrays[name] = labels[:, column].copy()
+        return atoms
+
+
+@dataclass(eq=False)
+class Rows:
+    """Tensors with one entry per structure, which come and go together."""
+
+    def select(self, keep: torch.Tensor) -> Self:
+        """Return some of the rows (B,), in the same order."""
+        return replace(self, **{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+
+    def joined(self, other: Self) -> Self:
+        """Return these rows with others behind them."""
+        pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
+        return replace(self, **{name: torch.cat(pair) for name, pair in pairs.items()})
+
+
+def labels_of(atoms: Atoms) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """Return initial charges and magnetic moments (n_atoms, 2)."""
+    return np.column_stack([atoms.get_initial_charges(), atoms.get_initial_magnetic_moments()])
+
+
+def _joined(
+    arrays: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.generic]]], device: torch.device
+) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays).astype(np.float64)).to(device)

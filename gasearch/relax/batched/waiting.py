@@ -1,0 +1,69 @@
+"""Candidates that wait for a place in the batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from gasearch.relax.settings import RelaxSettings
+
+_PATIENCE = 64  # candidates that may overtake one
+
+
+@dataclass(frozen=True, eq=False)
+class Waiting:
+    """One candidate.
+
+    Parameters
+    ----------
+    number
+        The caller's.
+    edges
+        About how many its neighbour graph has.
+    turn
+        How many candidates had been admitted when it came.
+    """
+
+    number: int
+    atoms: Atoms
+    settings: RelaxSettings
+    edges: float
+    turn: int
+
+
+class Queue:
+    """Hands out the most expensive candidate that fits, so that small ones fill the gaps.
+
+    None waits for ever: one that was overtaken often is next, and the others wait for it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Waiting] = []
+        self._admitted = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, number: int, atoms: Atoms, settings: RelaxSettings, edges: float) -> None:
+        """Append a candidate."""
+        self._waiting.append(Waiting(number, atoms, settings, edges, self._admitted))
+
+    def take(self, room: float) -> Waiting | None:
+        """Return a candidate of at most so many edges, or None."""
+        if not self._waiting:
+            return None
+        oldest = self._waiting[0]
+        if self._admitted - oldest.turn >= _PATIENCE:
+            return self._admit(oldest) if oldest.edges <= room else None
+        fitting = [one for one in self._waiting if one.edges <= room]
+        return self._admit(max(fitting, key=lambda one: one.edges)) if fitting else None
+
+    def take_oldest(self) -> Waiting | None:
+        """Return the candidate that came first, whatever its size."""
+        return self._admit(self._waiting[0]) if self._waiting else None
+
+    def _admit(self, chosen: Waiting) -> Waiting:
+        self._waiting.remove(chosen)
+        self._admitted += 1
+        return chosen
