@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from gasearch.chemistry import Species
 from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
 from gasearch.potentials.model_card import ModelCard
-from gasearch.potentials.network import Derived, Network, energies_forces_stress
+from gasearch.potentials.network import Derived, Edges, Network, energies_forces_stress
 from gasearch.potentials.species_map import SpeciesMap, UnmappedSpeciesError
 from gasearch.relax.audit import MomentRanges
 
@@ -65,10 +65,23 @@ class NetworkPotential:
 
     def evaluate(self, batch: Batch) -> Evaluated:
         """Return energies, forces, stresses and, where the network has them, moments."""
+        return self._in_passes(batch, None)
+
+    def evaluate_with_edges(self, batch: Batch, edges: Edges) -> Evaluated:
+        """Return the same, for callers that know who is bound to whom.
+
+        Parameters
+        ----------
+        edges
+            As `find_edges` gives them for this geometry; none for a structure that makes no sense.
+        """
+        return self._in_passes(batch, edges)
+
+    def _in_passes(self, batch: Batch, edges: Edges | None) -> Evaluated:
         slots = self.slots(batch)
-        passes = _passes(batch, _is_sane(batch))
+        passes = _passes(batch, is_sane(batch))
         if len(passes) == 1 and bool(passes[0].all()):
-            return self._evaluate(batch, slots)
+            return self._evaluate(batch, slots, edges)
         n = len(batch.positions)
         evaluated = Evaluated(
             _nan(batch, len(batch)),
@@ -78,7 +91,8 @@ class NetworkPotential:
         )
         for systems in passes:
             atoms = systems[batch.system]
-            found = self._evaluate(_subset(batch, systems, atoms), slots[atoms])
+            bound = None if edges is None else _subset_of_edges(edges, systems, atoms)
+            found = self._evaluate(_subset(batch, systems, atoms), slots[atoms], bound)
             _put(evaluated, found, systems, atoms)
         return evaluated
 
@@ -91,8 +105,8 @@ class NetworkPotential:
                 raise
             raise UntrainedSpeciesError(self.name, error.unmapped, error.mapped) from error
 
-    def _evaluate(self, batch: Batch, slots: torch.Tensor) -> Evaluated:
-        found = energies_forces_stress(self.network, batch, slots)
+    def _evaluate(self, batch: Batch, slots: torch.Tensor, edges: Edges | None) -> Evaluated:
+        found = energies_forces_stress(self.network, batch, slots, edges)
         energies = found.output.energies.to(torch.float64) + self.reference_energies(batch, slots)
         moments = _moments(self.network, found)
         return Evaluated(energies, found.forces, found.stresses, moments)
@@ -150,7 +164,7 @@ def _moments(network: Network, found: Derived) -> torch.Tensor | None:
     return found.output.moments.to(torch.float64)
 
 
-def _is_sane(batch: Batch) -> torch.Tensor:
+def is_sane(batch: Batch) -> torch.Tensor:
     """Return for which structures (B,) a neighbour list can be made."""
     finite = batch.positions.isfinite().all(1) & batch.cells.isfinite().all((1, 2))[batch.system]
     bad = (~finite).to(torch.int64)
@@ -206,6 +220,17 @@ def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
         batch.numbers[atoms],
         batch.charges[atoms],
         renumbered[batch.system[atoms]],
+    )
+
+
+def _subset_of_edges(edges: Edges, systems: torch.Tensor, atoms: torch.Tensor) -> Edges:
+    keep = systems[edges.system]
+    atom, system = atoms.cumsum(0) - 1, systems.cumsum(0) - 1
+    return Edges(
+        i=atom[edges.i[keep]],
+        j=atom[edges.j[keep]],
+        offsets=edges.offsets[keep],
+        system=system[edges.system[keep]],
     )
 
 

@@ -6,7 +6,8 @@ are the same to the last bit whatever shares the batch.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import torch
 
@@ -45,7 +46,7 @@ class Bonds:
         return between + rows_times(self.offsets, batch.cells[self.system])
 
     def chosen(self, keep: torch.Tensor) -> Bonds:
-        """Return some of the pairs (M,)."""
+        """Return some of the pairs: by flags (M,), or by places."""
         return Bonds(self.system[keep], self.first[keep], self.second[keep], self.offsets[keep])
 
 
@@ -57,6 +58,12 @@ def find_bonds(batch: Batch, reach: float) -> Bonds:
     extra = rows_times(pairs.vectors.T - direct, crystals.inverses[pairs.system]).round()
     found = Bonds(pairs.system, pairs.first, pairs.second, extra)
     return found.chosen(squared_lengths(found.vectors(batch)) < reach**2)
+
+
+def joined(parts: Sequence[Bonds]) -> Bonds:
+    """Return all pairs of several lists, one list after another."""
+    columns = ([getattr(part, f.name) for part in parts] for f in fields(Bonds))
+    return Bonds(*(torch.cat(column) for column in columns))
 
 
 def squared_lengths(vectors: torch.Tensor) -> torch.Tensor:

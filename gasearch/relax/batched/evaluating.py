@@ -4,19 +4,51 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 
 from gasearch.potentials.calculator import BadResultError
 from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.relax.batched.bonds import Bonds
 from gasearch.relax.batched.chunks import atoms_of, nothing_known, part_of, put
 from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.batched.neighbours import edges_of
 from gasearch.relax.conclusion import told
 
 _OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
 _CPU_OUT_OF_MEMORY = "can't allocate memory"
 """What torch says on the CPU, in a plain RuntimeError."""
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """What to evaluate.
+
+    Parameters
+    ----------
+    batch
+        B structures.
+    edges
+        How many edges each has, about.
+    bonds
+        All pairs within the cutoff, for a potential with `evaluate_with_edges`.
+    """
+
+    batch: Batch
+    edges: list[float]
+    bonds: Bonds | None = None
+
+    def ask(self, potential: Potential, rows: slice) -> Evaluated:
+        """Return what a potential says about some of the structures."""
+        part = part_of(self.batch, rows)
+        if self.bonds is None:
+            found = potential.evaluate(part)
+        else:
+            edges = edges_of(self.bonds, rows, atoms_of(self.batch, rows))
+            found = potential.evaluate_with_edges(part, edges)  # type: ignore[attr-defined]
+        _check_shapes(found, part, potential.name)
+        return found
 
 
 class Evaluator:
@@ -34,23 +66,17 @@ class Evaluator:
         self.potential = potential
         self.limit = limit
 
-    def evaluate(self, batch: Batch, edges: list[float]) -> tuple[Evaluated, dict[int, str]]:
-        """Return results, and what went wrong by structure; their numbers are NaN.
-
-        Parameters
-        ----------
-        edges
-            Of each structure, about.
-        """
-        results, faults = nothing_known(batch), dict[int, str]()
+    def evaluate(self, question: Question) -> tuple[Evaluated, dict[int, str]]:
+        """Return results, and what went wrong by structure; their numbers are NaN."""
+        results, faults = nothing_known(question.batch), dict[int, str]()
         has_moments = False
-        for rows in self._parts(edges):
-            for part, found in self._found(batch, rows, edges):
+        for rows in self._parts(question.edges):
+            for part, found in self._found(question, rows):
                 if isinstance(found, str):
                     faults[part.start] = found
                     continue
                 has_moments |= found.moments is not None
-                put(results, found, part, atoms_of(batch, part))
+                put(results, found, part, atoms_of(question.batch, part))
         return (results if has_moments else replace(results, moments=None)), faults
 
     def _parts(self, edges: list[float]) -> Iterator[slice]:
@@ -64,12 +90,10 @@ class Evaluator:
         if first < len(edges):
             yield slice(first, len(edges))
 
-    def _found(
-        self, batch: Batch, rows: slice, edges: list[float]
-    ) -> Iterator[tuple[slice, Evaluated | str]]:
+    def _found(self, question: Question, rows: slice) -> Iterator[tuple[slice, Evaluated | str]]:
         """Yield results of some structures, or why there is none; of halves where that helps."""
-        size = sum(edges[rows])
-        found = self._try(batch, rows)
+        size = sum(question.edges[rows])
+        found = self._try(question, rows)
         if isinstance(found, Evaluated):
             self.limit.passed(size)
             yield rows, found
@@ -81,19 +105,16 @@ class Evaluator:
             yield rows, told(found)
             return
         middle = (rows.start + rows.stop) // 2
-        yield from self._found(batch, slice(rows.start, middle), edges)
-        yield from self._found(batch, slice(middle, rows.stop), edges)
+        yield from self._found(question, slice(rows.start, middle))
+        yield from self._found(question, slice(middle, rows.stop))
 
-    def _try(self, batch: Batch, rows: slice) -> Evaluated | Exception:
+    def _try(self, question: Question, rows: slice) -> Evaluated | Exception:
         """Return the results of some structures, or what went wrong."""
-        part = part_of(batch, rows)
         try:
-            found = self.potential.evaluate(part)
-            _check_shapes(found, part, self.potential.name)
+            return question.ask(self.potential, rows)
         except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
             # The frames of the traceback would keep the tensors that did not fit.
             return _classified(error).with_traceback(None)
-        return found
 
 
 def _classified(error: Exception) -> Exception:

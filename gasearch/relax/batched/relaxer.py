@@ -20,10 +20,11 @@ from gasearch.potentials.contract import (
 )
 from gasearch.relax.batched.chunks import only, taken
 from gasearch.relax.batched.ending import Concluder
-from gasearch.relax.batched.evaluating import Evaluator
+from gasearch.relax.batched.evaluating import Evaluator, Question
 from gasearch.relax.batched.guards import judge
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.minimizers import Minimizers
+from gasearch.relax.batched.neighbours import SkinList
 from gasearch.relax.batched.state import State
 from gasearch.relax.batched.waiting import Queue, Waiting
 from gasearch.relax.conclusion import LeftHandedCellError, MomentReader, told
@@ -77,6 +78,7 @@ class BatchRelaxer:
         self._evaluator = Evaluator(potential, self.limit)
         self._concluder = Concluder(potential, reader)
         self._minimizers = Minimizers(self._device)
+        self._neighbours = _skin_list(potential, self._device)
         self._queue = Queue()
         self._failed: list[tuple[int, Relaxed]] = []
         self._state: State | None = None
@@ -129,7 +131,8 @@ class BatchRelaxer:
         if self._state is None:
             return finished
         geometry = self._state.batch()
-        found, faults = self._evaluator.evaluate(geometry, self._edges())
+        bonds = None if self._neighbours is None else self._neighbours.bonds(geometry)
+        found, faults = self._evaluator.evaluate(Question(geometry, self._edges(), bonds))
         self._count(self._state)
         judged = judge(self._state, geometry, found)
         ended = judged.ended
@@ -164,6 +167,8 @@ class BatchRelaxer:
         if arrivals:
             newcomers = State.start(arrivals, self._device)
             self._minimizers.join(newcomers)
+            if self._neighbours is not None:
+                self._neighbours.join(newcomers.counts)
             self._state = newcomers if self._state is None else self._state.joined(newcomers)
 
     def _edges(self) -> list[float]:
@@ -180,13 +185,20 @@ class BatchRelaxer:
     def _go_on(self, geometry: Batch, found: Evaluated, keep: torch.Tensor) -> State | None:
         """Return the structures that are not finished, moved."""
         state = self._state
-        if state is None or not bool(keep.any()):
+        if state is not None and not bool(keep.all()):
             self._minimizers.select(keep)
-            return None
-        if not bool(keep.all()):
+            if self._neighbours is not None:
+                self._neighbours.select(keep, state.system)
             state, geometry, found = taken(state, geometry, found, keep)
-            self._minimizers.select(keep)
+        if state is None or len(state) == 0:
+            return None
         return self._minimizers.advance(state, geometry, found)
+
+
+def _skin_list(potential: Potential, device: torch.device) -> SkinList | None:
+    """Return a neighbour list for potentials that take one."""
+    takes_edges = hasattr(potential, "evaluate_with_edges") and math.isfinite(potential.cutoff)
+    return SkinList(potential.cutoff, device) if takes_edges else None
 
 
 def default_limit(potential: Potential, memory: Path | None = None) -> BatchLimit:
