@@ -16,11 +16,12 @@ from gasearch.host import Host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
+from gasearch.relax.batched.curvature import Dense
 from gasearch.relax.batched.deformation import exponential, pull_back
+from gasearch.relax.batched.descent import CLIMB, Descent
 from gasearch.relax.batched.minimizers import gradient
 from gasearch.relax.batched.model_hessian import model_hessian, model_inverse
 from gasearch.relax.batched.padding import Padding, width_of
-from gasearch.relax.batched.quasi_newton import CLIMB, QuasiNewton
 from gasearch.relax.batched.state import State
 from gasearch.relax.cell import SymmetricStrainFilter
 from gasearch.relax.hessian import model_hessian as model_hessian_of_one
@@ -167,7 +168,8 @@ def test_rows_of_bfgs_steps_are_those_of_the_reference_method() -> None:
     size = 3 * 13 + 9
     curvatures, guess = [spd(rng, size), spd(rng, size)], spd(rng, size)
     here = torch.from_numpy(rng.normal(0, 1e-4, (2, size)))
-    rows = QuasiNewton.start(torch.linalg.inv(torch.from_numpy(np.stack([guess, guess]))))
+    inverse = torch.linalg.inv(torch.from_numpy(np.stack([guess, guess])))
+    rows = Descent.start(Dense(inverse), here)
     methods = [PositiveBFGSMethod(guess.copy()) for _ in range(2)]
     last: list[tuple[np.ndarray, np.ndarray]] = []
     for _ in range(6):
@@ -184,8 +186,8 @@ def test_rows_of_bfgs_steps_are_those_of_the_reference_method() -> None:
 
 
 def test_a_step_up_is_taken_back_and_the_next_is_shorter() -> None:
-    rows = QuasiNewton.start(torch.eye(48, dtype=torch.float64)[None])
     here = torch.zeros(1, 48, dtype=torch.float64)
+    rows = Descent.start(Dense(torch.eye(48, dtype=torch.float64)[None]), here)
     slope = torch.zeros_like(here)
     slope[0, 0] = -0.1
     rows.learn(here, slope, torch.tensor([0.0]))

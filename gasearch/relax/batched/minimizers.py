@@ -6,9 +6,8 @@ import torch
 
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.relax.batched.deformation import exponential, product, pull_back, rows_times
-from gasearch.relax.batched.model_hessian import model_inverse
+from gasearch.relax.batched.minimizer import Minimizer
 from gasearch.relax.batched.padding import Padding, width_of
-from gasearch.relax.batched.quasi_newton import QuasiNewton
 from gasearch.relax.batched.state import State
 
 
@@ -25,14 +24,14 @@ class Minimizers:
 
     def __init__(self, device: torch.device) -> None:
         self._widths = torch.zeros(0, dtype=torch.int64, device=device)
-        self._groups: dict[int, QuasiNewton] = {}
+        self._groups: dict[int, Minimizer] = {}
 
     def select(self, keep: torch.Tensor) -> None:
         """Forget all but some of the structures (B,)."""
         for width, group in list(self._groups.items()):
             group = group.select(keep[self._widths == width])
             self._groups[width] = group
-            if len(group.energy) == 0:
+            if len(group.waited) == 0:
                 del self._groups[width]
         self._widths = self._widths[keep]
 
@@ -40,8 +39,7 @@ class Minimizers:
         """Take in new structures, behind the others."""
         widths = width_of(arrivals.counts)
         for width in widths.unique().tolist():
-            inverse = _first_inverse(arrivals, widths == width, width)
-            group = QuasiNewton.start(inverse)
+            group = Minimizer.start(arrivals.select(widths == width), width)
             known = self._groups.get(width)
             self._groups[width] = group if known is None else known.joined(group)
         self._widths = torch.cat([self._widths, widths])
@@ -54,16 +52,17 @@ class Minimizers:
             rows = (self._widths == width).nonzero().squeeze(1)
             padding = Padding.of(state, rows, width)
             here = padding.coordinates(state.undeformed, state.strains)
-            group.learn(here, padding.coordinates(by_atom, by_cell), found.energies[rows])
+            there = padding.coordinates(by_atom, by_cell)
+            group.learn(here, there, found.energies[rows])
             self._restart(group, state, rows, width)
             padding.write(group.propose(), undeformed, strains)
         return state.moved(undeformed, strains)
 
-    def _restart(self, group: QuasiNewton, state: State, rows: torch.Tensor, width: int) -> None:
+    def _restart(self, group: Minimizer, state: State, rows: torch.Tensor, width: int) -> None:
         if bool(group.is_lost.any()):
             lost = torch.zeros(len(state), dtype=torch.bool, device=rows.device)
             lost[rows] = group.is_lost
-            group.restart(group.is_lost, _first_inverse(state, lost, width))
+            group.restart(Minimizer.start(state.select(lost), width))
 
 
 def gradient(state: State, geometry: Batch, found: Evaluated) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,9 +73,3 @@ def gradient(state: State, geometry: Batch, found: Evaluated) -> tuple[torch.Ten
     by_deformation = product(exponential(-state.strains), volumes * found.stresses)
     by_cell = pull_back(state.strains, by_deformation)
     return by_atom, torch.where(state.cell_free[:, None, None], by_cell, 0.0)
-
-
-def _first_inverse(state: State, chosen: torch.Tensor, width: int) -> torch.Tensor:
-    """Return inverse model Hessians of some structures, which have rows of this width."""
-    some = state.select(chosen)
-    return model_inverse(some.batch(), width, some.cell_free)

@@ -158,16 +158,34 @@ class State:
 
 @dataclass(eq=False)
 class Rows:
-    """Tensors with one entry per structure, which come and go together."""
+    """Tensors, and other rows, with one entry per structure, which come and go together."""
 
     def select(self, keep: torch.Tensor) -> Self:
         """Return some of the rows (B,), in the same order."""
-        return replace(self, **{f.name: getattr(self, f.name)[keep] for f in fields(self)})
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        chosen = {
+            name: value.select(keep) if isinstance(value, Rows) else value[keep]
+            for name, value in mine.items()
+        }
+        return replace(self, **chosen)
 
     def joined(self, other: Self) -> Self:
         """Return these rows with others behind them."""
         pairs = {f.name: (getattr(self, f.name), getattr(other, f.name)) for f in fields(self)}
-        return replace(self, **{name: torch.cat(pair) for name, pair in pairs.items()})
+        both = {
+            name: mine.joined(theirs) if isinstance(mine, Rows) else torch.cat([mine, theirs])
+            for name, (mine, theirs) in pairs.items()
+        }
+        return replace(self, **both)
+
+    def put(self, chosen: torch.Tensor, others: Rows) -> None:
+        """Replace some rows (B,) by those of others, in order."""
+        for field in fields(self):
+            mine, theirs = getattr(self, field.name), getattr(others, field.name)
+            if isinstance(mine, Rows):
+                mine.put(chosen, theirs)
+            else:
+                mine[chosen] = theirs
 
 
 def labels_of(atoms: Atoms) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -1,8 +1,4 @@
-"""Dense BFGS on the inverse Hessian, for rows of coordinates of one length.
-
-The inverse needs no factorisation: a step costs two products with a vector and one update of rank
-two. Products are sums over a row, which do not depend on the number of rows.
-"""
+"""Quasi-Newton steps with a trust radius, for rows of coordinates of one length."""
 
 from __future__ import annotations
 
@@ -10,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from gasearch.relax.batched.curvature import Curvature
 from gasearch.relax.batched.state import Rows
 
 TRUST = 0.2
@@ -24,13 +21,13 @@ _MOST_CLIMBS = 3
 
 
 @dataclass(eq=False)
-class QuasiNewton(Rows):
+class Descent(Rows):
     """One minimization per row.
 
     Parameters
     ----------
-    inverse
-        (R, D, D) inverse Hessian.
+    curvature
+        What is known of the second derivatives.
     base, gradient
         (R, D) where the last step began, and the gradient there.
     energy
@@ -43,7 +40,7 @@ class QuasiNewton(Rows):
         (R,) int64, how many steps up there were since the last one down.
     """
 
-    inverse: torch.Tensor
+    curvature: Curvature
     base: torch.Tensor
     gradient: torch.Tensor
     energy: torch.Tensor
@@ -52,22 +49,17 @@ class QuasiNewton(Rows):
     climbs: torch.Tensor
 
     @classmethod
-    def start(cls, inverse: torch.Tensor) -> QuasiNewton:
-        """Return minimizations that begin with these inverse Hessians (R, D, D)."""
-        zero = inverse.new_zeros(inverse.shape[:2])
-        one = inverse.new_ones(len(inverse))
+    def start(cls, curvature: Curvature, like: torch.Tensor) -> Descent:
+        """Return minimizations that begin with this curvature, of rows (R, D)."""
+        zero = torch.zeros_like(like)
+        one = like.new_ones(len(like))
         climbs = torch.zeros_like(one, dtype=torch.int64)
-        return cls(inverse, zero, zero, one * torch.inf, one, one * TRUST, climbs)
+        return cls(curvature, zero, zero, one * torch.inf, one, one * TRUST, climbs)
 
     @property
     def is_lost(self) -> torch.Tensor:
         """(R,) whether a row climbs again and again: it should start anew with `restart`."""
         return self.climbs >= _MOST_CLIMBS
-
-    def restart(self, lost: torch.Tensor, inverse: torch.Tensor) -> None:
-        """Give some rows (R,) a new inverse Hessian."""
-        self.inverse[lost] = inverse
-        self.climbs = torch.where(lost, 0, self.climbs)
 
     def learn(self, position: torch.Tensor, gradient: torch.Tensor, energy: torch.Tensor) -> None:
         """Take in what was found at new coordinates (R, D), and judge the step that led there."""
@@ -85,7 +77,7 @@ class QuasiNewton(Rows):
 
     def propose(self) -> torch.Tensor:
         """Return where (R, D) to evaluate next."""
-        step = -times(self.inverse, self.gradient)
+        step = -self.curvature.times(self.gradient)
         self.share = (self.trust / longest(step)).clamp(max=1.0)
         return self.base + self.share[:, None] * step
 
@@ -94,12 +86,7 @@ class QuasiNewton(Rows):
         curvature = (step * change).sum(1)
         expected = -self.share * (step * self.gradient).sum(1)
         learned = curvature > _LEAST_CURVATURE * expected
-        safe = torch.where(learned, curvature, 1.0)[:, None]
-        moved = times(self.inverse, change)
-        weight = (1 + (change * moved).sum(1)[:, None] / safe) / safe
-        half = torch.where(learned[:, None], weight * step / 2 - moved / safe, 0.0)
-        outer = step[:, :, None] * half[:, None]
-        self.inverse = self.inverse + (outer + outer.transpose(1, 2))
+        self.curvature.update(step, change, torch.where(learned, curvature, 0.0))
 
     def _adapt_trust(self, step: torch.Tensor, ratio: torch.Tensor, rises: torch.Tensor) -> None:
         """Trust less after a step that did not keep its promise, more after a long one that did."""
@@ -108,11 +95,6 @@ class QuasiNewton(Rows):
         trust = torch.where(grown, self.trust * 1.5, self.trust)
         trust = torch.where(rises, length / 3, trust)
         self.trust = trust.clamp(LEAST_TRUST, MOST_TRUST)
-
-
-def times(matrices: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Return symmetric matrices (R, D, D) times rows (R, D)."""
-    return (matrices * rows[:, None]).sum(2)
 
 
 def longest(steps: torch.Tensor) -> torch.Tensor:

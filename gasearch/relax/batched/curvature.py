@@ -1,0 +1,122 @@
+"""What a minimization learns of the second derivatives: all of them, or the last steps.
+
+Products are sums over a row, which do not depend on the number of rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+
+from gasearch.relax.batched.model_hessian import inverse_blocks, model_inverse
+from gasearch.relax.batched.state import Rows, State
+
+HISTORY = 24
+"""Steps that `LastSteps` remembers."""
+
+
+@dataclass(eq=False)
+class Dense(Rows):
+    """All second derivatives, by the BFGS formula for their inverse.
+
+    The inverse needs no factorisation: a step costs two products with a vector and one update of
+    rank two.
+
+    Parameters
+    ----------
+    inverse
+        (R, D, D).
+    """
+
+    inverse: torch.Tensor
+
+    @classmethod
+    def start(cls, state: State, width: int) -> Dense:
+        """Return the model's second derivatives, for structures with rows of this width."""
+        return cls(model_inverse(state.batch(), width, state.cell_free))
+
+    def times(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the inverse Hessian times rows (R, D)."""
+        return (self.inverse * rows[:, None]).sum(2)
+
+    def update(self, step: torch.Tensor, change: torch.Tensor, along: torch.Tensor) -> None:
+        """Learn from steps (R, D) and changes of the gradient (R, D).
+
+        Parameters
+        ----------
+        along
+            (R,) their scalar products; 0 where there is nothing to learn.
+        """
+        learned = (along > 0)[:, None]
+        safe = torch.where(along > 0, along, 1.0)[:, None]
+        moved = self.times(change)
+        weight = (1 + (change * moved).sum(1)[:, None] / safe) / safe
+        half = torch.where(learned, weight * step / 2 - moved / safe, 0.0)
+        outer = step[:, :, None] * half[:, None]
+        self.inverse = self.inverse + (outer + outer.transpose(1, 2))
+
+
+@dataclass(eq=False)
+class LastSteps(Rows):
+    """The last steps only (L-BFGS), for structures whose dense matrices would be too large.
+
+    Parameters
+    ----------
+    atoms
+        (R, width, 3, 3) and
+    strain
+        (R, 9, 9), inverse diagonal blocks of the model Hessian.
+    steps, changes
+        (R, HISTORY, D), oldest first.
+    weights
+        (R, HISTORY), one over their scalar products; 0 where there is no step yet.
+    """
+
+    atoms: torch.Tensor
+    strain: torch.Tensor
+    steps: torch.Tensor
+    changes: torch.Tensor
+    weights: torch.Tensor
+
+    @classmethod
+    def start(cls, state: State, width: int) -> LastSteps:
+        """Return the model's second derivatives, for structures with rows of this width."""
+        atoms, strain = inverse_blocks(state.batch(), width, state.cell_free)
+        none = atoms.new_zeros(len(atoms), HISTORY, 3 * width + 9)
+        return cls(atoms, strain, none, none.clone(), none[:, :, 0].clone())
+
+    def times(self, rows: torch.Tensor) -> torch.Tensor:
+        """Return the inverse Hessian times rows (R, D): the two loops of Nocedal (1980)."""
+        result = rows
+        shares = []
+        for k in reversed(range(HISTORY)):
+            share = self.weights[:, k] * (self.steps[:, k] * result).sum(1)
+            result = result - share[:, None] * self.changes[:, k]
+            shares.append(share)
+        result = self._first(result)
+        for k in range(HISTORY):
+            back = self.weights[:, k] * (self.changes[:, k] * result).sum(1)
+            result = result + (shares.pop() - back)[:, None] * self.steps[:, k]
+        return result
+
+    def update(self, step: torch.Tensor, change: torch.Tensor, along: torch.Tensor) -> None:
+        """Learn from steps and changes of the gradient."""
+        learned = along > 0
+        weight = torch.where(learned, 1 / torch.where(learned, along, 1.0), 0.0)
+        latest = (("steps", step), ("changes", change), ("weights", weight))
+        for name, value in latest:
+            known = getattr(self, name)
+            moved_on = torch.cat([known[:, 1:], value[:, None]], dim=1)
+            flags = learned.view(-1, *[1] * (known.dim() - 1))
+            setattr(self, name, torch.where(flags, moved_on, known))
+
+    def _first(self, rows: torch.Tensor) -> torch.Tensor:
+        by_atom = (self.atoms * rows[:, :-9].unflatten(1, (-1, 1, 3))).sum(3).flatten(1)
+        by_strain = (self.strain * rows[:, None, -9:]).sum(2)
+        return torch.cat([by_atom, by_strain], dim=1)
+
+
+Curvature: TypeAlias = Dense | LastSteps
+"""An inverse Hessian for each row, kept positive by its user's choice of steps."""
