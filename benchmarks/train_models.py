@@ -1,8 +1,13 @@
 """Cross-validation and training of the shipped models, each beside its charge-blind control.
 
-A recipe says how a model is made: what it starts from, what it learns before it sees DFT, and the
-settings. `validate` trains it once per fold of a cross-validation over decorations and writes the
-errors on the unseen ones; `ship` trains it on all frames. Both continue where they were killed.
+A recipe says how a model is made: what it starts from, what it learns before it sees DFT, what it
+is taught beside DFT, and the settings. `validate` trains it once per fold of a cross-validation
+over decorations and writes the errors on the unseen ones; `ship` trains it on all frames. Both
+continue where they were killed.
+
+A small network first learns from CHGNet with Ga's weights in the place of Fe3+, which has seen no
+frame of the data, and then from DFT together with frames of the CHGNet that was fine-tuned on the
+same training frames: no teacher knows a held-out decoration.
 
 usage: train_models.py list
        train_models.py validate NAME [--folds 5] [--only K] [--output FOLDER] [--epochs N] [--json]
@@ -48,22 +53,23 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """What a small network learns before it sees DFT.
+class Lessons:
+    """Frames that another potential labels.
 
     Parameters
     ----------
     teacher
-        Recipe of the model that labels the frames, or "pmmcs".
+        A recipe whose model of the same fold labels them; "chgnet:ga" or "chgnet:blind" for CHGNet
+        as it is before any training here; or "pmmcs".
     cells
         Supercells, with the number of random decorations of each.
-    settings
-        Of this part.
+    seed
+        Of the decorations.
     """
 
     teacher: str
     cells: Mapping[tuple[int, int, int], int]
-    settings: TrainingSettings
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,21 @@ class Recipe:
         Of a fresh network.
     settings
         Of the training on DFT.
-    pretraining
-        None for a network with weights of its own.
+    before
+        What it learns before it sees DFT, the same for all folds; its teacher is no recipe.
+    before_settings
+        Of that.
+    beside
+        What it learns together with DFT.
     """
 
     architecture: str
     start: str
     settings: TrainingSettings
     arguments: Mapping[str, Any] = field(default_factory=dict)
-    pretraining: Pretraining | None = None
+    before: Lessons | None = None
+    before_settings: TrainingSettings = field(default_factory=TrainingSettings)
+    beside: Lessons | None = None
 
 
 _FINE = TrainingSettings(
@@ -100,14 +112,31 @@ _FINE = TrainingSettings(
     working_ion_metal=SODIUM,
 )
 _TAUGHT = TrainingSettings(
-    epochs=60, batch_size=8, learning_rate=3e-3, ema=0.995, validation_share=0.1
+    epochs=20,
+    batch_size=8,
+    learning_rate=3e-3,
+    validation_share=0.05,
+    keep_best=False,
 )
-_AFTER = replace(_FINE, epochs=80, learning_rate=1e-3, anchor=0.0)
-_CELLS = {(1, 1, 1): 120, (1, 2, 1): 24}
-_SMALL: dict[str, Mapping[str, Any]] = {
-    "painn": {"n_features": 64, "cutoff": 5.0},
-    "cpainn": {"n_features": 64, "cutoff": 4.0},
-    "mace": {"hidden_irreps": "32x0e + 32x1o", "cutoff": 5.0},
+_AFTER = replace(_FINE, epochs=14, learning_rate=1e-3, anchor=0.0)
+_MANY = {(1, 1, 1): 90, (1, 2, 1): 12}
+_SOME = {(1, 1, 1): 32, (1, 2, 1): 8}
+
+
+@dataclass(frozen=True)
+class _Small:
+    """A small network: its arguments and learning rates, and how long it learns before DFT."""
+
+    arguments: Mapping[str, Any]
+    rate_before: float = 3e-3
+    rate: float = 1e-3
+    epochs_before: int = 20
+
+
+_SMALL = {
+    "painn": _Small({"n_features": 64, "cutoff": 4.5}),
+    "cpainn": _Small({"n_features": 64, "cutoff": 4.0}),
+    "mace": _Small({"hidden_irreps": "16x0e + 16x1o", "cutoff": 4.5}, 1e-2, 3e-3),
 }
 
 
@@ -117,11 +146,17 @@ def _recipes() -> dict[str, Recipe]:
         "chgnet-clone": Recipe("chgnet", "clone", _FINE),
         "chgnet-blind": Recipe("chgnet", "blind", _FINE),
     }
-    for name, arguments in _SMALL.items():
-        for ending, start in (("", "fresh"), ("-blind", "blind")):
-            taught = Pretraining(f"chgnet{ending}", _CELLS, _TAUGHT)
-            found[name + ending] = Recipe(name, start, _AFTER, arguments, taught)
-        found[f"{name}-scratch"] = Recipe(name, "fresh", replace(_AFTER, epochs=200), arguments)
+    for name, small in _SMALL.items():
+        after = replace(_AFTER, learning_rate=small.rate)
+        taught = replace(_TAUGHT, learning_rate=small.rate_before, epochs=small.epochs_before)
+        for ending, start, own in (("", "fresh", "ga"), ("-blind", "blind", "blind")):
+            before = Lessons(f"chgnet:{own}", _MANY)
+            beside = Lessons(f"chgnet{ending}", _SOME, seed=10)
+            found[name + ending] = Recipe(
+                name, start, after, small.arguments, before, taught, beside
+            )
+        scratch = replace(after, epochs=100)
+        found[f"{name}-scratch"] = Recipe(name, "fresh", scratch, small.arguments)
     return found
 
 
@@ -132,8 +167,8 @@ RECIPES = _recipes()
 def list_recipes() -> None:
     """Show the recipes."""
     for name, recipe in RECIPES.items():
-        teacher = recipe.pretraining.teacher if recipe.pretraining else "-"
-        typer.echo(f"{name:16s} start {recipe.start:12s} teacher {teacher}")
+        lessons = [one.teacher for one in (recipe.before, recipe.beside) if one]
+        typer.echo(f"{name:16s} start {recipe.start:8s} teachers {', '.join(lessons) or '-'}")
 
 
 @app.command()
@@ -203,51 +238,65 @@ def _made(name: str, recipe: Recipe, split: Split, folder: Path) -> NetworkPoten
     if (folder / MODEL_FILE).exists():
         return load_checkpoint(folder)
     start = recipe.start
-    if recipe.pretraining is not None:
-        start = str(_pretrained(recipe, recipe.pretraining, split, folder))
+    if recipe.before is not None:
+        start = str(_pretrained(name, recipe, recipe.before, split, folder))
+    lessons = split
+    if recipe.beside is not None:
+        taught = _lessons(recipe.beside, _teacher(recipe.beside.teacher, split, folder))
+        lessons = Split((*split.training, *taught), split.validation)
     network, card = starting_model(
         recipe.architecture, [*split.training, *split.validation], start, recipe.arguments
     )
     state = folder / "training_state.safetensors"
     began = time.process_time()
-    fitted = fit(network, card, split, recipe.settings, state, _show(name))
+    fitted = fit(network, card, lessons, recipe.settings, state, _show(name))
     _save(fitted, folder, name, split, time.process_time() - began)
     state.unlink(missing_ok=True)
     return load_checkpoint(folder)
 
 
-def _pretrained(recipe: Recipe, taught: Pretraining, split: Split, folder: Path) -> Path:
-    """Return the folder of the network that has learned from its teacher alone."""
-    own = folder / "pretrained"
-    if (own / MODEL_FILE).exists():
-        return own
-    frames = _lessons(taught, _teacher(taught.teacher, split, folder))
-    lessons = split_by_decoration(frames, taught.settings.validation_share)
+def _pretrained(name: str, recipe: Recipe, before: Lessons, split: Split, folder: Path) -> Path:
+    """Return the folder of the network that has seen no DFT: one for all folds."""
+    shared = folder.parents[1] / "before" / name
+    if (shared / MODEL_FILE).exists():
+        return shared
+    every = [*split.training, *split.validation]
+    lessons = _lessons(before, _untrained(before.teacher, every))
+    taught = split_by_decoration(lessons, recipe.before_settings.validation_share)
     network, card = starting_model(
-        recipe.architecture, [*frames, *split.training], recipe.start, recipe.arguments
+        recipe.architecture, [*lessons, *every], recipe.start, recipe.arguments
     )
-    state = own / "training_state.safetensors"
-    fitted = fit(network, card, lessons, taught.settings, state, _show("pretraining"))
-    _save(fitted, own, "pretrained", lessons, 0.0)
+    state = shared / "training_state.safetensors"
+    began = time.process_time()
+    fitted = fit(network, card, taught, recipe.before_settings, state, _show(f"{name}, before"))
+    _save(fitted, shared, f"{name}, before DFT", taught, time.process_time() - began)
     state.unlink(missing_ok=True)
-    return own
+    return shared
+
+
+def _untrained(name: str, frames: Sequence[Frame]) -> Potential:
+    """Return a teacher that has seen no frame of the data."""
+    if name == "pmmcs":
+        return Pmmcs()
+    architecture, _, start = name.partition(":")
+    return NetworkPotential(*starting_model(architecture, frames, start))
 
 
 def _teacher(name: str, split: Split, folder: Path) -> Potential:
-    """Return the teacher; one that is a model has seen this fold's training frames alone."""
-    if name == "pmmcs":
-        return Pmmcs()
+    """Return the teacher of a fold; one that is a recipe has seen its training frames alone."""
+    if name not in RECIPES:
+        return _untrained(name, [*split.training, *split.validation])
     place = folder.parents[1] / name / folder.name
     if folder.parent.name == "shipped":
         place = folder.parent / f"{name}-nafepo4"
     return _made(name, RECIPES[name], split, place)
 
 
-def _lessons(taught: Pretraining, teacher: Potential) -> list[Frame]:
+def _lessons(lessons: Lessons, teacher: Potential) -> list[Frame]:
     frames: list[Frame] = []
-    for cell, n_decorations in taught.cells.items():
+    for cell, n_decorations in lessons.cells.items():
         host = Host.build(builtin_host("nafepo4-olivine"), cell)
-        frames += teacher_frames(teacher, host, n_decorations, seed=sum(cell))
+        frames += teacher_frames(teacher, host, n_decorations, seed=lessons.seed + sum(cell))
     return frames
 
 

@@ -6,7 +6,6 @@ import importlib
 import importlib.util
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,8 +24,8 @@ def script(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("train_models")
     settings = module.TrainingSettings(epochs=1, batch_size=32, working_ion_metal=module.SODIUM)
-    taught = module.Pretraining("pmmcs", {(1, 1, 1): 5}, replace(settings, validation_share=0.0))
-    recipe = module.Recipe("painn", "fresh", settings, TINY, taught)
+    before = module.Lessons("pmmcs", {(1, 1, 1): 5})
+    recipe = module.Recipe("painn", "fresh", settings, TINY, before, settings, before)
     monkeypatch.setitem(module.RECIPES, "tiny", recipe)
     yield module
     for name in ("train_models", "machine"):
@@ -40,8 +39,9 @@ def test_a_fold_is_validated_once_and_read_back(script, tmp_path):
     document = json.loads(first.stdout)
     (fold,) = document["folds"]
     assert fold["errors"]["n_frames"] > fold["errors_without_hops"]["n_frames"] > 0
-    assert document["mean"]["force_mae_meV_per_A"] == fold["errors"]["force_mae_meV_per_A"]
-    assert (tmp_path / "tiny" / "fold1" / "pretrained" / "model.json").exists()
+    mean, errors = document["mean"], fold["errors"]
+    assert mean["force_mae_meV_per_A"] == pytest.approx(errors["force_mae_meV_per_A"])
+    assert (tmp_path / "before" / "tiny" / "model.json").exists()
     weights = tmp_path / "tiny" / "fold1" / "weights.safetensors"
     before = weights.stat().st_mtime_ns
     again = CliRunner().invoke(script.app, command)
@@ -59,9 +59,12 @@ def test_a_shipped_model_knows_its_metal(script, tmp_path):
 
 
 def test_every_recipe_names_a_teacher_that_exists(script):
+    untrained = {"pmmcs", "chgnet:ga", "chgnet:blind"}
     for recipe in script.RECIPES.values():
-        if recipe.pretraining is not None:
-            assert recipe.pretraining.teacher in {"pmmcs", *script.RECIPES}
+        if recipe.before is not None:
+            assert recipe.before.teacher in untrained  # one for all folds: it knows no frame
+        if recipe.beside is not None:
+            assert recipe.beside.teacher in {*untrained, *script.RECIPES}
 
 
 def test_an_unknown_recipe_is_refused_by_name(script):
