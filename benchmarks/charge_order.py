@@ -126,13 +126,15 @@ def report(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Summarise what was relaxed."""
-    found = {path.stem: summary(json.loads(path.read_text())) for path in sorted(source.glob("*"))}
+    rows = {path.stem: json.loads(path.read_text()) for path in sorted(source.glob("*.json"))}
+    found = {name: summary(group) for name, group in rows.items()}
     document = {"models": found, "machine": describe_machine(PACKAGES)}
     if output is not None:
         write_durably(
             output / "charge_order.json", (json.dumps(document, indent=1) + "\n").encode()
         )
         write_durably(output / "charge_order.md", (table(found) + "\n").encode())
+        _plot(rows, found, output / "charge_order.png")
     typer.echo(json.dumps(document, indent=1) if as_json else table(found))
 
 
@@ -227,6 +229,39 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         + " meV.",
     ]
     return "\n".join(lines)
+
+
+def _plot(
+    rows: dict[str, Sequence[dict[str, Any]]], found: dict[str, dict[str, Any]], path: Path
+) -> None:
+    """Draw relaxed energies against DFT at x = 1/2, and how often the order was kept."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9.5, 3.8))
+    for name in [name for name in ("chgnet", "chgnet-blind") if name in rows]:
+        half = [r for r in rows[name] if r["kind"] == "one model" and abs(r["x"] - 0.5) < 1e-6]
+        lowest = min(row["dft"] for row in half), min(row["energy"] for row in half)
+        true, own = (
+            [250 * (row[key] - low) for row in half]
+            for key, low in zip(("dft", "energy"), lowest, strict=True)
+        )
+        left.plot(true, own, "o" if name == "chgnet" else "x", label=name)
+    left.axline((0, 0), slope=1, color="0.7", lw=1)
+    left.set(xlabel="DFT (meV/f.u.)", ylabel="relaxed by the model (meV/f.u.)", title="x = 1/2")
+    left.legend()
+    names = list(found)
+    for shift, key, label in ((-0.2, "bonds", "by bond lengths"), (0.2, "moments", "by moments")):
+        shares = [100 * (found[name][f"kept_by_{key}"] or 0) for name in names]
+        right.barh(np.arange(len(names)) + shift, shares, height=0.38, label=label)
+    right.set(xlabel="charge orders kept (%)", yticks=range(len(names)), yticklabels=names)
+    right.invert_yaxis()
+    right.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
 
 
 def _start(name: str, kind: str, frame: Frame, host: Host, fold: int) -> Start:

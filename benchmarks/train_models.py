@@ -12,6 +12,7 @@ same training frames: no teacher knows a held-out decoration.
 usage: train_models.py list
        train_models.py validate NAME [--folds 5] [--only K] [--output FOLDER] [--epochs N] [--json]
        train_models.py ship NAME [--output FOLDER] [--epochs N]
+       train_models.py package NAME [--output FOLDER] [--to gasearch/models]
 """
 
 from __future__ import annotations
@@ -28,8 +29,14 @@ from machine import describe_machine
 
 from gasearch.builtin_hosts import builtin_host
 from gasearch.host import Host
-from gasearch.potentials.checkpoint import MODEL_FILE, load_checkpoint, save_checkpoint
+from gasearch.potentials.checkpoint import (
+    MODEL_FILE,
+    load_checkpoint,
+    read_checkpoint,
+    save_checkpoint,
+)
 from gasearch.potentials.contract import Potential
+from gasearch.potentials.model_card import ModelCard
 from gasearch.potentials.network_potential import NetworkPotential
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.training.evaluating import Report, evaluate_model
@@ -48,7 +55,17 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"
 SODIUM = {"Na": -1.32195}  # eV per atom of the metal at the level of the data
 PACKAGES = ("gasearch", "torch", "chgnet", "mace-torch", "schnetpack", "numpy")
-LICENCE = "CC BY 4.0 (data), weights under the licence of the starting model"
+LICENCE = "CC BY 4.0 (data); CHGNet's own weights, from which it or its teacher started: BSD-3"
+ABOUT = {"chgnet": "CHGNet", "mace": "MACE", "painn": "PaiNN", "cpainn": "cPaiNN"}
+CARD = {
+    "data": "data/nafepo4-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one k-point; 247 "
+    "frames of the 16 orders of the 28-atom cell; no stress labels",
+    "use_for": "relaxing and ranking Na/vacancy and Fe2+/Fe3+ orders of olivine NaxFePO4, x from 0 "
+    "to 1, ferromagnetic high spin; formation energies and voltages at the level of the data",
+    "not_for": "other crystals or elements, other spin states or magnetic orders, antisites, "
+    "surfaces, diffusion paths, high temperature, pressures beyond some GPa; energies of another "
+    "level of theory must not be mixed in",
+}
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -207,6 +224,34 @@ def ship(
     _made(name, recipe, Split(tuple(frames), ()), output / f"{name}-nafepo4")
 
 
+@app.command()
+def package(
+    name: str,
+    output: Path = ROOT / "build" / "training",
+    to: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = ROOT
+    / "gasearch"
+    / "models",
+) -> None:
+    """Put a model that `ship` made where gasearch finds it, with the errors that were validated."""
+    validation = json.loads((output / name / "validation.json").read_text())
+    network, card = read_checkpoint(output / "shipped" / f"{name}-nafepo4")
+    save_checkpoint(to / card.name, network, replace(card, notes=_card(name, card, validation)))
+
+
+def _card(name: str, card: ModelCard, validation: Mapping[str, Any]) -> dict[str, Any]:
+    mean, rows = validation["mean"], validation["folds"]
+    recipe = RECIPES[name]
+    told = {key: round(value, 3) for key, value in mean.items() if value is not None}
+    text = (
+        f"{ABOUT[recipe.architecture]} for olivine NaxFePO4; on unseen orders "
+        f"{told['energy_mae_meV_per_atom']:.1f} meV/atom, {told['force_mae_meV_per_A']:.0f} meV/Å"
+    )
+    judged = f"means of a {len(rows)}-fold cross-validation over decorations; this model saw all"
+    teachers = [one.teacher for one in (recipe.before, recipe.beside) if one]
+    notes = {"about": text, **CARD, "errors": told, "errors_are": judged, "teachers": teachers}
+    return {**notes, **{key: card.notes[key] for key in card.notes if key not in notes}}
+
+
 def _chosen(name: str, epochs: int | None) -> Recipe:
     if name not in RECIPES:
         raise typer.BadParameter(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
@@ -309,7 +354,8 @@ def _save(fitted: Fitted, folder: Path, name: str, split: Split, cpu_s: float) -
     }
     record = {"cpu_s": round(cpu_s), "history": fitted.counters.history}
     write_durably(folder / "history.json", _json(record))
-    save_checkpoint(folder, fitted.network, replace(fitted.card, name=name, notes=notes))
+    title = folder.name if folder.parent.name == "shipped" else name
+    save_checkpoint(folder, fitted.network, replace(fitted.card, name=title, notes=notes))
 
 
 def _show(name: str) -> Any:
