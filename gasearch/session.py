@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 import threading
@@ -197,14 +198,16 @@ class Session:
         if execution.workers == 0:
             from gasearch.execution.in_process import InProcessExecutor
 
-            return InProcessExecutor(self._potential())
+            return InProcessExecutor(self.potential)
         from gasearch.execution.workers import WorkerPool
 
         named = self.settings.potential
         source = PotentialSource(named.name, self.folder.path.resolve(), named.species)
         return WorkerPool(source, execution.workers, execution.wall_limit_s, self.folder.worker_log)
 
-    def _potential(self) -> Potential:
+    @functools.cached_property
+    def potential(self) -> Potential:
+        """What computes energies in this process; loaded when it is first asked for."""
         from gasearch.potentials.registry import load_potential
 
         named = self.settings.potential
@@ -228,7 +231,19 @@ class Session:
         )
 
     def warnings(self) -> list[str]:
-        """Return what the user should know before a resume."""
+        """Return what the user should know before a start or a resume."""
+        return [*self._extrapolations(), *self._changed_versions()]
+
+    def _extrapolations(self) -> list[str]:
+        """Return in what the structures lie outside of what the potential was trained on."""
+        ask = getattr(self.potential, "extrapolations", None)
+        if ask is None:
+            return []
+        told = {text: None for atoms in self._probes() for text in ask(atoms)}
+        name = self.potential.name
+        return [f"{name} extrapolates here: {', '.join(told)}."] if told else []
+
+    def _changed_versions(self) -> list[str]:
         if not self.folder.database.exists():
             return []
         with self.folder.open_store(read_only=False) as store:
@@ -267,7 +282,7 @@ class Session:
     def _new_level(self) -> LevelRecord:
         from gasearch.potentials.awareness import require_charge_aware
 
-        potential = self._potential()
+        potential = self.potential
         blind = self.settings.potential.allow_charge_blind
         require_charge_aware(potential, self._probes(), named_rng(0, "awareness"), blind)
         return self._level(potential)
@@ -287,7 +302,7 @@ class Session:
     def _refuse_other_level(self, stored: LevelRecord) -> None:
         from gasearch.potentials.level import compare_levels
 
-        compare_levels(stored, self._level(self._potential()))
+        compare_levels(stored, self._level(self.potential))
 
 
 def host_differences(stored: str, now: str) -> list[str]:
