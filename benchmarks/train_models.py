@@ -19,12 +19,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import ase.io
 import typer
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.stress import full_3x3_to_voigt_6_stress
 from machine import describe_machine
 
 from gasearch.builtin_hosts import builtin_host
@@ -287,7 +291,10 @@ def _made(name: str, recipe: Recipe, split: Split, folder: Path) -> NetworkPoten
         start = str(_pretrained(name, recipe, recipe.before, split, folder))
     lessons = split
     if recipe.beside is not None:
-        taught = _lessons(recipe.beside, _teacher(recipe.beside.teacher, split, folder))
+        source = recipe.beside.teacher
+        which = "shipped" if folder.parent.name == "shipped" else folder.name
+        path = folder.parents[1] / "lessons" / f"{source.replace(':', '-')}-{which}.xyz"
+        taught = _labelled(recipe.beside, lambda: _teacher(source, split, folder), path)
         lessons = Split((*split.training, *taught), split.validation)
     network, card = starting_model(
         recipe.architecture, [*split.training, *split.validation], start, recipe.arguments
@@ -306,7 +313,8 @@ def _pretrained(name: str, recipe: Recipe, before: Lessons, split: Split, folder
     if (shared / MODEL_FILE).exists():
         return shared
     every = [*split.training, *split.validation]
-    lessons = _lessons(before, _untrained(before.teacher, every))
+    path = folder.parents[1] / "lessons" / f"{before.teacher.replace(':', '-')}.xyz"
+    lessons = _labelled(before, lambda: _untrained(before.teacher, every), path)
     taught = split_by_decoration(lessons, recipe.before_settings.validation_share)
     network, card = starting_model(
         recipe.architecture, [*lessons, *every], recipe.start, recipe.arguments
@@ -337,12 +345,30 @@ def _teacher(name: str, split: Split, folder: Path) -> Potential:
     return _made(name, RECIPES[name], split, place)
 
 
-def _lessons(lessons: Lessons, teacher: Potential) -> list[Frame]:
-    frames: list[Frame] = []
-    for cell, n_decorations in lessons.cells.items():
-        host = Host.build(builtin_host("nafepo4-olivine"), cell)
-        frames += teacher_frames(teacher, host, n_decorations, seed=lessons.seed + sum(cell))
-    return frames
+def _labelled(lessons: Lessons, make_teacher: Callable[[], Potential], path: Path) -> list[Frame]:
+    """Return the frames of lessons; all networks that have one teacher share the file."""
+    if not path.exists():
+        teacher, frames = make_teacher(), []
+        for cell, n_decorations in lessons.cells.items():
+            host = Host.build(builtin_host("nafepo4-olivine"), cell)
+            frames += teacher_frames(teacher, host, n_decorations, seed=lessons.seed + sum(cell))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}")
+        ase.io.write(partial, [_with_labels(frame) for frame in frames], format="extxyz")
+        partial.replace(path)
+    return list(read_frames([path]).frames)
+
+
+def _with_labels(frame: Frame) -> Atoms:
+    """Return the structure of a frame with its labels as results of a calculator."""
+    atoms: Atoms = frame.atoms.copy()
+    atoms.info |= {"decoration": frame.decoration, "tag": frame.tag}
+    results = {"energy": frame.energy, "forces": frame.forces, "magmoms": frame.moments}
+    if frame.stress is not None:
+        results["stress"] = full_3x3_to_voigt_6_stress(frame.stress)
+    known = {name: value for name, value in results.items() if value is not None}
+    atoms.calc = SinglePointCalculator(atoms, **known)
+    return atoms
 
 
 def _save(fitted: Fitted, folder: Path, name: str, split: Split, cpu_s: float) -> None:
