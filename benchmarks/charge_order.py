@@ -2,8 +2,9 @@
 
 Every mixed decoration of the 28-atom cell starts from undistorted sites, rattled ten times, and is
 relaxed, cell included, by the model of the cross-validation that has not seen it. Which order comes
-out is read by bond lengths (mean Fe-O below 2.18 Å: Fe3+) and by an independent reader of moments
-(CHGNet as its authors trained it, split at 4.15), never by the labels.
+out is read by bond lengths (mean Fe-O below 2.13 Å: Fe3+) and by an independent reader of moments
+(CHGNet as its authors trained it, split at 4.15), never by the labels. On the lowest DFT frame of
+each of the 16 decorations the bonds misread one of 64 sites, and the moments none.
 
 usage: charge_order.py relax RECIPE [--models FOLDER] [--rattles 10] [--doubled 12]
        charge_order.py report [--json] [--output FOLDER]
@@ -41,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"
 MODELS = ROOT / "build" / "training"
 RELAXED = ROOT / "build" / "charge_order"
-BOND = 2.18  # Å: mean Fe-O, Fe3+ below and Fe2+ above
+BOND = 2.13  # Å: mean Fe-O, Fe3+ below and Fe2+ above
 MOMENT = 4.15  # Bohr magnetons, of plain CHGNet: Fe3+ above and Fe2+ below
 RATTLE = 0.05  # Å
 PACKAGES = ("gasearch", "torch", "chgnet", "mace-torch", "schnetpack", "numpy")
@@ -126,7 +127,8 @@ def report(
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Summarise what was relaxed."""
-    rows = {path.stem: json.loads(path.read_text()) for path in sorted(source.glob("*.json"))}
+    files = sorted(source.glob("*.json"))
+    rows = {path.stem: [_read(row) for row in json.loads(path.read_text())] for path in files}
     found = {name: summary(group) for name, group in rows.items()}
     document = {"models": found, "machine": describe_machine(PACKAGES)}
     if output is not None:
@@ -306,11 +308,20 @@ def _relaxed(
         "labels": labels.tolist(),
         "bonds": np.round(bonds, 4).tolist(),
         "moments": np.round(moments, 4).tolist(),
-        "kept_by_bonds": bool(np.array_equal(bonds < BOND, labels == 3)),
-        "kept_by_moments": bool(np.array_equal(np.array(moments) > MOMENT, labels == 3)),
         "verdict": found.verdict,
         "converged": found.converged,
         "n_calls": found.n_calls,
+    }
+
+
+def _read(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with what the two readers say."""
+    oxidised = np.array(row["labels"]) == 3
+    by_bonds, by_moments = np.array(row["bonds"]) < BOND, np.array(row["moments"]) > MOMENT
+    return {
+        **row,
+        "kept_by_bonds": bool(np.array_equal(by_bonds, oxidised)),
+        "kept_by_moments": bool(np.array_equal(by_moments, oxidised)),
     }
 
 
