@@ -43,10 +43,10 @@ class Minimizer(Rows):
     waited: torch.Tensor
 
     @classmethod
-    def start(cls, state: State, width: int, dense_width: int = DENSE_WIDTH) -> Minimizer:
+    def start(cls, state: State, width: int) -> Minimizer:
         """Return minimizations of structures that have rows of this width."""
         like = state.strains.new_zeros(len(state), 3 * width + 9)
-        curvature = (Dense if width <= dense_width else LastSteps).start(state, width)
+        curvature = (Dense if width <= DENSE_WIDTH else LastSteps).start(state, width)
         far = like.new_full((len(like),), torch.inf)
         nothing = torch.zeros_like(far, dtype=torch.int64)
         return cls(
