@@ -252,3 +252,10 @@ def test_a_pickle_in_place_of_the_weights_is_not_opened(folder, tmp_path):
     with pytest.raises(CheckpointError, match="do not fit"):
         load_checkpoint(folder)
     assert not trace.exists()
+
+
+def test_a_folder_without_a_model_is_named_once(tmp_path):
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(tmp_path)
+    assert str(caught.value).count(str(tmp_path)) == 1
+    assert "no model.json can be read there" in str(caught.value)

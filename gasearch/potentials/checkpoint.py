@@ -75,8 +75,9 @@ def read_checkpoint(folder: Path) -> tuple[Network, ModelCard]:
 
 def read_model_file(folder: Path) -> dict[str, Any]:
     """Return `model.json`, checked for format and completeness; imports no architecture."""
+    text = _read(folder, MODEL_FILE)
     try:
-        document = json.loads(_read(folder, MODEL_FILE))
+        document = json.loads(text)
     except ValueError as error:
         raise CheckpointError(str(folder), f"{MODEL_FILE} is no JSON: {error}") from error
     if not isinstance(document, dict) or not isinstance(document.get("format"), int):
