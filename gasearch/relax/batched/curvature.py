@@ -1,6 +1,7 @@
 """What a minimization learns of the second derivatives: all of them, or the last steps.
 
-Products are sums over a row, which do not depend on the number of rows.
+Both begin with the model of ionic springs. Products are sums over a row, which do not depend on the
+number of rows.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TypeAlias
 
 import torch
 
-from gasearch.relax.batched.model_hessian import inverse_blocks, model_inverse
+from gasearch.relax.batched.model_hessian import model_inverse
 from gasearch.relax.batched.state import Rows, State
 
 HISTORY = 24
@@ -39,7 +40,7 @@ class Dense(Rows):
 
     def times(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the inverse Hessian times rows (R, D)."""
-        return (self.inverse * rows[:, None]).sum(2)
+        return product(self.inverse, rows)
 
     def update(self, step: torch.Tensor, change: torch.Tensor, along: torch.Tensor) -> None:
         """Learn from steps (R, D) and changes of the gradient (R, D).
@@ -60,22 +61,21 @@ class Dense(Rows):
 
 @dataclass(eq=False)
 class LastSteps(Rows):
-    """The last steps only (L-BFGS), for structures whose dense matrices would be too large.
+    """The last steps only, on top of a model that stays (L-BFGS): for large structures.
+
+    A step reads the matrix once, where `Dense` reads and writes it several times.
 
     Parameters
     ----------
-    atoms
-        (R, width, 3, 3) and
-    strain
-        (R, 9, 9), inverse diagonal blocks of the model Hessian.
+    model
+        (R, D, D), inverse model Hessian.
     steps, changes
         (R, HISTORY, D), oldest first.
     weights
         (R, HISTORY), one over their scalar products; 0 where there is no step yet.
     """
 
-    atoms: torch.Tensor
-    strain: torch.Tensor
+    model: torch.Tensor
     steps: torch.Tensor
     changes: torch.Tensor
     weights: torch.Tensor
@@ -83,9 +83,9 @@ class LastSteps(Rows):
     @classmethod
     def start(cls, state: State, width: int) -> LastSteps:
         """Return the model's second derivatives, for structures with rows of this width."""
-        atoms, strain = inverse_blocks(state.batch(), width, state.cell_free)
-        none = atoms.new_zeros(len(atoms), HISTORY, 3 * width + 9)
-        return cls(atoms, strain, none, none.clone(), none[:, :, 0].clone())
+        model = model_inverse(state.batch(), width, state.cell_free)
+        none = model.new_zeros(len(model), HISTORY, 3 * width + 9)
+        return cls(model, none, none.clone(), none[:, :, 0].clone())
 
     def times(self, rows: torch.Tensor) -> torch.Tensor:
         """Return the inverse Hessian times rows (R, D): the two loops of Nocedal (1980)."""
@@ -95,7 +95,7 @@ class LastSteps(Rows):
             share = self.weights[:, k] * (self.steps[:, k] * result).sum(1)
             result = result - share[:, None] * self.changes[:, k]
             shares.append(share)
-        result = self._first(result)
+        result = product(self.model, result)
         for k in range(HISTORY):
             back = self.weights[:, k] * (self.changes[:, k] * result).sum(1)
             result = result + (shares.pop() - back)[:, None] * self.steps[:, k]
@@ -112,10 +112,10 @@ class LastSteps(Rows):
             flags = learned.view(-1, *[1] * (known.dim() - 1))
             setattr(self, name, torch.where(flags, moved_on, known))
 
-    def _first(self, rows: torch.Tensor) -> torch.Tensor:
-        by_atom = (self.atoms * rows[:, :-9].unflatten(1, (-1, 1, 3))).sum(3).flatten(1)
-        by_strain = (self.strain * rows[:, None, -9:]).sum(2)
-        return torch.cat([by_atom, by_strain], dim=1)
+
+def product(matrices: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Return symmetric matrices (R, D, D) times rows (R, D)."""
+    return (matrices * rows[:, None]).sum(2)
 
 
 Curvature: TypeAlias = Dense | LastSteps

@@ -76,30 +76,6 @@ def model_inverse(batch: Batch, width: int, cell_free: torch.Tensor) -> torch.Te
     return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
 
 
-def inverse_blocks(
-    batch: Batch, width: int, cell_free: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return inverse diagonal blocks of the model Hessian: of atoms (B, width, 3, 3), of strain.
-
-    The block of the strain (B, 9, 9) is the unit matrix where the cell is fixed.
-    """
-    springs = Springs.of(batch)
-    ends = _ends(batch, springs, width)
-    pulls = springs.stretches
-    places = (springs.bonds.system[:, None] * width + ends[:, :2]).flatten()
-    squares = (pulls[:, :2, :, None] * pulls[:, :2, None]).reshape(-1, 9)
-    atoms = squares.new_zeros(len(batch) * width, 9).index_add_(0, places, squares)
-    strains = pulls[:, 2:].flatten(1)
-    products = (strains[:, :, None] * strains[:, None]).flatten(1)
-    strain = products.new_zeros(len(batch), 81).index_add_(0, springs.bonds.system, products)
-    by_atom, by_strain = atoms.view(len(batch), width, 3, 3), strain.view(len(batch), 9, 9)
-    by_atom.diagonal(dim1=2, dim2=3)[:] += ON_SITE
-    by_strain.diagonal(dim1=1, dim2=2)[:] += (ELASTIC * torch.linalg.det(batch.cells))[:, None]
-    identity = torch.eye(9, dtype=by_strain.dtype, device=by_strain.device)
-    held = torch.where(cell_free[:, None, None], by_strain, identity)
-    return torch.linalg.inv(by_atom), torch.linalg.inv(held)
-
-
 def _ends(batch: Batch, springs: Springs, width: int) -> torch.Tensor:
     """Return in which slots (M, 5) of its structure a spring ends; the strain has the last 3."""
     counts = torch.bincount(batch.system, minlength=len(batch))
