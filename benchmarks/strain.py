@@ -20,11 +20,11 @@ import typer
 from ase import Atoms
 from machine import describe_machine
 
+from gasearch.memory import keep_freed_memory
 from gasearch.potentials.contract import Potential
 from gasearch.potentials.registry import load_potential
 from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.training.frames import Frame, by_decoration, lowest_frames
-from gasearch.training.memory import keep_freed_memory
 from gasearch.training.predicting import predict_energies
 from gasearch.training.reading import read_frames
 from gasearch.training.state import write_durably

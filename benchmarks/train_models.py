@@ -33,6 +33,7 @@ from machine import describe_machine
 
 from gasearch.builtin_hosts import builtin_host
 from gasearch.host import Host
+from gasearch.memory import keep_freed_memory
 from gasearch.potentials.checkpoint import (
     MODEL_FILE,
     load_checkpoint,
@@ -47,7 +48,6 @@ from gasearch.training.evaluating import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
 from gasearch.training.frames import Frame
 from gasearch.training.loop import Progress
-from gasearch.training.memory import keep_freed_memory
 from gasearch.training.reading import read_frames
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.splitting import Split, k_fold, split_by_decoration
