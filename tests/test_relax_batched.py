@@ -226,11 +226,14 @@ def test_one_bad_structure_costs_only_itself(
 
 def test_candidates_that_make_no_sense_fail_with_the_reason() -> None:
     left, charged, unlabelled, foreign = olivine(), olivine(1.0), olivine(), olivine()
+    flat, nowhere = olivine(), olivine()
+    flat.set_cell(flat.cell.array * [1, 1, 1e-6], scale_atoms=True)
+    nowhere.positions[3, 1] = np.nan
     left.set_cell(left.cell.array[[1, 0, 2]])
     del charged[0]
     unlabelled.set_initial_charges(None)
     foreign.numbers[0] = 37
-    bad = {1: left, 2: charged, 3: unlabelled, 4: foreign}
+    bad = {1: left, 2: charged, 3: unlabelled, 4: foreign, 6: flat, 7: nowhere}
     found = relax([*bad.items(), (5, olivine())])
     assert {number: one.verdict for number, one in found.items()} == {
         **dict.fromkeys(bad, "failed"),
@@ -240,6 +243,8 @@ def test_candidates_that_make_no_sense_fail_with_the_reason() -> None:
     assert "Na3Fe4P4O16 has charge -1" in found[2].reason
     assert "carries no formal charges" in found[3].reason
     assert "does not know Rb+" in found[4].reason
+    assert "is flat or far too small for its atoms" in found[6].reason
+    assert "positions are not finite" in found[7].reason
     assert found[1].n_calls == found[3].n_calls == found[4].n_calls == 0
 
 

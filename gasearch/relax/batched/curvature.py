@@ -56,7 +56,7 @@ class Dense(Rows):
         weight = (1 + (change * moved).sum(1)[:, None] / safe) / safe
         half = torch.where(learned, weight * step / 2 - moved / safe, 0.0)
         outer = step[:, :, None] * half[:, None]
-        self.inverse = self.inverse + (outer + outer.transpose(1, 2))
+        self.inverse.add_(outer + outer.transpose(1, 2))
 
 
 @dataclass(eq=False)

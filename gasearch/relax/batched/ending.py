@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.potentials.calculator import BadResultError
-from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.potentials.contract import Evaluated, Potential
 from gasearch.relax.audit import MomentRanges, fusion, volume_change
-from gasearch.relax.batched.state import State
+from gasearch.relax.batched.chunks import Snapshot
 from gasearch.relax.conclusion import End, MomentReader, conclude, explosion, largest, told
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Ending:
+    """One structure that is finished.
+
+    Parameters
+    ----------
+    snapshot
+        Of this structure alone, on the CPU.
+    converged
+        Whether force and stress reached their thresholds.
+    broken
+        Whether it was given up for what became of it.
+    fault
+        Why the last evaluation failed, or "".
+    """
+
+    snapshot: Snapshot
+    converged: bool
+    broken: bool
+    fault: str
 
 
 class Concluder:
@@ -32,44 +56,27 @@ class Concluder:
         self._ranges: MomentRanges | None = getattr(potential, "moment_ranges", None)
         self._reader = reader
 
-    def conclude(
-        self,
-        start: Atoms,
-        settings: RelaxSettings,
-        end: tuple[State, Batch, Evaluated],
-        *,
-        converged: bool,
-        fault: str,
-    ) -> Relaxed:
-        """Return the result of one relaxation.
-
-        Parameters
-        ----------
-        end
-            The state of this structure alone, its geometry, and what was found there.
-        fault
-            Why the last evaluation failed, or "".
-        """
+    def conclude(self, start: Atoms, settings: RelaxSettings, end: Ending) -> Relaxed:
+        """Return the result of one relaxation."""
+        fault = end.fault
         try:
             if not fault:
-                return conclude(start, self._end(start, settings, end, converged), settings)
+                return conclude(start, self._end(start, settings, end), settings)
         except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
             fault = told(error)
-        return Relaxed.failed(start, fault, int(end[0].n_calls[0]), float(end[0].wall_s[0]))
+        state = end.snapshot.state
+        return Relaxed.failed(start, fault, int(state.n_calls[0]), float(state.wall_s[0]))
 
-    def _end(
-        self,
-        start: Atoms,
-        settings: RelaxSettings,
-        end: tuple[State, Batch, Evaluated],
-        converged: bool,
-    ) -> End:
-        state, geometry, found = end
+    def _end(self, start: Atoms, settings: RelaxSettings, end: Ending) -> End:
+        state, found = end.snapshot.state, end.snapshot.found
         _check_finite(found, self._name)
-        final = state.final_atoms(start, 0, geometry)
+        final = state.final_atoms(start, 0, end.snapshot.geometry)
         forces = _array(found.forces)
         moments, ranges = self._moments(final, found)
-        exploded = explosion(largest(forces), settings)
+        trouble = ""
+        if end.broken:
+            exploded = explosion(largest(forces), settings)
+            trouble = exploded or volume_change(start, final) or fusion(final)
         return End(
             atoms=final,
             energy=float(found.energies[0]),
@@ -78,8 +85,8 @@ class Concluder:
             moments=moments,
             ranges=ranges,
             n_calls=int(state.n_calls[0]),
-            converged=converged,
-            trouble=exploded or volume_change(start, final) or fusion(final),
+            converged=end.converged,
+            trouble=trouble,
             wall_s=float(state.wall_s[0]),
         )
 
@@ -105,5 +112,5 @@ def _check_finite(found: Evaluated, name: str) -> None:
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
-    array: NDArray[np.float64] = tensor.detach().cpu().numpy().astype(np.float64)
+    array: NDArray[np.float64] = tensor.detach().numpy().astype(np.float64)
     return array

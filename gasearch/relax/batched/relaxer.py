@@ -11,17 +11,12 @@ import torch
 from ase import Atoms
 
 from gasearch.errors import GasearchError
-from gasearch.potentials.contract import (
-    Batch,
-    Evaluated,
-    Potential,
-    check_species,
-    formal_charges,
-)
-from gasearch.relax.batched.chunks import only, taken
-from gasearch.relax.batched.ending import Concluder
+from gasearch.potentials.contract import Batch, Potential, check_species
+from gasearch.potentials.network_potential import is_sane
+from gasearch.relax.batched.chunks import Snapshot
+from gasearch.relax.batched.ending import Concluder, Ending
 from gasearch.relax.batched.evaluating import Evaluator, Question
-from gasearch.relax.batched.guards import judge
+from gasearch.relax.batched.guards import Judged, judge
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.minimizers import Minimizers
 from gasearch.relax.batched.neighbours import SkinList
@@ -35,9 +30,25 @@ _DENSITY = 0.09
 """Atoms per Å^3 of a typical oxide."""
 _CPU_ATOMS = 256
 """On a core more at once gain nothing and cost memory."""
-_FIRST_ATOMS, _MOST_ATOMS = 1024, 10**7
+_FIRST_ATOMS, _MOST_ATOMS = 1024, 20_000
+"""On an accelerator: where to start, and where none has any more to gain."""
 _REACH_UNKNOWN = 6.0  # Å, where a potential does not say how far it sees
-_LEAST_AHEAD = 8
+_LEAST_AHEAD, _AHEAD = 8, 0.25
+"""Candidates to take in besides those that have places: a few, and a share of the batch."""
+
+
+class SenselessCellError(GasearchError, ValueError):
+    """A cell that is flat or far too small, or positions that are no numbers."""
+
+    def __init__(self, formula: str) -> None:
+        super().__init__(formula)
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"the cell of {self.formula} is flat or far too small for its atoms, or positions are "
+            "not finite: no neighbours can be found in it."
+        )
 
 
 class BatchRelaxer:
@@ -92,8 +103,17 @@ class BatchRelaxer:
 
     @property
     def wants_more(self) -> bool:
-        """Whether a place may soon be free: then is the time to `submit`."""
-        return len(self._queue) < max(_LEAST_AHEAD, len(self._flying))
+        """Whether a place is free, or may soon be: then is the time to `submit`."""
+        load = self._queue.edges + sum(self._edges())
+        return len(self._queue) < _LEAST_AHEAD or load < (1 + _AHEAD) * self.limit.edges
+
+    @property
+    def n_calls(self) -> dict[int, int]:
+        """Evaluations so far of each candidate that is being relaxed."""
+        if self._state is None:
+            return {}
+        numbers = [waiting.number for waiting in self._flying.values()]
+        return dict(zip(numbers, self._state.n_calls.tolist(), strict=True))
 
     def relax(self, candidates: Iterable[tuple[int, Atoms]]) -> Iterator[tuple[int, Relaxed]]:
         """Yield each candidate's number with its relaxed structure, as they finish.
@@ -115,7 +135,8 @@ class BatchRelaxer:
         try:
             if atoms.cell.handedness != 1:
                 raise LeftHandedCellError(str(atoms.symbols))
-            formal_charges(atoms)
+            if not bool(is_sane(Batch.from_atoms([atoms])).all()):
+                raise SenselessCellError(str(atoms.symbols))
             check_species(self.potential, atoms)
         except GasearchError as error:
             self._failed.append((number, Relaxed.failed(atoms, told(error))))
@@ -135,20 +156,11 @@ class BatchRelaxer:
         found, faults = self._evaluator.evaluate(Question(geometry, self._edges(), bonds))
         self._count(self._state)
         judged = judge(self._state, geometry, found)
-        ended = judged.ended
-        converged = judged.converged.tolist()
-        for row in ended.nonzero().squeeze(1).tolist():
-            waiting = self._flying.pop(int(self._state.ids[row]))
-            end = only(self._state, geometry, found, row)
-            relaxed = self._concluder.conclude(
-                waiting.atoms,
-                waiting.settings,
-                end,
-                converged=converged[row],
-                fault=faults.get(row, ""),
-            )
-            finished.append((waiting.number, relaxed))
-        self._state = self._go_on(geometry, found, ~ended)
+        snapshot = Snapshot(self._state, geometry, found)
+        if bool(judged.ended.any()):
+            finished += self._finished(snapshot, judged, faults)
+            snapshot = self._forget(snapshot, ~judged.ended)
+        self._state = self._moved(snapshot) if len(snapshot.state) else None
         return finished
 
     def _admit(self) -> None:
@@ -182,17 +194,31 @@ class BatchRelaxer:
         state.wall_s.add_(state.counts * ((now - self._clock) / len(state.system)))
         self._clock = now
 
-    def _go_on(self, geometry: Batch, found: Evaluated, keep: torch.Tensor) -> State | None:
-        """Return the structures that are not finished, moved."""
-        state = self._state
-        if state is not None and not bool(keep.all()):
-            self._minimizers.select(keep)
-            if self._neighbours is not None:
-                self._neighbours.select(keep, state.system)
-            state, geometry, found = taken(state, geometry, found, keep)
-        if state is None or len(state) == 0:
-            return None
-        return self._minimizers.advance(state, geometry, found)
+    def _finished(
+        self, snapshot: Snapshot, judged: Judged, faults: dict[int, str]
+    ) -> list[tuple[int, Relaxed]]:
+        """Return the results of what is finished."""
+        rows = judged.ended.nonzero().squeeze(1).tolist()
+        converged, broken = judged.converged.tolist(), judged.broken.tolist()
+        ended = snapshot.select(judged.ended).on_cpu()
+        results = []
+        for k, row in enumerate(rows):
+            end = Ending(ended.only(k), converged[row], broken[row], faults.get(row, ""))
+            waiting = self._flying.pop(int(ended.state.ids[k]))
+            relaxed = self._concluder.conclude(waiting.atoms, waiting.settings, end)
+            results.append((waiting.number, relaxed))
+        return results
+
+    def _forget(self, snapshot: Snapshot, keep: torch.Tensor) -> Snapshot:
+        """Return the structures that are not finished."""
+        self._minimizers.select(keep)
+        if self._neighbours is not None:
+            self._neighbours.select(keep, snapshot.state.system)
+        return snapshot.select(keep)
+
+    def _moved(self, snapshot: Snapshot) -> State:
+        """Return the structures where they are to be evaluated next."""
+        return self._minimizers.advance(snapshot.state, snapshot.geometry, snapshot.found)
 
 
 def _skin_list(potential: Potential, device: torch.device) -> SkinList | None:

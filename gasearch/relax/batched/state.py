@@ -142,14 +142,21 @@ class State:
         """Return the structures at another geometry."""
         return replace(self, undeformed=undeformed, strains=strains)
 
+    def to(self, device: str) -> State:
+        """Return the structures on another device."""
+        return State(*(getattr(self, field.name).to(device) for field in fields(self)))
+
     def final_atoms(self, start: Atoms, row: int, geometry: Batch) -> Atoms:
-        """Return one structure at this geometry, with the labels that travelled with it."""
+        """Return one structure at this geometry, with the labels that travelled with it.
+
+        Everything on the CPU.
+        """
         mine = self.system == row
         atoms: Atoms = start.copy()
-        atoms.set_cell(geometry.cells[row].cpu().numpy())
-        atoms.positions[:] = geometry.positions[mine].cpu().numpy()
-        atoms.numbers[:] = self.numbers[mine].cpu().numpy()
-        labels = self.labels[mine].cpu().numpy()
+        atoms.set_cell(geometry.cells[row].numpy())
+        atoms.positions[:] = geometry.positions[mine].numpy()
+        atoms.numbers[:] = self.numbers[mine].numpy()
+        labels = self.labels[mine].numpy()
         for column, name in enumerate(("initial_charges", "initial_magmoms")):
             if name in atoms.arrays:
                 atoms.arrays[name] = labels[:, column].copy()

@@ -45,6 +45,11 @@ class Queue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def edges(self) -> float:
+        """Of all that wait."""
+        return sum(one.edges for one in self._waiting)
+
     def add(self, number: int, atoms: Atoms, settings: RelaxSettings, edges: float) -> None:
         """Append a candidate."""
         self._waiting.append(Waiting(number, atoms, settings, edges, self._admitted))
