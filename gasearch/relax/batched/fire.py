@@ -59,7 +59,7 @@ class Fire(Rows):
         scale = torch.ones_like(self.gradient)
         scale[:, -9:] = 1 / STRAIN_LENGTH
         force = -self.gradient * scale
-        uphill = (force * self.velocity).sum(1) <= 0
+        uphill = (force * self.velocity).sum(1) < 0
         self._adapt(uphill)
         speed = self.velocity.norm(dim=1) / force.norm(dim=1).clamp(min=1e-12)
         along = self.mixing[:, None] * (speed[:, None] * force - self.velocity)
@@ -67,6 +67,13 @@ class Fire(Rows):
         self.velocity = mixed + self.step[:, None] * force
         move = self.step[:, None] * self.velocity * scale
         return self.base + move * (_LONGEST_MOVE / longest(move)).clamp(max=1.0)[:, None]
+
+    def rest(self, resting: torch.Tensor) -> None:
+        """Put some rows (R,) back to where they start from."""
+        self.velocity = torch.where(resting[:, None], 0.0, self.velocity)
+        self.step = torch.where(resting, _FIRST_STEP, self.step)
+        self.mixing = torch.where(resting, _FIRST_MIXING, self.mixing)
+        self.downhill = torch.where(resting, 0, self.downhill)
 
     def _adapt(self, uphill: torch.Tensor) -> None:
         """Slow down after a step uphill; speed up after a while of going down."""

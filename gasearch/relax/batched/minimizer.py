@@ -64,9 +64,8 @@ class Minimizer(Rows):
         proposed = self.descent.propose()
         if not bool(self.is_stuck.any()):
             return proposed
-        stuck = self.is_stuck[:, None]
-        proposed = torch.where(stuck, self.fire.propose(), proposed)
-        self.fire.velocity = torch.where(stuck, self.fire.velocity, 0.0)
+        proposed = torch.where(self.is_stuck[:, None], self.fire.propose(), proposed)
+        self.fire.rest(~self.is_stuck)
         return proposed
 
     @property
