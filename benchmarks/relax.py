@@ -45,13 +45,13 @@ _SAME, _OTHER_BASIN = 1e-3, 1e-2  # eV per cell
 _BATCHES = (1, 4, 16)
 
 
-def compare(name: str, rattles: int, larger: int) -> dict[str, Any]:
+def compare(name: str, rattles: int, larger: int, first: int) -> dict[str, Any]:
     """Return all measurements of one potential."""
     from gasearch.potentials.calculator import PotentialCalculator
     from gasearch.potentials.registry import load_potential
 
     potential = load_potential(name)
-    structures = starts(rattles, larger)
+    structures = starts(rattles, larger)[:first]
     by_batch(potential, structures[:1])  # warms up
     stock = stock_calculator(potential)
     runs = {BATCH: by_batch(potential, structures)}
@@ -128,6 +128,7 @@ def main(
     potentials: Annotated[list[str] | None, typer.Argument(help="As in run.toml.")] = None,
     rattles: Annotated[int, typer.Option(help="Starts of each 28-atom decoration.")] = 1,
     larger: Annotated[int, typer.Option(help="Starts of 56, and of 84 atoms.")] = 0,
+    first: Annotated[int, typer.Option(help="Take no more starts than this: for a trial.")] = 10**6,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     output: Annotated[Path | None, typer.Option(help="Folder for relax.json, .md, .png.")] = None,
 ) -> None:
@@ -136,7 +137,7 @@ def main(
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    found = [compare(name, rattles, larger) for name in potentials or ["pmmcs", "chgnet"]]
+    found = [compare(name, rattles, larger, first) for name in potentials or ["pmmcs", "chgnet"]]
     document = {"machine": describe_machine(PACKAGES), "fmax": SETTINGS.fmax, "potentials": found}
     table = "\n\n".join(_table(one) for one in found)
     if output is not None:
