@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -116,12 +117,19 @@ class SearchSection(_Section):
     seed: Annotated[Count, Field(lt=2**63)] = 1
     budget: AtLeastOne = 100
     x: Literal["all"] | tuple[Number | str, ...] = "all"
-    in_flight: AtLeastOne = 1
+    in_flight: AtLeastOne | Literal["auto"] = "auto"
     reproducible: Switch = False
     stagnation: Count = 0
     initial: Count = 20
     population: AtLeastOne = 20
     max_draws: AtLeastOne = 50
+
+    @field_validator("in_flight", mode="before")
+    @classmethod
+    def _number_or_auto(cls, in_flight: Any) -> Any:
+        if in_flight != "auto" and not (type(in_flight) is int and in_flight >= 1):
+            raise ValueError('expected "auto", or a whole number of at least 1')
+        return in_flight
 
     @field_validator("x", mode="before")
     @classmethod
@@ -147,9 +155,17 @@ class RelaxSection(_Section):
 class ExecutionSection(_Section):
     """[execution]: where relaxations run."""
 
+    device: str = "auto"
     workers: Count = 1
     wall_limit_s: Positive = 3600.0
     max_crashes: AtLeastOne = 3
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+            raise ValueError('expected "auto", "cpu", "cuda", or one of several as "cuda:1"')
+        return device
 
 
 class StoreSection(_Section):

@@ -56,6 +56,11 @@ class RunFolder:
         return self.path / "workers.log"
 
     @property
+    def batch_limits(self) -> Path:
+        """How many structures fit into a batch, as was learned here."""
+        return self.path / "batch_limits.json"
+
+    @property
     def quoted(self) -> str:
         """The path as it is typed in a shell."""
         return shlex.quote(str(self.path))

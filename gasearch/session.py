@@ -18,6 +18,7 @@ from gasearch.decoration import Decoration
 from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
 from gasearch.errors import UsageError
 from gasearch.execution.contract import Executor, PotentialSource
+from gasearch.execution.devices import choose_device, enough_in_flight, layout
 from gasearch.host_files import host_to_json
 from gasearch.operator import WeightedOperator, default_operators, load_operators
 from gasearch.proposing import ProposalSettings, Proposer
@@ -144,7 +145,7 @@ class Session:
         """Return the rule for what a proposal may know."""
         search = self.settings.search
         if search.reproducible:
-            return Lagged(search.in_flight, self.settings.relax.long_calls)
+            return Lagged(self.in_flight, self.settings.relax.long_calls)
         return Immediate()
 
     def _search(
@@ -170,7 +171,7 @@ class Session:
             self.arrivals(),
             dispatcher,
             budget=settings.search.budget,
-            in_flight=settings.search.in_flight,
+            in_flight=self.in_flight,
             stagnation=settings.search.stagnation,
             tight_window_per_fu=settings.relax.tight_window_per_fu,
             observe=after_commit if store_settings.backups else observe,
@@ -194,28 +195,60 @@ class Session:
         )
 
     def _executor(self) -> Executor:
-        execution = self.settings.execution
-        if execution.workers == 0:
+        execution, named = self.settings.execution, self.settings.potential
+        alone = self.settings.search.reproducible
+        chosen = layout(self.device, execution.workers, self.in_flight, alone=alone)
+        limits = self.folder.batch_limits.resolve()
+        if chosen.n_workers == 0:
             from gasearch.execution.in_process import InProcessExecutor
 
-            return InProcessExecutor(self.potential)
+            return InProcessExecutor(self.potential, chosen.places, limits)
         from gasearch.execution.workers import WorkerPool
 
-        named = self.settings.potential
-        source = PotentialSource(named.name, self.folder.path.resolve(), named.species)
-        return WorkerPool(source, execution.workers, execution.wall_limit_s, self.folder.worker_log)
+        path = self.folder.path.resolve()
+        source = PotentialSource(named.name, path, named.species, chosen.device, limits)
+        wall_limit_s, log = execution.wall_limit_s, self.folder.worker_log
+        return WorkerPool(source, chosen.n_workers, wall_limit_s, log, chosen.places)
+
+    @functools.cached_property
+    def device(self) -> str:
+        """Where relaxations run, as torch writes it."""
+        potential = self.settings.potential.name
+        return choose_device(self.settings.execution.device, potential, self.folder.path)
+
+    @functools.cached_property
+    def in_flight(self) -> int:
+        """Candidates at once; where "auto" defines the search, as many as when it was started."""
+        search, execution = self.settings.search, self.settings.execution
+        if search.in_flight != "auto":
+            return search.in_flight
+        if search.reproducible and self.folder.database.exists():
+            with self.folder.open_store() as store:
+                recorded = store.run.settings.get("search.in_flight")
+            if isinstance(recorded, int):
+                return recorded
+        return enough_in_flight(self.device, execution.workers, len(self.host.atoms))
 
     @functools.cached_property
     def potential(self) -> Potential:
-        """What computes energies in this process; loaded when it is first asked for."""
+        """What computes energies in this process; loaded when it is first asked for.
+
+        It leaves an accelerator to the worker that owns it, unless relaxations run here.
+        """
         from gasearch.potentials.registry import load_potential
 
         named = self.settings.potential
-        return load_potential(named.name, self.folder.path, species=named.species or None)
+        device = self.device  # one that is not there is refused here, before anything is made
+        if self.settings.execution.workers:
+            device = "cpu"
+        return load_potential(named.name, self.folder.path, device, named.species or None)
 
     def _defining(self) -> dict[str, Any]:
         weights = [[o.name, o.weight] for o in self.operators]
-        return {**self.settings.defining(), "operators.weights": weights}
+        defining = {**self.settings.defining(), "operators.weights": weights}
+        if "search.in_flight" in defining:
+            defining["search.in_flight"] = self.in_flight
+        return defining
 
     def _new_run(self) -> RunRecord:
         return RunRecord(

@@ -26,7 +26,10 @@ name = {potential}              # a registered name, "module:factory" or "./file
 budget = {budget}               # candidates to relax; may be raised later
 seed = {seed}                   # (fixed)
 # x = "all"                     # (fixed) or a list such as [0.5, "2/3"]; the two ends come along
-in_flight = {in_flight}         # candidates relaxed at once; (fixed) where reproducible
+# in_flight = "auto"            # candidates relaxed at once; (fixed) where reproducible.
+#                                 "auto": one per worker; on a GPU as many as keep it busy, which
+#                                 is 8192 atoms, but 16 at least; when reproducible, as many as
+#                                 on the machine that started the search
 reproducible = {reproducible}   # (fixed) true: the result does not depend on timing
 # stagnation = 0                # end after so many results without a better one; 0: never
 # initial = 20                  # (fixed) random candidates before operators take over
@@ -48,9 +51,10 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 # tight_window_per_fu = 0.005   # eV/f.u. above the hull
 
 [execution]
-workers = {workers}             # processes; 0: in the process of the search itself
+# device = "auto"               # "cpu", "cuda", "cuda:1"; "auto": a GPU if there is one
+workers = {workers}             # processes on the CPU (on a GPU always one); 0: in the search's own
 # wall_limit_s = 3600           # a relaxation that takes longer is killed and tried again
-# max_crashes = 3               # attempts after which such a candidate is "failed"
+# max_crashes = 3               # times that a candidate may take its worker down; then "failed"
 
 [store]
 # backup_every_s = 3600         # one at most as often, in backups/
@@ -75,7 +79,6 @@ def run_file_text(
         potential=_quoted(potential),
         budget=budget,
         seed=seed,
-        in_flight=workers,
         reproducible="true",
         workers=workers,
     )

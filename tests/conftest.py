@@ -15,7 +15,7 @@ def write_run(folder, potential="./toy.py:LabelEnergy", supercell=(1, 1, 1), bud
     folder.mkdir(parents=True, exist_ok=True)
     shutil.copy(TOYS, folder / "toy.py")
     search = {"budget": budget, "initial": 4, "seed": 3} | sections.pop("search", {})
-    execution = {"workers": 0} | sections.pop("execution", {})
+    execution = {"workers": 0, "device": "cpu"} | sections.pop("execution", {})
     blind = {"allow_charge_blind": True} if potential.endswith("Blind") else {}
     document = {
         "host": {"structure": "nafepo4-olivine", "supercell": list(supercell)},

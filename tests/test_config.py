@@ -34,6 +34,9 @@ def test_what_is_left_out_has_a_default():
         ("[search]\nx = [0.5, '2/3']", ("search", "x", (0.5, "2/3"))),
         ("[relax]\nfmax = 1", ("relax", "fmax", 1.0)),
         ("[execution]\nworkers = 0", ("execution", "workers", 0)),
+        ("[execution]\ndevice = 'cuda:1'", ("execution", "device", "cuda:1")),
+        ("[search]\nin_flight = 7", ("search", "in_flight", 7)),
+        ("[search]\nin_flight = 'auto'", ("search", "in_flight", "auto")),
         ("[search]\nreproducible = true", ("search", "reproducible", True)),
     ],
 )
@@ -100,6 +103,14 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(text, line):
         (BASE + '[relax]\nfmax = "a"', "relax.fmax = 'a': it should be a number."),
         (BASE + "[relax]\nrattle = 0.7", "relax.rattle = 0.7: it should be less than 0.5."),
         (BASE + "[execution]\nworkers = -1", "execution.workers = -1"),
+        (
+            BASE + '[execution]\ndevice = "gpu"',
+            'execution.device = \'gpu\': expected "auto", "cpu"',
+        ),
+        (BASE + '[execution]\ndevice = "cuda:"', "execution.device = 'cuda:': expected"),
+        (BASE + "[search]\nin_flight = 0", 'search.in_flight = 0: expected "auto", or a whole'),
+        (BASE + "[search]\nin_flight = 2.0", 'search.in_flight = 2.0: expected "auto", or a'),
+        (BASE + "[search]\nin_flight = true", 'search.in_flight = True: expected "auto", or'),
         (
             with_cell("[0, 1, 1]"),
             "host.supercell = [0, 1, 1]: expected three repeats of",
@@ -191,6 +202,7 @@ class TestKindsOfKeys:
     def test_budget_execution_and_backups_are_operational(self):
         keys = read(BASE).operational().keys()
         assert keys >= {"search.budget", "execution.workers", "store.backups", "search.in_flight"}
+        assert "execution.device" in keys
 
     def test_the_number_in_flight_defines_a_reproducible_search(self):
         settings = read(BASE + "[search]\nreproducible = true")

@@ -5,7 +5,9 @@ import threading
 
 import pytest
 
+from gasearch.checking import check_run
 from gasearch.errors import UsageError
+from gasearch.execution.devices import NoDeviceError
 from gasearch.potentials.awareness import ChargeBlindError
 from gasearch.potentials.level import LevelMismatchError
 from gasearch.run_folder import RunFolder
@@ -161,3 +163,41 @@ def test_a_key_of_a_later_version_at_its_default_does_not_stop_an_old_run(tmp_pa
     assert session(make_run(folder, budget=6)).run() == "budget"
     with pytest.raises(ChangedRunError, match=r"relax\.rattle"):
         session(make_run(folder, budget=8, relax={"rattle": 0.1})).run()
+
+
+class TestInFlight:
+    def test_auto_is_one_per_worker_or_enough_for_the_device(self, tmp_path, make_run):
+        several = session(make_run(tmp_path / "run", execution={"workers": 3}))
+        assert (several.device, several.in_flight) == ("cpu", 3)
+        several = session(make_run(tmp_path / "run", execution={"workers": 3}))
+        several.device = "cuda"
+        assert several.in_flight * len(several.host.atoms) >= 8192
+        chosen = make_run(tmp_path / "run", search={"in_flight": 2}, execution={"workers": 3})
+        assert session(chosen).in_flight == 2
+
+    def test_a_reproducible_search_keeps_what_it_was_started_with(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=4, search={"reproducible": True})
+        session(folder).run()
+        search = {"reproducible": True}
+        make_run(folder, budget=8, search=search, execution={"workers": 3})
+        resumed = session(folder)
+        assert resumed.in_flight == 1
+        make_run(folder, budget=8, search=search)
+        assert session(folder).run() == "budget"
+        assert check_run(RunFolder(folder), replay=True) == []
+        make_run(folder, budget=8, search={"reproducible": True, "in_flight": 2})
+        with pytest.raises(
+            ChangedRunError, match=r"search\.in_flight .* started with 1, .* says 2"
+        ):
+            session(folder).run()
+
+    def test_a_device_that_is_not_there_is_refused_before_anything_is_made(
+        self, tmp_path, make_run, monkeypatch
+    ):
+        import torch
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        folder = make_run(tmp_path / "run", execution={"device": "cuda", "workers": 2})
+        with pytest.raises(NoDeviceError, match="torch sees none here"):
+            session(folder).run()
+        assert not (folder / "search.db").exists()

@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from gasearch.builtin_hosts import builtin_host
 from gasearch.chemistry import Species
 from gasearch.host import Host
+from gasearch.memory import keep_freed_memory
 from gasearch.potentials.architectures import ARCHITECTURES, Architecture
 from gasearch.potentials.checkpoint import load_checkpoint
 from gasearch.potentials.contract import Batch
@@ -30,7 +31,6 @@ from gasearch.training.fitting import NoEnergiesError, fit, moment_ranges
 from gasearch.training.frames import data_hash, lowest_frames
 from gasearch.training.loop import DivergedError, Task, Trainer, judge
 from gasearch.training.losses import evaluate_minibatch, loss_parts
-from gasearch.training.memory import keep_freed_memory
 from gasearch.training.samples import frame_unit, join, make_sample, pair_unit
 from gasearch.training.settings import LossSettings, TrainingSettingError, TrainingSettings
 from gasearch.training.splitting import Split, split_off

@@ -31,11 +31,17 @@ class PotentialSource:
         Where relative files are looked up.
     species
         Which slot of a foreign model stands for which species, such as {"Fe3+": "Ga"}.
+    device
+        As torch writes it.
+    limits
+        File that remembers how much fits into a batch.
     """
 
     name: str
     folder: Path
     species: Mapping[str, str | int]
+    device: str = "cpu"
+    limits: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +76,7 @@ class Slow:
 
 @dataclass(frozen=True, eq=False)
 class Crashed:
-    """A relaxation that took its worker down, or that was killed at its time limit.
+    """A relaxation that took its worker down, or that was killed at its time limit, all alone.
 
     Parameters
     ----------

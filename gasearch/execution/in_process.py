@@ -1,15 +1,16 @@
-"""Relaxations in this process, one after another: for tests, small potentials and debugging."""
+"""Relaxations in this process: for tests, small potentials and debugging."""
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 from gasearch.execution.contract import Finished, Happening, Slow, Task
-
-if TYPE_CHECKING:
-    from gasearch.potentials.contract import Potential
+from gasearch.execution.stream import Stream
+from gasearch.potentials.contract import Potential
 
 
 class InProcessExecutor:
@@ -19,27 +20,45 @@ class InProcessExecutor:
     ----------
     potential
         Loaded already.
+    places
+        Structures in flight.
+    limits
+        File that remembers how much fits into a batch.
     """
 
-    def __init__(self, potential: Potential) -> None:
-        self._potential = potential
-        self._tasks: deque[Task] = deque()
+    def __init__(self, potential: Potential, places: int = 1, limits: Path | None = None) -> None:
+        self._stream = Stream(potential, limits)
+        self._places = places
+        self._waiting: deque[Task] = deque()
+        self._under_way: dict[int, Task] = {}
+        self._numbers = itertools.count()
 
     def submit(self, task: Task) -> None:
         """Queue a task."""
-        self._tasks.append(task)
+        self._waiting.append(task)
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
-        """Relax the oldest task and return its end; nothing where there is none."""
-        if not self._tasks:
-            return []
-        from gasearch.relax.reference import ReferenceRelaxer
-
-        task = self._tasks.popleft()
-        relaxed = ReferenceRelaxer(self._potential, task.settings).relax_one(task.atoms)
-        ended = Finished(task, relaxed)
-        return [Slow(task), ended] if relaxed.n_calls > task.settings.long_calls else [ended]
+    def wait(self, timeout_s: float) -> Sequence[Happening]:
+        """Relax until something happens or the time is over; nothing where there is no task."""
+        deadline = time.monotonic() + timeout_s
+        happenings: list[Happening] = []
+        while not happenings and (self._waiting or self._under_way):
+            self._fill()
+            progress = self._stream.step()
+            happenings += [Slow(self._under_way[number]) for number in progress.slow]
+            happenings += [
+                Finished(self._under_way.pop(n), relaxed) for n, relaxed in progress.ended
+            ]
+            if time.monotonic() >= deadline:
+                break
+        return happenings
 
     def close(self) -> None:
-        """Forget what is queued."""
-        self._tasks.clear()
+        """Forget what is queued and what is under way."""
+        self._waiting.clear()
+        self._under_way.clear()
+
+    def _fill(self) -> None:
+        while self._waiting and len(self._under_way) < self._places:
+            task, number = self._waiting.popleft(), next(self._numbers)
+            self._under_way[number] = task
+            self._stream.submit(number, task.atoms, task.settings)

@@ -1,45 +1,27 @@
 """A worker process: `python -m gasearch.execution.worker FD` relaxes what comes through a pipe.
 
-It knows the potential and nothing of the search, and ends when its parent does.
+It knows the potential and nothing of the search, and ends when its parent does. Through the pipe
+come the potential's source and then (number, atoms, settings); back go ("ready", None) or
+("unusable", why), and then ("started", numbers) and ("progress", what one step brought).
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from gasearch.execution.contract import PotentialSource, Task
+from gasearch.execution.contract import PotentialSource
 
 if TYPE_CHECKING:
-    from gasearch.potentials.contract import Batch, Evaluated, Potential
+    from gasearch.execution.stream import Stream
 
-
-class _Counted:
-    """A potential that tells when a relaxation took more than so many calls."""
-
-    def __init__(self, potential: Potential) -> None:
-        self._potential = potential
-        self._left = 0
-        self._tell: Callable[[], None] = lambda: None
-
-    def begin(self, n_calls: int, tell: Callable[[], None]) -> None:
-        """Count anew; call `tell` once, at call number `n_calls` + 1."""
-        self._left, self._tell = n_calls, tell
-
-    def evaluate(self, batch: Batch) -> Evaluated:
-        """Evaluate, counted."""
-        if self._left == 0:
-            self._tell()
-        self._left -= 1
-        return self._potential.evaluate(batch)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._potential, name)
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
 def main(descriptor: int) -> None:
@@ -48,37 +30,41 @@ def main(descriptor: int) -> None:
     _end_with_parent(os.getppid())
     source: PotentialSource = connection.recv()
     try:
-        potential = _Counted(_load(source))
+        stream = _open(source, connection)
     except Exception as error:  # noqa: BLE001 -- whatever it is, the parent must hear of it
         connection.send(("unusable", f"{type(error).__name__}: {error}"))
         return
     connection.send(("ready", None))
     while True:
         try:
-            task = connection.recv()
+            while not len(stream) or connection.poll():
+                stream.submit(*connection.recv())
         except EOFError:
             return
-        connection.send(("done", _relax(potential, task, connection)))
+        progress = stream.step()
+        if progress:
+            connection.send(("progress", progress))
 
 
-def _load(source: PotentialSource) -> Potential:
+def _open(source: PotentialSource, connection: Connection) -> Stream:
     import torch
 
+    from gasearch.execution.stream import Stream
+    from gasearch.memory import keep_freed_memory
     from gasearch.potentials.registry import load_potential
 
     torch.set_num_threads(1)
-    return load_potential(source.name, source.folder, species=source.species or None)
-
-
-def _relax(potential: Any, task: Task, connection: Connection) -> Any:
-    from gasearch.relax.reference import ReferenceRelaxer
-
-    potential.begin(task.settings.long_calls, lambda: connection.send(("slow", None)))
-    return ReferenceRelaxer(potential, task.settings).relax_one(task.atoms)
+    if source.device == "cpu":
+        keep_freed_memory()
+    species = source.species or None
+    potential = load_potential(source.name, source.folder, source.device, species)
+    return Stream(potential, source.limits, lambda numbers: connection.send(("started", numbers)))
 
 
 def _end_with_parent(parent: int) -> None:
-    """End this process soon after its parent died, in the middle of a relaxation too."""
+    """End this process soon after its parent died, in the middle of an evaluation too."""
+    if sys.platform == "linux":  # at once, and even where native code keeps all threads waiting
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == parent:

@@ -1,16 +1,18 @@
-"""Relaxations in worker processes, which may crash, hang and be killed without loss."""
+"""Relaxations in worker processes, which may crash, hang and be killed without loss.
+
+An own pool: once a single worker is killed, loky's executor (3.7.0, tried) fails the tasks of all
+its workers, and every later one.
+"""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import itertools
 import time
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import wait
 from pathlib import Path
+from typing import Any
 
 from gasearch.execution.contract import (
     Crashed,
@@ -21,33 +23,17 @@ from gasearch.execution.contract import (
     Slow,
     Task,
 )
+from gasearch.execution.process import Job, WorkerProcess
 
-_START_LIMIT_S = 600.0
-_ONE_THREAD = dict.fromkeys(
-    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
-)
-
-
-@dataclass
-class _Worker:
-    process: subprocess.Popen[bytes]
-    connection: Connection
-    deadline: float
-    is_ready: bool = False
-    task: Task | None = None
-    is_slow: bool = False
-
-    def kill(self) -> str:
-        """End the process and return how it ended."""
-        self.connection.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        code = self.process.wait()
-        return f"ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
+_MAX_STARTS = 3  # in a row, without a worker that became ready
 
 
 class WorkerPool:
     """Worker processes of one thread each, started when needed and replaced when they die.
+
+    A worker that is lost costs only what it had under way. That is tried again, in batches as
+    before, and what is lost a second time is relaxed one by one: only what takes a worker down all
+    alone has crashed.
 
     Parameters
     ----------
@@ -56,107 +42,137 @@ class WorkerPool:
     n_workers
         Processes at the most.
     wall_limit_s
-        A relaxation that takes longer is killed.
+        A relaxation that takes longer is killed, with all that its worker has under way.
     log
         File that the workers' warnings and tracebacks are appended to.
+    places
+        Relaxations that a worker is handed at once; it refills its batch from them.
     """
 
     def __init__(
-        self, source: PotentialSource, n_workers: int, wall_limit_s: float, log: Path
+        self,
+        source: PotentialSource,
+        n_workers: int,
+        wall_limit_s: float,
+        log: Path,
+        places: int = 1,
     ) -> None:
         self._source = source
         self._n_workers = n_workers
         self._wall_limit_s = wall_limit_s
         self._log = log
-        self._tasks: deque[Task] = deque()
-        self._workers: list[_Worker] = []
+        self._places = places
+        self._waiting: deque[Job] = deque()
+        self._suspects: deque[Job] = deque()
+        self._workers: list[WorkerProcess] = []
+        self._numbers = itertools.count()
+        self._failed_starts = 0
 
     def submit(self, task: Task) -> None:
         """Hand a task to a free worker, or keep it until one is free."""
-        self._tasks.append(task)
-        n_busy = sum(worker.task is not None for worker in self._workers)
-        if n_busy + len(self._tasks) > len(self._workers) < self._n_workers:
-            self._workers.append(self._start())
+        job = Job(task)
+        (self._suspects if job.is_suspect else self._waiting).append(job)
         self._dispatch()
 
     def wait(self, timeout_s: float) -> Sequence[Happening]:
         """Return what happened, waiting at most so long for the first of it."""
         if not self._workers:
             return []
-        now = time.monotonic()
-        first_deadline = min(worker.deadline for worker in self._workers)
-        patience = max(0.0, min(timeout_s, first_deadline - now))
+        first = min(worker.deadline_s(self._wall_limit_s) for worker in self._workers)
+        patience = max(0.0, min(timeout_s, first - time.monotonic()))
         ready = wait([worker.connection for worker in self._workers], patience)
         happenings: list[Happening] = []
         for worker in list(self._workers):
             if worker.connection in ready:
-                happenings.extend(self._listen(worker))
-            elif time.monotonic() > worker.deadline:
+                happenings += self._listen(worker)
+            if worker in self._workers and self._is_overdue(worker):
                 worker.kill()
-                limit = f"no end within {self._wall_limit_s:g} s: killed"
-                happenings.extend(self._lost(worker, limit))
+                happenings += self._lost(worker, f"no end within {self._wall_limit_s:g} s: killed")
         self._dispatch()
         return happenings
 
     def close(self) -> None:
         """Kill all workers."""
-        self._tasks.clear()
+        self._waiting.clear()
+        self._suspects.clear()
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
 
-    def _start(self) -> _Worker:
-        ours, theirs = Pipe()
-        command = [sys.executable, "-m", "gasearch.execution.worker", str(theirs.fileno())]
-        with theirs, self._log.open("ab") as log:
-            process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, **_ONE_THREAD},
-                start_new_session=True,  # Ctrl-C is for the driver, which then ends its workers
-            )
-        ours.send(self._source)
-        return _Worker(process, ours, time.monotonic() + _START_LIMIT_S)
-
     def _dispatch(self) -> None:
-        for worker in self._workers:
-            if worker.is_ready and worker.task is None and self._tasks:
-                worker.task, worker.is_slow = self._tasks.popleft(), False
-                worker.deadline = time.monotonic() + self._wall_limit_s
-                try:
-                    worker.connection.send(worker.task)
-                except OSError:
-                    continue  # it is dead; `wait` will notice and say so
+        """Fill the workers evenly; while suspects wait, they drain until one is free for each."""
+        self._grow()
+        while True:
+            queue = self._suspects or self._waiting
+            free = [worker for worker in self._workers if worker.has_room(self._places)]
+            worker = min(free, key=lambda free: len(free.jobs), default=None)
+            if not queue or worker is None or (self._suspects and worker.jobs):
+                return
+            worker.hand(next(self._numbers), queue.popleft())
 
-    def _listen(self, worker: _Worker) -> Sequence[Happening]:
+    def _grow(self) -> None:
+        """Start workers for what is there to do."""
+        under_way = sum(len(worker.jobs) for worker in self._workers)
+        n_jobs = under_way + len(self._waiting) + len(self._suspects)
+        while len(self._workers) < min(self._n_workers, n_jobs):
+            self._workers.append(WorkerProcess(self._source, self._log))
+
+    def _is_overdue(self, worker: WorkerProcess) -> bool:
+        return time.monotonic() > worker.deadline_s(self._wall_limit_s)
+
+    def _listen(self, worker: WorkerProcess) -> list[Happening]:
+        happenings: list[Happening] = []
         try:
-            kind, content = worker.connection.recv()
+            for kind, content in worker.messages():
+                happenings += self._understand(worker, kind, content)
         except (EOFError, OSError):
-            return self._lost(worker, f"its worker {worker.kill()}")
+            happenings += self._lost(worker, f"its worker {worker.kill()}")
+        return happenings
+
+    def _understand(self, worker: WorkerProcess, kind: str, content: Any) -> list[Happening]:
+        """Note one message, and return what happened."""
+        worker.heard()
         if kind == "unusable":
-            worker.kill()
             self.close()
             raise ExecutionError(f"a worker cannot load the potential: {content}")
-        if kind == "slow" and worker.task is not None:
-            worker.is_slow = True
-            return [Slow(worker.task)]
-        worker.deadline = float("inf")
-        worker.is_ready = True
-        task, worker.task = worker.task, None
-        return [] if task is None else [Finished(task, content)]
+        if kind == "ready":
+            worker.is_ready, self._failed_starts = True, 0
+            return []
+        if kind == "started":
+            for number in content:
+                worker.jobs[number].started_s = time.monotonic()
+            return []
+        for number in content.slow:
+            worker.jobs[number].is_slow = True
+        slow = [Slow(worker.jobs[number].task) for number in content.slow]
+        ended = [Finished(worker.jobs.pop(n).task, relaxed) for n, relaxed in content.ended]
+        return [*slow, *ended]
 
-    def _lost(self, worker: _Worker, reason: str) -> Sequence[Happening]:
-        """Account for a dead worker: its task is reported, a replacement starts when needed."""
+    def _lost(self, worker: WorkerProcess, reason: str) -> Sequence[Happening]:
+        """Account for a dead worker: what it had is tried again, or has crashed."""
         self._workers.remove(worker)
         if not worker.is_ready:
-            self.close()
-            raise ExecutionError(f"a worker does not start ({reason}): see {self._log}.")
-        if self._tasks or worker.task is not None:
-            self._workers.append(self._start())
-        if worker.task is None:
+            self._failed_starts += 1
+            if self._failed_starts == _MAX_STARTS:
+                self.close()
+                raise ExecutionError(f"a worker does not start ({reason}): see {self._log}.")
             return []
-        n_calls = worker.task.settings.long_calls + 1 if worker.is_slow else 0
-        return [Crashed(worker.task, reason, n_calls)]
+        suspects = worker.suspects()
+        untouched = [job for job in worker.jobs.values() if job not in suspects]
+        if len(suspects) == 1:
+            self._waiting.extendleft(reversed(untouched))
+            (job,) = suspects
+            n_calls = job.task.settings.long_calls + 1 if job.is_slow else 0
+            return [Crashed(job.task, reason, n_calls)]
+        for job in suspects:
+            job.n_lost += 1
+        self._suspects.extend(job for job in suspects if job.is_suspect)
+        again = [job for job in suspects if not job.is_suspect]
+        self._waiting.extendleft(reversed([*again, *untouched]))
+        if suspects:
+            self._note(f"worker {worker.pid}: {reason}; {len(suspects)} relaxations are repeated")
+        return []
+
+    def _note(self, line: str) -> None:
+        with self._log.open("a", encoding="utf-8") as log:
+            log.write(f"{line}\n")

@@ -62,6 +62,15 @@ def load_potential(
     )
 
 
+def takes_device(text: str, folder: Path | None = None) -> bool:
+    """Return whether `load_potential` puts what `text` names on the device that it is given."""
+    folder = Path.cwd() if folder is None else folder
+    if _is_path(text, folder):
+        return True
+    plugin = load_plugin(_KIND, text, folder)
+    return _is_factory(plugin) and "device" in inspect.signature(plugin).parameters
+
+
 def _is_factory(plugin: object) -> bool:
     return isinstance(plugin, type) or (
         callable(plugin) and not isinstance(plugin, Potential | BaseCalculator)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.errors import UsageError
+from gasearch.memory import keep_freed_memory
 from gasearch.potentials.checkpoint import MODEL_FILE, save_checkpoint
 from gasearch.potentials.network_potential import NetworkPotential
 from gasearch.training.evaluating import Report, evaluate_model
@@ -17,7 +18,6 @@ from gasearch.training.fitting import Fitted, fit
 from gasearch.training.frames import Frame
 from gasearch.training.labels import Labelling
 from gasearch.training.loop import Progress
-from gasearch.training.memory import keep_freed_memory
 from gasearch.training.reading import FrameSet, read_frames
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.splitting import Split, split_by_decoration, split_off

@@ -19,7 +19,7 @@ from sqlalchemy import event  # noqa: E402
 from sqlalchemy.engine import Engine  # noqa: E402
 
 import gasearch.potentials.registry  # noqa: E402
-import gasearch.relax.reference  # noqa: E402, F401
+import gasearch.relax.batched.relaxer  # noqa: E402, F401
 from gasearch.run_folder import RunFolder  # noqa: E402
 from gasearch.session import Session  # noqa: E402
 

@@ -1,0 +1,118 @@
+"""A batch relaxer under watch: it tells what starts, and what takes long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from ase import Atoms
+
+from gasearch.potentials.contract import Potential
+from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Progress:
+    """What one step brought.
+
+    Parameters
+    ----------
+    slow
+        Numbers of relaxations that took more than `long_calls` force calls now.
+    ended
+        Numbers and results, in the order in which they ended.
+    """
+
+    slow: list[int] = field(default_factory=list)
+    ended: list[tuple[int, Relaxed]] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.slow or self.ended)
+
+
+class Stream:
+    """Relaxations that share a batch and are told apart by numbers.
+
+    Parameters
+    ----------
+    potential
+        What they share.
+    limits
+        File that remembers how much fits into a batch.
+    tell_started
+        Called with the numbers of those whose first evaluation is next. Should it take the process
+        down, one of those that were told and have not ended is to blame.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        limits: Path | None = None,
+        tell_started: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
+    ) -> None:
+        self._relaxer = _Relaxer(potential, self._starts, limits)
+        self._device = torch.device(potential.device)
+        self._tell_started = tell_started
+        self._long_calls: dict[int, int] = {}
+        self._n_calls: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        """Return how many wait or are under way."""
+        return len(self._relaxer)
+
+    def submit(self, number: int, atoms: Atoms, settings: RelaxSettings) -> None:
+        """Take a structure; it gets a place when one is free."""
+        self._long_calls[number] = settings.long_calls
+        self._relaxer.submit(number, atoms, settings)
+
+    def step(self) -> Progress:
+        """Evaluate what has a place once, and return what came of it."""
+        ended = self._relaxer.step()
+        if any(relaxed.verdict == "failed" for _, relaxed in ended):
+            _refuse_broken(self._device)
+        slow = []
+        for number in self._n_calls:
+            self._n_calls[number] += 1
+            if self._n_calls[number] == self._long_calls[number] + 1:
+                slow.append(number)
+        for number, _ in ended:
+            del self._long_calls[number]
+            self._n_calls.pop(number, None)
+        return Progress(slow, ended)
+
+    def _starts(self, numbers: Iterable[int]) -> None:
+        started = [number for number in numbers if number not in self._n_calls]
+        if started:
+            self._n_calls.update(dict.fromkeys(started, 0))
+            self._tell_started(started)
+
+
+class _Relaxer(BatchRelaxer):
+    """Names all that have a place, before each evaluation."""
+
+    def __init__(
+        self,
+        potential: Potential,
+        tell: Callable[[Iterable[int]], None],
+        limits: Path | None,
+    ) -> None:
+        super().__init__(potential, memory=limits)
+        self._tell = tell
+
+    def _admit(self) -> None:
+        super()._admit()
+        self._tell([waiting.number for waiting in self._flying.values()])
+
+
+def _refuse_broken(device: torch.device) -> None:
+    """Raise where an accelerator is of no use to this process any more.
+
+    After an illegal access every later call fails, and every structure with it, guilty or not: such
+    failures are no results.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
