@@ -197,6 +197,7 @@ def validate(
     name: str,
     folds: int = 5,
     only: Annotated[int | None, typer.Option(help="One fold, from 0.")] = None,
+    finished: Annotated[bool, typer.Option(help="Train nothing: the finished folds.")] = False,
     output: Path = ROOT / "build" / "training",
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
@@ -207,8 +208,12 @@ def validate(
     frames = read_frames([DATA]).frames
     rows = []
     for fold, split in enumerate(k_fold(frames, folds)):
-        if only is None or fold == only:
-            rows.append(_fold(name, recipe, split, output / name / f"fold{fold}"))
+        folder = output / name / f"fold{fold}"
+        is_wanted = (folder / "errors.json").exists() if finished else only in (None, fold)
+        if is_wanted:
+            rows.append(_fold(name, recipe, split, folder))
+    if not rows:
+        raise typer.BadParameter(f"no fold of {name} is finished")
     document = {"recipe": name, "folds": rows, "mean": _mean([row["errors"] for row in rows])}
     document["machine"] = describe_machine(PACKAGES)
     write_durably(output / name / "validation.json", _json(document))
