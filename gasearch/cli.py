@@ -110,9 +110,13 @@ def init(
     supercell: Annotated[
         tuple[int, int, int], typer.Option(metavar="A B C", help="Repeats of the unit cell.")
     ] = (1, 2, 1),
-    potential: Annotated[str, typer.Option(help="Name, module:factory or ./file.py:factory.")] = (
-        "pmmcs"
-    ),
+    potential: Annotated[
+        str | None,
+        typer.Option(
+            help="Name, model folder, module:factory or ./file.py:factory; the shipped default "
+            "where it knows the host's species, else pmmcs."
+        ),
+    ] = None,
     budget: Annotated[int, typer.Option(help="Candidates to relax.")] = 100,
     seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 1,
 ) -> None:
@@ -120,12 +124,16 @@ def init(
     from gasearch import console
     from gasearch.builtin_hosts import BUILTIN_HOSTS
     from gasearch.initializing import initialize
+    from gasearch.potentials.listing import missing_packages
     from gasearch.run_folder import RunFolder
 
     run_folder = RunFolder(folder)
     found = initialize(run_folder, host, supercell, potential, budget, seed)
     for line in console.host_lines(found):
         out.print(line)
+    name = run_folder.settings().potential.name
+    out.print(f"potential     {name}")
+    _print_notes(missing_packages(name))
     if host not in BUILTIN_HOSTS:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(

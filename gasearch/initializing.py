@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gasearch.builtin_hosts import BUILTIN_HOSTS, builtin_host
+from gasearch.chemistry import Species
 from gasearch.config import run_settings
 from gasearch.errors import UsageError
 from gasearch.host import Host
@@ -16,6 +17,7 @@ from gasearch.host_declaration import HostDeclaration
 from gasearch.host_files import guess_declaration
 from gasearch.outputs import written
 from gasearch.plugins import nearest, registered
+from gasearch.potentials.shipped import DEFAULT, default_for
 from gasearch.run_folder import NoRunError, RunFolder, build_host
 from gasearch.templates import run_file_text
 
@@ -24,20 +26,32 @@ _INPUTS = "inputs"
 
 
 def initialize(
-    folder: RunFolder, host: str, supercell: Sequence[int], potential: str, budget: int, seed: int
+    folder: RunFolder,
+    host: str,
+    supercell: Sequence[int],
+    potential: str | None,
+    budget: int,
+    seed: int,
 ) -> Host:
     """Write a run.toml into a new folder, with a copy of the structure file; return the host.
 
-    Nothing is written unless a search could start from it.
+    Nothing is written unless a search could start from it. "default" is written as the name that
+    it stands for, so that a later gasearch searches with the same model.
+
+    Parameters
+    ----------
+    potential
+        None for the shipped default where it knows the host's species, else "pmmcs".
     """
     if folder.run_file.exists() or folder.database.exists():
         raise UsageError(
             f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
         )
-    _refuse_options(folder, potential, budget, seed)
-    if ":" not in potential and Path(potential).exists():
-        potential = _from_folder(Path(potential), folder.path)
     declaration = named_host(host)
+    if potential is None:
+        potential = default_for(species_of_declaration(declaration))
+    _refuse_options(folder, potential, budget, seed)
+    potential = _as_written(potential, folder.path)
     Host.build(declaration, supercell)
     structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
@@ -52,6 +66,22 @@ def initialize(
     with written(folder.run_file) as path:
         path.write_text(text, encoding="utf-8")
     return built
+
+
+def species_of_declaration(declaration: HostDeclaration) -> frozenset[Species]:
+    """Return all species that a host may hold."""
+    mobile = (species for declared in declaration.sublattices for species in declared.species)
+    filled = (species for species in mobile if not species.is_vacancy)
+    return frozenset(filled) | frozenset(declaration.framework.values())
+
+
+def _as_written(potential: str, folder: Path) -> str:
+    """Return how a run.toml in a folder names a potential."""
+    if potential == "default":
+        return DEFAULT
+    if ":" not in potential and Path(potential).exists():
+        return _from_folder(Path(potential), folder)
+    return potential
 
 
 def _from_folder(model: Path, folder: Path) -> str:

@@ -75,5 +75,6 @@ def listed_table(rows: Sequence[Listed]) -> Table:
     for head in ("name", "here", "is", "comes with"):
         table.add_column(head, overflow="fold")
     for row in rows:
-        table.add_row(row.name, "yes" if row.available else "no", row.place, row.install or "-")
+        is_here = "yes" if row.available else "no"
+        table.add_row(row.name, is_here, row.about or row.place, row.install or "-")
     return table

@@ -16,6 +16,7 @@ from gasearch.host import Host
 from gasearch.host_declaration import HostError
 from gasearch.initializing import initialize, named_host
 from gasearch.outputs import OutputError
+from gasearch.potentials.shipped import DEFAULT
 from gasearch.run_folder import NoRunError, RunFolder, build_host
 from gasearch.session import Session
 
@@ -233,3 +234,21 @@ def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, m
     assert RunFolder(tmp_path / "runs" / "first").settings().potential.name == "../../model"
     start(tmp_path / "beside", potential=str(tmp_path / "model"))
     assert RunFolder(tmp_path / "beside").settings().potential.name == "../model"
+
+
+def written_potential(folder):
+    return RunFolder(folder).settings().potential.name
+
+
+@pytest.mark.parametrize(
+    ("host", "name"),
+    [("nafepo4-olivine", DEFAULT), ("lifepo4-olivine", "pmmcs"), ("na2fesio4", "pmmcs")],
+)
+def test_without_a_potential_the_default_is_taken_where_it_knows_the_host(tmp_path, host, name):
+    start(tmp_path / "run", host, potential=None)
+    assert written_potential(tmp_path / "run") == name
+
+
+def test_default_is_written_as_the_model_that_it_means(tmp_path):
+    start(tmp_path / "run", potential="default")
+    assert written_potential(tmp_path / "run") == DEFAULT

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from gasearch.plugins import registered
 from gasearch.potentials.architectures import ARCHITECTURES, Architecture
+from gasearch.potentials.shipped import DEFAULT, model_description, shipped_names
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Listed:
         Whether that package is installed; nobody tried to import it.
     install
         The command that brings the package, or "".
+    about
+        Of a shipped model: what it is, in a few words; "" otherwise.
     """
 
     name: str
@@ -32,18 +35,33 @@ class Listed:
     package: str
     available: bool
     install: str
+    about: str = ""
 
 
 def potentials() -> list[Listed]:
     """Return the registered potentials, by name."""
     by_module = {_module(one.place): one for one in ARCHITECTURES.values()}
     found = []
+    shipped = shipped_names()
     for name, point in registered("potential").items():
+        model = DEFAULT if name == "default" else name
+        if model in shipped:
+            found.append(_shipped(name, model, point.value))
+            continue
         own = point.module.partition(".")[0]
         known = by_module.get(point.module, Architecture(point.value))
         available = _is_here(own) and _is_here(known.package)
         found.append(Listed(name, point.value, known.package, available, known.install))
     return found
+
+
+def missing_packages(name: str) -> list[str]:
+    """Return what to install before a registered potential can be used; [] where all is here."""
+    return [
+        f"note: {name} needs {row.package}, which is not installed here: {row.install}"
+        for row in potentials()
+        if row.name == name and not row.available and row.install
+    ]
 
 
 def architectures() -> list[Listed]:
@@ -52,6 +70,13 @@ def architectures() -> list[Listed]:
         Listed(name, one.place, one.package, _is_here(one.package), one.install)
         for name, one in sorted(ARCHITECTURES.items())
     ]
+
+
+def _shipped(name: str, model: str, place: str) -> Listed:
+    document = model_description(model)
+    known = ARCHITECTURES[document["architecture"]]
+    about = f"the same as {model}" if name != model else str(document["card"].get("about", ""))
+    return Listed(name, place, known.package, _is_here(known.package), known.install, about)
 
 
 def _module(place: str) -> str:
