@@ -8,6 +8,7 @@ import pytest
 from gasearch.builtin_hosts import BUILTIN_HOSTS, builtin_host
 from gasearch.chemistry import Species
 from gasearch.config import RunSettings, SublatticeSection, run_settings
+from gasearch.execution.devices import DEVICE_ATOMS, LEAST_ON_DEVICE
 from gasearch.host_declaration import SublatticeDeclaration
 from gasearch.templates import run_file_text
 from gasearch.testing import toy_host
@@ -111,6 +112,11 @@ def test_names_with_quotes_and_foreign_letters_survive():
     settings = run_settings(tomllib.loads(text), "odd")
     assert settings.host.structure == structure
     assert settings.potential.name == potential
+
+
+def test_it_tells_how_many_candidates_keep_a_device_busy():
+    assert f"which\n#                                 is {DEVICE_ATOMS} atoms" in BUILT_IN
+    assert f"but {LEAST_ON_DEVICE} at least" in BUILT_IN
 
 
 def test_sites_may_be_indices():

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from gasearch.errors import UsageError
 
-_DEVICE_ATOMS = 8192
+DEVICE_ATOMS = 8192
 """Twice what saturates an accelerator: results are committed in groups, and while these are on
 their way and their places are empty, the rest has to keep it busy."""
-_LEAST_ON_DEVICE = 16
+LEAST_ON_DEVICE = 16
 _MOST_ON_CORE = 4
 """On one core four structures at once are 10 to 20 % faster than one; more gain little more."""
 
@@ -71,7 +71,7 @@ def enough_in_flight(device: str, workers: int, n_atoms: int) -> int:
     """Return how many candidates of so many atoms keep a device, or the workers, busy."""
     if device == "cpu":
         return max(1, workers)
-    return max(_LEAST_ON_DEVICE, math.ceil(_DEVICE_ATOMS / n_atoms))
+    return max(LEAST_ON_DEVICE, math.ceil(DEVICE_ATOMS / n_atoms))
 
 
 def choose_device(asked: str, potential: str, folder: Path) -> str:

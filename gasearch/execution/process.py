@@ -87,9 +87,10 @@ class WorkerProcess:
         return self._process.pid
 
     def has_room(self, places: int) -> bool:
-        """Return whether it may be handed one more; not beside one that has to be alone."""
-        is_open = self.is_ready and len(self.jobs) < places
-        return is_open and not any(job.is_suspect for job in self.jobs.values())
+        """Return whether it may be handed one more; not beside a suspect, which is its only job."""
+        first = next(iter(self.jobs.values()), None)
+        has_suspect = first is not None and first.is_suspect
+        return self.is_ready and len(self.jobs) < places and not has_suspect
 
     def hand(self, number: int, job: Job) -> None:
         """Send a task; the sending itself goes on in the background, whatever the worker does."""

@@ -58,7 +58,7 @@ class Stream:
         self._device = torch.device(potential.device)
         self._tell_started = tell_started
         self._long_calls: dict[int, int] = {}
-        self._n_calls: dict[int, int] = {}
+        self._started: set[int] = set()
 
     def __len__(self) -> int:
         """Return how many wait or are under way."""
@@ -74,20 +74,25 @@ class Stream:
         ended = self._relaxer.step()
         if any(relaxed.verdict == "failed" for _, relaxed in ended):
             _refuse_broken(self._device)
-        slow = []
-        for number in self._n_calls:
-            self._n_calls[number] += 1
-            if self._n_calls[number] == self._long_calls[number] + 1:
-                slow.append(number)
+        slow = self._slow(ended)
         for number, _ in ended:
-            del self._long_calls[number]
-            self._n_calls.pop(number, None)
+            self._long_calls.pop(number, None)
+            self._started.discard(number)
         return Progress(slow, ended)
 
+    def _slow(self, ended: Iterable[tuple[int, Relaxed]]) -> list[int]:
+        """Return those that became slow, and do not watch these any more."""
+        n_calls = self._relaxer.n_calls | {number: relaxed.n_calls for number, relaxed in ended}
+        watched = self._long_calls
+        slow = [n for n, calls in n_calls.items() if n in watched and calls > watched[n]]
+        for number in slow:
+            del watched[number]
+        return slow
+
     def _starts(self, numbers: Iterable[int]) -> None:
-        started = [number for number in numbers if number not in self._n_calls]
+        started = [number for number in numbers if number not in self._started]
         if started:
-            self._n_calls.update(dict.fromkeys(started, 0))
+            self._started.update(started)
             self._tell_started(started)
 
 

@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import time
 from pathlib import Path
 
 import torch
@@ -41,11 +40,6 @@ class Poisoned(Pmmcs):
 class Killer(Poisoned):
     def misbehave(self):
         os.abort()
-
-
-class Hanging(Poisoned):
-    def misbehave(self):
-        time.sleep(3600)
 
 
 class Holding(Poisoned):

@@ -126,6 +126,24 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
     assert psutil.wait_procs(workers, timeout=10)[1] == [], "workers outlive their driver"
 
 
+def test_a_batch_whose_worker_is_killed_again_and_again_costs_no_candidate(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", "pmmcs", search={"in_flight": 4}, execution={"workers": 1})
+    process, killed = start(folder), 0
+    while process.poll() is None:
+        if killed < 3 and n_done(folder) >= 4 * killed + 1:
+            for worker in psutil.Process(process.pid).children():
+                worker.kill()
+                killed += 1
+        time.sleep(0.02)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    rows = record(folder)
+    assert killed >= 2
+    assert len(rows) == 16
+    assert {row[-1] for row in rows} == {"ok"}
+    assert_whole(folder, "--replay", "--audit")
+
+
 def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
     folder = make_run(tmp_path / "run", "./toy.py:Hanging", execution={"workers": 1})
     reference = make_run(tmp_path / "reference", "./toy.py:LabelEnergy")
