@@ -13,6 +13,7 @@ usage: train_models.py list
        train_models.py validate NAME [--folds 5] [--only K] [--output FOLDER] [--epochs N] [--json]
        train_models.py ship NAME [--output FOLDER] [--epochs N]
        train_models.py package NAME [--output FOLDER] [--to gasearch/models]
+       train_models.py summary [--output FOLDER] [--to benchmarks/results]
 """
 
 from __future__ import annotations
@@ -245,6 +246,33 @@ def package(
     validation = json.loads((output / name / "validation.json").read_text())
     network, card = read_checkpoint(output / "shipped" / f"{name}-nafepo4")
     save_checkpoint(to / card.name, network, replace(card, notes=_card(name, card, validation)))
+
+
+@app.command()
+def summary(
+    output: Path = ROOT / "build" / "training",
+    to: Annotated[Path | None, typer.Option(help="Folder for models.*.")] = None,
+) -> None:
+    """Show the errors of all recipes that were validated, over their finished folds."""
+    found = {}
+    for name in RECIPES:
+        rows = [json.loads(path.read_text()) for path in sorted(output.glob(f"{name}/fold*/err*"))]
+        if rows:
+            mean = _mean([row["errors"] for row in rows])
+            found[name] = {"n_folds": len(rows), **mean, "folds": rows}
+    keys = [key for key in next(iter(found.values())) if key not in ("folds", "n_folds")]
+    lines = [
+        "| model | folds | " + " | ".join(keys) + " |",
+        "|---" + "|---:" * (len(keys) + 1) + "|",
+    ]
+    for name, one in found.items():
+        told = ["-" if one[key] is None else f"{one[key]:.3g}" for key in keys]
+        lines.append(f"| {name} | {one['n_folds']} | " + " | ".join(told) + " |")
+    if to is not None:
+        document = {"recipes": found, "machine": describe_machine(PACKAGES)}
+        write_durably(to / "models.json", _json(document))
+        write_durably(to / "models.md", ("\n".join(lines) + "\n").encode())
+    typer.echo("\n".join(lines))
 
 
 def _card(name: str, card: ModelCard, validation: Mapping[str, Any]) -> dict[str, Any]:
