@@ -102,6 +102,10 @@ def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
 
 
 def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
+    if settings.relax.reader == "chgnet":
+        from gasearch.relax.moment_reader import CHGNET_RANGES
+
+        return CHGNET_RANGES
     from gasearch.potentials.registry import load_potential
 
     named = settings.potential

@@ -150,6 +150,7 @@ class RelaxSection(_Section):
     rattle: Annotated[NotNegative, Field(lt=0.5)] = 0.02
     tight_fmax: Positive = 0.01
     tight_window_per_fu: NotNegative = 0.005
+    reader: Literal["own", "chgnet"] = "own"
 
 
 class ExecutionSection(_Section):

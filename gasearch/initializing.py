@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import tomllib
@@ -17,7 +18,7 @@ from gasearch.host_declaration import HostDeclaration
 from gasearch.host_files import guess_declaration
 from gasearch.outputs import written
 from gasearch.plugins import nearest, registered
-from gasearch.potentials.shipped import DEFAULT, default_for
+from gasearch.potentials.shipped import DEFAULT, default_for, shipped_names
 from gasearch.run_folder import NoRunError, RunFolder, build_host
 from gasearch.templates import run_file_text
 
@@ -55,7 +56,17 @@ def initialize(
     Host.build(declaration, supercell)
     structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
     workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-    text = run_file_text(declaration, structure, supercell, potential, budget, seed, workers)
+    has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
+    text = run_file_text(
+        declaration,
+        structure,
+        supercell,
+        potential,
+        budget,
+        seed,
+        workers,
+        has_reader=has_reader,
+    )
     section = run_settings(tomllib.loads(text), str(folder.run_file)).host
     if host in BUILTIN_HOSTS:
         built = build_host(section, folder.path)

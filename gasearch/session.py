@@ -201,12 +201,17 @@ class Session:
         limits = self.folder.batch_limits.resolve()
         if chosen.n_workers == 0:
             from gasearch.execution.in_process import InProcessExecutor
+            from gasearch.relax.moment_reader import load_reader
 
-            return InProcessExecutor(self.potential, chosen.places, limits)
+            reader = load_reader(self.settings.relax.reader, self.potential.device)
+            return InProcessExecutor(self.potential, chosen.places, limits, reader)
         from gasearch.execution.workers import WorkerPool
 
         path = self.folder.path.resolve()
-        source = PotentialSource(named.name, path, named.species, chosen.device, limits)
+        named_reader = self.settings.relax.reader
+        source = PotentialSource(
+            named.name, path, named.species, chosen.device, limits, named_reader
+        )
         wall_limit_s, log = execution.wall_limit_s, self.folder.worker_log
         return WorkerPool(source, chosen.n_workers, wall_limit_s, log, chosen.places)
 

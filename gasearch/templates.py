@@ -49,6 +49,7 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 # rattle = 0.02                 # Å, random displacements of the start structure
 # tight_fmax = 0.01             # eV/Å, second relaxation of what is near the hull
 # tight_window_per_fu = 0.005   # eV/f.u. above the hull
+{reader:<31} # whose moments tell the order of what was relaxed: "own", or plain "chgnet"
 
 [execution]
 # device = "auto"               # "cpu", "cuda", "cuda:1"; "auto": a GPU if there is one
@@ -70,8 +71,16 @@ def run_file_text(
     budget: int,
     seed: int,
     workers: int = 1,
+    *,
+    has_reader: bool = False,
 ) -> str:
-    """Return a run.toml for a host; one from a file comes with its sublattices written out."""
+    """Return a run.toml for a host; one from a file comes with its sublattices written out.
+
+    Parameters
+    ----------
+    has_reader
+        Whether plain CHGNet reads the charge order of relaxed structures.
+    """
     text = _RUN_FILE.format(
         structure=_quoted(structure),
         supercell=list(supercell),
@@ -80,6 +89,7 @@ def run_file_text(
         budget=budget,
         seed=seed,
         reproducible="true",
+        reader='reader = "chgnet"' if has_reader else '# reader = "own"',
         workers=workers,
     )
     return "\n".join(_aligned(line) for line in text.split("\n"))

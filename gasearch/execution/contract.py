@@ -31,6 +31,8 @@ class PotentialSource:
         Where relative files are looked up.
     species
         Which slot of a foreign model stands for which species, such as {"Fe3+": "Ga"}.
+    reader
+        Who reads moments off relaxed structures, as in run.toml: "own" or "chgnet".
     device
         As torch writes it.
     limits
@@ -42,6 +44,7 @@ class PotentialSource:
     species: Mapping[str, str | int]
     device: str = "cpu"
     limits: Path | None = None
+    reader: str = "own"
 
 
 @dataclass(frozen=True, eq=False)

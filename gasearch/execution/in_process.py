@@ -11,6 +11,7 @@ from pathlib import Path
 from gasearch.execution.contract import Finished, Happening, Slow, Task
 from gasearch.execution.stream import Stream
 from gasearch.potentials.contract import Potential
+from gasearch.relax.conclusion import MomentReader
 
 
 class InProcessExecutor:
@@ -24,10 +25,18 @@ class InProcessExecutor:
         Structures in flight.
     limits
         File that remembers how much fits into a batch.
+    reader
+        Reads moments off the relaxed structures; the potential's own count without one.
     """
 
-    def __init__(self, potential: Potential, places: int = 1, limits: Path | None = None) -> None:
-        self._stream = Stream(potential, limits)
+    def __init__(
+        self,
+        potential: Potential,
+        places: int = 1,
+        limits: Path | None = None,
+        reader: MomentReader | None = None,
+    ) -> None:
+        self._stream = Stream(potential, limits, reader=reader)
         self._places = places
         self._waiting: deque[Task] = deque()
         self._under_way: dict[int, Task] = {}

@@ -11,6 +11,7 @@ from ase import Atoms
 
 from gasearch.potentials.contract import Potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.conclusion import MomentReader
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
@@ -43,6 +44,8 @@ class Stream:
         What they share.
     limits
         File that remembers how much fits into a batch.
+    reader
+        Reads moments off the relaxed structures; the potential's own count without one.
     tell_started
         Called with the numbers of those whose first evaluation is next. Should it take the process
         down, one of those that were told and have not ended is to blame.
@@ -53,8 +56,9 @@ class Stream:
         potential: Potential,
         limits: Path | None = None,
         tell_started: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
+        reader: MomentReader | None = None,
     ) -> None:
-        self._relaxer = _Relaxer(potential, self._starts, limits)
+        self._relaxer = _Relaxer(potential, self._starts, limits, reader)
         self._device = torch.device(potential.device)
         self._tell_started = tell_started
         self._long_calls: dict[int, int] = {}
@@ -104,8 +108,9 @@ class _Relaxer(BatchRelaxer):
         potential: Potential,
         tell: Callable[[Iterable[int]], None],
         limits: Path | None,
+        reader: MomentReader | None,
     ) -> None:
-        super().__init__(potential, memory=limits)
+        super().__init__(potential, reader=reader, memory=limits)
         self._tell = tell
 
     def _admit(self) -> None:

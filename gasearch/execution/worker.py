@@ -52,13 +52,19 @@ def _open(source: PotentialSource, connection: Connection) -> Stream:
     from gasearch.execution.stream import Stream
     from gasearch.memory import keep_freed_memory
     from gasearch.potentials.registry import load_potential
+    from gasearch.relax.moment_reader import load_reader
 
     torch.set_num_threads(1)
     if source.device == "cpu":
         keep_freed_memory()
     species = source.species or None
     potential = load_potential(source.name, source.folder, source.device, species)
-    return Stream(potential, source.limits, lambda numbers: connection.send(("started", numbers)))
+    reader = load_reader(source.reader, source.device)
+
+    def tell(numbers: list[int]) -> None:
+        connection.send(("started", numbers))
+
+    return Stream(potential, source.limits, tell, reader)
 
 
 def _end_with_parent(parent: int) -> None:

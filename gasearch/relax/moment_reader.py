@@ -49,6 +49,11 @@ class PotentialReader:
         return np.asarray(moments.cpu().numpy(), dtype=np.float64)
 
 
+def load_reader(name: str, device: str = "cpu") -> PotentialReader | None:
+    """Return the reader that run.toml names; None for "own", the potential's moments."""
+    return chgnet_reader(device) if name == "chgnet" else None
+
+
 def chgnet_reader(device: str = "cpu") -> PotentialReader:
     """Return plain CHGNet as a reader of Fe2+ and Fe3+; it needs the chgnet package."""
     from gasearch.potentials.registry import load_potential

@@ -73,7 +73,8 @@ def model_inverse(batch: Batch, width: int, cell_free: torch.Tensor) -> torch.Te
     free[:, -9:] = cell_free[:, None]
     hessian = torch.where(free[:, :, None] & free[:, None], hessian, 0.0)
     hessian.diagonal(dim1=1, dim2=2)[~free] = 1.0
-    return torch.cholesky_inverse(torch.linalg.cholesky(hessian))
+    # contiguous, as it is after a join: else the order of sums depends on who came when
+    return torch.cholesky_inverse(torch.linalg.cholesky(hessian)).contiguous()
 
 
 def _ends(batch: Batch, springs: Springs, width: int) -> torch.Tensor:
