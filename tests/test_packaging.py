@@ -10,6 +10,7 @@ import pytest
 from hatchling.builders.wheel import WheelBuilder
 
 import gasearch
+from gasearch.potentials.shipped import shipped_names
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -36,8 +37,14 @@ def test_it_holds_every_module(wheel):
 
 
 def test_it_holds_no_database_log_or_cache(wheel):
-    endings = (".db", ".log", ".pyc", ".pt", ".safetensors", ".pth")
+    endings = (".db", ".log", ".pyc", ".pt", ".pth")
     assert not [name for name in wheel if name.endswith(endings)]
+
+
+def test_it_holds_the_shipped_models_and_no_other_weights(wheel):
+    weights = {name for name in wheel if name.endswith(".safetensors")}
+    assert weights == {f"gasearch/models/{n}/weights.safetensors" for n in shipped_names()}
+    assert {f"gasearch/models/{name}/model.json" for name in shipped_names()} <= set(wheel)
 
 
 def test_it_holds_the_licence_and_the_entry_points(wheel):
