@@ -9,8 +9,8 @@ from pathlib import Path
 from gasearch.errors import UsageError
 
 DEVICE_ATOMS = 8192
-"""Meant as twice what saturates an accelerator; a guess that was not measured. Results are committed
-in groups, and while these are on their way and their places are empty, the rest keeps it busy."""
+"""Meant as twice what saturates an accelerator; a guess that was not measured. Results are
+committed in groups: while these are on their way, their places are empty, and the rest is busy."""
 LEAST_ON_DEVICE = 16
 _MOST_ON_CORE = 4
 """On one core four structures at once are 10 to 20 % faster than one; more gain little more."""
