@@ -70,9 +70,10 @@ def many_body_energy(
     Parameters
     ----------
     occupations
-        (n, n_sites) all distinct decorations of the composition, for the scaling.
+        (n, n_sites) all distinct decorations of the composition, or a sample of the raw ones, for
+        the scaling.
     orbit_sizes
-        (n,) how many raw decorations each stands for.
+        (n,) how many raw decorations each stands for; ones for a sample of the raw ones.
     """
     if np.any(host.n_species != 2):
         raise ValueError("the random terms are for sites that hold one of two species.")

@@ -1,13 +1,16 @@
-"""Enumerated energy landscapes with a known ground state, on which searches are compared.
+"""Model energy landscapes with a known ground state, on which searches are compared.
 
 All distinct decorations of a small cell stand in a table with their energies, so that a search can
-be told what it found. What the energies are: `energies.py` beside this file.
+be told what it found. A large cell has too many; its lowest known energy is that of another method,
+see `tempering.py`. What the energies are: `energies.py` beside this file. Tables of relaxed
+energies: `relaxed_landscapes.py`.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import json
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,6 +33,11 @@ from gasearch.host import Composition, Host
 
 NAMES = ("coulomb", "many-body")
 CACHE = Path(__file__).parent / ".cache"
+LARGE_SUPERCELL, LARGE_X = (1, 3, 2), "2/3"
+"""24 formula units: 541 thousand million raw decorations, 11,269,366,602 distinct ones."""
+LARGE_SAMPLE, LARGE_SAMPLE_SEED = 20_000, 20
+"""Raw decorations, and their seed, from which the random terms of a large landscape are scaled."""
+MINIMA = Path(__file__).parent / "tables" / "large-landscapes.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,11 +77,11 @@ class Landscape:
 
     @functools.cached_property
     def _words(self) -> Integers:
-        return _canonical_words(self.host, self.occupations)
+        return canonical_words(self.host, self.occupations)
 
     def rows(self, occupations: Digits) -> Integers:
         """Return (n,) where the equivalents of occupations (n, n_sites) stand in the table."""
-        words = _canonical_words(self.host, occupations)
+        words = canonical_words(self.host, occupations)
         rows = np.searchsorted(self._words, words)
         if not np.array_equal(self._words[np.minimum(rows, len(self) - 1)], words):
             raise ValueError(f"an occupation that is not of {self.composition.formula}.")
@@ -110,6 +118,54 @@ class Landscape:
         return int(is_minimum.sum())
 
 
+@dataclass(frozen=True, eq=False)
+class LargeLandscape:
+    """The energies of a host at one composition that has too many decorations for a table.
+
+    Parameters
+    ----------
+    name
+        "coulomb" or "many-body".
+    seed
+        Of the random terms; without effect on "coulomb".
+    energy_of
+        From occupations (n, n_sites) to energies (n,) in eV/f.u.
+    """
+
+    name: str
+    seed: int
+    host: Host
+    composition: Composition
+    energy_of: EnergyFunction
+
+    @functools.cached_property
+    def spread(self) -> float:
+        """Standard deviation over the fixed sample of raw decorations, in eV/f.u."""
+        return float(self.energy_of(large_sample(self.host, self.composition)).std())
+
+    def fingerprint(self, occupation: Digits) -> str:
+        """Return the fingerprint of an occupation (n_sites,)."""
+        return self.host.canonicalizer.text(canonical_words(self.host, occupation[None]))
+
+
+@dataclass(frozen=True)
+class LargeMinimum:
+    """The lowest decoration that parallel tempering found on a large landscape.
+
+    Parameters
+    ----------
+    energy
+        In eV/f.u.
+    n_found
+        How many of the `n_runs` independent runs ended at this decoration.
+    """
+
+    fingerprint: str
+    energy: float
+    n_found: int
+    n_runs: int
+
+
 def make_landscape(
     name: str = "coulomb",
     supercell: tuple[int, int, int] = (1, 3, 1),
@@ -135,6 +191,44 @@ def make_landscape(
     )
 
 
+def make_large_landscape(
+    name: str = "coulomb",
+    supercell: tuple[int, int, int] = LARGE_SUPERCELL,
+    x: str = LARGE_X,
+    seed: int = 0,
+) -> LargeLandscape:
+    """Return a landscape of NaxFePO4 without a table.
+
+    The random terms of "many-body" are scaled as in a small cell, but over a fixed sample of
+    `LARGE_SAMPLE` raw decorations instead of all distinct ones.
+    """
+    host = Host.build(builtin_host("nafepo4-olivine"), supercell)
+    composition = host.composition_at(x)
+    if name == "coulomb":
+        energy_of = coulomb_energy(host)
+    elif name == "many-body":
+        sample = large_sample(host, composition)
+        energy_of = many_body_energy(host, sample, np.ones(LARGE_SAMPLE, dtype=np.int64), seed)
+    else:
+        raise ValueError(f"unknown landscape {name!r}; known: {', '.join(NAMES)}.")
+    return LargeLandscape(name, seed, host, composition, energy_of)
+
+
+def large_sample(host: Host, composition: Composition) -> Digits:
+    """Return `LARGE_SAMPLE` occupations drawn evenly from all raw decorations, always the same."""
+    rng = np.random.default_rng(LARGE_SAMPLE_SEED)
+    return np.array([host.random_occupation(composition, rng) for _ in range(LARGE_SAMPLE)])
+
+
+def large_minimum(name: str) -> LargeMinimum:
+    """Return the reference minimum of `make_large_landscape(name)`, as it is committed."""
+    document = json.loads(MINIMA.read_text(encoding="utf-8"))
+    found = next(entry for entry in document["landscapes"] if entry["name"] == name)
+    return LargeMinimum(
+        found["fingerprint"], found["energy_eV_per_fu"], found["n_found"], found["n_runs"]
+    )
+
+
 def _table(
     host: Host, composition: Composition, file: Path | None
 ) -> tuple[Digits, Integers, Integers]:
@@ -144,7 +238,7 @@ def _table(
             return stored["occupations"], stored["orbit_sizes"], stored["space_groups"]
     chunks = list(host.enumerate_distinct(composition))
     occupations = np.concatenate([part for part, _ in chunks])
-    order = np.argsort(_canonical_words(host, occupations))
+    order = np.argsort(canonical_words(host, occupations))
     occupations = occupations[order]
     orbit_sizes = np.concatenate([part for _, part in chunks])[order]
     space_groups = _space_groups(host, occupations)
@@ -177,10 +271,11 @@ def _space_groups(host: Host, occupations: Digits) -> Integers:
         )
 
 
-def _canonical_words(host: Host, occupations: Digits) -> Integers:
+def canonical_words(host: Host, occupations: Digits) -> Integers:
+    """Return (n,) one number for each occupation (n, n_sites), equal for equivalent ones."""
     words = host.canonicalizer.canonical_words(occupations)[0]
     if words.shape[1] != 1:
-        raise ValueError("an enumerated landscape needs a cell of at most 52 sites.")
+        raise ValueError("a landscape needs a cell of at most 52 sites.")
     return words[:, 0]
 
 
