@@ -13,7 +13,8 @@ DEVICE_ATOMS = 8192
 committed in groups: while these are on their way, their places are empty, and the rest is busy."""
 LEAST_ON_DEVICE = 16
 _MOST_ON_CORE = 4
-"""On one core four structures at once are 10 to 20 % faster than one; more gain little more."""
+"""On one core four structures at once are up to twice as fast as one (MACE), or no faster at all
+(CHGNet, one evaluation each); more gain little more."""
 
 
 class NoDeviceError(UsageError):

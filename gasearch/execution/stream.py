@@ -58,7 +58,7 @@ class Stream:
         tell_started: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
         reader: MomentReader | None = None,
     ) -> None:
-        self._relaxer = _Relaxer(potential, self._starts, limits, reader)
+        self._relaxer = BatchRelaxer(potential, reader=reader, memory=limits, tell=self._starts)
         self._device = torch.device(potential.device)
         self._tell_started = tell_started
         self._long_calls: dict[int, int] = {}
@@ -98,24 +98,6 @@ class Stream:
         if started:
             self._started.update(started)
             self._tell_started(started)
-
-
-class _Relaxer(BatchRelaxer):
-    """Names all that have a place, before each evaluation."""
-
-    def __init__(
-        self,
-        potential: Potential,
-        tell: Callable[[Iterable[int]], None],
-        limits: Path | None,
-        reader: MomentReader | None,
-    ) -> None:
-        super().__init__(potential, reader=reader, memory=limits)
-        self._tell = tell
-
-    def _admit(self) -> None:
-        super()._admit()
-        self._tell([waiting.number for waiting in self._flying.values()])
 
 
 def _refuse_broken(device: torch.device) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -15,7 +15,7 @@ from gasearch.potentials.contract import Batch, Potential, check_species
 from gasearch.potentials.network_potential import is_sane
 from gasearch.relax.batched.chunks import Snapshot
 from gasearch.relax.batched.ending import Concluder, Ending
-from gasearch.relax.batched.evaluating import Evaluator, Question
+from gasearch.relax.batched.evaluating import Evaluator, Question, shares_evaluations
 from gasearch.relax.batched.guards import Judged, judge
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.minimizers import Minimizers
@@ -54,8 +54,8 @@ class SenselessCellError(GasearchError, ValueError):
 class BatchRelaxer:
     """Relaxes many structures at once; each is refilled from the stream when it is finished.
 
-    For a structure the result does not depend on which others were in its batch: exactly for
-    pmmcs on the CPU, within rounding elsewhere.
+    For a structure the result does not depend on which others were in its batch: to the last bit
+    on the CPU where `together` is false, and for pmmcs always; within rounding elsewhere.
 
     Parameters
     ----------
@@ -70,6 +70,10 @@ class BatchRelaxer:
         The largest batch; by the device if None.
     memory
         File that remembers how much fits, such as `batch_limits.json` in the run folder.
+    together
+        Whether structures share evaluations; by the potential if None (`shares_evaluations`).
+    tell
+        Called before each evaluation with the numbers of all that have places.
     """
 
     def __init__(
@@ -80,13 +84,17 @@ class BatchRelaxer:
         *,
         limit: BatchLimit | None = None,
         memory: Path | None = None,
+        together: bool | None = None,
+        tell: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
     ) -> None:
         self.potential = potential
         self.settings = settings or RelaxSettings()
         self.reader = reader
         self.limit = limit or default_limit(potential, memory)
         self._device = torch.device(potential.device)
-        self._evaluator = Evaluator(potential, self.limit)
+        shared = shares_evaluations(potential) if together is None else together
+        self._evaluator = Evaluator(potential, self.limit, together=shared)
+        self._tell = tell
         self._concluder = Concluder(potential, reader)
         self._minimizers = Minimizers(self._device)
         self._neighbours = _skin_list(potential, self._device)
@@ -151,6 +159,7 @@ class BatchRelaxer:
         self._admit()
         if self._state is None:
             return finished
+        self._tell([waiting.number for waiting in self._flying.values()])
         geometry = self._state.batch()
         bonds = None if self._neighbours is None else self._neighbours.bonds(geometry)
         found, faults = self._evaluator.evaluate(Question(geometry, self._edges(), bonds))
