@@ -140,6 +140,25 @@ class SearchSection(_Section):
         return x
 
 
+class ScreeningSection(_Section):
+    """[screening]: how few relaxations are made to do; see `gasearch.screening`."""
+
+    surrogate: Switch = True
+    pool: AtLeastOne = 200
+    unscreened: Share = 0.1
+    aging: Share = 0.3
+    exact: Switch = True
+    refine: Share = 0.1
+    refine_sigmas: Positive = 2.0
+    adaptive: Switch = True
+
+
+class SeedsSection(_Section):
+    """[seeds]: where the search starts, besides random decorations."""
+
+    coulomb: Switch = True
+
+
 class RelaxSection(_Section):
     """[relax]: how a candidate is relaxed; energies in eV, lengths in Å."""
 
@@ -182,6 +201,8 @@ class RunSettings(_Section):
     host: HostSection
     potential: PotentialSection
     search: SearchSection = SearchSection()
+    screening: ScreeningSection = ScreeningSection()
+    seeds: SeedsSection = SeedsSection()
     operators: dict[str, dict[str, Any]] = {}
     relax: RelaxSection = RelaxSection()
     execution: ExecutionSection = ExecutionSection()

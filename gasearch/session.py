@@ -35,6 +35,14 @@ if TYPE_CHECKING:
 
     from gasearch.potentials.contract import Potential
 
+_BEFORE = {
+    "screening.surrogate": False,
+    "screening.exact": False,
+    "screening.refine": 0.0,
+    "screening.adaptive": False,
+    "seeds.coulomb": False,
+}
+"""What held in runs that were started before these keys existed."""
 _PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
 
 
@@ -300,10 +308,11 @@ class Session:
         # whether the search is reproducible decides which keys define it: name that one first
         keys = sorted({*run.settings, *now}, key=lambda key: (key != "search.reproducible", key))
         for key in keys:
-            if key not in run.settings and now[key] == default_of(key):
+            stored = run.settings.get(key, _BEFORE.get(key))
+            if stored is None and now[key] == default_of(key):
                 continue  # a key that came with a later version, left at its default
-            if run.settings.get(key) != now.get(key):
-                raise ChangedRunError(key, run.settings.get(key), now.get(key), self.folder.path)
+            if stored != now.get(key):
+                raise ChangedRunError(key, stored, now.get(key), self.folder.path)
         differing = host_differences(run.host, host_to_json(self.host))
         if differing:
             raise ChangedHostError(self.settings.host.structure, differing, self.folder.path)
