@@ -241,7 +241,7 @@ def _table(
     order = np.argsort(canonical_words(host, occupations))
     occupations = occupations[order]
     orbit_sizes = np.concatenate([part for _, part in chunks])[order]
-    space_groups = _space_groups(host, occupations)
+    space_groups = sublattice_space_groups(host, occupations)
     if file is not None:
         file.parent.mkdir(exist_ok=True)
         np.savez(file, occupations=occupations, orbit_sizes=orbit_sizes, space_groups=space_groups)
@@ -253,7 +253,7 @@ def _digest() -> str:
     return hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
 
 
-def _space_groups(host: Host, occupations: Digits) -> Integers:
+def sublattice_space_groups(host: Host, occupations: Digits) -> Integers:
     """Return (n,) space-group numbers of the decorated sublattice sites; half a second a thousand.
 
     A vacancy is an atom of number 0, and all species differ.

@@ -36,8 +36,10 @@ from machine import describe_machine
 
 from gasearch.host import Composition, Host
 
-PATIENCE = 20_000
+PATIENCE = 5_000
 """Steps without a new decoration after which a run has nothing more to tell."""
+FALLBACK_SCALE = 0.05
+"""Stands for the spread in eV/f.u. where the decorations of the start are all alike."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,12 @@ class TemperingSettings:
     n_start: int = 1
 
 
-METHOD = TemperingSettings(n_replicas=8, coldest=0.03, hottest=0.3, exchange_every=5)
-"""Of the method that is compared: few replicas, since each evaluation counts."""
+METHOD = TemperingSettings(n_replicas=4, coldest=0.06, hottest=0.3, exchange_every=5)
+"""Of the method that is compared: few replicas, since each evaluation counts.
+
+Of 14 settings it had the lowest mean on "coulomb" at 12 f.u. and was within the noise of the lowest
+on "many-body", in 20 pilot runs with seeds from 1001.
+"""
 REFERENCE = TemperingSettings(
     n_replicas=32, coldest=0.02, hottest=0.4, exchange_every=10, n_start=32
 )
@@ -103,7 +109,8 @@ class Tempering:
         self.drawn_energies = energy_of(self.drawn)
         self.occupations = self.drawn[: settings.n_replicas].copy()
         self.energies = self.drawn_energies[: settings.n_replicas].copy()
-        scale = self.drawn_energies[np.isfinite(self.drawn_energies)].std()
+        valid = self.drawn_energies[np.isfinite(self.drawn_energies)]
+        scale = float(valid.std()) if len(valid) and np.ptp(valid) > 1e-9 else FALLBACK_SCALE
         self._kT = scale * np.geomspace(settings.coldest, settings.hottest, settings.n_replicas)
 
     def step(self) -> tuple[Digits, Floats]:
