@@ -159,7 +159,7 @@ def _constants(batch: Batch) -> tuple[PairTable, torch.Tensor, torch.Tensor]:
     return _remembered(*data, len(batch), batch.positions.device)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=128)
 def _remembered(
     numbers: bytes, charges: bytes, system: bytes, n_systems: int, device: torch.device
 ) -> tuple[PairTable, torch.Tensor, torch.Tensor]:

@@ -55,7 +55,7 @@ def judge(state: State, geometry: Batch, found: Evaluated) -> Judged:
     return Judged(
         finite=finite,
         converged=(fmax <= state.fmax) & relaxed_cell,
-        broken=(fmax > state.max_force) | _ran_away(state, geometry) | _fused(state, geometry),
+        broken=(fmax > state.max_force) | _ran_away(state) | _fused(state, geometry),
         exhausted=state.n_calls >= state.max_calls,
     )
 
@@ -66,9 +66,9 @@ def largest_by_system(values: torch.Tensor, state: State) -> torch.Tensor:
     return start.scatter_reduce(0, state.system, values, "amax")
 
 
-def _ran_away(state: State, geometry: Batch) -> torch.Tensor:
-    volumes = torch.linalg.det(geometry.cells).abs() / torch.linalg.det(state.origins).abs()
-    ran_away: torch.Tensor = (volumes - 1).abs() > MAX_VOLUME_CHANGE
+def _ran_away(state: State) -> torch.Tensor:
+    growth = state.strains.diagonal(dim1=1, dim2=2).sum(1).expm1()  # of the volume
+    ran_away: torch.Tensor = growth.abs() > MAX_VOLUME_CHANGE
     return ran_away
 
 

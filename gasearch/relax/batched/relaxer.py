@@ -28,8 +28,8 @@ from gasearch.relax.settings import RelaxSettings
 
 _DENSITY = 0.09
 """Atoms per Å^3 of a typical oxide."""
-_CPU_ATOMS = 256
-"""On a core more at once gain nothing and cost memory."""
+_CPU_ATOMS = 1024
+"""On a core more at once gain nothing: the cost of a step is shared by enough structures."""
 _FIRST_ATOMS, _MOST_ATOMS = 1024, 20_000
 """On an accelerator: where to start, and where none has any more to gain."""
 _REACH_UNKNOWN = 6.0  # Å, where a potential does not say how far it sees

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -108,9 +109,15 @@ class State:
         """(B,) atoms of each structure."""
         return torch.bincount(self.system, minlength=len(self))
 
+    @cached_property
+    def deformations(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, 3, 3) what turns the undeformed cells into those of now, and its inverse."""
+        forth, back = exponential(torch.cat([self.strains, -self.strains])).tensor_split(2)
+        return forth, back
+
     def batch(self) -> Batch:
         """Return the structures as a potential reads them."""
-        deformation = exponential(self.strains)
+        deformation, _ = self.deformations
         return Batch(
             positions=rows_times(self.undeformed, deformation[self.system]),
             cells=product(self.origins, deformation),
