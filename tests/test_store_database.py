@@ -35,6 +35,7 @@ from gasearch.store.errors import (
 from gasearch.store.lock import driver_of
 from gasearch.store.testing import create, example_atoms, fill, propose_and_lease, record
 
+WRITTEN = schema.SCHEMA_VERSION
 RELEASED = sorted((Path(__file__).parent / "databases").glob("schema_*.db"))
 
 
@@ -176,6 +177,25 @@ def test_a_file_of_every_released_schema_opens_whole(released: Path, tmp_path: P
     assert len(rows) > 2
 
 
+def test_candidates_of_schema_0001_get_no_budget_and_no_details(tmp_path: Path) -> None:
+    oldest = Path(__file__).parent / "databases" / "schema_0001.db"
+    path = Path(shutil.copy(oldest, tmp_path / "search.db"))
+    with PopulationStore.open(path) as store:
+        old = store.proposals()
+        assert {(p.budget, len(p.details)) for p in old} == {(0, 0)}
+        assert not any("budget" in event.data for event in store.events(kind="proposed"))
+        propose_and_lease(store, 1, budget=7, details={"predicted_eV_per_fu": 0.1})
+        new = store.proposals()[-1]
+        assert (new.budget, new.details) == (7, {"predicted_eV_per_fu": 0.1})
+    assert check_store(path) == []
+    connection = sqlite3.connect(path)
+    connection.execute("UPDATE candidate SET budget = 500 WHERE id = 1")
+    connection.commit()
+    connection.close()
+    (problem,) = check_store(path)
+    assert "candidate 1: 'budget' differs" in str(problem)
+
+
 REVISION = """
 import sqlalchemy as sa
 from alembic import op
@@ -223,7 +243,7 @@ def test_an_older_file_is_upgraded_after_a_backup(path: Path, next_schema: Path)
     connection.close()
     assert ase.db.connect(path).count("relaxed=1") == 1
     (backup,) = backups_of(path)
-    assert re.fullmatch(r"search-schema-0001-\d{8}-\d{6}\.db", backup.name)
+    assert re.fullmatch(rf"search-schema-{WRITTEN}-\d{{8}}-\d{{6}}\.db", backup.name)
     restored = sqlite3.connect(backup)
     before = sqlite3.connect(":memory:")
     before.deserialize(content)
@@ -236,7 +256,9 @@ def test_an_older_file_is_upgraded_after_a_backup(path: Path, next_schema: Path)
 
 def test_an_older_file_is_not_opened_for_reading_only(path: Path, next_schema: Path) -> None:
     content = path.read_bytes()
-    with pytest.raises(OlderSchemaError, match=r"schema 0001, older than 0099.*gasearch check"):
+    with pytest.raises(
+        OlderSchemaError, match=rf"schema {WRITTEN}, older than 0099.*gasearch check"
+    ):
         PopulationStore.open(path, read_only=True)
     assert path.read_bytes() == content
     assert backups_of(path) == []
@@ -249,7 +271,7 @@ def test_a_failed_upgrade_leaves_the_file_as_it_was(path: Path, next_schema: Pat
         PopulationStore.open(path)
     assert len(backups_of(path)) == 1
     connection = sqlite3.connect(path)
-    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+    assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [(WRITTEN,)]
     assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     connection.close()
     assert ase.db.connect(path).count("relaxed=1") == 1

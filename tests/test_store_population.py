@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -97,6 +99,45 @@ def test_proposals_come_back_equal_and_in_order(store: PopulationStore) -> None:
     assert store.proposal(2) == second
     assert store.n_candidates == 2
     assert store.counts().duplicates == 4
+
+
+def test_a_proposal_keeps_its_budget_and_how_it_was_chosen(store: PopulationStore) -> None:
+    details = {"rates": {"swap": 0.1 + 0.2}, "predicted_eV_per_fu": -1 / 3, "pool": [1, None]}
+    sent = [proposal(1, budget=60, details=details), proposal(2, budget=90)]
+    batch = store.batch()
+    batch.propose(sent)
+    batch.commit()
+    assert store.proposals() == sent
+    assert [p.budget for p in store.proposals()] == [60, 90]
+    assert store.proposal(1).details == details
+    assert store.proposal(2).details == {}
+    first, second = store.events(kind="proposed")
+    assert first.data["budget"] == 60
+    assert json.loads(first.data["details"]) == details
+    assert second.data["details"] is None
+
+
+def test_proposals_are_compared_by_their_budget_and_not_by_their_details() -> None:
+    assert proposal(1, budget=60) != proposal(1, budget=61)
+    assert proposal(1, details={"a": 0.1}) == proposal(1, details={"a": 0.2})
+    assert hash(proposal(1, details={"a": 1})) == hash(proposal(1))
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"details": {"predicted_eV_per_fu": math.nan}}, r"details of candidate 1.*JSON"),
+        ({"budget": -1}, r"candidate 1.*its budget is -1"),
+    ],
+)
+def test_details_and_budgets_that_cannot_be_are_refused(
+    store: PopulationStore, change: dict[str, Any], problem: str
+) -> None:
+    batch = store.batch()
+    batch.propose([proposal(1, **change)])
+    with pytest.raises(InvalidRecordError, match=problem):
+        batch.commit()
+    assert store.proposals() == []
 
 
 def test_a_candidate_can_be_proposed_and_leased_in_one_commit(store: PopulationStore) -> None:

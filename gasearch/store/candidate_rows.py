@@ -11,6 +11,7 @@ from sqlalchemy import Connection, func, select
 from gasearch.store.blobs import digest
 from gasearch.store.errors import DuplicateCandidateError, InvalidRecordError
 from gasearch.store.evaluation_state import chunks
+from gasearch.store.json_text import to_json
 from gasearch.store.records import FIRST_OUTSIDE, JsonValue, Proposal, Purpose
 from gasearch.store.schema import RUN, SEARCH_LEVEL, candidate
 
@@ -47,6 +48,8 @@ def validate(
         if not 0 <= proposal.known <= n_results:
             problem = f"it used result {proposal.known} of {n_results}"
             raise InvalidRecordError(what, problem)
+        if proposal.budget < 0:
+            raise InvalidRecordError(what, f"its budget is {proposal.budget}, expected 0 or more")
         if not math.isfinite(proposal.x):
             raise InvalidRecordError(what, f"x is {proposal.x}, expected a finite number")
         if proposal.number is None and proposal.origin == "search":
@@ -59,6 +62,7 @@ def validate(
 
 def candidate_row(key: int, proposal: Proposal) -> dict[str, Any]:
     """Return the columns of a candidate."""
+    what = f"the details of candidate {key}"
     return {
         "id": key,
         "run": RUN,
@@ -73,6 +77,8 @@ def candidate_row(key: int, proposal: Proposal) -> dict[str, Any]:
         "fingerprint": proposal.fingerprint,
         "occupation_sha256": digest(proposal.occupation),
         "occupation": proposal.occupation,
+        "budget": int(proposal.budget),
+        "details": to_json(dict(proposal.details), what) if proposal.details else None,
     }
 
 

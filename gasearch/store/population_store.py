@@ -18,6 +18,7 @@ from gasearch.store.batch import Batch
 from gasearch.store.blobs import hashes, structure_columns
 from gasearch.store.database import Database, create_database, open_database
 from gasearch.store.evaluation_state import leases_in_flight
+from gasearch.store.json_text import to_json
 from gasearch.store.records import (
     CompositionRow,
     Counts,
@@ -36,7 +37,7 @@ from gasearch.store.schema import HOST_STRUCTURE, RUN, SEARCH_LEVEL
 from gasearch.store.schema import level as level_table
 from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
-from gasearch.store.transaction import CREATED, Transaction, to_json
+from gasearch.store.transaction import CREATED, Transaction
 
 T = TypeVar("T")
 

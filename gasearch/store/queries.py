@@ -38,7 +38,6 @@ from gasearch.store.schema import (
 
 _X_TOLERANCE = 1e-6
 _NAN = float("nan")
-# After the hash, in the order of the fields of `Proposal`.
 _PROPOSAL_COLUMNS = (
     "id",
     "occupation_sha256",
@@ -52,6 +51,8 @@ _PROPOSAL_COLUMNS = (
     "n_rejected",
     "origin",
     "generation",
+    "budget",
+    "details",
 )
 
 
@@ -136,13 +137,17 @@ def _proposals(connection: Connection, first: int, last: int) -> list[tuple[int,
         .order_by(candidate.c.id)
     )
     found = []
-    for number, sha256, occupation, *declared in connection.execute(query):
-        if blobs.digest(occupation) != sha256:
+    for row in connection.execute(query):
+        columns = row._asdict()
+        number, sha256 = columns.pop("id"), columns.pop("occupation_sha256")
+        if blobs.digest(row.occupation) != sha256:
             raise CorruptedBlobError(f"candidate {number}", "occupation")
-        fingerprint, orbit_size, composition, x, operator, *drawn = declared
-        key = number if number < FIRST_OUTSIDE else None
-        head = (key, occupation, fingerprint, orbit_size, composition, x, operator)
-        found.append((number, Proposal(*head, parents.get(number, ()), *drawn)))
+        columns |= {
+            "number": number if number < FIRST_OUTSIDE else None,
+            "parents": parents.get(number, ()),
+            "details": json.loads(row.details) if row.details else {},
+        }
+        found.append((number, Proposal(**columns)))
     return found
 
 

@@ -106,6 +106,11 @@ class Proposal:
         Draws before this one that repeated known decorations.
     origin
         "search", or where it comes from.
+    budget
+        Of the search when this candidate was drawn; 0 where it does not matter.
+    details
+        How it was chosen, for people: told, never used by the search, and not compared, because
+        the last digits of its numbers may differ between machines.
     """
 
     number: int | None
@@ -120,6 +125,8 @@ class Proposal:
     n_rejected: int = 0
     origin: str = "search"
     generation: int = 0
+    budget: int = 0
+    details: Mapping[str, JsonValue] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)

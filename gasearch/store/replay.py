@@ -18,6 +18,9 @@ from gasearch.store.transaction import (
     REQUEUED,
 )
 
+# What the events of schema 0001 do not tell, as the upgrade fills it in.
+_SINCE_0002: Mapping[str, Any] = {"budget": 0, "details": None}
+
 
 @dataclass
 class Replayed:
@@ -70,7 +73,7 @@ class Replay:
             self._fault(candidate, known)
         if candidate in self.candidates:
             self._fault(candidate, "was proposed twice")
-        self.candidates[candidate] = dict(data)
+        self.candidates[candidate] = {**_SINCE_0002, **data}
         self.evaluations[candidate, "search"] = Replayed()
 
     def _queued(self, candidate: int, data: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from sqlalchemy import (
 from gasearch.relax.relaxed import VERDICTS
 from gasearch.store.records import PURPOSES, STATES
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 RUN = 1
 SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0
@@ -81,6 +81,8 @@ candidate = Table(
     Column("fingerprint", Text, nullable=False),
     Column("occupation_sha256", Text, nullable=False),
     Column("occupation", LargeBinary, nullable=False),
+    Column("budget", Integer, nullable=False, server_default="0"),
+    Column("details", Text),  # how it was chosen, where there is something to tell
     UniqueConstraint("run", "fingerprint", name="candidate_is_unique"),
     CheckConstraint("id > 0", name="candidate_is_positive"),
     CheckConstraint("known >= 0 AND n_rejected >= 0", name="candidate_counts"),

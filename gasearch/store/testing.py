@@ -128,7 +128,13 @@ def fill(store: PopulationStore, n: int, n_formula_units: int = 1) -> None:
         parents = tuple(range(max(1, number - number % 3), number))
         x = (number % 5) / 4
         proposal = example_proposal(
-            number, parents=parents, x=x, composition=f"Na{4 * x:.0f}Fe4", n_rejected=number % 2
+            number,
+            parents=parents,
+            x=x,
+            composition=f"Na{4 * x:.0f}Fe4",
+            n_rejected=number % 2,
+            budget=500,
+            details={"rates": {"swap": 1 / number}} if number % 3 else {},
         )
         batch.propose([proposal])
         batch.lease([number])

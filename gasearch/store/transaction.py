@@ -31,7 +31,6 @@ from gasearch.store.candidate_rows import (
 )
 from gasearch.store.errors import (
     IllegalTransitionError,
-    InvalidRecordError,
     UnknownCandidateError,
 )
 from gasearch.store.evaluation_state import (
@@ -41,6 +40,7 @@ from gasearch.store.evaluation_state import (
     leases_in_flight,
     load_states,
 )
+from gasearch.store.json_text import to_json
 from gasearch.store.records import (
     FIRST_OUTSIDE,
     Committed,
@@ -59,14 +59,6 @@ LATE_RESULT, LATE_REQUEUE = "late_result", "late_requeue"
 KINDS = frozenset(
     (CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, LATE_RESULT, LATE_REQUEUE)
 )
-
-
-def to_json(value: Any, what: str) -> str:
-    """Return canonical JSON; numbers that JSON lacks are refused."""
-    try:
-        return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError) as error:
-        raise InvalidRecordError(what, f"it cannot be written as JSON ({error})") from error
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,20 @@
+"""Candidates say how they were chosen, and within which budget."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0002"
+down_revision = "0001"
+
+
+def upgrade() -> None:
+    """Add the columns; older candidates have nothing to tell."""
+    budget = sa.Column("budget", sa.Integer(), nullable=False, server_default="0")
+    op.add_column("candidate", budget)
+    op.add_column("candidate", sa.Column("details", sa.Text()))
+
+
+def downgrade() -> None:
+    """Remove the columns."""
+    op.drop_column("candidate", "details")
+    op.drop_column("candidate", "budget")
