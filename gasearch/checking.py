@@ -118,7 +118,8 @@ def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session.refuse_changes(store.run)
     changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
     note = f" (the run began with {', '.join(changed)})" if changed else ""
-    lines = differences(session.proposer(), session.arrivals(), store.proposals(), store.outcomes())
+    proposer = session.proposer(ranks_only=store.level.ranks_only)
+    lines = differences(proposer, session.arrivals(), store.proposals(), store.outcomes())
     for line in lines:
         yield Problem("replay", line + note)
 

@@ -16,7 +16,7 @@ from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 from gasearch.seeding import named_rng
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import Lease, Outcome, Proposal, Purpose, Queued
+from gasearch.store.records import JsonValue, Lease, Outcome, Proposal, Purpose, Queued
 
 _COMMIT_INTERVAL_S = 0.2  # readers starve where a writer commits much more often
 
@@ -89,14 +89,33 @@ class Dispatcher:
         batch.commit()
         self._waiting.extend(Queued(candidate, "tight", 0) for candidate in candidates)
 
-    def hand_out(self, proposals: Sequence[Proposal] = ()) -> None:
-        """Commit proposals together with the leases of all that waits, then start them."""
+    def tell(self, kind: str, data: Mapping[str, JsonValue]) -> None:
+        """Write a line of the record that changes no state."""
+        batch = self._store.batch()
+        batch.event(kind, data=data)
+        batch.commit()
+
+    def hand_out(
+        self,
+        proposals: Sequence[Proposal] = (),
+        events: Sequence[tuple[str, Mapping[str, JsonValue]]] = (),
+    ) -> None:
+        """Commit proposals together with the leases of all that waits, then start them.
+
+        Parameters
+        ----------
+        events
+            Kinds and data of lines of the record that go into the same commit; dropped where there
+            is nothing else to commit.
+        """
         new = [Queued(p.number, "search", 0) for p in proposals if p.number is not None]
         waiting, self._waiting = [*self._waiting, *new], []
         if not waiting:
             return
         batch = self._store.batch()
         batch.propose(proposals)
+        for kind, data in events:
+            batch.event(kind, data=data)
         for queued in waiting:
             batch.lease([queued.candidate], self._settings.lease_s, queued.purpose)
         occupations = {p.number: p.occupation for p in proposals}

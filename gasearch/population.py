@@ -44,13 +44,17 @@ class Population:
         self._size = niche_size
         self._niches: dict[Composition, list[Member]] = {}
 
-    def add(self, member: Member) -> bool:
-        """Add a candidate and return whether it is the new minimum of its niche. O(log n)."""
+    def add(self, member: Member) -> int | None:
+        """Add a candidate and return its rank in its niche, None without a place. O(log n)."""
         niche = self._niches.setdefault(member.decoration.composition, [])
         place = bisect.bisect(niche, member)
         niche.insert(place, member)
         del niche[self._size :]
-        return place == 0
+        return place if place < self._size else None
+
+    def members(self, composition: Composition) -> tuple[Member, ...]:
+        """Return the members at a composition, the lowest first."""
+        return tuple(self._niches.get(composition, ()))
 
     def minimum(self, composition: Composition) -> Member | None:
         """Return the lowest member at a composition."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from gasearch.arrivals import Arrivals
 from gasearch.proposing import Proposer
+from gasearch.screening.neighbourhood import NEIGHBOUR
 from gasearch.store.records import Outcome, Proposal
 
 
@@ -22,13 +23,7 @@ def retrace(
         number = _number(proposal)
         for outcome in arrivals.release(number, proposal.known):
             proposer.add_outcome(outcome)
-        proposer.register(
-            number,
-            proposal.occupation,
-            proposal.fingerprint,
-            proposal.composition,
-            proposal.generation,
-        )
+        proposer.register(proposal)
 
 
 def differences(
@@ -47,7 +42,8 @@ def differences(
         number = _number(proposal)
         for outcome in arrivals.release(number, proposal.known):
             proposer.add_outcome(outcome)
-        derived = proposer.propose(number)
+        draw = proposer.look_around if proposal.operator == NEIGHBOUR else proposer.propose
+        derived = draw(number, proposal.budget)
         if derived is None:
             yield f"candidate {number} is recorded, but every decoration was proposed before it"
             return

@@ -19,7 +19,7 @@ from gasearch.proposing import Proposer
 from gasearch.refinement import near_hull
 from gasearch.retracing import retrace
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import Outcome, Proposal
+from gasearch.store.records import JsonValue, Outcome, Proposal
 
 Ending = Literal["budget", "stagnation", "exhausted", "stopped"]
 
@@ -70,12 +70,16 @@ class Search:
         self._observe = observe
         self._stop = stop
         self._n_candidates = 0
+        self._told_fit = 0
 
     def run(self) -> Ending:
         """Search to an end, then relax again, more tightly, what lies near the hull."""
         self._resume()
         try:
             ending = self._steady_state()
+            if ending != "stopped":
+                members: list[JsonValue] = [*self._proposer.last_look.report()]
+                self._dispatcher.tell("refined", {"members": members})
             while not self._stop.is_set() and self._tighten():
                 self._finish_waiting()
             return "stopped" if self._stop.is_set() else ending
@@ -92,7 +96,7 @@ class Search:
     def _steady_state(self) -> Ending:
         while not self._stop.is_set():
             proposals, ending = self._propose()
-            self._dispatcher.hand_out(proposals)
+            self._dispatcher.hand_out(proposals, self._news())
             if ending and not self._dispatcher.n_busy:
                 return ending
             self._record()
@@ -110,13 +114,31 @@ class Search:
                 return proposals, None
             for outcome in self._arrivals.release(number):
                 self._proposer.add_outcome(outcome)
-            if self._proposer.is_stagnant(self._stagnation):
-                return proposals, "stagnation"
-            proposed = self._proposer.propose(number)
+            is_stagnant = self._proposer.is_stagnant(self._stagnation)
+            draw = self._proposer.look_around if is_stagnant else self._proposer.propose
+            proposed = draw(number, self._budget)
             if proposed is None:
-                return proposals, "exhausted"
+                return proposals, "stagnation" if is_stagnant else "exhausted"
             proposals.append(proposed.as_record(self._arrivals.known))
             self._n_candidates = number
+
+    def _news(self) -> list[tuple[str, dict[str, JsonValue]]]:
+        """Return what the newest fit of the surrogate is worth, once for each."""
+        fit = self._proposer.learner.last_fit
+        if fit is None or fit[0] == self._told_fit:
+            return []
+        self._told_fit = fit[0]
+        validation = fit[1].validation
+        if not validation.n_results:
+            return []
+        data: dict[str, JsonValue] = {
+            "candidate": self._n_candidates,
+            "n_results": fit[0],
+            "error_eV_per_fu": validation.error_per_fu,
+            "mean_error_eV_per_fu": validation.mean_error_per_fu,
+            "used": validation.is_useful,
+        }
+        return [("surrogate", data)]
 
     def _record(self) -> None:
         """Wait for results and commit them; only then do they count."""

@@ -24,6 +24,7 @@ from gasearch.operator import WeightedOperator, default_operators, load_operator
 from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.run_folder import RunFolder, build_host, searched_compositions
+from gasearch.screening.settings import ScreeningSettings
 from gasearch.search import Ending, Search
 from gasearch.seeding import named_rng
 from gasearch.store.lock import DriverLock
@@ -143,10 +144,22 @@ class Session:
             return store
         return PopulationStore.create(self.folder.database, self._new_run(), self._new_level())
 
-    def proposer(self) -> Proposer:
-        """Return a proposer that knows nothing yet."""
-        search = self.settings.search
-        settings = ProposalSettings(search.initial, search.population, search.max_draws)
+    def proposer(self, *, ranks_only: bool) -> Proposer:
+        """Return a proposer that knows nothing yet.
+
+        Parameters
+        ----------
+        ranks_only
+            Whether the energies of the search make no hull.
+        """
+        search, screening = self.settings.search, self.settings.screening
+        settings = ProposalSettings(
+            search.initial,
+            search.population,
+            search.max_draws,
+            coulomb=self.settings.seeds.coulomb,
+            screening=ScreeningSettings(**screening.model_dump(), hull_aware=not ranks_only),
+        )
         return Proposer(self.host, self.operators, search.seed, self.compositions, settings)
 
     def arrivals(self) -> Arrivals:
@@ -175,7 +188,7 @@ class Session:
         return Search(
             self.host,
             store,
-            self.proposer(),
+            self.proposer(ranks_only=store.level.ranks_only),
             self.arrivals(),
             dispatcher,
             budget=settings.search.budget,

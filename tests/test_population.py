@@ -25,17 +25,17 @@ def members(host, x, energies, first=1):
     ]
 
 
-def test_only_the_lowest_of_a_niche_counts_as_an_improvement(host):
-    population = Population(5)
-    improved = [population.add(member) for member in members(host, 0.5, [3.0, 4.0, 2.0, 2.5])]
-    assert improved == [True, False, True, False]
+def test_a_member_is_told_its_rank_in_its_niche_and_whether_it_has_a_place(host):
+    population = Population(3)
+    ranks = [population.add(member) for member in members(host, 0.5, [3.0, 4.0, 2.0, 2.5, 9.0])]
+    assert ranks == [0, 1, 0, 1, None]
     assert population.minimum(host.composition_at(0.5)).energy == 2.0
 
 
 def test_niches_do_not_compete(host):
     population = Population(5)
     for member in [*members(host, 0.5, [-100.0]), *members(host, 0.75, [50.0], first=2)]:
-        assert population.add(member)
+        assert population.add(member) == 0
     assert population.minimum(host.composition_at(0.75)).energy == 50.0
 
 

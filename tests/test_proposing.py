@@ -127,11 +127,13 @@ def test_stagnation_counts_results_since_the_last_improvement(medium):
         proposed = proposer.propose(k)
         formula = proposed.decoration.formula
         proposer.add_outcome(Outcome(k, k, formula, float(k), "ok", 1))
-    n_niches = len(proposer.population.compositions())
+    n_niches = len(proposer.knowledge.population.compositions())
     assert n_niches == 9
     assert not proposer.is_stagnant(0)
-    assert proposer.is_stagnant(proposer.n_results - proposer.last_improvement)
-    assert not proposer.is_stagnant(proposer.n_results - proposer.last_improvement + 1)
+    assert proposer.is_stagnant(proposer.knowledge.n_results - proposer.knowledge.last_improvement)
+    assert not proposer.is_stagnant(
+        proposer.knowledge.n_results - proposer.knowledge.last_improvement + 1
+    )
 
 
 RULES = {

@@ -61,7 +61,7 @@ def contrasts(n_species: int) -> NDArray[np.float64]:
         rows[k, k] = n_species - 1 - k
         rows[k, k + 1 :] = -1
     scale = np.sqrt(n_species / (rows**2).sum(axis=1, keepdims=True))
-    return rows * scale
+    return np.asarray(rows * scale)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class ClusterOrbits:
         return len(self.starts)
 
     def correlations(self, columns: Floats32) -> Floats32:
-        """Return (n_orbits, n) means of the products over each orbit, for columns (n_columns, n)."""
+        """Return (n_orbits, n) means of products over each orbit, of columns (n_columns, n)."""
         if not len(self):
             return np.zeros((0, columns.shape[1]), dtype=np.float32)
         products = columns[self.clusters[:, 0]]

@@ -87,7 +87,7 @@ def _real_space(cell: Floats, positions: Floats, sharpness: float, cutoff: float
 
 
 def _reciprocal_space(cell: Floats, positions: Floats, sharpness: float, longest: float) -> Floats:
-    waves = _points_within(2 * np.pi * np.linalg.inv(cell).T, longest)
+    waves = _points_within(np.asarray(2 * np.pi * np.linalg.inv(cell).T), longest)
     squares = (waves**2).sum(axis=1)
     waves, squares = waves[squares > 1e-12], squares[squares > 1e-12]
     weights = 4 * np.pi / abs(np.linalg.det(cell)) * np.exp(-squares / (4 * sharpness**2)) / squares
@@ -103,4 +103,4 @@ def _points_within(cell: Floats, radius: float) -> Floats:
     ranges = [np.arange(-n, n + 1) for n in np.ceil(radius / heights).astype(int)]
     grid = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     points: Floats = grid @ cell
-    return points[(points**2).sum(axis=1) <= radius**2]
+    return np.asarray(points[(points**2).sum(axis=1) <= radius**2])

@@ -69,8 +69,7 @@ class Features:
         self._basis = SiteBasis(host)
         self._parts = self._made_parts()
         means, spread = self._measured()
-        kept = [self._kept(group, spread[group]) for group in spread]
-        self._kept_of = dict(zip(spread, kept, strict=True))
+        self._kept_of = {group: _varying(found) for group, found in spread.items()}
         self.groups: tuple[Group, ...] = tuple(
             group for group, chosen in self._kept_of.items() for _ in chosen
         )
@@ -137,13 +136,14 @@ class Features:
         spread = {group: np.sqrt(np.mean(rows, axis=0)) for group, rows in squares.items()}
         return mean, spread
 
-    def _kept(self, group: Group, spread: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Return the columns of a group that vary; those that vary most where they are many."""
-        varying = np.flatnonzero(spread > _LEAST_SPREAD)
-        if len(varying) > _MOST_PER_GROUP:
-            order = np.argsort(-spread[varying], kind="stable")[:_MOST_PER_GROUP]
-            varying = np.sort(varying[order])
-        return varying
+
+def _varying(spread: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the columns that vary; those that vary most where they are many."""
+    varying = np.flatnonzero(spread > _LEAST_SPREAD)
+    if len(varying) > _MOST_PER_GROUP:
+        order = np.argsort(-spread[varying], kind="stable")[:_MOST_PER_GROUP]
+        varying = np.sort(varying[order])
+    return varying
 
 
 def _affordable(host: Host, reach: float) -> float:

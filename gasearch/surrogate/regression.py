@@ -294,4 +294,4 @@ class _Evidence:
         determinant = self._n * np.log(noise) + 2 * float(np.log(np.diag(factor)).sum())
         prior = ((logarithms[:-1] - np.log(_CENTRE)) / _WIDTH) ** 2
         prior_noise = ((logarithms[-1] - np.log(_NOISE)) / _NOISE_WIDTH) ** 2
-        return -0.5 * (fit + determinant + float(prior.sum()) + float(prior_noise))
+        return float(-0.5 * (fit + determinant + prior.sum() + prior_noise))

@@ -1,0 +1,1 @@
+"""Which of many possible candidates deserves the next relaxation."""
