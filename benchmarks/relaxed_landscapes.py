@@ -23,6 +23,9 @@ from gasearch.host import Composition, Host
 from gasearch.hull import Hull, formation_hull
 
 TABLES = Path(__file__).parent / "tables"
+AS_LOW = 2e-4
+"""Energies closer than this, in eV/f.u., cannot be told apart: relaxations of equivalent starts
+differ by about half of it, and some of the lowest decorations by less."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,11 +118,10 @@ class RelaxedLandscape:
         """Row of the lowest valid decoration of each composition, by ascending x."""
         return tuple(self.ground_state(composition) for composition in self.compositions)
 
-    def rows_within(self, composition: Composition, tolerance: float) -> Integers:
+    def rows_within(self, composition: Composition, tolerance: float = AS_LOW) -> Integers:
         """Return the rows of valid decorations up to `tolerance` eV/f.u. above the lowest.
 
-        The thresholds of the relaxations leave about 0.1 meV/f.u. in the energies, and some of the
-        lowest decorations are closer to each other than that.
+        With the default: all that a search may return for the niche minimum.
         """
         rows = self.rows_at(composition)
         ceiling = self.energies[self.ground_state(composition)]
