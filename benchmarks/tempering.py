@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import numpy as np
 import typer
@@ -184,16 +184,22 @@ def tempering_visits(
         proposed, energies = chains.step()
 
 
-def tempering_run(landscape: Landscape, seed: int) -> Iterator[int]:
-    """Yield the rows that parallel tempering evaluates, none of them twice."""
-    for occupation, _ in tempering_visits(landscape, seed):
-        yield int(landscape.rows(occupation[None])[0])
+@overload
+def tempering_run(landscape: Landscape, seed: int) -> Iterator[int]: ...
+@overload
+def tempering_run(landscape: LargeLandscape, seed: int) -> Iterator[float]: ...
 
 
-def large_tempering_run(landscape: LargeLandscape, seed: int) -> Iterator[float]:
-    """Yield the energies in eV/f.u. of what parallel tempering evaluates, no decoration twice."""
-    for _, energy in tempering_visits(landscape, seed):
-        yield energy
+def tempering_run(landscape: Landscape | LargeLandscape, seed: int) -> Iterator[float]:
+    """Yield what parallel tempering evaluates, no decoration twice: see `tempering_visits`.
+
+    The rows of a landscape with a table; the energies, in eV/f.u., of one without.
+    """
+    for occupation, energy in tempering_visits(landscape, seed):
+        if isinstance(landscape, Landscape):
+            yield int(landscape.rows(occupation[None])[0])
+        else:
+            yield energy
 
 
 @dataclass(frozen=True)

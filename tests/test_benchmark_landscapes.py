@@ -236,7 +236,7 @@ def test_the_long_run_finds_the_ground_state_of_an_enumerated_landscape(bench, c
 
 
 def test_tempering_yields_energies_of_a_large_landscape(bench, large):
-    energies = list(itertools.islice(bench.tempering.large_tempering_run(large, 1), 300))
+    energies = list(itertools.islice(bench.tempering.tempering_run(large, 1), 300))
     assert len(energies) == 300
     assert min(energies) >= bench.landscapes.large_minimum(large.name).energy - 1e-9
     assert np.mean(energies[-50:]) < np.mean(energies[:4])
