@@ -197,7 +197,7 @@ class _Node(NamedTuple):
 
 
 def _is_below(x: float, energy: float, before: _Node | None, after: _Node | None) -> bool:
-    """Return whether a point lies below the line between two vertices, or outside of their range."""
+    """Return whether a point lies below the line between two vertices, or outside of them."""
     if before is None or after is None:
         return True
     return _turns_left(_xy(before), (x, energy), _xy(after))
