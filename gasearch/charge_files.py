@@ -1,13 +1,19 @@
-"""CIF and POSCAR text that keeps the oxidation states, which ASE's writers leave out."""
+"""Oxidation states in CIF and POSCAR files, which ASE's readers and writers leave out."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.io.cif import CIFBlock
+from numpy.typing import NDArray
 
 from gasearch.chemistry import Species
+
+_STATE = re.compile(r"[A-Z][a-z]?(?:(\d*\.?\d*)([+-])|([+-])(\d+\.?\d*))")
 
 _CIF = """\
 data_{name}
@@ -76,3 +82,35 @@ def poscar(atoms: Atoms, name: str) -> str:
     head = [f"{name}: {held}", "1.0", *numbers[:3]]
     kinds = [" ".join(elements), " ".join(map(str, elements.values())), "Direct"]
     return "\n".join([*head, *kinds, *numbers[3:], ""])
+
+
+def cif_charges(block: CIFBlock, n_listed: int) -> NDArray[np.float64] | None:
+    """Return the oxidation states (n_listed,) of the atoms that a CIF block lists, in e.
+
+    From its table of atom types, else from symbols such as Fe3+; NaN for those without; None if
+    there are none at all.
+    """
+    symbols = _column(block, "_atom_site_type_symbol")
+    if len(symbols) != n_listed:
+        return None
+    types = _column(block, "_atom_type_symbol")
+    numbers = _column(block, "_atom_type_oxidation_number")
+    table = dict(zip(map(str, types), numbers, strict=False))
+    charges = np.array([_state(str(symbol), table.get(str(symbol))) for symbol in symbols])
+    return None if np.isnan(charges).all() else charges
+
+
+def _column(block: CIFBlock, name: str) -> list[Any]:
+    values = block.get(name)
+    return values if isinstance(values, list) else []
+
+
+def _state(symbol: str, number: Any) -> float:
+    """Return the oxidation state of an atom type, NaN if it has none."""
+    if isinstance(number, int | float):
+        return float(number)
+    found = _STATE.match(symbol)
+    if not found:
+        return float("nan")
+    size, sign = (found[1], found[2]) if found[2] else (found[4], found[3])
+    return float(f"{sign}{size or 1}")

@@ -157,6 +157,9 @@ class SeedsSection(_Section):
     """[seeds]: where the search starts, besides random decorations."""
 
     coulomb: Switch = True
+    structures: list[str] = []
+    runs: list[str] = []
+    tilings_per_composition: AtLeastOne = 1
 
 
 class RelaxSection(_Section):

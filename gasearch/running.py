@@ -50,9 +50,12 @@ def run_search(folder: RunFolder, out: Console, err: Console) -> None:
         out.print(f"nothing to do in {folder.path}: it is done ({so_far.ending})")
         print_findings(folder, session, out, err)
         return
+    seeds = session.seeds if so_far is None else ()  # those that cannot be used, before all else
     n_done = so_far.n_done if so_far else 0
     verb = "resuming" if so_far else "searching"
     out.print(f"{verb} {folder.path}: {n_done} of {session.settings.search.budget} candidates")
+    for seed in seeds:
+        out.print(seed.line(session.host))
     for warning in session.warnings():
         err.print(f"gasearch: {warning}")
     with stopping() as stop, watch(out, n_done, session.settings.search.budget) as observe:

@@ -27,6 +27,7 @@ from gasearch.run_folder import RunFolder, build_host, searched_compositions
 from gasearch.screening.settings import ScreeningSettings
 from gasearch.search import Ending, Search
 from gasearch.seeding import named_rng
+from gasearch.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
 from gasearch.store.lock import DriverLock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -44,6 +45,8 @@ _BEFORE = {
     "seeds.coulomb": False,
 }
 """What held in runs that were started before these keys existed."""
+_SEEDS_FOUND = "seeds.found"
+"""Recorded beside the settings: the seeds themselves, so that their files may go."""
 _PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
 
 
@@ -161,6 +164,16 @@ class Session:
             screening=ScreeningSettings(**screening.model_dump(), hull_aware=not ranks_only),
         )
         return Proposer(self.host, self.operators, search.seed, self.compositions, settings)
+
+    @functools.cached_property
+    def seeds(self) -> tuple[Seed, ...]:
+        """What the search starts from besides random decorations, as it was found at its start."""
+        if self.folder.database.exists():
+            with self.folder.open_store() as store:
+                return seeds_from_record(store.run.settings.get(_SEEDS_FOUND))
+        ends = self.host.compositions[0], self.host.compositions[-1]
+        searched = {*self.compositions, *ends}
+        return collect_seeds(self.settings.seeds, self.host, self.folder.path, searched)
 
     def arrivals(self) -> Arrivals:
         """Return the rule for what a proposal may know."""
@@ -282,7 +295,7 @@ class Session:
             host_atoms=Decoration.random(
                 self.host, self.host.compositions[-1], named_rng(0, "host")
             ).to_atoms(),
-            settings=self._defining(),
+            settings={**self._defining(), _SEEDS_FOUND: seeds_to_record(self.seeds)},
             operational=self.settings.operational(),
             seed=self.settings.search.seed,
             n_formula_units=self.host.n_formula_units,
@@ -318,8 +331,9 @@ class Session:
     def refuse_changes(self, run: RunRecord) -> None:
         """Refuse a run.toml that defines another search than the recorded one."""
         now = self._defining()
+        named = {*run.settings, *now} - {_SEEDS_FOUND}
         # whether the search is reproducible decides which keys define it: name that one first
-        keys = sorted({*run.settings, *now}, key=lambda key: (key != "search.reproducible", key))
+        keys = sorted(named, key=lambda key: (key != "search.reproducible", key))
         for key in keys:
             stored = run.settings.get(key, _BEFORE.get(key))
             if stored is None and now[key] == default_of(key):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,16 +20,90 @@ _FAR = 1e3  # Å; the cost of a pair that does not match
 _CLOSE = 0.5  # Å; a framework that is distorted less on average needs no other origin
 
 
+@dataclass(frozen=True, eq=False)
+class SiteMapping:
+    """Which atom fills which site, and how far from it.
+
+    Parameters
+    ----------
+    atom_at
+        (n_host_atoms,) index of the atom on each site of the host; -1 where there is none.
+    largest_shift, mean_shift
+        Of the atoms from their sites, in Å in the host's cell, after the strain of the cell and a
+        rigid shift are taken out.
+    """
+
+    atom_at: NDArray[np.int64]
+    largest_shift: float
+    mean_shift: float
+
+
 def match_sites(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:
     """Return the occupation (n_sites,) of atoms that lie near the host's sites.
 
     Species go by the element and by `initial_charges`; see `Decoration.from_atoms`.
     """
     _refuse_unfit_framework(host, atoms)
-    if atoms.cell.handedness < 0:  # as the host's own cell was made right-handed
+    atoms = as_right_handed(atoms)
+    scaled = atoms.get_scaled_positions() - _framework_shift(host, atoms)
+    return _occupation(host, atoms, _mobile_atoms(host, atoms, scaled, tolerance))
+
+
+def map_sites(host: Host, atoms: Atoms, tolerance: float) -> SiteMapping:
+    """Return which atom fills which site, framework included; charges are not looked at.
+
+    Parameters
+    ----------
+    atoms
+        In the host's supercell, strained and shifted at most.
+    tolerance
+        Largest distance, in Å, between an atom and its site.
+    """
+    _refuse_unfit_framework(host, atoms)
+    atoms = as_right_handed(atoms)
+    scaled = atoms.get_scaled_positions() - _framework_shift(host, atoms)
+    atom_at = _mobile_atoms(host, atoms, scaled, tolerance)
+    sites = np.flatnonzero(~_is_mobile_site(host))
+    here = np.flatnonzero(~np.isin(atoms.symbols, _mobile(host)))
+    distance = np.linalg.norm(_vectors(host, atoms, sites, scaled[here]), axis=2)
+    distance[host.atoms.numbers[sites][:, None] != atoms.numbers[here][None, :]] = _FAR
+    rows, columns = linear_sum_assignment(distance)
+    atom_at[sites[rows]] = here[columns]
+    shifts = _shifts(host, atoms, scaled, atom_at)
+    if shifts.max() > tolerance:
+        atom = int(atom_at[atom_at >= 0][shifts.argmax()])
+        raise DecorationError(
+            f"atom {atom} ({atoms.symbols[atom]}) is {shifts.max():.2f} Å from its site, more "
+            f"than {tolerance:g} Å."
+        )
+    return SiteMapping(atom_at, float(shifts.max()), float(shifts.mean()))
+
+
+def as_right_handed(atoms: Atoms) -> Atoms:
+    """Return the same crystal with a right-handed cell, as the host's own cell was made."""
+    if atoms.cell.handedness < 0:
         atoms = atoms.copy()
         atoms.set_cell(-atoms.cell.array)
-    scaled = atoms.get_scaled_positions() - _framework_shift(host, atoms)
+    return atoms
+
+
+def _shifts(
+    host: Host, atoms: Atoms, scaled: NDArray[np.float64], atom_at: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return (n,) distances in Å, in the host's cell, of the filled sites' atoms."""
+    filled = np.flatnonzero(atom_at >= 0)
+    own = host.atoms.get_scaled_positions()[filled]
+    _, operation = minkowski_reduce(atoms.cell.array)
+    inverse = np.linalg.inv(operation)
+    difference = (scaled[atom_at[filled]] - own) @ inverse
+    vectors = (difference - np.round(difference)) @ operation @ host.atoms.cell.array
+    return np.asarray(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1))
+
+
+def _mobile_atoms(
+    host: Host, atoms: Atoms, scaled: NDArray[np.float64], tolerance: float
+) -> NDArray[np.int64]:
+    """Return (n_host_atoms,) the atom on each site that sublattice elements fill; else -1."""
     here = np.flatnonzero(np.isin(atoms.symbols, _mobile(host)))
     sites = np.flatnonzero(_is_mobile_site(host))
     distance = np.linalg.norm(_vectors(host, atoms, sites, scaled[here]), axis=2)
@@ -43,7 +118,7 @@ def match_sites(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]
         )
     atom_at = np.full(len(host.atoms), -1)
     atom_at[sites[rows[matched]]] = here[columns[matched]]
-    return _occupation(host, atoms, atom_at)
+    return atom_at
 
 
 def _occupation(host: Host, atoms: Atoms, atom_at: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -113,7 +188,8 @@ def _vectors(
 def _framework_shift(host: Host, atoms: Atoms) -> NDArray[np.float64]:
     """Return (3,) how far the framework of a structure is shifted, in fractional coordinates.
 
-    Tried are no shift, and those that take one atom of the rarest element to each of its sites.
+    Tried are no shift, and those that take one atom of the rarest element to each of its sites in
+    one unit cell: the others differ by translations of the host.
     """
     sites = np.flatnonzero(~_is_mobile_site(host))
     here = np.flatnonzero(~np.isin(atoms.symbols, _mobile(host)))
@@ -122,7 +198,8 @@ def _framework_shift(host: Host, atoms: Atoms) -> NDArray[np.float64]:
     numbers, names = host.atoms.numbers[sites], atoms.numbers[here]
     rarest = min(set(names.tolist()), key=lambda n: (np.count_nonzero(names == n), n))
     scaled = atoms.get_scaled_positions()[here]
-    origins = host.atoms.get_scaled_positions()[sites][numbers == rarest]
+    first = (numbers == rarest) & (sites < len(host.declaration.unit_cell))
+    origins = host.atoms.get_scaled_positions()[sites][first]
     best, lowest = np.zeros(3), np.inf
     for shift in [np.zeros(3), *(scaled[names == rarest][0] - origins)]:
         vectors = _vectors(host, atoms, sites, scaled - shift)

@@ -13,7 +13,9 @@ import numpy as np
 from ase import Atoms
 from ase.io.cif import CIFBlock, parse_cif
 from ase.io.formats import UnknownFileTypeError, filetype
+from numpy.typing import NDArray
 
+from gasearch.charge_files import cif_charges
 from gasearch.host_declaration import HostError
 
 FULL = 0.995  # occupancies are written with two or three decimals
@@ -39,12 +41,15 @@ class HostStructure:
         Occupancy of each element, per site: {"Na": 0.7} or {"Fe": 0.5, "Mn": 0.5}.
     labels
         Names of the sites: those of the CIF file, else the elements with their index.
+    charges
+        (n,) oxidation states as the file has them, in e; NaN where it has none, or several.
     """
 
     path: Path
     atoms: Atoms
     shares: tuple[Mapping[str, float], ...]
     labels: tuple[str, ...]
+    charges: NDArray[np.float64] | None = None
 
     def is_full(self, site: int) -> bool:
         """Whether one element alone fills a site."""
@@ -73,12 +78,20 @@ def read_structure(path: str | Path) -> HostStructure:
 
     The last structure counts where a file holds several.
     """
-    path = Path(path)
+    return _read(Path(path), slice(-1, None))[0]
+
+
+def read_structures(path: str | Path) -> list[HostStructure]:
+    """Return every crystal in a file, in its order."""
+    return _read(Path(path), slice(None))
+
+
+def _read(path: Path, chosen: slice) -> list[HostStructure]:
     if not path.is_file():
         raise HostError(f"there is no structure file {path}.")
     try:
         is_cif = filetype(str(path)) == "cif"
-        structure = _read_cif(path) if is_cif else _read_other(path)
+        structures = _read_cif(path, chosen) if is_cif else _read_other(path, chosen)
     except UnknownFileTypeError as error:
         raise HostError(
             f"{path} is of no known format: give a CIF, POSCAR or extxyz file."
@@ -89,8 +102,9 @@ def read_structure(path: str | Path) -> HostStructure:
         raise HostError(
             f"{path} cannot be read as a structure ({type(error).__name__}: {_one_line(error)})."
         ) from error
-    _refuse_impossible(structure)
-    return structure
+    for structure in structures:
+        _refuse_impossible(structure)
+    return structures
 
 
 def refuse_partial_framework(structure: HostStructure, mobile: Iterable[int]) -> None:
@@ -104,24 +118,33 @@ def refuse_partial_framework(structure: HostStructure, mobile: Iterable[int]) ->
         )
 
 
-def _read_other(path: Path) -> HostStructure:
-    atoms = ase.io.read(path, index=-1)
-    if not isinstance(atoms, Atoms):
+def _read_other(path: Path, chosen: slice) -> list[HostStructure]:
+    frames = ase.io.read(path, index=chosen)
+    if not frames or not all(isinstance(atoms, Atoms) for atoms in frames):
         raise HostError(f"{path} holds no structure.")
+    return [_other_structure(path, atoms) for atoms in frames]
+
+
+def _other_structure(path: Path, atoms: Atoms) -> HostStructure:
     occupancy = atoms.info.get("occupancy", {})
     kinds = atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms)))
     shares = tuple(
         _sorted_shares(occupancy.get(str(kind)) or {symbol: 1.0})
         for kind, symbol in zip(kinds, atoms.symbols, strict=True)
     )
-    return _structure(path, atoms, shares, [f"{s}{n}" for n, s in enumerate(atoms.symbols)])
+    charges = atoms.get_initial_charges() if atoms.has("initial_charges") else None
+    labels = [f"{s}{n}" for n, s in enumerate(atoms.symbols)]
+    return _structure(path, atoms, shares, labels, charges)
 
 
-def _read_cif(path: Path) -> HostStructure:
+def _read_cif(path: Path, chosen: slice) -> list[HostStructure]:
     blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
     if not blocks:
         raise HostError(f"{path} holds no structure: no atom sites are listed.")
-    block = blocks[-1]
+    return [_cif_structure(path, block) for block in blocks[chosen]]
+
+
+def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
     with warnings.catch_warnings():
         if any(key in block for key in _SYMMETRY_OPERATIONS):
             # The operations are listed, so that nothing depends on the name of the setting.
@@ -133,27 +156,52 @@ def _read_cif(path: Path) -> HostStructure:
     listed = block.get_unsymmetrized_structure()
     if not isinstance(labels, list) or len(labels) != len(listed):
         labels = list(listed.symbols)
-    shares = _cif_shares(block, atoms, listed)
-    return _structure(path, atoms, [shares[k] for k in kinds], [str(labels[k]) for k in kinds])
+    on_site = _listed_on_sites(atoms, listed)
+    shares = _cif_shares(block, listed, on_site)
+    charges = cif_charges(block, len(listed))
+    return _structure(
+        path,
+        atoms,
+        [shares[k] for k in kinds],
+        [str(labels[k]) for k in kinds],
+        None if charges is None else np.array([_common(charges[on_site[k]]) for k in kinds]),
+    )
 
 
-def _cif_shares(block: CIFBlock, atoms: Atoms, listed: Atoms) -> dict[int, dict[str, float]]:
+def _listed_on_sites(atoms: Atoms, listed: Atoms) -> dict[int, list[int]]:
+    """Return, by kind of site, the listed atoms that lie on it: several where they share it."""
+    sites, found = atoms.get_scaled_positions(), dict[int, list[int]]()
+    for n, place in enumerate(listed.get_scaled_positions()):
+        difference = sites - place
+        difference -= np.round(difference)
+        site = int(np.abs(difference).max(axis=1).argmin())
+        if np.abs(difference[site]).max() < _SAME_SITE:
+            found.setdefault(int(atoms.arrays["spacegroup_kinds"][site]), []).append(n)
+    return found
+
+
+def _common(values: NDArray[np.float64]) -> float:
+    """Return the one value, or NaN where there are several."""
+    return float(values[0]) if np.all(values == values[0]) else float("nan")
+
+
+def _cif_shares(
+    block: CIFBlock, listed: Atoms, on_site: Mapping[int, Sequence[int]]
+) -> dict[int, dict[str, float]]:
     """Return the occupancies per kind of site: all listed atoms that lie on it, added up.
 
     ASE's own table forgets one of two entries of the same element (Fe2+ and Fe3+ on one site).
     """
     occupancies = block.get("_atom_site_occupancy")
     values = occupancies if isinstance(occupancies, list) else [occupancies] * len(listed)
-    sites = atoms.get_scaled_positions()
     shares: dict[int, dict[str, float]] = {}
-    for atom, place, value in zip(listed, listed.get_scaled_positions(), values, strict=True):
-        difference = sites - place
-        difference -= np.round(difference)
-        site = int(np.abs(difference).max(axis=1).argmin())
-        if np.abs(difference[site]).max() < _SAME_SITE:
-            own = shares.setdefault(int(atoms.arrays["spacegroup_kinds"][site]), {})
-            own[atom.symbol] = own.get(atom.symbol, 0.0) + _occupancy(value)
-    return {kind: _sorted_shares(own) for kind, own in shares.items()}
+    for kind, here in on_site.items():
+        own: dict[str, float] = {}
+        for n in here:
+            symbol = listed.symbols[n]
+            own[symbol] = own.get(symbol, 0.0) + _occupancy(values[n])
+        shares[kind] = _sorted_shares(own)
+    return shares
 
 
 def _occupancy(value: Any) -> float:
@@ -167,7 +215,11 @@ def _sorted_shares(shares: Mapping[str, float]) -> dict[str, float]:
 
 
 def _structure(
-    path: Path, atoms: Atoms, shares: Sequence[Mapping[str, float]], labels: Sequence[str]
+    path: Path,
+    atoms: Atoms,
+    shares: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    charges: NDArray[np.float64] | None,
 ) -> HostStructure:
     """Return the structure without sites that nothing occupies."""
     kept = [n for n, share in enumerate(shares) if share]
@@ -178,7 +230,8 @@ def _structure(
         pbc=True,
     )
     own = tuple(shares[n] for n in kept)
-    return HostStructure(path, bare, own, tuple(labels[n] for n in kept))
+    known = None if charges is None else charges[kept]
+    return HostStructure(path, bare, own, tuple(labels[n] for n in kept), known)
 
 
 def _refuse_impossible(structure: HostStructure) -> None:

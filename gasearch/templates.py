@@ -36,6 +36,12 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 # population = 20               # (fixed) possible parents per composition
 # max_draws = 50                # (fixed) operator draws before a random one is taken
 
+[seeds]                         # (fixed) where the search starts, besides random candidates
+# coulomb = true                # the decorations of lowest Coulomb energy come first
+# structures = []               # files such as "boucher.cif", put onto the host's sites
+# runs = []                     # run folders such as "../small": their ground states, repeated
+# tilings_per_composition = 1   # how many of the lowest of each run
+
 # [operators]                   # (fixed) without this section: all registered, at their weights
 # na_vacancy_swap = 2
 # "./my_operators.py:MySwap" = {{ weight = 1, n_swaps = 2 }}
