@@ -21,8 +21,8 @@ class AseRows:
 
     def __init__(self, connection: Connection, candidates: Sequence[int]) -> None:
         self._n_formula_units = connection.execute(select(run.c.n_formula_units)).scalar_one()
-        query = select(level.c.name).where(level.c.id == SEARCH_LEVEL)
-        self._level = connection.execute(query).scalar_one()
+        query = select(level.c.id, level.c.name).order_by(level.c.id)
+        self._levels = {row.id: row.name for row in connection.execute(query)}
         self._candidates: dict[int, Mapping[str, Any]] = {}
         self._parents: dict[int, list[int]] = {}
         for chunk in chunks(sorted(set(candidates))):
@@ -46,7 +46,13 @@ class AseRows:
             self._parents.setdefault(child, []).append(number)
 
     def columns(self, number: int, result: Mapping[str, Any]) -> dict[str, str]:
-        """Return the JSON columns of a result of candidate `number`."""
+        """Return the JSON columns of a result of candidate `number`.
+
+        Parameters
+        ----------
+        result
+            Columns of the evaluation; `level` may be left out for the level of the search.
+        """
         parents = self._parents.get(number, [])
         own = self._candidates[number]
         data = {"parents": parents, "reason": result["reason"], "audit": result["audit"]}
@@ -63,7 +69,7 @@ class AseRows:
             "verdict": result["verdict"],
             "purpose": result["purpose"],
             "fingerprint": ase_text(own["fingerprint"]),
-            "level": self._level,
+            "level": self._levels[result.get("level", SEARCH_LEVEL)],
         }
         if result["verdict"] == "ok":
             keys["raw_score"] = -result["energy"] / self._n_formula_units

@@ -196,7 +196,7 @@ def structure(columns: Mapping[str, Any]) -> Atoms:
 
 
 def relaxed(columns: Mapping[str, Any]) -> Relaxed:
-    """Return the relaxed structure of a row; a failed one has NaN for its results."""
+    """Return the relaxed structure of a row, with NaN for what it does not have."""
     failed = columns["verdict"] == "failed"
     atoms = structure(columns)
     n_atoms, nan = len(atoms), float("nan")
@@ -204,9 +204,11 @@ def relaxed(columns: Mapping[str, Any]) -> Relaxed:
     return Relaxed(
         atoms=atoms,
         energy=nan if failed else columns["energy"],
-        forces=np.full((n_atoms, 3), nan) if failed else decode("forces", columns["forces"]),
+        forces=np.full((n_atoms, 3), nan)
+        if columns["forces"] is None
+        else decode("forces", columns["forces"]),
         stress=np.full((3, 3), nan)
-        if failed
+        if columns["stress"] is None
         else voigt_6_to_full_3x3_stress(decode("stress", columns["stress"])),
         fmax=nan if failed else columns["fmax"],
         smax=nan if failed else columns["smax"],

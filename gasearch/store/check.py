@@ -119,7 +119,7 @@ def _structures(database: Database) -> Problems:
 
 
 def _structure_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
-    columns = (evaluation.c[name] for name in ("candidate", "purpose", *_SHOWN))
+    columns = (evaluation.c[name] for name in ("candidate", "level", "purpose", *_SHOWN))
     query = (
         select(structure, *columns)
         .outerjoin(evaluation, evaluation.c.id == structure.c.id)
@@ -221,10 +221,13 @@ def _compare_candidates(snapshot: Snapshot, replay: Replay) -> Problems:
 
 
 def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
-    told = dict(replay.evaluations)
+    told, told_of_dft = dict(replay.evaluations), dict(replay.dft)
     for row in snapshot.evaluations:
         name = f"candidate {row.candidate}, {row.purpose} relaxation"
-        found = told.pop((row.candidate, row.purpose), None)
+        if row.purpose == "dft":
+            found = told_of_dft.pop((row.candidate, row.level), None)
+        else:
+            found = told.pop((row.candidate, row.purpose), None)
         if found is None:
             yield Problem("events", f"{name} has no event")
             continue
@@ -237,6 +240,8 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
             yield Problem("events", f"{name} is {row.state}, but its structure says otherwise")
     for number, purpose in told:
         yield Problem("events", f"candidate {number} has events of a {purpose} relaxation, no row")
+    for number, level in told_of_dft:
+        yield Problem("events", f"candidate {number} has an event of DFT at level {level}, no row")
 
 
 def _numbering(snapshot: Snapshot) -> Problems:
@@ -257,7 +262,10 @@ def _numbering(snapshot: Snapshot) -> Problems:
 def _which_count(snapshot: Snapshot) -> Problems:
     done: dict[int, list[EvaluationState]] = {}
     for row in snapshot.evaluations:
-        if row.verdict is not None:
+        if row.purpose == "dft":
+            if snapshot.counts_for.get(row.id) is not None:
+                yield Problem("counting", f"candidate {row.candidate}: DFT counts in the search")
+        elif row.verdict is not None:
             found = EvaluationState(
                 id=row.id,
                 candidate=row.candidate,

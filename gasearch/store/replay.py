@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gasearch.store.dft_events import ADDED, DFT_RECORDED
 from gasearch.store.evaluation_state import Key
 from gasearch.store.transaction import (
     CREATED,
@@ -44,6 +45,7 @@ class Replay:
     operational: dict[str, Any] = field(default_factory=dict)
     candidates: dict[int, dict[str, Any]] = field(default_factory=dict)
     evaluations: dict[Key, Replayed] = field(default_factory=dict)
+    dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
     n_results: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -65,6 +67,10 @@ class Replay:
         self.operational |= data
 
     def _proposed(self, candidate: int, data: Mapping[str, Any]) -> None:
+        self._added(candidate, data)
+        self.evaluations[candidate, "search"] = Replayed()
+
+    def _added(self, candidate: int, data: Mapping[str, Any]) -> None:
         for old in data["parents"]:
             if old not in self.candidates:
                 self._fault(candidate, f"was proposed before its parent {old}")
@@ -74,7 +80,6 @@ class Replay:
         if candidate in self.candidates:
             self._fault(candidate, "was proposed twice")
         self.candidates[candidate] = {**_SINCE_0002, **data}
-        self.evaluations[candidate, "search"] = Replayed()
 
     def _queued(self, candidate: int, data: Mapping[str, Any]) -> None:
         if (candidate, data["purpose"]) in self.evaluations:
@@ -102,6 +107,17 @@ class Replay:
             if data["result"] != self.n_results:
                 self._fault(candidate, f"has result {data['result']}, not {self.n_results}")
 
+    def _dft_recorded(self, candidate: int, data: Mapping[str, Any]) -> None:
+        if candidate not in self.candidates:
+            self._fault(candidate, "has a DFT result before it was proposed")
+        self.dft[candidate, data["level"]] = Replayed(
+            state="relaxed",
+            attempt=1,
+            verdict=data["verdict"],
+            energy=data["energy"],
+            n_calls=data["n_calls"],
+        )
+
     def _in_flight(self, candidate: int, data: Mapping[str, Any]) -> Replayed:
         found = self.evaluations[candidate, data["purpose"]]
         if found.state != "relaxing" or data["attempt"] != found.attempt:
@@ -120,4 +136,6 @@ _HANDLERS: Mapping[str, Any] = {
     LEASED: Replay._leased,
     REQUEUED: Replay._requeued,
     RECORDED: Replay._recorded,
+    ADDED: Replay._added,
+    DFT_RECORDED: Replay._dft_recorded,
 }

@@ -1,0 +1,215 @@
+"""Which charge order came out of a calculation, from the moments of its redox sites."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from gasearch.chemistry import Species
+from gasearch.decoration import Decoration
+from gasearch.dft.errors import DftError
+from gasearch.dft.spins import spin_of
+from gasearch.errors import GasearchError
+from gasearch.host import Host
+
+ChargeOrder = Literal["kept", "moved", "delocalised"]
+RULE = "dft-moments-1"
+Window = tuple[float, float]
+
+BY_CODE: Mapping[str, Mapping[str, Window]] = {
+    "gpaw": {"Fe2+": (3.2, 3.9), "Fe3+": (4.1, 4.7)},
+    "vasp": {"Fe2+": (3.2, 3.9), "Fe3+": (4.2, 4.8)},
+}
+"""Moments in Bohr magnetons that a code's spheres give; between them it is ambiguous.
+
+GPAW: all 247 frames of `data/nafepo4-pbeu` lie in 3.64 ... 3.83 and 4.20 ... 4.33.
+"""
+_SPHERE = 0.9  # of the nominal moment, in the sphere of most codes
+_AMBIGUOUS = 0.15  # of the difference of nominal moments, to either side of the middle
+
+
+@dataclass(frozen=True)
+class Site:
+    """A redox site of a result.
+
+    Parameters
+    ----------
+    index
+        Of the atom.
+    moment
+        Absolute, in Bohr magnetons.
+    species
+        What the moment says; None where it is ambiguous.
+    """
+
+    index: int
+    element: str
+    moment: float
+    species: Species | None
+
+
+@dataclass(frozen=True, eq=False)
+class Classified:
+    """What came out.
+
+    Parameters
+    ----------
+    decoration
+        None where the charge is delocalised.
+    atoms
+        With oxidation states and high-spin moments of the order that came out; without an order,
+        as it was given.
+    reason
+        Why it is not "kept", in one line.
+    """
+
+    order: ChargeOrder
+    decoration: Decoration | None
+    atoms: Atoms
+    sites: tuple[Site, ...]
+    reason: str
+
+
+def moment_windows(
+    host: Host,
+    code: str,
+    states: Mapping[str, float],
+    overrides: Mapping[str, Mapping[str, Window]],
+) -> dict[Species, Window]:
+    """Return between which moments a code shows each species of the redox sublattices.
+
+    The user's table comes before that of the code; where neither names a species, 0.9 of the mean
+    of neighbouring nominal moments divides them, with a band of 15 % of their difference to either
+    side: 3.9 and 4.2 for Fe2+ and Fe3+.
+    """
+    known = {Species.parse(s): w for s, w in BY_CODE.get(code, {}).items() if s not in states}
+    known |= {Species.parse(s): w for s, w in overrides.get(code, {}).items()}
+    found: dict[Species, Window] = {}
+    for element, species in redox_species(host).items():
+        derived = _derived(species, states)
+        for one in species:
+            found[one] = known.get(one) or derived[one]
+        _refuse_overlap(element, {one: found[one] for one in species})
+    return found
+
+
+def redox_species(host: Host) -> dict[str, list[Species]]:
+    """Return what the redox sites may hold, by element."""
+    found: dict[str, list[Species]] = {}
+    for sublattice in host.sublattices:
+        if sublattice.kind == "redox":
+            for one in sublattice.species:
+                if one not in found.setdefault(one.element, []):
+                    found[one.element].append(one)
+    return found
+
+
+def _derived(species: Sequence[Species], states: Mapping[str, float]) -> dict[Species, Window]:
+    order = sorted(species, key=lambda one: spin_of(one, states))
+    edges = [0.0]
+    for low, high in itertools.pairwise(order):
+        below, above = spin_of(low, states), spin_of(high, states)
+        middle, band = _SPHERE * (below + above) / 2, _AMBIGUOUS * (above - below)
+        edges += [middle - band, middle + band]
+    edges.append(float("inf"))
+    return {one: (edges[2 * n], edges[2 * n + 1]) for n, one in enumerate(order)}
+
+
+def _refuse_overlap(element: str, windows: Mapping[Species, Window]) -> None:
+    ordered = sorted(windows.items(), key=lambda pair: pair[1])
+    for (one, (_, high)), (other, (low, _)) in itertools.pairwise(ordered):
+        if low < high:
+            raise DftError(
+                f"moments cannot tell {one} from {other}: their ranges overlap; set [dft.moments] "
+                f"for {element} in run.toml, or [dft.spin_states] that differ."
+            )
+
+
+def classify(
+    asked: Decoration | None,
+    atoms: Atoms,
+    moments: NDArray[np.float64],
+    windows: Mapping[Species, Window],
+    host: Host,
+) -> Classified:
+    """Return which decoration a result has, whatever was asked for.
+
+    Parameters
+    ----------
+    asked
+        The order that the calculation began with; None where it is not known.
+    atoms
+        Final structure, atoms in any sequence, in the host's supercell.
+    moments
+        (n_atoms,) in Bohr magnetons; the sign does not count.
+    """
+    sites = _sites(atoms, np.abs(moments), windows)
+    ambiguous = [site for site in sites if site.species is None]
+    if ambiguous:
+        return Classified("delocalised", None, atoms, sites, _ambiguity(ambiguous))
+    labelled = with_species(atoms, sites, host)
+    charge = round(float(labelled.get_initial_charges().sum()))
+    if charge:
+        told = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
+        reason = f"the moments ({told}) leave a charge of {charge:+d}"
+        return Classified("delocalised", None, atoms, sites, reason)
+    try:
+        decoration = Decoration.from_atoms(host, labelled)
+    except GasearchError as error:
+        return Classified("delocalised", None, atoms, sites, str(error).rstrip("."))
+    if asked is None or decoration.fingerprint == asked.fingerprint:
+        return Classified("kept", decoration, labelled, sites, "")
+    reason = f"{asked.fingerprint} became {decoration.fingerprint}"
+    return Classified("moved", decoration, labelled, sites, reason)
+
+
+def _sites(
+    atoms: Atoms, moments: NDArray[np.float64], windows: Mapping[Species, Window]
+) -> tuple[Site, ...]:
+    elements = {species.element for species in windows}
+    found = []
+    for index, element in enumerate(atoms.symbols):
+        if element in elements:
+            moment = float(moments[index])
+            inside = [
+                one
+                for one, (low, high) in windows.items()
+                if one.element == element and low <= moment <= high
+            ]
+            found.append(Site(index, element, moment, inside[0] if inside else None))
+    return tuple(found)
+
+
+def _ambiguity(sites: Sequence[Site]) -> str:
+    told = ", ".join(f"{s.element} {s.index} has moment {s.moment:.2f}" for s in sites[:4])
+    more = f" and {len(sites) - 4} more" if len(sites) > 4 else ""
+    return f"{told}{more}: no oxidation state by the thresholds"
+
+
+def with_species(atoms: Atoms, sites: Sequence[Site], host: Host) -> Atoms:
+    """Return a bare copy with oxidation states: of the host, and on redox sites by moment."""
+    fixed = {
+        species.element: species.charge
+        for species in (*host.framework, *_working(host))
+        if not species.is_vacancy
+    }
+    charges = np.array([float(fixed.get(element, 0)) for element in atoms.symbols])
+    own = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell.array, pbc=True)
+    labels = {site.index: site.species for site in sites if site.species is not None}
+    for index, species in labels.items():
+        charges[index] = species.charge
+    own.set_initial_charges(charges)
+    own.set_initial_magnetic_moments(
+        [Species(e, round(q)).moment for e, q in zip(atoms.symbols, charges, strict=True)]
+    )
+    return own
+
+
+def _working(host: Host) -> list[Species]:
+    return [one for s in host.sublattices if s.kind == "working_ion" for one in s.species]

@@ -1,0 +1,5 @@
+"""What the events of DFT are called."""
+
+DFT_LEVEL, DFT_JOB, DFT_RECORDED = "dft_level", "dft_job", "dft_recorded"
+ADDED = "added"
+"""A candidate that came from elsewhere, and that nobody asked the search to relax."""
