@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import io
+import itertools
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,14 +15,15 @@ from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS, FIRE
 from ase.optimize.cellawarebfgs import CellAwareBFGS
+from relax_stock import Stock
 
 from gasearch.builtin_hosts import builtin_host
 from gasearch.decoration import Decoration
 from gasearch.enumerating import decorations
 from gasearch.host import Host
-from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Potential
-from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.batched.relaxer import BatchRelaxer, expected_edges
 from gasearch.relax.settings import RelaxSettings
 
 RATTLE = 0.05  # Å
@@ -59,16 +59,17 @@ def starts(rattles: int, larger: int) -> list[Atoms]:
     rattles
         How often each.
     larger
-        How many random decorations of 56 atoms, and of 84, come besides.
+        How many random decorations of 56 atoms, and of 84, come besides, at x = 1/2 and at 3/4
+        each.
     """
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    halves = [host.composition_at(0.5), host.composition_at(0.75)]
-    found = [d.to_atoms() for _ in range(rattles) for d in decorations(host, halves)]
-    for n in (2, 3):
+    fillings = [host.composition_at(0.5), host.composition_at(0.75)]
+    found = [d.to_atoms() for _ in range(rattles) for d in decorations(host, fillings)]
+    for n, x in itertools.product((2, 3), (0.5, 0.75)):
         host = Host.build(builtin_host("nafepo4-olivine"), (1, n, 1))
         for seed in range(larger):
             rng = np.random.default_rng([n, seed])
-            found.append(Decoration.random(host, host.composition_at(0.5), rng).to_atoms())
+            found.append(Decoration.random(host, host.composition_at(x), rng).to_atoms())
     for seed, atoms in enumerate(found):
         rng = np.random.default_rng(seed)
         atoms.positions += rng.normal(0, RATTLE, atoms.positions.shape)
@@ -87,14 +88,13 @@ def by_batch(potential: Potential, structures: Sequence[Atoms]) -> list[Run]:
     ]
 
 
-def by_ase(name: str, calculator: Any, structures: Sequence[Atoms]) -> list[Run]:
+def by_ase(name: str, stock: Stock, structures: Sequence[Atoms]) -> list[Run]:
     """Relax one after another with an optimizer of ASE, to the same thresholds."""
-    return [_ase_run(name, calculator, atoms) for atoms in structures]
+    return [_ase_run(name, stock, atoms) for atoms in structures]
 
 
-def _ase_run(name: str, calculator: Any, start: Atoms) -> Run:
-    atoms = start.copy()
-    atoms.calc = calculator
+def _ase_run(name: str, stock: Stock, start: Atoms) -> Run:
+    atoms = stock.written(start)
     calls = 0
     began = time.process_time()
     optimizer = _optimizer(name, atoms)
@@ -103,8 +103,11 @@ def _ase_run(name: str, calculator: Any, start: Atoms) -> Run:
         force, stress = residuals(atoms)
         if force <= SETTINGS.fmax and stress <= SETTINGS.smax:
             break
-    atoms.calc = None
-    return Run(atoms, calls, time.process_time() - began)
+    spent = time.process_time() - began
+    final = start.copy()
+    final.set_cell(atoms.cell)
+    final.positions[:] = atoms.positions
+    return Run(final, calls, spent)
 
 
 def _optimizer(name: str, atoms: Atoms) -> Any:
@@ -120,26 +123,11 @@ def residuals(atoms: Atoms) -> tuple[float, float]:
     return force, float(np.abs(atoms.get_stress()).max())
 
 
-def judged(run: Run, calculator: Any) -> dict[str, float]:
+def judged(run: Run, stock: Stock) -> dict[str, float]:
     """Return energy, largest force and largest stress of a final structure, computed anew."""
-    atoms = run.atoms.copy()
-    atoms.calc = calculator
+    atoms = stock.written(run.atoms)
     force, stress = residuals(atoms)
     return {"energy": float(atoms.get_potential_energy()), "fmax": force, "smax": stress}
-
-
-def stock_calculator(potential: Potential) -> Any:
-    """Return the calculator of the package that a potential comes from; ours where there is none.
-
-    Only registered names are known here: "chgnet".
-    """
-    if potential.name != "chgnet":
-        return PotentialCalculator(potential)
-    with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from chgnet.model.dynamics import CHGNetCalculator
-
-        return CHGNetCalculator(use_device="cpu")
 
 
 def invariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
@@ -147,10 +135,9 @@ def invariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str, f
     crowd = by_batch(potential, structures)
     alone = [by_batch(potential, [atoms])[0] for atoms in structures]
     pairs = list(zip(crowd, alone, strict=True))
-    calculator = PotentialCalculator(potential)
+    ours = Stock.of(potential)
     energies = [
-        abs(judged(a, calculator)["energy"] - judged(b, calculator)["energy"]) / len(a.atoms)
-        for a, b in pairs
+        abs(judged(a, ours)["energy"] - judged(b, ours)["energy"]) / len(a.atoms) for a, b in pairs
     ]
     return {
         "structures": len(pairs),
@@ -163,9 +150,21 @@ def _shift(one: Atoms, other: Atoms) -> Any:
     return np.vstack([one.positions - other.positions, one.cell.array - other.cell.array])
 
 
-def shares(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
-    """Return what share of the processor time the parts of the batch relaxer take."""
-    relaxer = BatchRelaxer(potential, SETTINGS)
+def shares(
+    potential: Potential, structures: Sequence[Atoms], places: int | None = None
+) -> dict[str, float]:
+    """Return what share of the processor time the parts of the batch relaxer take.
+
+    Parameters
+    ----------
+    places
+        Structures at once; as many as the relaxer takes on its own if None.
+    """
+    limit = None
+    if places is not None:
+        edges = max(expected_edges(atoms, potential.cutoff) for atoms in structures)
+        limit = BatchLimit(places * edges, places * edges)
+    relaxer = BatchRelaxer(potential, SETTINGS, limit=limit)
     spent: dict[str, float] = {}
     method = "evaluate" if relaxer._neighbours is None else "evaluate_with_edges"
     parts = [
