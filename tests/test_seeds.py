@@ -2,11 +2,13 @@
 
 import itertools
 import re
+from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 from ase.build import make_supercell
+from ase.spacegroup import crystal
 
 from gasearch.builtin_hosts import builtin_host
 from gasearch.charge_files import cif
@@ -21,6 +23,7 @@ from gasearch.seeds import SeedError, collect_seeds, seeds_from_record, seeds_to
 from gasearch.seeds.charge_orders import lowest_charge_order
 from gasearch.seeds.placing import superlattices
 from gasearch.session import ChangedRunError, Session
+from gasearch.store.lock import DriverLock
 from gasearch.surrogate.electrostatics import CoulombEnergy
 from gasearch.terminal import make_console
 from gasearch.testing import toy_host
@@ -28,6 +31,7 @@ from gasearch.testing import toy_host
 OLIVINE = builtin_host("nafepo4-olivine")
 UNIT, DOUBLE = Host.build(OLIVINE, (1, 1, 1)), Host.build(OLIVINE, (1, 2, 1))
 SKEWED = Host.build(OLIVINE, [[1, 1, 0], [-1, 1, 0], [0, 0, 1]])
+FRAMES = Path(__file__).parent / "data" / "nafepo4-dft-frames.xyz"
 RNG = np.random.default_rng(5)
 
 
@@ -230,12 +234,42 @@ def test_oxidation_states_of_a_cif_are_read(seeds_of):
         assert found.note == "charge order as in the file"
 
 
+def test_every_block_of_a_cif_is_a_seed(seeds_of):
+    wanted = [drawn(UNIT, x, 3) for x in (0.25, 0.75)]
+    text = "".join(cif(d.to_atoms(), f"block{n}") for n, d in enumerate(wanted))
+    found = seeds_of(UNIT, text, name="seed.cif")
+    assert [s.origin for s in found] == ["seed.cif@0", "seed.cif@1"]
+    assert [decoration(UNIT, s) for s in found] == wanted
+
+
 def test_averaged_oxidation_states_tell_no_order(seeds_of):
     wanted = drawn(UNIT, 0.5, 3)
     text = cif(wanted.to_atoms(), "averaged").replace("Fe3+", "Fe2.5+").replace("Fe2+", "Fe2.5+")
     text = re.sub(r"Fe2\.5\+  \+\d", "Fe2.5+  2.5", text)
     (found,) = seeds_of(UNIT, text, name="seed.cif")
     assert found.note == "charge order chosen by Coulomb energy"
+
+
+def test_iron_phosphate_fits_the_sodium_host_though_it_is_smaller(seeds_of):
+    """About the cell of heterosite, up to 8 % shorter, with another origin."""
+    basis = [
+        (0.2753, 0.25, 0.948), (0.094, 0.25, 0.395), (0.122, 0.25, 0.710),
+        (0.439, 0.25, 0.159), (0.168, 0.045, 0.250),
+    ]  # fmt: skip
+    cell = [9.7599, 5.7519, 4.7560, 90, 90, 90]
+    atoms = crystal(["Fe", "P", "O", "O", "O"], basis, spacegroup=62, cellpar=cell)
+    (found,) = seeds_of(SKEWED, atoms, name="seed.cif")
+    assert decoration(SKEWED, found).x == 0
+    assert found.largest_shift < 0.4
+    assert found.note == "the only charge order at this x"
+
+
+def test_relaxed_dft_structures_keep_their_orders(seeds_of):
+    frames = ase.io.read(FRAMES, ":")
+    for frame in frames:
+        (found,) = seeds_of(UNIT, frame)
+        assert decoration(UNIT, found).orbit_size == frame.info["orbit_size"]
+        assert found.largest_shift < 0.6
 
 
 def with_lithium(atoms):
@@ -366,6 +400,11 @@ def test_ground_states_of_a_smaller_cell_are_tiled(small_run, host):
         energy = small_energy(source.occupation[None])[0]
         assert large_energy(tiled.occupation[None])[0] == pytest.approx(energy, abs=1e-6)
         assert (seed.largest_shift, seed.mean_shift) == (0, 0)
+
+
+def test_a_run_that_is_going_on_may_be_tiled(small_run):
+    with DriverLock(RunFolder(small_run).database):
+        assert len(tilings(DOUBLE, small_run, small_run.parent / "large")) == 5
 
 
 def test_several_of_each_composition_and_only_searched_ones(small_run):

@@ -43,6 +43,11 @@ def lowest_charge_order(
     return np.array(min(lowest.tolist()), dtype=np.uint8)
 
 
+def n_charge_orders(host: Host, choices: Sequence[Sequence[int]]) -> int:
+    """Return how many neutral occupations there are; `choices` as in `lowest_charge_order`."""
+    return _ChargeOrders(host, choices).n_orders
+
+
 class _ChargeOrders:
     """Every neutral way to choose one digit per site."""
 

@@ -57,7 +57,8 @@ def place(host: Host, atoms: Atoms) -> Placement:
         if best is None or mapping.mean_shift < best.mapping.mean_shift - _SAME:
             best = Placement(tiled, mapping)
     if best is None:
-        raise first_error or DecorationError("it cannot be placed on the host.")
+        counted = f" (of its cell repeated {n_repeats} times)" if n_repeats > 1 else ""
+        raise DecorationError(f"{first_error}{counted}")
     return best
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from gasearch.decoration import Decoration
 from gasearch.errors import DecorationError, GasearchError
 from gasearch.host import Host
-from gasearch.seeds.charge_orders import lowest_charge_order
+from gasearch.seeds.charge_orders import lowest_charge_order, n_charge_orders
 from gasearch.seeds.placing import Placement, place
-from gasearch.seeds.seed import AS_IN_THE_FILE, BY_COULOMB, Seed, SeedError
+from gasearch.seeds.seed import AS_IN_THE_FILE, BY_COULOMB, THE_ONLY_ONE, Seed, SeedError
 from gasearch.structure_files import HostStructure, read_structures
 
 _WHOLE = 0.05  # e; formal oxidation states are this near to whole numbers
@@ -44,7 +44,8 @@ def _seed(host: Host, structure: HostStructure, origin: str) -> Seed:
     if all(len(own) == 1 for own in choices):
         occupation, note = np.array([own[0] for own in choices], dtype=np.uint8), AS_IN_THE_FILE
     else:
-        occupation, note = lowest_charge_order(host, choices), BY_COULOMB
+        occupation = lowest_charge_order(host, choices)
+        note = BY_COULOMB if n_charge_orders(host, choices) > 1 else THE_ONLY_ONE
     decoration = Decoration(host, occupation)
     mapping = placement.mapping
     shifts = mapping.largest_shift, mapping.mean_shift
