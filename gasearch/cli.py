@@ -203,6 +203,8 @@ def status(folder: Folder, json: Json = False) -> None:
         out.print(line)
     out.print()
     out.print(console.composition_table(found.by_composition))
+    for line in console.proof_notes(found.by_composition):
+        out.print(line)
 
 
 @app.command()
@@ -220,10 +222,13 @@ def best(
 
     with _findings(folder) as findings:
         rows, notes = findings.best(x, number), console.notes(findings)
+        proof = None if x is None or json else console.proof_line(findings.composition(x))
     if json:
         _print_json([console.ranked_document(row) for row in rows])
         return
     out.print(console.ranked_table(rows))
+    if proof is not None:
+        out.print(f"\n{proof}")
     _print_notes(notes if rows else [console.NOTHING, *notes])
 
 
@@ -255,6 +260,28 @@ def hull(
     out.print(console.ranked_table(row for row in rows if row.on_hull))
     if plot is not None:
         out.print(f"wrote {plot}")
+    _print_notes(notes)
+
+
+@app.command()
+def lineage(
+    folder: Folder,
+    number: Annotated[int, typer.Argument(metavar="ID", help="Candidate.", show_default=False)],
+    json: Json = False,
+) -> None:
+    """Show the ancestors of a candidate.
+
+    What made each, what was expected of it, and what came out.
+    """
+    from gasearch import console
+    from gasearch.lineage import lineage as ancestors_of
+
+    with _findings(folder) as findings:
+        rows, notes = ancestors_of(findings, number), console.notes(findings)
+    if json:
+        _print_json([console.ancestor_document(row) for row in rows])
+        return
+    out.print(console.lineage_table(rows))
     _print_notes(notes)
 
 

@@ -11,12 +11,27 @@ from rich.table import Table
 
 from gasearch.host import Host
 from gasearch.host_declaration import Sublattice
-from gasearch.inspection import CompositionStatus, Findings, Ranked, Status
+from gasearch.inspection import (
+    CompositionStatus,
+    Findings,
+    Ranked,
+    RefinedMember,
+    Status,
+    SurrogateStatus,
+)
+from gasearch.lineage import Ancestor
+from gasearch.relax.relaxed import Verdict
 
-_TEXTS = ("formula", "found by", "fingerprint", "species")
+_TEXTS = ("formula", "made by", "fingerprint", "species", "parents")
 _E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
 _FAILURES = 3  # reasons to show
+_NOT_VALID: Mapping[Verdict, tuple[str, str]] = {
+    "order_lost": ("lost its order", "lost their order"),
+    "broken": ("broke", "broke"),
+    "unconverged": ("did not converge", "did not converge"),
+    "failed": ("failed", "failed"),
+}
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
@@ -61,7 +76,8 @@ def _sublattice_line(sublattice: Sublattice) -> str:
 
 def composition_table(rows: Iterable[CompositionStatus]) -> Table:
     """Return how far the search is, and the lowest candidate, per composition."""
-    table = _table("x", "formula", "searched /\ndistinct", "failed", "lowest\nid", _E, _E_F)
+    proven = "proven\namong"
+    table = _table("x", "formula", "searched /\ndistinct", "failed", "lowest\nid", _E, _E_F, proven)
     for row in rows:
         table.add_row(
             f"{row.x:.4g}",
@@ -71,13 +87,14 @@ def composition_table(rows: Iterable[CompositionStatus]) -> Table:
             "-" if row.best is None else str(row.best),
             electronvolt(row.best_energy_eV),
             milli(row.best_formation_energy_eV_per_fu),
+            f"{row.valid:,}" if row.proven else "",
         )
     return table
 
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
     """Return candidates with their energies."""
-    table = _table("id", "x", _E, _E_F, _ABOVE, "found by", "fingerprint")
+    table = _table("id", "x", _E, _E_F, _ABOVE, "made by", "fingerprint")
     for row in rows:
         table.add_row(
             str(row.id),
@@ -89,6 +106,32 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
             row.fingerprint,
         )
     return table
+
+
+def lineage_table(rows: Iterable[Ancestor]) -> Table:
+    """Return a candidate and its ancestors, with what the surrogate expected of each."""
+    error = "found -\npredicted\n(meV/f.u.)"
+    table = _table("id", "made by", "rate", "parents", "x", _ABOVE, "verdict", error)
+    for row in rows:
+        elsewhere = "" if row.origin in ("search", row.operator) else f" ({row.origin})"
+        table.add_row(
+            str(row.id),
+            row.operator + elsewhere,
+            "-" if row.rate is None else f"{row.rate:.0%}",
+            ", ".join(map(str, row.parents)) or "-",
+            f"{row.x:.4g}",
+            milli(row.above_hull_eV_per_fu),
+            row.verdict or "-",
+            _with_deviation(row.error_eV_per_fu, row.deviation_eV_per_fu),
+        )
+    return table
+
+
+def _with_deviation(error_eV: float | None, deviation_eV: float | None) -> str:
+    if error_eV is None:
+        return "-"
+    deviation = "" if deviation_eV is None else f" ± {1000 * deviation_eV:.1f}"
+    return f"{1000 * error_eV:+.1f}{deviation}"
 
 
 def count_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -127,7 +170,69 @@ def status_lines(status: Status, folder: str) -> list[str]:
         f"{counts.in_flight} in flight, {counts.queued} queued; {drawn}"
     )
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.by_verdict.items()))
-    return [numbers, *([f"verdicts: {verdicts}"] if verdicts else []), _state(status, folder)]
+    lines = [numbers, *([f"verdicts: {verdicts}"] if verdicts else []), _state(status, folder)]
+    if status.surrogate is not None:
+        lines.append(_surrogate_line(status.surrogate))
+    members = status.refined.members if status.refined is not None else ()
+    return [*lines, *(_refined_line(member) for member in members if member.neighbours)]
+
+
+def _surrogate_line(found: SurrogateStatus) -> str:
+    error, mean = found.error_eV_per_fu, found.mean_error_eV_per_fu
+    if error is None or mean is None:
+        return f"surrogate: not used: {found.n_results} results are too few to tell its error"
+    use = "used"
+    if not found.used:
+        reason = "it predicts no better than the mean of each composition"
+        use = f"not used: {reason if error >= mean else 'too few results'}"
+    return (
+        f"surrogate: {milli(error)} meV/f.u. cross-validated over {found.n_results:,} results "
+        f"(mean of each composition: {milli(mean)}), {use}"
+    )
+
+
+def _refined_line(member: RefinedMember) -> str:
+    nearest = ""
+    if member.nearest_margin_eV_per_fu is not None:
+        sigmas = member.nearest_margin_sigmas
+        deviations = "" if sigmas is None else f" ({sigmas:.1f} standard deviations)"
+        margin = milli(member.nearest_margin_eV_per_fu)
+        nearest = f", the nearest predicted {margin} meV/f.u. above it{deviations}"
+    return (
+        f"around candidate {member.candidate} (x = {member.x:.4g}): {member.neighbours:,} "
+        f"neighbours by one exchange: {member.evaluated:,} evaluated, {member.open:,} open, "
+        f"{member.screened_out:,} screened out{nearest}"
+    )
+
+
+def proof_line(row: CompositionStatus) -> str:
+    """Return whether the lowest candidate of a composition is proven to be the lowest."""
+    decorations = f"{row.total:,} distinct decorations"
+    if not row.proven:
+        are = "is" if row.open == 1 else "are"
+        return f"not proven: {row.open:,} of {decorations} {are} open"
+    where = "from the standard start, for this host, supercell and level"
+    if not row.valid:
+        text = f"nothing to prove: none of {decorations} has a valid energy {where}"
+    else:
+        text = f"proven among {row.valid:,} of {decorations} with valid energies {where}"
+    return "; ".join([text, *_not_valid(row)])
+
+
+def proof_notes(rows: Iterable[CompositionStatus]) -> list[str]:
+    """Return a line for each composition that is proven but for candidates that do not count."""
+    return [f"x = {row.x:.4g}: {proof_line(row)}" for row in rows if row.proven and row.not_valid]
+
+
+def _not_valid(row: CompositionStatus) -> list[str]:
+    """Return the candidates of each verdict but ok, in words."""
+    texts = []
+    for verdict, (one, more) in _NOT_VALID.items():
+        ids = [candidate.id for candidate in row.not_valid if candidate.verdict == verdict]
+        if ids:
+            what = one if len(ids) == 1 else more
+            texts.append(f"{len(ids):,} {what}: {', '.join(map(str, ids))}")
+    return texts
 
 
 def _state(status: Status, folder: str) -> str:
@@ -143,15 +248,24 @@ def status_document(status: Status) -> dict[str, Any]:
     """Return the status as `gasearch status --json` prints it."""
     return {
         **dataclasses.asdict(status.counts),
-        "by_composition": [dataclasses.asdict(row) for row in status.by_composition],
+        "by_composition": [
+            {**dataclasses.asdict(row), "proven": row.proven} for row in status.by_composition
+        ],
         "done": status.done,
         "ending": status.ending,
         "running": status.running,
+        "surrogate": dataclasses.asdict(status.surrogate) if status.surrogate else None,
+        "refined": dataclasses.asdict(status.refined) if status.refined else None,
     }
 
 
 def ranked_document(row: Ranked) -> dict[str, Any]:
     """Return a candidate as `gasearch best --json` prints it."""
+    return dataclasses.asdict(row)
+
+
+def ancestor_document(row: Ancestor) -> dict[str, Any]:
+    """Return a candidate as `gasearch lineage --json` prints it."""
     return dataclasses.asdict(row)
 
 
@@ -163,6 +277,7 @@ def hull_document(rows: Iterable[Ranked], findings: Findings) -> dict[str, Any]:
             "x": row.x,
             "formation_energy_eV_per_fu": row.formation_energy_eV_per_fu,
             "on_hull": row.on_hull,
+            "operator": row.operator,
         }
         for row in rows
     ]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from gasearch.relax.relaxed import Verdict
 from gasearch.store.lock import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
+
+T = TypeVar("T", "SurrogateStatus", "RefinedMember")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class Ranked:
 
 
 @dataclass(frozen=True)
+class NotValid:
+    """A candidate that was relaxed and cannot count."""
+
+    id: int
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class CompositionStatus:
     """How far the search is at one composition.
 
@@ -63,6 +74,12 @@ class CompositionStatus:
         Of the whole cell.
     best_formation_energy_eV_per_fu
         None until both ends of the range have a valid energy.
+    valid
+        Candidates whose search relaxation, from the standard start, ended with verdict "ok".
+    open
+        Distinct decorations that were not proposed, or whose search relaxation did not end yet.
+    not_valid
+        Candidates whose search relaxation ended with another verdict.
     """
 
     x: float
@@ -74,6 +91,68 @@ class CompositionStatus:
     best: int | None
     best_energy_eV: float | None
     best_formation_energy_eV_per_fu: float | None
+    valid: int
+    open: int
+    not_valid: tuple[NotValid, ...]
+
+    @property
+    def proven(self) -> bool:
+        """Whether nothing is open: `best` then is the lowest among the `valid` ones."""
+        return self.open == 0
+
+
+@dataclass(frozen=True)
+class SurrogateStatus:
+    """How well the surrogate predicts what it was not fitted to, when it was last fitted.
+
+    Parameters
+    ----------
+    candidate
+        For which it was fitted.
+    error_eV_per_fu, mean_error_eV_per_fu
+        Cross-validated root mean squares: of the surrogate, and of the mean of each composition;
+        None where there is too little to tell.
+    used
+        Whether the search goes by it.
+    """
+
+    candidate: int
+    n_results: int
+    error_eV_per_fu: float | None
+    mean_error_eV_per_fu: float | None
+    used: bool
+
+
+@dataclass(frozen=True)
+class RefinedMember:
+    """What became of the neighbours of a hull member under single exchanges.
+
+    Parameters
+    ----------
+    neighbours
+        Distinct decorations that one exchange leads to.
+    evaluated, screened_out, open
+        Their parts: relaxed, predicted to lie well above the member, and neither.
+    nearest_margin_eV_per_fu, nearest_margin_sigmas
+        How far above the member the surrogate puts the nearest of those that are screened out, and
+        that distance in standard deviations; None where none is.
+    """
+
+    candidate: int
+    x: float
+    neighbours: int
+    evaluated: int
+    screened_out: int
+    open: int
+    nearest_margin_eV_per_fu: float | None
+    nearest_margin_sigmas: float | None
+
+
+@dataclass(frozen=True)
+class RefinedStatus:
+    """The last look around the hull members."""
+
+    members: tuple[RefinedMember, ...]
 
 
 @dataclass(frozen=True)
@@ -86,6 +165,8 @@ class Status:
         Why the last run of the search ended; None if it runs, or ended without a word.
     running
         The process that drives the search now, in words.
+    surrogate, refined
+        None where the search has not said anything about them.
     """
 
     counts: Counts
@@ -93,6 +174,8 @@ class Status:
     done: bool
     ending: str | None
     running: str | None
+    surrogate: SurrogateStatus | None = None
+    refined: RefinedStatus | None = None
 
 
 class Findings:
@@ -109,26 +192,56 @@ class Findings:
         running = driver_of(self.store.path)
         ending = self.ending()
         done = ending not in (None, "stopped") and running is None
-        return Status(self.store.counts(), self._by_composition(), done, ending, running)
+        return Status(
+            self.store.counts(),
+            self._by_composition(self.searched()),
+            done,
+            ending,
+            running,
+            self._surrogate(),
+            self._refined(),
+        )
 
-    def _by_composition(self) -> tuple[CompositionStatus, ...]:
+    def _surrogate(self) -> SurrogateStatus | None:
+        event = self.store.newest_event("surrogate")
+        return None if event is None else _from_event(SurrogateStatus, event.data)
+
+    def _refined(self) -> RefinedStatus | None:
+        event = self.store.newest_event("refined")
+        if event is None:
+            return None
+        members: Any = event.data["members"]
+        return RefinedStatus(tuple(_from_event(RefinedMember, member) for member in members))
+
+    def composition(self, x: float | str) -> CompositionStatus:
+        """Return how far the search is at one composition, whether or not it is searched."""
+        (found,) = self._by_composition([self.host.composition_at(x)])
+        return found
+
+    def _by_composition(self, compositions: Iterable[Composition]) -> tuple[CompositionStatus, ...]:
         rows = {row.composition: row for row in self.store.by_composition()}
         lowest = [row for row in rows.values() if row.best is not None]
         formation = self._formation([row.x for row in lowest], [row.best_energy for row in lowest])
         energies = {row.composition: e for row, (e, _) in zip(lowest, formation, strict=True)}
         found = []
-        for composition in self.searched():
+        for composition in compositions:
             row = rows.get(composition.formula)
+            total = self.host.n_distinct(composition)
+            not_valid = row.not_valid if row else ()
+            valid = row.valid if row else 0
             status = CompositionStatus(
                 x=composition.x,
                 formula=composition.formula,
                 searched=row.candidates if row else 0,
-                total=self.host.n_distinct(composition),
+                total=total,
                 relaxed=row.relaxed if row else 0,
                 failed=row.failed if row else 0,
                 best=row.best if row else None,
                 best_energy_eV=row.best_energy if row and row.best is not None else None,
                 best_formation_energy_eV_per_fu=energies.get(composition.formula),
+                valid=valid,
+                open=total - valid - len(not_valid),
+                not_valid=tuple(NotValid(number, verdict) for number, verdict in not_valid),
             )
             found.append(status)
         return tuple(found)
@@ -236,6 +349,11 @@ class Findings:
         if missing:
             raise UsageError(f"no relaxed candidate {', '.join(missing)} in this run.")
         return [rows[number] for number in ids]
+
+
+def _from_event(kind: type[T], data: Mapping[str, Any]) -> T:
+    """Return the part of an event that a dataclass names; newer versions may say more."""
+    return kind(**{field.name: data[field.name] for field in fields(kind)})
 
 
 def _nearness(row: Ranked) -> tuple[float, float, float]:

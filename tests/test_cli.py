@@ -21,7 +21,7 @@ from gasearch.checking import check_run
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 
-VERBS = ["init", "enumerate", "run", "status", "best", "hull", "show", "export", "check"]
+VERBS = ["init", "enumerate", "run", "status", "best", "hull", "lineage", "show", "export", "check"]
 COMMAND = [sys.executable, "-m", "gasearch"]
 SLOW = """
 
@@ -167,6 +167,10 @@ class TestWrongUsage:
             ("hull {run} --level pbe", "this run has the level './toy.py:LabelEnergy"),
             ("hull {run} --plot a.bmp", "expected a name that ends in .png, .pdf, .svg"),
             ("show {run} 999", "no relaxed candidate 999 in this run."),
+            ("lineage {run}", "Missing argument 'ID'"),
+            ("lineage {run} 99", "no candidate 99 in this run: its last one is 12."),
+            ("lineage {run} 0", "no candidate 0 in this run"),
+            ("lineage {run} one", "Invalid value for 'ID'"),
             ("show {run} one", "Invalid value for 'ID...'"),
             ("export {run} --output a.png", "gasearch writes .extxyz"),
             ("export {run} --output {new} --format pdb", "expected cif, poscar, extxyz"),
@@ -357,9 +361,37 @@ class TestFindings:
         energies = [row["energy_eV"] for row in rows]
         assert energies == sorted(energies)
         text = gasearch("best", finished, "-x", 0.5, "-n", 3).out
-        shown = [line.split() for line in text.splitlines()[2:]]
+        shown = [line.split() for line in text.splitlines()[2:5]]
         assert [line[0] for line in shown] == [str(row["id"]) for row in rows]
         assert [line[-1] for line in shown] == [row["fingerprint"] for row in rows]
+        assert [line[-2] for line in shown] == [row["operator"] for row in rows]
+        (half,) = (
+            row
+            for row in gasearch("status", finished, "--json").json["by_composition"]
+            if row["x"] == 0.5
+        )
+        last = f"not proven: {half['open']} of 10 distinct decorations are open"
+        assert 1 < half["open"] == 10 - half["valid"]
+        assert text.splitlines()[5:] == ["", last]
+        assert gasearch("best", finished, "-x", 1).out.splitlines()[-1] == (
+            "proven among 1 of 1 distinct decorations with valid energies from the standard start, "
+            "for this host, supercell and level"
+        )
+        assert "proven" not in gasearch("best", finished).out
+
+    def test_lineage(self, gasearch, finished):
+        with RunFolder(finished).open_store() as store:
+            child = [p for p in store.proposals() if p.parents][-1]
+        rows = gasearch("lineage", finished, child.number, "--json").json
+        assert rows[0]["id"] == child.number
+        assert rows[0]["parents"] == list(child.parents)
+        assert set(child.parents) < {row["id"] for row in rows}
+        assert all(row["verdict"] == "ok" and row["energy_eV"] < 0 for row in rows)
+        result = gasearch("lineage", finished, child.number)
+        shown = [line.split() for line in result.out.splitlines()[3:]]
+        assert [line[0] for line in shown] == [str(row["id"]) for row in rows]
+        assert [line[1] for line in shown] == [row["operator"] for row in rows]
+        assert not result.err
 
     def test_best_where_there_is_nothing_valid(self, gasearch, tmp_path, make_run):
         options = {"search": {"x": ["3/4"]}, "budget": 4}
@@ -370,6 +402,9 @@ class TestFindings:
         assert gasearch("best", folder, "-x", "3/4", "--json").json == []
         result = gasearch("best", folder, "-x", "3/4")
         assert (result.status, result.err) == (0, "note: no candidate with verdict ok here yet\n")
+        assert result.out.splitlines()[-1].startswith("nothing to prove: none of 2 distinct")
+        assert result.out.splitlines()[-1].endswith("; 2 failed: 3, 4")
+        assert "x = 0.75: nothing to prove" in gasearch("status", folder).out
         result = gasearch("export", folder, "-x", "3/4", "--output", tmp_path / "a.cif")
         assert result.status == 1
         assert "no candidate was relaxed" in result.line
@@ -379,7 +414,7 @@ class TestFindings:
         document = gasearch("hull", finished, "--json", "--plot", tmp_path / "a.svg").json
         assert document["level"].startswith("./toy.py:LabelEnergy-")
         assert len(document["points"]) == 12
-        names = {"id", "x", "formation_energy_eV_per_fu", "on_hull"}
+        names = {"id", "x", "formation_energy_eV_per_fu", "on_hull", "operator"}
         assert all(names <= point.keys() for point in document["points"])
         ends = [p for p in document["points"] if p["x"] in (0, 1)]
         assert all(p["on_hull"] and p["formation_energy_eV_per_fu"] == 0 for p in ends)

@@ -2,14 +2,25 @@
 
 import io
 import json
+import re
 
 import pytest
 from rich.console import Console
 
 from gasearch import console
 from gasearch.enumerating import host_of
-from gasearch.inspection import CompositionStatus, Findings, Ranked, Status
+from gasearch.inspection import (
+    CompositionStatus,
+    Findings,
+    NotValid,
+    Ranked,
+    RefinedMember,
+    RefinedStatus,
+    Status,
+    SurrogateStatus,
+)
 from gasearch.progress import BarWatch, LineWatch, watch
+from gasearch.relax.relaxed import VERDICTS
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.store.records import Counts, Outcome
@@ -50,6 +61,9 @@ def composition(**keys):
         "best": 1234567,
         "best_energy_eV": -12345.67891,
         "best_formation_energy_eV_per_fu": 0.25,
+        "valid": 1228,
+        "open": 11_269_365_368,
+        "not_valid": (),
     }
     return CompositionStatus(**(given | keys))
 
@@ -99,7 +113,79 @@ def test_what_is_unknown_is_a_dash():
     assert shown(console.composition_table([composition(**none)])).count("-") == 3
 
 
+PROVEN = {"total": 64, "searched": 64, "open": 0, "valid": 61}
+LOST = (NotValid(17, "order_lost"), NotValid(31, "order_lost"))
+WHERE = "from the standard start, for this host, supercell and level"
+
+
+class TestProof:
+    def test_what_is_open_is_counted(self):
+        line = console.proof_line(composition(total=64, open=12))
+        assert line == "not proven: 12 of 64 distinct decorations are open"
+        assert console.proof_line(composition(total=64, open=1)).endswith("decorations is open")
+
+    def test_what_does_not_count_is_listed(self):
+        row = composition(**PROVEN, not_valid=(*LOST, NotValid(40, "failed")))
+        assert console.proof_line(row) == (
+            f"proven among 61 of 64 distinct decorations with valid energies {WHERE}; "
+            "2 lost their order: 17, 31; 1 failed: 40"
+        )
+
+    def test_every_verdict_but_ok_has_words(self):
+        for verdict in set(VERDICTS) - {"ok"}:
+            line = console.proof_line(composition(**PROVEN, not_valid=(NotValid(7, verdict),)))
+            assert re.search(r"; 1 [a-z ]+: 7$", line), verdict
+
+    def test_nothing_valid_proves_nothing(self):
+        row = composition(total=2, open=0, valid=0, not_valid=LOST)
+        assert console.proof_line(row) == (
+            f"nothing to prove: none of 2 distinct decorations has a valid energy {WHERE}; "
+            "2 lost their order: 17, 31"
+        )
+
+    def test_the_table_has_the_number_where_there_is_a_proof(self):
+        rows = [composition(**PROVEN), composition(total=64, open=1, valid=63)]
+        _, _, proven, not_proven = shown(console.composition_table(rows)).splitlines()
+        assert proven.split()[-1] == "61"
+        assert not_proven.split()[-1] == "250.0"
+
+    def test_notes_are_of_proofs_with_exceptions_alone(self):
+        rows = [
+            composition(**PROVEN),
+            composition(**PROVEN, not_valid=LOST),
+            composition(not_valid=LOST),
+        ]
+        (line,) = console.proof_notes(rows)
+        assert line == f"x = 0.6667: {console.proof_line(rows[1])}"
+
+
 class TestStatusLines:
+    @pytest.mark.parametrize(
+        ("errors", "used", "line"),
+        [
+            ((0.0123, 0.041), True, "over 240 results (mean of each composition: 41.0), used"),
+            ((0.05, 0.041), False, "not used: it predicts no better than the mean of each comp"),
+            ((0.0123, 0.041), False, "41.0), not used: too few results"),
+            ((None, None), False, "surrogate: not used: 240 results are too few to tell its error"),
+        ],
+    )
+    def test_they_say_how_well_the_surrogate_predicts(self, errors, used, line):
+        found = status(surrogate=SurrogateStatus(300, 240, *errors, used))
+        assert line in console.status_lines(found, "run")[-1]
+
+    def test_they_say_what_lies_around_the_hull_members(self):
+        members = (
+            RefinedMember(14, 0.5, 24, 18, 6, 0, 0.0123, 4.08),
+            RefinedMember(2, 1.0, 0, 0, 0, 0, None, None),
+            RefinedMember(9, 0.25, 5, 3, 0, 2, None, None),
+        )
+        *_, first, second = console.status_lines(status(refined=RefinedStatus(members)), "run")
+        assert first == (
+            "around candidate 14 (x = 0.5): 24 neighbours by one exchange: 18 evaluated, 0 open, "
+            "6 screened out, the nearest predicted 12.3 meV/f.u. above it (4.1 standard deviations)"
+        )
+        assert second.endswith("5 neighbours by one exchange: 3 evaluated, 2 open, 0 screened out")
+
     def test_they_count(self):
         first, second, *_ = console.status_lines(status(), "run")
         assert first.startswith("10 candidates: 7 relaxed, 2 failed, 1 in flight, 0 queued; 3 dupl")
@@ -123,6 +209,30 @@ def test_a_status_is_json():
     names = {"candidates", "relaxed", "failed", "duplicates", "in_flight", "by_composition", "done"}
     assert names <= document.keys()
     assert document["by_composition"][0]["best_energy_eV"] == -12345.67891
+    assert document["by_composition"][0]["proven"] is False
+    assert document["surrogate"] is document["refined"] is None
+
+
+def test_what_the_search_says_is_in_the_status_document():
+    member = RefinedMember(14, 0.5, 24, 18, 6, 0, 0.0123, 4.1)
+    lost = composition(open=0, not_valid=(NotValid(17, "order_lost"),))
+    found = status(
+        by_composition=(lost,),
+        surrogate=SurrogateStatus(300, 240, 0.0123, 0.041, True),
+        refined=RefinedStatus((member,)),
+    )
+    document = json.loads(console.as_json(console.status_document(found)))
+    assert document["surrogate"] == {
+        "candidate": 300,
+        "n_results": 240,
+        "error_eV_per_fu": 0.0123,
+        "mean_error_eV_per_fu": 0.041,
+        "used": True,
+    }
+    assert document["refined"]["members"][0]["nearest_margin_sigmas"] == 4.1
+    (row,) = document["by_composition"]
+    assert row["proven"] is True
+    assert row["not_valid"] == [{"id": 17, "verdict": "order_lost"}]
 
 
 def test_no_document_holds_what_json_does_not_have():

@@ -1,18 +1,29 @@
 """What a run has found, from its database alone."""
 
+import dataclasses
 import shutil
 import threading
 
 import numpy as np
 import pytest
 
+from gasearch.enumerating import host_of
 from gasearch.errors import UsageError
 from gasearch.host_declaration import HostError
+from gasearch.host_files import host_to_json
 from gasearch.hull import formation_hull
-from gasearch.inspection import Findings
+from gasearch.inspection import (
+    Findings,
+    NotValid,
+    RefinedMember,
+    RefinedStatus,
+    SurrogateStatus,
+)
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
+from gasearch.store import PopulationStore
 from gasearch.store.lock import DriverLock
+from gasearch.store.testing import LEVEL, example_run, propose_and_lease, record
 
 END_FAILS = """
 
@@ -109,6 +120,86 @@ class TestStatus:
         Session(RunFolder(folder)).run()
         with opened(folder) as store:
             assert [row.x for row in Findings(store).status().by_composition] == [0, 0.5, 1]
+
+
+SURROGATE = {"n_results": 24, "mean_error_eV_per_fu": 0.041, "used": True}
+
+
+class TestProof:
+    def test_a_composition_without_open_decorations_is_proven(self, findings):
+        rows = findings.status().by_composition
+        assert [row.valid for row in rows] == [row.total for row in rows] == [1, 2, 10, 2, 1]
+        assert all(row.proven and row.open == 0 and row.not_valid == () for row in rows)
+
+    def test_what_failed_is_not_open_and_not_valid(self, failing):
+        with opened(failing) as store:
+            found, failures = Findings(store).composition("3/4"), Findings(store).failures()
+        assert (found.total, found.valid, found.open, found.proven) == (2, 0, 0, True)
+        assert [(c.id, c.verdict) for c in found.not_valid] == [(n, "failed") for n, _ in failures]
+
+    def test_there_is_no_proof_while_one_is_open(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=2, search={"x": [0, 0.75, 1]})
+        Session(RunFolder(folder)).run()
+        formula = "Na3Fe4P4O16"
+        with RunFolder(folder).open_store(read_only=False) as store:
+
+            def found():
+                row = Findings(store).composition(0.75)
+                return row.searched, row.valid, row.open, len(row.not_valid), row.proven
+
+            assert found() == (0, 0, 2, 0, False)
+            first = propose_and_lease(store, 1, composition=formula, x=0.75)
+            assert found() == (1, 0, 2, 0, False)  # proposed, and not finished
+            record(store, first, n_formula_units=4)
+            assert found() == (1, 1, 1, 0, False)
+            second = propose_and_lease(store, 1, composition=formula, x=0.75)
+            record(store, second, n_formula_units=4, verdict="order_lost")
+            assert found() == (2, 1, 0, 1, True)
+            row = Findings(store).status().by_composition[1]
+            assert row == Findings(store).composition("3/4")
+            assert row.not_valid == (NotValid(second[0].candidate, "order_lost"),)
+
+    def test_a_composition_that_is_not_searched_is_open(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=2, search={"x": [0, 1]})
+        Session(RunFolder(folder)).run()
+        with opened(folder) as store:
+            found = Findings(store).composition("1/2")
+        assert (found.searched, found.total, found.open, found.proven) == (0, 10, 10, False)
+
+
+class TestWhatTheSearchSays:
+    @pytest.fixture
+    def store(self, tmp_path, make_run):
+        """The database of a search that said nothing about a surrogate."""
+        host = host_of("nafepo4-olivine", (1, 1, 1))
+        settings = {"search.x": "all"}
+        run = example_run(4, host=host_to_json(host), host_atoms=host.atoms, settings=settings)
+        with PopulationStore.create(tmp_path / "search.db", run, LEVEL) as store:
+            yield store
+
+    def say(self, store, kind, data):
+        batch = store.batch()
+        batch.event(kind, None, data)
+        batch.commit()
+
+    def test_nothing_is_none(self, store):
+        status = Findings(store).status()
+        assert status.surrogate is None
+        assert status.refined is None
+
+    def test_the_newest_surrogate_counts(self, store):
+        for candidate, error in ((20, 0.03), (30, 0.0123)):
+            data = SURROGATE | {"candidate": candidate, "error_eV_per_fu": error}
+            self.say(store, "surrogate", data | {"of a newer version": 1})
+        found = Findings(store).status().surrogate
+        assert found == SurrogateStatus(30, 24, 0.0123, 0.041, True)
+
+    def test_the_newest_look_around_counts(self, store):
+        self.say(store, "refined", {"members": []})
+        assert Findings(store).status().refined == RefinedStatus(())
+        member = RefinedMember(14, 0.5, 24, 18, 6, 0, 0.0123, 4.1)
+        self.say(store, "refined", {"members": [dataclasses.asdict(member)]})
+        assert Findings(store).status().refined == RefinedStatus((member,))
 
 
 class TestRanking:

@@ -140,6 +140,50 @@ def test_details_and_budgets_that_cannot_be_are_refused(
     assert store.proposals() == []
 
 
+def test_a_lineage_is_a_candidate_with_all_that_it_descends_from(store: PopulationStore) -> None:
+    parents = {1: (), 2: (), 3: (1,), 4: (2, 2), 5: (3, 4), 6: (5, 1), 7: (4,)}
+    batch = store.batch()
+    batch.propose(proposal(k, parents=of) for k, of in parents.items())
+    batch.propose([proposal(None, origin="seed.cif", fingerprint="seed", parents=(7,))])
+    batch.commit()
+    assert [key for key, _ in store.lineage(6)] == [1, 2, 3, 4, 5, 6]
+    assert [found.parents for _, found in store.lineage(6)] == [parents[k] for k in range(1, 7)]
+    assert [key for key, _ in store.lineage(7)] == [2, 4, 7]
+    assert [key for key, _ in store.lineage(FIRST_OUTSIDE)] == [2, 4, 7, FIRST_OUTSIDE]
+    assert store.lineage(1) == [(1, store.proposal(1))]
+    with pytest.raises(UnknownCandidateError):
+        store.lineage(8)
+
+
+def test_the_newest_event_is_the_last_of_its_kind(store: PopulationStore) -> None:
+    assert store.newest_event("surrogate") is None
+    for number in (1, 2):
+        batch = store.batch()
+        batch.event("surrogate", None, {"candidate": number})
+        batch.event("other", None, {"candidate": -number})
+        batch.commit()
+    newest = store.newest_event("surrogate")
+    assert newest is not None
+    assert newest.data == {"candidate": 2}
+    assert newest == store.events(kind="surrogate")[-1]
+
+
+def test_a_niche_counts_by_its_search_relaxations_what_is_valid(store: PopulationStore) -> None:
+    propose(store, 6, composition="Na2Fe4")
+    propose(store, 1, composition="Na4Fe4", x=1.0)
+    verdicts = {1: "ok", 2: "order_lost", 3: "failed", 4: "ok", 5: "broken"}
+    for number, verdict in verdicts.items():
+        record(store, number, verdict=verdict)
+    batch = store.batch()
+    batch.queue_tight([4])
+    batch.commit()
+    record(store, 4, purpose="tight", verdict="order_lost")
+    half, full = store.by_composition()
+    assert (half.candidates, half.relaxed, half.failed, half.valid) == (6, 4, 1, 2)
+    assert half.not_valid == ((2, "order_lost"), (3, "failed"), (5, "broken"))
+    assert (full.candidates, full.valid, full.not_valid) == (1, 0, ())
+
+
 def test_a_candidate_can_be_proposed_and_leased_in_one_commit(store: PopulationStore) -> None:
     batch = store.batch()
     batch.propose([proposal(1), proposal(2)])

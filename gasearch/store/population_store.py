@@ -154,6 +154,10 @@ class PopulationStore:
         """Return one candidate, from the search or from elsewhere."""
         return self._read(lambda connection: queries.proposal(connection, candidate))
 
+    def lineage(self, candidate: int) -> list[tuple[int, Proposal]]:
+        """Return a candidate and all that it descends from, with their keys, in order."""
+        return self._read(lambda connection: queries.lineage(connection, candidate))
+
     def queued(self, limit: int | None = None) -> list[Queued]:
         """Return what waits for its relaxation, oldest first."""
         return self._read(lambda connection: queries.queued(connection, limit))
@@ -228,6 +232,10 @@ class PopulationStore:
                 connection, after, kind=kind, number=candidate, limit=limit
             )
         )
+
+    def newest_event(self, kind: str) -> Event | None:
+        """Return the last event of a kind, or None where there is none."""
+        return self._read(lambda connection: queries.newest_event(connection, kind))
 
     def backup(self, path: Path) -> None:
         """Copy the file as it is now; the copy appears complete, or not at all."""

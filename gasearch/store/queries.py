@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, case, func, select
+from sqlalchemy import Column, ColumnElement, Connection, Row, Select, case, func, select
 
 from gasearch.relax.relaxed import Relaxed, Verdict
 from gasearch.store import blobs
@@ -122,18 +123,35 @@ def proposal(connection: Connection, number: int) -> Proposal:
     raise UnknownCandidateError(number, "decoration")
 
 
+def lineage(connection: Connection, number: int) -> list[tuple[int, Proposal]]:
+    """Return a candidate and all that it descends from, with their keys, in order."""
+    line = select(candidate.c.id).where(candidate.c.id == number).cte("line", recursive=True)
+    line = line.union(select(parent.c.parent).join(line, parent.c.child == line.c.id))
+    found = _chosen_proposals(connection, lambda column: column.in_(select(line.c.id)))
+    if not found:
+        raise UnknownCandidateError(number, "decoration")
+    return found
+
+
 def _proposals(connection: Connection, first: int, last: int) -> list[tuple[int, Proposal]]:
+    return _chosen_proposals(connection, lambda column: column.between(first, last))
+
+
+def _chosen_proposals(
+    connection: Connection, choose: Callable[[Column[int]], ColumnElement[bool]]
+) -> list[tuple[int, Proposal]]:
+    """Return the candidates for whose key the condition of `choose` holds, in order."""
     parents: dict[int, tuple[int, ...]] = {}
     lines = (
         select(parent.c.child, parent.c.parent)
-        .where(parent.c.child.between(first, last))
+        .where(choose(parent.c.child))
         .order_by(parent.c.child, parent.c.position)
     )
     for child, number in connection.execute(lines):
         parents[child] = (*parents.get(child, ()), number)
     query = (
         select(*(candidate.c[name] for name in _PROPOSAL_COLUMNS))
-        .where(candidate.c.id.between(first, last))
+        .where(choose(candidate.c.id))
         .order_by(candidate.c.id)
     )
     found = []
@@ -215,7 +233,8 @@ def counts(connection: Connection) -> Counts:
 def by_composition(connection: Connection) -> list[CompositionRow]:
     """Return the niches, by x and then by name."""
     lowest = {row.composition: row for row in _lowest(connection)}
-    state = evaluation.c.state
+    not_valid = _not_valid(connection)
+    state, verdict = evaluation.c.state, evaluation.c.verdict
     query = (
         select(
             candidate.c.composition,
@@ -223,6 +242,7 @@ def by_composition(connection: Connection) -> list[CompositionRow]:
             func.count(),
             func.sum(case((state == "relaxed", 1), else_=0)),
             func.sum(case((state == "failed", 1), else_=0)),
+            func.sum(case((verdict == "ok", 1), else_=0)),
         )
         .join(evaluation, evaluation.c.candidate == candidate.c.id)
         .where(evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL)
@@ -230,20 +250,37 @@ def by_composition(connection: Connection) -> list[CompositionRow]:
         .order_by(candidate.c.x, candidate.c.composition)
     )
     rows = []
-    for composition, x, n, n_relaxed, n_failed in connection.execute(query):
+    for composition, x, n, n_relaxed, n_failed, n_valid in connection.execute(query):
         best = lowest.get(composition)
         rows.append(
             CompositionRow(
-                composition,
-                x,
-                n,
-                n_relaxed,
-                n_failed,
-                best.candidate if best else None,
-                best.energy if best else _NAN,
+                composition=composition,
+                x=x,
+                candidates=n,
+                relaxed=n_relaxed,
+                failed=n_failed,
+                best=best.candidate if best else None,
+                best_energy=best.energy if best else _NAN,
+                valid=n_valid,
+                not_valid=tuple(not_valid.get(composition, ())),
             )
         )
     return rows
+
+
+def _not_valid(connection: Connection) -> dict[str, list[tuple[int, Verdict]]]:
+    """Return the candidates of each composition whose search relaxation ended without an ok."""
+    query = (
+        select(candidate.c.composition, candidate.c.id, evaluation.c.verdict)
+        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        .where(evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL)
+        .where(evaluation.c.verdict != "ok")
+        .order_by(candidate.c.id)
+    )
+    found: dict[str, list[tuple[int, Verdict]]] = {}
+    for composition, number, verdict in connection.execute(query):
+        found.setdefault(composition, []).append((number, verdict))
+    return found
 
 
 def _lowest(connection: Connection) -> list[Any]:
@@ -354,10 +391,18 @@ def events(
     if number is not None:
         conditions.append(event.c.candidate == number)
     query = select(event).where(*conditions).order_by(event.c.id).limit(limit)
-    return [
-        Event(row.id, row.time, row.kind, row.candidate, json.loads(row.data))
-        for row in connection.execute(query)
-    ]
+    return [_event(row) for row in connection.execute(query)]
+
+
+def newest_event(connection: Connection, kind: str) -> Event | None:
+    """Return the last event of a kind."""
+    query = select(event).where(event.c.kind == kind).order_by(event.c.id.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _event(row)
+
+
+def _event(row: Row[Any]) -> Event:
+    return Event(row.id, row.time, row.kind, row.candidate, json.loads(row.data))
 
 
 def _number(value: float | None) -> float:

@@ -280,6 +280,10 @@ class CompositionRow:
         The candidate of lowest energy with verdict "ok", or None.
     best_energy
         Of the whole cell, in eV; NaN where there is no `best`.
+    valid
+        Candidates whose search relaxation ended with verdict "ok".
+    not_valid
+        (candidate, verdict) of those whose search relaxation ended with another one, in order.
     """
 
     composition: str
@@ -289,6 +293,8 @@ class CompositionRow:
     failed: int
     best: int | None
     best_energy: float
+    valid: int
+    not_valid: tuple[tuple[int, Verdict], ...]
 
 
 @dataclass(frozen=True)
