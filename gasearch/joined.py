@@ -160,7 +160,7 @@ def read_member(folder: Path, level: str | None = None) -> Member:
     with RunFolder(folder).open_store() as store:
         own = store.level
         if level not in (None, own.name):
-            raise UsageError(f"--level {level!r}: {folder} has the level {own.name!r} only.")
+            raise UsageError(f"--level {level!r}: this run has the level {own.name!r} only.")
         rows = tuple(store.evaluations(verdict="ok"))
         run = store.run
     return Member(str(folder), folder, run, own, host_from_json(run.host), rows)
