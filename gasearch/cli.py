@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gasearch import __version__
+from gasearch import __version__, hull_cli
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potential_cli import potential_app
 from gasearch.telling import tell
@@ -232,35 +232,9 @@ def best(
     _print_notes(notes if rows else [console.NOTHING, *notes])
 
 
-@app.command()
-def hull(
-    folder: Folder,
-    level: Annotated[
-        str | None, typer.Option(help="Level of theory; the search's own by default.")
-    ] = None,
-    json: Json = False,
-    plot: Annotated[
-        Path | None, typer.Option(help="Write a figure (png, pdf, svg); replaces an older one.")
-    ] = None,
-) -> None:
-    """Show the hull of formation energies."""
-    from gasearch import console
-
-    with _findings(folder) as findings:
-        rows, notes = findings.hull(level), console.notes(findings)
-        document = console.hull_document(rows, findings)
-    if plot is not None:
-        from gasearch.plotting import plot_hull
-
-        plot_hull(rows, findings.level.name, plot, findings.level.ranks_only)
-    if json:
-        _print_json(document)
-        return
-    out.print(f"level {document['level']}, {len(rows)} points; on the hull:\n")
-    out.print(console.ranked_table(row for row in rows if row.on_hull))
-    if plot is not None:
-        out.print(f"wrote {plot}")
-    _print_notes(notes)
+app.command()(hull_cli.hull)
+app.command()(hull_cli.voltage)
+app.command()(hull_cli.promote)
 
 
 @app.command()

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails
 from gasearch.chemistry import Species
 from gasearch.errors import UsageError
 from gasearch.plugins import nearest
+from gasearch.promotion_settings import PromoteSection
 
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
@@ -210,6 +211,7 @@ class RunSettings(_Section):
     relax: RelaxSection = RelaxSection()
     execution: ExecutionSection = ExecutionSection()
     store: StoreSection = StoreSection()
+    promote: PromoteSection = PromoteSection()
 
     @field_validator("operators", mode="before")
     @classmethod
@@ -244,6 +246,7 @@ class RunSettings(_Section):
         keys |= {"relax.tight_window_per_fu"}
         keys |= {f"execution.{name}" for name in ExecutionSection.model_fields}
         keys |= {f"store.{name}" for name in StoreSection.model_fields}
+        keys |= {f"promote.{name}" for name in PromoteSection.model_fields}
         return keys if self.search.reproducible else keys | {"search.in_flight"}
 
     def _flat(self) -> Iterator[tuple[str, Any]]:
