@@ -13,9 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import ErrorDetails
 
 from gasearch.chemistry import Species
+from gasearch.dft.settings import DftSection
 from gasearch.errors import UsageError
 from gasearch.plugins import nearest
 from gasearch.promotion_settings import PromoteSection
+from gasearch.screening.settings import GROUPS, Group
 
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
@@ -152,6 +154,9 @@ class ScreeningSection(_Section):
     refine: Share = 0.1
     refine_sigmas: Positive = 2.0
     adaptive: Switch = True
+    features: tuple[Group, ...] = GROUPS
+    pair_reach: Positive = 9.0
+    triplet_reach: Positive = 6.0
 
 
 class SeedsSection(_Section):
@@ -212,6 +217,7 @@ class RunSettings(_Section):
     execution: ExecutionSection = ExecutionSection()
     store: StoreSection = StoreSection()
     promote: PromoteSection = PromoteSection()
+    dft: DftSection = DftSection()
 
     @field_validator("operators", mode="before")
     @classmethod
@@ -247,6 +253,7 @@ class RunSettings(_Section):
         keys |= {f"execution.{name}" for name in ExecutionSection.model_fields}
         keys |= {f"store.{name}" for name in StoreSection.model_fields}
         keys |= {f"promote.{name}" for name in PromoteSection.model_fields}
+        keys |= {f"dft.{name}" for name in DftSection.model_fields}
         return keys if self.search.reproducible else keys | {"search.in_flight"}
 
     def _flat(self) -> Iterator[tuple[str, Any]]:
@@ -261,7 +268,8 @@ def default_of(key: str) -> Any:
     """Return what a key such as "relax.fmax" is where a run.toml does not name it."""
     section, _, name = key.partition(".")
     field = RunSettings.model_fields[section].annotation.model_fields.get(name)  # type: ignore[union-attr]
-    return None if field is None else field.get_default()
+    default = None if field is None else field.get_default()
+    return list(default) if isinstance(default, tuple) else default
 
 
 def read_run_file(path: Path) -> RunSettings:

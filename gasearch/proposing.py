@@ -167,7 +167,7 @@ class Proposer:
         self.knowledge = Knowledge(host, self.compositions, self.settings.population)
         self._rates = OperatorRates(self._useful(operators), adaptive=screening.adaptive)
         self._children = Children(self.knowledge, self._rates.draw)
-        self.learner = Learner(self.knowledge)
+        self.learner = Learner(self.knowledge, screening.features)
         self._wholes = Wholes(self.knowledge)
         self._coulomb = CoulombStarts(self.knowledge, self._wholes)
         self._screen = Screen(self.knowledge, self.learner, self._wholes, self._children, screening)
@@ -185,6 +185,11 @@ class Proposer:
             names = ", ".join(operator.name for operator in operators)
             raise UsageError(f"none of the operators {names} can do anything in this search.")
         return useful
+
+    @property
+    def operator_rates(self) -> dict[str, float]:
+        """Share of each operator that can do something here, by name."""
+        return self._rates.rates
 
     def register(self, proposal: Proposal | Proposed) -> None:
         """Make a candidate known: it is not proposed again. Without effect on the results."""
@@ -357,7 +362,7 @@ class Proposer:
         generations = [self.knowledge.candidates[number].generation for number in numbers]
         told = dict(details or {})
         if parents and self.settings.screening.adaptive and operator != NEIGHBOUR:
-            told["rates"] = dict(self._rates.rates)
+            told["rates"] = dict(self.operator_rates)
         return Proposed(
             number=draw.number,
             decoration=decoration,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gasearch.arrivals import Arrivals, Immediate, Lagged
-from gasearch.config import default_of
+from gasearch.config import ScreeningSection, default_of
 from gasearch.decoration import Decoration
 from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
 from gasearch.errors import UsageError
@@ -24,7 +24,7 @@ from gasearch.operator import WeightedOperator, default_operators, load_operator
 from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.run_folder import RunFolder, build_host, searched_compositions
-from gasearch.screening.settings import ScreeningSettings
+from gasearch.screening.settings import FeatureSettings, ScreeningSettings
 from gasearch.search import Ending, Search
 from gasearch.seeding import named_rng
 from gasearch.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
@@ -161,9 +161,12 @@ class Session:
             search.population,
             search.max_draws,
             coulomb=self.settings.seeds.coulomb,
-            screening=ScreeningSettings(**screening.model_dump(), hull_aware=not ranks_only),
+            screening=_screening_settings(screening, ranks_only),
         )
-        return Proposer(self.host, self.operators, search.seed, self.compositions, settings)
+        seeds = [seed.occupation for seed in self.seeds]
+        return Proposer(
+            self.host, self.operators, search.seed, self.compositions, settings, seeds
+        )
 
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
@@ -377,6 +380,13 @@ class Session:
         from gasearch.potentials.level import compare_levels
 
         compare_levels(stored, self._level(self.potential))
+
+
+def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
+    """Return what a run.toml says, and what the level of theory allows."""
+    features = FeatureSettings(section.pair_reach, section.triplet_reach, section.features)
+    rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
+    return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
 
 
 def host_differences(stored: str, now: str) -> list[str]:

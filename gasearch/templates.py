@@ -32,15 +32,28 @@ seed = {seed}                   # (fixed)
 #                                 on the machine that started the search
 reproducible = {reproducible}   # (fixed) true: the result does not depend on timing
 # stagnation = 0                # end after so many results without a better one; 0: never
-# initial = 20                  # (fixed) random candidates before operators take over
+# initial = 20                  # (fixed) random candidates, every other one by Coulomb energy
 # population = 20               # (fixed) possible parents per composition
 # max_draws = 50                # (fixed) operator draws before a random one is taken
 
 [seeds]                         # (fixed) where the search starts, besides random candidates
-# coulomb = true                # the decorations of lowest Coulomb energy come first
+# coulomb = true                # half of the initial candidates: those of lowest Coulomb energy
 # structures = []               # files such as "boucher.cif", put onto the host's sites
 # runs = []                     # run folders such as "../small": their ground states, repeated
 # tilings_per_composition = 1   # how many of the lowest of each run
+
+[screening]                     # (fixed) how relaxations are saved
+# surrogate = true              # a model of the run's own results ranks what is relaxed next
+# pool = 200                    # children ranked for each, where a composition is too large to list
+# unscreened = 0.1              # share of children that are taken without the model
+# aging = 0.3                   # share that goes to the composition which waited longest
+# exact = true                  # compositions that the budget covers are relaxed to the last one
+# refine = 0.1                  # last share of the budget: first the neighbours of hull members
+# refine_sigmas = 2.0           # how surely a neighbour must lie higher to be left out
+# adaptive = true               # operators whose children improve niches are drawn more often
+# features = ["points", "pairs", "triplets", "surroundings", "coulomb"]
+# pair_reach = 9.0              # Å
+# triplet_reach = 6.0           # Å
 
 # [operators]                   # (fixed) without this section: all registered, at their weights
 # na_vacancy_swap = 2

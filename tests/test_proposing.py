@@ -195,20 +195,19 @@ def test_random_numbers_belong_to_the_candidate_not_to_the_draws_before_it(mediu
     proposals = [straight.propose(k) for k in range(1, 11)]
     skipping = proposer_of(medium)
     for p in proposals[:9]:
-        d = p.decoration
-        skipping.register(p.number, d.occupation.tobytes(), d.fingerprint, d.formula, p.generation)
+        skipping.register(p)
     np.testing.assert_array_equal(
         skipping.propose(10).decoration.occupation, proposals[9].decoration.occupation
     )
 
 
 def test_operators_that_can_do_nothing_here_are_left_out(medium):
-    everywhere = proposer_of(medium)._operators
+    everywhere = proposer_of(medium).operator_rates
     one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], end_members=False)
-    names = {operator.name for operator in everywhere}
+    names = set(everywhere)
     assert "redox_element_swap" not in names
     assert "insert_extract" in names
-    assert names - {operator.name for operator in one_x._operators} == {"insert_extract"}
+    assert names - set(one_x.operator_rates) == {"insert_extract"}
 
 
 def test_a_search_without_any_useful_operator_is_refused(medium):

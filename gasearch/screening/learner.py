@@ -13,6 +13,7 @@ from threadpoolctl import ThreadpoolController
 
 from gasearch.host import Composition
 from gasearch.knowledge import Knowledge
+from gasearch.screening.settings import FeatureSettings
 from gasearch.surrogate.features import Features
 from gasearch.surrogate.regression import Results, Surrogate, fit_surrogate
 
@@ -43,8 +44,9 @@ class Learner:
         Models that were made; it changes whenever `mean` does.
     """
 
-    def __init__(self, knowledge: Knowledge) -> None:
+    def __init__(self, knowledge: Knowledge, settings: FeatureSettings) -> None:
         self._knowledge = knowledge
+        self._settings = settings
         self._index = {c: n for n, c in enumerate(knowledge.compositions)}
         self._rows: dict[int, Floats] = {}
         self._n_valid = self._n_ended = 0
@@ -62,7 +64,7 @@ class Learner:
     @functools.cached_property
     def features(self) -> Features:
         """What the model sees of a decoration."""
-        return Features(self._knowledge.host, self._knowledge.compositions)
+        return Features(self._knowledge.host, self._knowledge.compositions, self._settings)
 
     def index(self, composition: Composition) -> int:
         """Return the number by which the model knows a composition."""

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+Group = Literal["points", "pairs", "triplets", "surroundings", "coulomb"]
+GROUPS: tuple[Group, ...] = get_args(Group)
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What the features of a decoration reach.
+
+    Parameters
+    ----------
+    pair_reach
+        Longest distance of a pair, in Å.
+    triplet_reach
+        Longest edge of a triplet, in Å; shortened where a large cell would have too many.
+    groups
+        Which kinds of features there are.
+    """
+
+    pair_reach: float = 9.0
+    triplet_reach: float = 6.0
+    groups: tuple[Group, ...] = GROUPS
 
 
 @dataclass(frozen=True)
@@ -29,6 +52,8 @@ class ScreeningSettings:
         Whether operators that improve niches are drawn more often.
     hull_aware
         Whether the energies make a hull, so that compositions far above it get less.
+    features
+        What the model sees of a decoration.
     """
 
     surrogate: bool = True
@@ -40,6 +65,7 @@ class ScreeningSettings:
     refine_sigmas: float = 2.0
     adaptive: bool = True
     hull_aware: bool = True
+    features: FeatureSettings = field(default_factory=FeatureSettings)
 
 
 NO_SCREENING = ScreeningSettings(surrogate=False, exact=False, refine=0.0, adaptive=False)

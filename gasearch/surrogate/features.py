@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.host import Composition, Host
+from gasearch.screening.settings import FeatureSettings, Group
 from gasearch.seeding import named_rng
 from gasearch.surrogate.clusters import SiteBasis, cluster_orbits
 from gasearch.surrogate.electrostatics import CoulombEnergy
 from gasearch.surrogate.surroundings import Surroundings
-
-Group = Literal["points", "pairs", "triplets", "surroundings", "coulomb"]
-GROUPS: tuple[Group, ...] = get_args(Group)
 
 _CHUNK = 256  # decorations at once: their products stay in the cache
 _SAMPLE = 128  # decorations of each composition that set mean and scale
 _MOST_PER_GROUP = 200
 _MOST_TRIPLETS = 4_000  # of sites
 _LEAST_SPREAD = 1e-6
-
-
-@dataclass(frozen=True)
-class FeatureSettings:
-    """What the features of a decoration reach.
-
-    Parameters
-    ----------
-    pair_reach
-        Longest distance of a pair, in Å.
-    triplet_reach
-        Longest edge of a triplet, in Å; shortened where a large cell would have too many.
-    groups
-        Which kinds of features there are.
-    """
-
-    pair_reach: float = 9.0
-    triplet_reach: float = 6.0
-    groups: tuple[Group, ...] = GROUPS
 
 
 class Features:
