@@ -13,6 +13,7 @@ from gasearch.potentials.calculator import BadResultError
 from gasearch.potentials.contract import Evaluated, Potential
 from gasearch.relax.audit import MomentRanges, fusion, volume_change
 from gasearch.relax.batched.chunks import Snapshot
+from gasearch.relax.batched.out_of_memory import is_out_of_memory
 from gasearch.relax.conclusion import End, MomentReader, conclude, explosion, largest, told
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
@@ -57,12 +58,14 @@ class Concluder:
         self._reader = reader
 
     def conclude(self, start: Atoms, settings: RelaxSettings, end: Ending) -> Relaxed:
-        """Return the result of one relaxation."""
+        """Return the result of one relaxation; raises where memory runs out."""
         fault = end.fault
         try:
             if not fault:
                 return conclude(start, self._end(start, settings, end), settings)
-        except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
             fault = told(error)
         state = end.snapshot.state
         return Relaxed.failed(start, fault, int(state.n_calls[0]), float(state.wall_s[0]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,15 +13,12 @@ from gasearch.relax.batched.bonds import Bonds
 from gasearch.relax.batched.chunks import atoms_of, nothing_known, part_of, put
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.neighbours import edges_of
+from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
 from gasearch.relax.conclusion import told
 
 _STEADY = frozenset({"mace", "painn", "cpainn"})
 """Networks in single precision whose rounding, which depends on what shares an evaluation, moved
 final structures by less than 1e-5 Å where it was measured; that of CHGNet, by 5e-4 Å."""
-
-_OUT_OF_MEMORY = (torch.OutOfMemoryError, MemoryError)
-_CPU_OUT_OF_MEMORY = "can't allocate memory"
-"""What torch says on the CPU, in a plain RuntimeError."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +115,8 @@ class Evaluator:
             self.limit.passed(size)
             yield rows, found
             return
-        if isinstance(found, _OUT_OF_MEMORY):
-            _free_memory()
+        if is_out_of_memory(found):
+            free_memory()
             self.limit.failed(size)
         if rows.stop - rows.start == 1:
             yield rows, told(found)
@@ -135,13 +131,7 @@ class Evaluator:
             return question.ask(self.potential, rows)
         except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
             # The frames of the traceback would keep the tensors that did not fit.
-            return _classified(error).with_traceback(None)
-
-
-def _classified(error: Exception) -> Exception:
-    if isinstance(error, RuntimeError) and _CPU_OUT_OF_MEMORY in str(error):
-        return MemoryError(str(error))
-    return error
+            return error.with_traceback(None)
 
 
 def _check_shapes(found: Evaluated, batch: Batch, name: str) -> None:
@@ -151,9 +141,3 @@ def _check_shapes(found: Evaluated, batch: Batch, name: str) -> None:
         tensor = getattr(found, what)
         if tensor is not None and tuple(tensor.shape) != shape:
             raise BadResultError(name, f"{what} of shape {tuple(tensor.shape)}, expected {shape}")
-
-
-def _free_memory() -> None:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

@@ -20,6 +20,7 @@ from gasearch.relax.batched.guards import Judged, judge
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.minimizers import Minimizers
 from gasearch.relax.batched.neighbours import SkinList
+from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
 from gasearch.relax.batched.state import State
 from gasearch.relax.batched.waiting import Queue, Waiting
 from gasearch.relax.conclusion import LeftHandedCellError, MomentReader, told
@@ -96,13 +97,13 @@ class BatchRelaxer:
         self._evaluator = Evaluator(potential, self.limit, together=shared)
         self._tell = tell
         self._concluder = Concluder(potential, reader)
-        self._minimizers = Minimizers(self._device)
-        self._neighbours = _skin_list(potential, self._device)
         self._queue = Queue()
         self._failed: list[tuple[int, Relaxed]] = []
         self._state: State | None = None
         self._flying: dict[int, Waiting] = {}
         self._n_flown = 0
+        self._minimizers = Minimizers(self._device)
+        self._neighbours = _skin_list(potential, self._device)
         self._clock = time.perf_counter()
 
     def __len__(self) -> int:
@@ -153,12 +154,29 @@ class BatchRelaxer:
         self._queue.add(number, atoms.copy(), settings or self.settings, edges)
 
     def step(self) -> list[tuple[int, Relaxed]]:
-        """Evaluate all structures once, and return those that are finished."""
+        """Evaluate all structures once, and return those that are finished.
+
+        Where memory runs out for anything but the evaluation itself, all start again, half as many
+        at once; what does not fit alone fails.
+        """
         finished, self._failed = self._failed, []
+        fault = ""
+        try:
+            self._step(finished)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            fault = told(error)
+        if fault:  # here the traceback, which would keep what did not fit, is gone
+            self._start_again(finished, fault)
+        return finished
+
+    def _step(self, finished: list[tuple[int, Relaxed]]) -> None:
+        """Evaluate all structures once, and append those that are finished."""
         self._clock = time.perf_counter() if self._state is None else self._clock
         self._admit()
         if self._state is None:
-            return finished
+            return
         self._tell([waiting.number for waiting in self._flying.values()])
         geometry = self._state.batch()
         bonds = None if self._neighbours is None else self._neighbours.bonds(geometry)
@@ -167,10 +185,28 @@ class BatchRelaxer:
         judged = judge(self._state, geometry, found)
         snapshot = Snapshot(self._state, geometry, found)
         if bool(judged.ended.any()):
-            finished += self._finished(snapshot, judged, faults)
+            self._finish(snapshot, judged, faults, finished)
             snapshot = self._forget(snapshot, ~judged.ended)
         self._state = self._moved(snapshot) if len(snapshot.state) else None
-        return finished
+
+    def _land(self) -> list[Waiting]:
+        """Take all structures out of their places, and return them."""
+        taken = list(self._flying.values())
+        self._state, self._flying = None, {}
+        self._minimizers = Minimizers(self._device)
+        self._neighbours = _skin_list(self.potential, self._device)
+        return taken
+
+    def _start_again(self, finished: list[tuple[int, Relaxed]], fault: str) -> None:
+        """Relax what has places from the start, fewer at once; fail what is alone already."""
+        size = sum(self._edges())
+        taken = self._land()
+        free_memory()
+        self.limit.failed(size)
+        if len(taken) == 1:
+            finished.append((taken[0].number, Relaxed.failed(taken[0].atoms, fault)))
+        else:
+            self._queue.put_back(taken)
 
     def _admit(self) -> None:
         """Give free places to waiting candidates."""
@@ -203,20 +239,24 @@ class BatchRelaxer:
         state.wall_s.add_(state.counts * ((now - self._clock) / len(state.system)))
         self._clock = now
 
-    def _finished(
-        self, snapshot: Snapshot, judged: Judged, faults: dict[int, str]
-    ) -> list[tuple[int, Relaxed]]:
-        """Return the results of what is finished."""
+    def _finish(
+        self,
+        snapshot: Snapshot,
+        judged: Judged,
+        faults: dict[int, str],
+        finished: list[tuple[int, Relaxed]],
+    ) -> None:
+        """Append the results of what is finished, which gives up its place."""
         rows = judged.ended.nonzero().squeeze(1).tolist()
         converged, broken = judged.converged.tolist(), judged.broken.tolist()
         ended = snapshot.select(judged.ended).on_cpu()
-        results = []
         for k, row in enumerate(rows):
             end = Ending(ended.only(k), converged[row], broken[row], faults.get(row, ""))
-            waiting = self._flying.pop(int(ended.state.ids[k]))
+            place = int(ended.state.ids[k])
+            waiting = self._flying[place]
             relaxed = self._concluder.conclude(waiting.atoms, waiting.settings, end)
-            results.append((waiting.number, relaxed))
-        return results
+            del self._flying[place]
+            finished.append((waiting.number, relaxed))
 
     def _forget(self, snapshot: Snapshot, keep: torch.Tensor) -> Snapshot:
         """Return the structures that are not finished."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ase import Atoms
@@ -53,6 +54,10 @@ class Queue:
     def add(self, number: int, atoms: Atoms, settings: RelaxSettings, edges: float) -> None:
         """Append a candidate."""
         self._waiting.append(Waiting(number, atoms, settings, edges, self._admitted))
+
+    def put_back(self, taken: Sequence[Waiting]) -> None:
+        """Let candidates that had places wait again, in front of the others."""
+        self._waiting[:0] = taken
 
     def take(self, room: float) -> Waiting | None:
         """Return a candidate of at most so many edges, or None."""
