@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from gasearch import __version__, hull_cli
+from gasearch.dft_cli import dft_app
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potential_cli import potential_app
 from gasearch.telling import tell
@@ -33,6 +34,7 @@ app = typer.Typer(
     help="Ground states of mixed-valence battery cathodes: working-ion and charge order together.",
 )
 app.add_typer(potential_app, name="potential")
+app.add_typer(dft_app, name="dft")
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 out = make_console()
 err = make_console(stderr=True)
