@@ -154,7 +154,7 @@ class ScreeningSection(_Section):
     refine: Share = 0.1
     refine_sigmas: Positive = 2.0
     adaptive: Switch = True
-    features: tuple[Group, ...] = GROUPS
+    features: list[Group] = list(GROUPS)
     pair_reach: Positive = 9.0
     triplet_reach: Positive = 6.0
 
@@ -268,8 +268,7 @@ def default_of(key: str) -> Any:
     """Return what a key such as "relax.fmax" is where a run.toml does not name it."""
     section, _, name = key.partition(".")
     field = RunSettings.model_fields[section].annotation.model_fields.get(name)  # type: ignore[union-attr]
-    default = None if field is None else field.get_default()
-    return list(default) if isinstance(default, tuple) else default
+    return None if field is None else field.get_default()
 
 
 def read_run_file(path: Path) -> RunSettings:

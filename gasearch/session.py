@@ -384,7 +384,9 @@ class Session:
 
 def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
     """Return what a run.toml says, and what the level of theory allows."""
-    features = FeatureSettings(section.pair_reach, section.triplet_reach, section.features)
+    features = FeatureSettings(
+        section.pair_reach, section.triplet_reach, tuple(section.features)
+    )
     rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
     return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
 

@@ -79,6 +79,17 @@ workers = {workers}             # processes on the CPU (on a GPU always one); 0:
 [store]
 # backup_every_s = 3600         # one at most as often, in backups/
 # backups = 3                   # how many are kept; 0: none
+
+[promote]                       # which candidates deserve DFT: gasearch promote
+# lowest = 3                    # of each composition
+# highest = 3                   # of each composition
+# of_interest = ["2/3"]         # compositions with more of the lowest, where the cell holds them
+# more_of_interest = 7          # how many more
+# reference = []                # structure files, such as that of an experimental phase
+# above_hull_per_fu = 0.0       # eV/f.u.: all that are as near to the hull; 0: this rule is off
+# nearest = 0                   # so many of those nearest to the hull; 0: this rule is off
+# diversity = 0.0               # skip what is nearer to a promoted one than this; 0: none
+# most = 0                      # promotions in all; 0: as many as the rules say
 """
 
 

@@ -78,6 +78,28 @@ class CrossValidation:
         return self.n_results >= _LEAST_RESULTS and self.error_per_fu < self.mean_error_per_fu
 
 
+@dataclass(frozen=True)
+class _Prior:
+    """Variances that a fit has settled on.
+
+    Parameters
+    ----------
+    variances
+        Of each group of features, by name, in units of `unit` squared.
+    scales
+        (n_columns,) prior standard deviations of the coefficients, in units of `unit`.
+    noise
+        Variance of the results about the model, in units of `unit` squared.
+    unit
+        In eV/f.u.
+    """
+
+    variances: dict[str, float]
+    scales: Floats
+    noise: float
+    unit: float
+
+
 class Surrogate:
     """Energies per formula unit as a linear function of features, with uncertainty.
 
@@ -85,18 +107,10 @@ class Surrogate:
 
     Parameters
     ----------
-    design
-        Turns features into the columns of the model.
-    scales
-        (n_columns,) prior standard deviations of the coefficients, in units of `unit`.
-    factor
-        (n_columns, n_columns) lower Cholesky factor of the scaled precision.
+    precision
+        (n_columns, n_columns) of the scaled coefficients.
     weights
         (n_columns,) posterior mean of the coefficients, in units of `unit`.
-    noise
-        Variance of the results about the model, in units of `unit` squared.
-    unit
-        In eV/f.u.
     validation
         Errors where results were left out.
     """
@@ -104,51 +118,56 @@ class Surrogate:
     def __init__(
         self,
         design: _Design,
-        scales: Floats,
+        prior: _Prior,
         precision: Floats,
         weights: Floats,
-        noise: float,
-        unit: float,
         validation: CrossValidation,
     ) -> None:
         self._design = design
-        self._scales = scales
+        self._prior = prior
         self._precision = precision
-        self._factor = np.linalg.cholesky(precision)
+        self._factor = _cholesky(precision)
         self._weights = weights
-        self._noise = noise
-        self._unit = unit
         self.validation = validation
+
+    @property
+    def unit(self) -> float:
+        """What energies are divided by before the fit, in eV/f.u."""
+        return self._prior.unit
+
+    @property
+    def noise_variance(self) -> float:
+        """Variance of the results about the model, in units of `unit` squared."""
+        return self._prior.noise
+
+    @property
+    def prior_variances(self) -> dict[str, float]:
+        """Variance of each group of features, in units of `unit` squared."""
+        return dict(self._prior.variances)
 
     def mean(self, features: Floats, composition: int) -> Floats:
         """Return (n,) energies in eV/f.u. of features (n, n_features) at one composition."""
         own, common = self._design.split(self._weights)
         at = float(self._design.of_composition[composition] @ common)
         trend = self._design.trend(composition)
-        return np.asarray(trend + self._unit * (features @ own + at))
+        return np.asarray(trend + self.unit * (features @ own + at))
 
     def predict(self, features: Floats, composition: int) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (n,), in eV/f.u., of the undisturbed energy."""
         columns = self._design.columns(features, np.full(len(features), composition))
-        spread = solve_triangular(
-            self._factor, (columns * self._scales).T, lower=True, check_finite=False
-        )
-        deviation = self._unit * np.sqrt(np.einsum("cn,cn->n", spread, spread))
+        spread = _half(self._factor, (columns * self._prior.scales).T)
+        deviation = self.unit * np.sqrt(np.einsum("cn,cn->n", spread, spread))
         return self.mean(features, composition), deviation
 
     def with_pending(self, features: Floats, composition: Integers) -> Surrogate:
         """Return a surrogate that expects results (n, n_features) to come out as predicted."""
-        columns = self._design.columns(features, composition) * self._scales
-        precision = self._precision + columns.T @ columns / self._noise
-        return Surrogate(
-            self._design,
-            self._scales,
-            precision,
-            self._weights,
-            self._noise,
-            self._unit,
-            self.validation,
-        )
+        columns = self._design.columns(features, composition) * self._prior.scales
+        precision = self._precision + columns.T @ columns / self._prior.noise
+        return Surrogate(self._design, self._prior, precision, self._weights, self.validation)
+
+    def refitted(self, results: Results) -> Surrogate:
+        """Return the model of other results, with the variances of this one."""
+        return _posterior(self._design, self._prior, results)
 
 
 def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[float]) -> Surrogate:
@@ -165,21 +184,34 @@ def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[floa
         (n_compositions,) x of each composition.
     """
     design = _Design(groups, np.asarray(shares, dtype=float), results)
-    columns = design.columns(results.features, results.composition)
     target = results.energy - design.trends[results.composition]
     unit = _spread_within(target, results.composition)
-    evidence = _Evidence(columns, target / unit, design.groups)
-    variances, noise = evidence.most_probable()
-    scales = evidence.scales(variances)
-    precision = evidence.precision(scales, noise)
-    factor = np.linalg.cholesky(precision)
-    weights = scales * cho_solve((factor, True), scales * evidence.projected) / noise
-    residual = target / unit - columns @ weights
-    spread = solve_triangular(factor, (columns * scales).T, lower=True, check_finite=False)
-    leverage = np.einsum("cn,cn->n", spread, spread) / noise
-    left_out = unit * residual / np.maximum(1 - leverage, 1e-6)
-    validation = _validated(left_out, target, results.composition)
-    return Surrogate(design, scales, precision, weights, noise, unit, validation)
+    columns = design.columns(results.features, results.composition)
+    prior = _Evidence(columns, target / unit, design.groups).most_probable(unit)
+    return _posterior(design, prior, results)
+
+
+def _posterior(design: _Design, prior: _Prior, results: Results) -> Surrogate:
+    columns = design.columns(results.features, results.composition) * prior.scales
+    target = (results.energy - design.trends[results.composition]) / prior.unit
+    precision = columns.T @ columns / prior.noise
+    precision[np.diag_indices_from(precision)] += 1
+    factor = _cholesky(precision)
+    scaled = cho_solve((factor, True), columns.T @ target) / prior.noise
+    spread = _half(factor, columns.T)
+    leverage = np.einsum("cn,cn->n", spread, spread) / prior.noise
+    left_out = prior.unit * (target - columns @ scaled) / np.maximum(1 - leverage, 1e-6)
+    validation = _validated(left_out, prior.unit * target, results.composition)
+    return Surrogate(design, prior, precision, prior.scales * scaled, validation)
+
+
+def _cholesky(precision: Floats) -> Floats:
+    return np.asarray(np.linalg.cholesky(precision))
+
+
+def _half(factor: Floats, columns: Floats) -> Floats:
+    """Return the inverse of a lower triangular matrix times columns."""
+    return np.asarray(solve_triangular(factor, columns, lower=True, check_finite=False))
 
 
 class _Design:
@@ -252,23 +284,13 @@ class _Evidence:
         self._n = len(target)
         self._gram = columns.T @ columns
         self._square = float(target @ target)
-        self.projected = columns.T @ target
+        self._projected = columns.T @ target
         self._names = sorted(set(groups) - {"constant"})
         places = {name: k for k, name in enumerate([*self._names, "constant"])}
         self._place = np.array([places[group] for group in groups])
 
-    def scales(self, variances: Floats) -> Floats:
-        """Return (n_columns,) prior standard deviations."""
-        return np.asarray(np.sqrt(np.append(variances, _BROAD))[self._place])
-
-    def precision(self, scales: Floats, noise: float) -> Floats:
-        """Return the posterior precision of the scaled coefficients."""
-        scaled = self._gram * np.outer(scales, scales) / noise
-        scaled[np.diag_indices_from(scaled)] += 1
-        return np.asarray(scaled)
-
-    def most_probable(self) -> tuple[Floats, float]:
-        """Return variances by group and the noise, by steps up from a fixed start."""
+    def most_probable(self, unit: float) -> _Prior:
+        """Return the variances that steps up from a fixed start lead to."""
         start = [_START.get(name, _START_OTHERS) for name in self._names]
         best = np.log([*start, _NOISE])
         value = self._log_posterior(best)
@@ -281,15 +303,20 @@ class _Evidence:
                     if found > value + 1e-9:
                         best, value = tried, found
                         break
-        return np.exp(best[:-1]), float(np.exp(best[-1]))
+        variances = np.append(np.exp(best[:-1]), _BROAD).tolist()
+        named = dict(zip([*self._names, "constant"], variances, strict=True))
+        return _Prior(named, self._scales(best[:-1]), float(np.exp(best[-1])), unit)
+
+    def _scales(self, logarithms: Floats) -> Floats:
+        """Return (n_columns,) prior standard deviations."""
+        return np.asarray(np.sqrt(np.append(np.exp(logarithms), _BROAD))[self._place])
 
     def _log_posterior(self, logarithms: Floats) -> float:
-        noise = float(np.exp(logarithms[-1]))
-        scales = self.scales(np.exp(logarithms[:-1]))
-        factor = np.linalg.cholesky(self.precision(scales, noise))
-        half = solve_triangular(
-            factor, scales * self.projected / noise, lower=True, check_finite=False
-        )
+        noise, scales = float(np.exp(logarithms[-1])), self._scales(logarithms[:-1])
+        precision = self._gram * np.outer(scales, scales) / noise
+        precision[np.diag_indices_from(precision)] += 1
+        factor = _cholesky(precision)
+        half = _half(factor, scales * self._projected / noise)
         fit = self._square / noise - float(half @ half)
         determinant = self._n * np.log(noise) + 2 * float(np.log(np.diag(factor)).sum())
         prior = ((logarithms[:-1] - np.log(_CENTRE)) / _WIDTH) ** 2
