@@ -1,6 +1,9 @@
 """Where relaxations run: alone, in batches, in processes that are really killed."""
 
+import itertools
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -310,6 +313,22 @@ class TestPool:
         happenings = collect(pool, 2)
         assert (numbers(happenings, Crashed), numbers(happenings, Finished)) == ([20], [7])
 
+    def test_the_guilty_one_of_many_is_found_by_halving(self, make_pool, alone, tmp_path):
+        pool = make_pool("./batch_potentials.py:Killer", places=8)
+        for number in range(7):
+            pool.submit(task(number))
+            if number == 4:
+                pool.submit(task(20, POISON))
+        happenings = collect(pool, 8)
+        assert numbers(happenings, Crashed) == [20]
+        assert_alike(results(happenings), {number: alone[number] for number in range(7)})
+        log = (tmp_path / "workers.log").read_text()
+        sizes = [int(n) for n in re.findall(r"ended by signal 6; (\d+) relaxations are", log)]
+        assert sizes[1] > 4
+        assert sizes[2] > 1, "halves, not one by one"
+        assert len(sizes) <= 2 + math.log2(8)
+        assert all(half <= math.ceil(n / 2) for n, half in itertools.pairwise(sizes[1:]))
+
     def test_more_than_a_pipe_holds_blocks_nobody(self, make_pool):
         pool = make_pool(places=3000)
         pool.submit(task(0))
@@ -335,8 +354,7 @@ class TestPool:
     def test_a_worker_that_dies_at_its_start_is_replaced(self, make_pool, alone):
         pool = make_pool()
         pool.submit(task(0))
-        (worker,) = workers()
-        worker.kill()
+        os.kill(pool._workers[0].pid, signal.SIGKILL)
         assert_alike(results(collect(pool, 1)), {0: alone[0]}, tolerance=0.0)
 
     def test_workers_that_never_start_end_the_search(self, make_pool, monkeypatch):

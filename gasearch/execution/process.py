@@ -44,7 +44,7 @@ class Job:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether it has to be relaxed alone, so that nothing else is blamed or lost."""
+        """Whether to keep it apart from all but its fellow suspects, so that no other is lost."""
         return self.n_lost >= _TRIED_IN_BATCHES or self.task.lease.n_crashes > 0
 
 
@@ -87,7 +87,7 @@ class WorkerProcess:
         return self._process.pid
 
     def has_room(self, places: int) -> bool:
-        """Return whether it may be handed one more; not beside a suspect, which is its only job."""
+        """Return whether it may be handed one more; not beside suspects, which are among them."""
         first = next(iter(self.jobs.values()), None)
         has_suspect = first is not None and first.is_suspect
         return self.is_ready and len(self.jobs) < places and not has_suspect

@@ -32,8 +32,9 @@ class WorkerPool:
     """Worker processes of one thread each, started when needed and replaced when they die.
 
     A worker that is lost costs only what it had under way. That is tried again, in batches as
-    before, and what is lost a second time is relaxed one by one: only what takes a worker down all
-    alone has crashed.
+    before. What is lost a second time is suspect, and relaxed half by half, apart from all else,
+    each half that is lost again in halves of its own: the one of n that is guilty is found with
+    log2(n) more crashes. Only what takes a worker down all alone has crashed.
 
     Parameters
     ----------
@@ -63,7 +64,7 @@ class WorkerPool:
         self._log = log
         self._places = places
         self._waiting: deque[Job] = deque()
-        self._suspects: deque[Job] = deque()
+        self._suspects: deque[list[Job]] = deque()
         self._workers: list[WorkerProcess] = []
         self._numbers = itertools.count()
         self._failed_starts = 0
@@ -71,7 +72,10 @@ class WorkerPool:
     def submit(self, task: Task) -> None:
         """Hand a task to a free worker, or keep it until one is free."""
         job = Job(task)
-        (self._suspects if job.is_suspect else self._waiting).append(job)
+        if job.is_suspect:
+            self._suspects.append([job])
+        else:
+            self._waiting.append(job)
         self._dispatch()
 
     def wait(self, timeout_s: float) -> Sequence[Happening]:
@@ -102,18 +106,19 @@ class WorkerPool:
     def _dispatch(self) -> None:
         """Fill the workers evenly; while suspects wait, they drain until one is free for each."""
         self._grow()
-        while True:
-            queue = self._suspects or self._waiting
+        while self._suspects or self._waiting:
             free = [worker for worker in self._workers if worker.has_room(self._places)]
             worker = min(free, key=lambda free: len(free.jobs), default=None)
-            if not queue or worker is None or (self._suspects and worker.jobs):
+            if worker is None or (self._suspects and worker.jobs):
                 return
-            worker.hand(next(self._numbers), queue.popleft())
+            group = self._suspects.popleft() if self._suspects else [self._waiting.popleft()]
+            for job in group:
+                worker.hand(next(self._numbers), job)
 
     def _grow(self) -> None:
         """Start workers for what is there to do."""
         under_way = sum(len(worker.jobs) for worker in self._workers)
-        n_jobs = under_way + len(self._waiting) + len(self._suspects)
+        n_jobs = under_way + len(self._waiting) + sum(map(len, self._suspects))
         while len(self._workers) < min(self._n_workers, n_jobs):
             self._workers.append(WorkerProcess(self._source, self._log))
 
@@ -158,20 +163,25 @@ class WorkerPool:
                 raise ExecutionError(f"a worker does not start ({reason}): see {self._log}.")
             return []
         suspects = worker.suspects()
-        untouched = [job for job in worker.jobs.values() if job not in suspects]
+        self._wait_again([job for job in worker.jobs.values() if job not in suspects])
         if len(suspects) == 1:
-            self._waiting.extendleft(reversed(untouched))
             (job,) = suspects
             n_calls = job.task.settings.long_calls + 1 if job.is_slow else 0
             return [Crashed(job.task, reason, n_calls)]
         for job in suspects:
             job.n_lost += 1
-        self._suspects.extend(job for job in suspects if job.is_suspect)
-        again = [job for job in suspects if not job.is_suspect]
-        self._waiting.extendleft(reversed([*again, *untouched]))
+        middle = len(suspects) // 2
+        self._wait_again(suspects[middle:])
+        self._wait_again(suspects[:middle])
         if suspects:
             self._note(f"worker {worker.pid}: {reason}; {len(suspects)} relaxations are repeated")
         return []
+
+    def _wait_again(self, jobs: Sequence[Job]) -> None:
+        """Put jobs in front of the others, suspects as a group of their own."""
+        self._waiting.extendleft(job for job in reversed(jobs) if not job.is_suspect)
+        if group := [job for job in jobs if job.is_suspect]:
+            self._suspects.appendleft(group)
 
     def _note(self, line: str) -> None:
         with self._log.open("a", encoding="utf-8") as log:
