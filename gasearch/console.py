@@ -269,22 +269,6 @@ def ancestor_document(row: Ancestor) -> dict[str, Any]:
     return dataclasses.asdict(row)
 
 
-def hull_document(rows: Iterable[Ranked], findings: Findings) -> dict[str, Any]:
-    """Return the hull as `gasearch hull --json` prints it."""
-    points = [
-        {
-            "id": row.id,
-            "x": row.x,
-            "formation_energy_eV_per_fu": row.formation_energy_eV_per_fu,
-            "on_hull": row.on_hull,
-            "operator": row.operator,
-        }
-        for row in rows
-    ]
-    level = findings.level
-    return {"level": level.name, "ranks_only": level.ranks_only, "points": points}
-
-
 def notes(findings: Findings) -> list[str]:
     """Return what a reader of energies must know about them."""
     missing = findings.missing_ends()

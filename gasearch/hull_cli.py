@@ -138,7 +138,7 @@ def voltage(
         from gasearch.plotting import plot_voltage
 
         steps = [(step.x_from, step.x_to, step.voltage_V) for step in curve.steps]
-        plot_voltage({"T = 0": steps}, curve.metal.element, found.level.name, plot)
+        plot_voltage({"T = 0": steps}, curve.metal.element, _title(found), plot)
     if json:
         _print_json(hull_tables.voltage_document(found, curve, ends))
         return
@@ -170,7 +170,7 @@ def _thermal(
             f"{curve.cell} ({curve.run})": [(s.x_from, s.x_to, s.voltage_V) for s in curve.steps]
             for curve in curves
         }
-        title = f"{found.level.name}, {temperature_K:g} K"
+        title = f"{_title(found)}, {temperature_K:g} K"
         plot_voltage(lines, metal.element, title, plot)
     if json:
         _print_json(hull_tables.thermal_document(found, metal, curves, temperature_K))
@@ -185,6 +185,10 @@ def _thermal(
     if plot is not None:
         out.print(f"wrote {plot}")
     _print_notes([*hull_tables.thermal_notes(curves), *hull_tables.ranks_only_notes(found)])
+
+
+def _title(found: JoinedHull) -> str:
+    return found.level.name + (" (no physical meaning)" if found.level.ranks_only else "")
 
 
 def promote(

@@ -26,6 +26,7 @@ def hull_document(hull: JoinedHull) -> dict[str, Any]:
             "x": point.x,
             "formation_energy_eV_per_fu": point.formation_energy_eV_per_fu,
             "on_hull": point.on_hull,
+            "operator": point.operator,
             "above_hull_eV_per_fu": point.above_hull_eV_per_fu,
             "run": point.run,
             "cell": point.cell,

@@ -40,9 +40,9 @@ class PromoteSection(BaseModel):
 
     lowest: Count = 3
     highest: Count = 3
-    of_interest: tuple[float | str, ...] = ("2/3",)
+    of_interest: list[float | str] = ["2/3"]
     more_of_interest: Count = 7
-    reference: tuple[str, ...] = ()
+    reference: list[str] = []
     above_hull_per_fu: NotNegative = 0.0
     nearest: Count = 0
     diversity: NotNegative = 0.0

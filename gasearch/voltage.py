@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -184,6 +185,8 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
     """Return what the voltages of a run are measured against."""
     element, level = member.host.working_element, member.level
     if metal_energy is not None:
+        if not math.isfinite(metal_energy):
+            raise UsageError(f"--metal-energy {metal_energy}: expected a number, in eV per atom.")
         return Metal(element, metal_energy, "given")
     model = _model_folder(member.folder, level.potential)
     if model is None:

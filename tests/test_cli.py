@@ -21,7 +21,20 @@ from gasearch.checking import check_run
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 
-VERBS = ["init", "enumerate", "run", "status", "best", "hull", "lineage", "show", "export", "check"]
+VERBS = [
+    "init",
+    "enumerate",
+    "run",
+    "status",
+    "best",
+    "hull",
+    "voltage",
+    "promote",
+    "lineage",
+    "show",
+    "export",
+    "check",
+]
 COMMAND = [sys.executable, "-m", "gasearch"]
 SLOW = """
 
