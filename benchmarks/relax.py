@@ -157,7 +157,7 @@ def _summary(
         "calls": float(calls.mean()),
         "most_calls": int(calls.max()),
         "converged": float(np.mean(converged)),
-        "within_1_meV": int(np.sum(np.abs(above[same_basin]) < _SAME)),
+        "within_1_meV": int(np.sum(above[same_basin] < _SAME)),
         "same_basin": int(np.sum(same_basin)),
         "basin_lower": int(np.sum(above < -_OTHER_BASIN)),
         "basin_higher": int(np.sum(above > _OTHER_BASIN)),
@@ -200,7 +200,7 @@ def _peak_mb() -> float:
 def main(
     potentials: Annotated[list[str] | None, typer.Argument(help="As in run.toml.")] = None,
     rattles: Annotated[int, typer.Option(help="Starts of each 28-atom decoration.")] = 1,
-    larger: Annotated[int, typer.Option(help="Starts of 56, and of 84 atoms, at each x.")] = 0,
+    larger: Annotated[int, typer.Option(help="Starts of 56, and of 84 atoms, at each x.")] = 1,
     every: Annotated[int, typer.Option(help="FIRE relaxes each so-manieth start.")] = 5,
     first: Annotated[int, typer.Option(help="Take no more starts than this: for a trial.")] = 10**6,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

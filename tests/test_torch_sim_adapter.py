@@ -23,9 +23,15 @@ from gasearch.relax.torch_sim_adapter import (
 )
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+TOO_OLD = sys.version_info < (3, 12)
 NEEDS_IT = pytest.mark.skipif(
-    importlib.util.find_spec("torch_sim") is None,
-    reason="torch-sim is not installed (its labelled states need Python >= 3.12)",
+    TOO_OLD or importlib.util.find_spec("torch_sim") is None,
+    reason=(
+        "torch-sim keeps the labels of atoms from 0.6 on, which needs Python >= 3.12; "
+        f"this is {sys.version_info.major}.{sys.version_info.minor}"
+        if TOO_OLD
+        else "torch-sim is not installed: pip install 'torch-sim-atomistic>=0.6'"
+    ),
 )
 
 
