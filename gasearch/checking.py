@@ -30,8 +30,8 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
     rejudge
         Judge every stored structure again by the audit rule, from its stored moments.
     """
-    with folder.open_store():
-        pass  # refuses what is no database, with a clear line
+    with folder.open_store(read_only=False):
+        pass  # refuses what is no database, with a clear line; upgrades an older one
     problems = list(check_store(folder.database))
     if any(problem.check == "integrity" for problem in problems):
         return problems

@@ -264,11 +264,16 @@ class Proposer:
 
     def _searched(self, draw: _Draw) -> Proposed | None:
         screening = self.settings.screening
-        if draw.budget and draw.remaining <= screening.refine * draw.budget:
+        to_finish = self._covered(draw)
+        n_open = sum(to_finish.values())
+        is_late = bool(draw.budget) and draw.remaining <= screening.refine * draw.budget
+        if is_late and n_open < draw.remaining:
             drawn = self._neighbour(draw)
             if drawn is not None:
                 return drawn
-        is_covered = self._restrict_to_covered(draw)
+        is_covered = bool(to_finish) and is_their_turn(n_open, draw.remaining, draw.rng)
+        if is_covered:
+            draw.among = sorted(to_finish)
         surrogate = self.learner.surrogate if screening.surrogate else None
         is_screened = is_covered or draw.rng.random() >= screening.unscreened
         if surrogate is not None and is_screened:
@@ -279,15 +284,11 @@ class Proposer:
                 )
         return self._offspring(draw)
 
-    def _restrict_to_covered(self, draw: _Draw) -> bool:
-        """Let the candidate belong to what the budget covers, where it is the turn of that."""
+    def _covered(self, draw: _Draw) -> dict[Composition, int]:
+        """Return the compositions that the budget covers, with what is open of each."""
         if not (draw.budget and self.settings.screening.exact):
-            return False
-        found = covered(self.knowledge, draw.among, draw.remaining)
-        if not (found and is_their_turn(sum(found.values()), draw.remaining, draw.rng)):
-            return False
-        draw.among = sorted(found)
-        return True
+            return {}
+        return covered(self.knowledge, draw.among, draw.remaining)
 
     def _neighbour(self, draw: _Draw) -> Proposed | None:
         found = self.last_look.draw()

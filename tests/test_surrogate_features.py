@@ -153,3 +153,15 @@ def test_a_large_cell_gets_fewer_triplets_not_more_time():
     host = Host.build(builtin_host("lifepo4-olivine"), (2, 3, 2))
     features = Features(host, host.compositions[10:12], FeatureSettings(triplet_reach=9.0))
     assert 0 < features.groups.count("triplets") <= 200
+
+
+@pytest.mark.parametrize("name", HOSTS)
+def test_features_are_the_same_to_the_last_bit_alone_and_among_others(name, request):
+    """A search that is resumed computes those of all its candidates at once."""
+    host = request.getfixturevalue(name)
+    composition = host.compositions[len(host.compositions) // 2]
+    features = Features(host, host.compositions)
+    occupations = drawn(host, composition, 700)
+    together = features(occupations, composition)
+    alone = np.concatenate([features(o[None], composition) for o in occupations])
+    assert np.array_equal(together, alone)
