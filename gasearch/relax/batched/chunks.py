@@ -43,6 +43,14 @@ def nothing_known(batch: Batch) -> Evaluated:
     )
 
 
+def in_double(found: Evaluated) -> Evaluated:
+    """Return the same results in float64."""
+    moments = None if found.moments is None else found.moments.double()
+    return Evaluated(
+        found.energies.double(), found.forces.double(), found.stresses.double(), moments=moments
+    )
+
+
 def put(results: Evaluated, found: Evaluated, rows: slice, atoms: slice) -> None:
     """Write the results of a part where they belong."""
     results.energies[rows] = found.energies

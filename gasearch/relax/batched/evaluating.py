@@ -10,7 +10,7 @@ import torch
 from gasearch.potentials.calculator import BadResultError
 from gasearch.potentials.contract import Batch, Evaluated, Potential
 from gasearch.relax.batched.bonds import Bonds
-from gasearch.relax.batched.chunks import atoms_of, nothing_known, part_of, put
+from gasearch.relax.batched.chunks import atoms_of, in_double, nothing_known, part_of, put
 from gasearch.relax.batched.limit import BatchLimit
 from gasearch.relax.batched.neighbours import edges_of
 from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
@@ -84,15 +84,20 @@ class Evaluator:
 
     def evaluate(self, question: Question) -> tuple[Evaluated, dict[int, str]]:
         """Return results, and what went wrong by structure; their numbers are NaN."""
+        answers = [
+            answer for rows in self._parts(question.edges) for answer in self._found(question, rows)
+        ]
+        _, first = answers[0]
+        if len(answers) == 1 and isinstance(first, Evaluated):
+            return in_double(first), {}
         results, faults = nothing_known(question.batch), dict[int, str]()
         has_moments = False
-        for rows in self._parts(question.edges):
-            for part, found in self._found(question, rows):
-                if isinstance(found, str):
-                    faults[part.start] = found
-                    continue
-                has_moments |= found.moments is not None
-                put(results, found, part, atoms_of(question.batch, part))
+        for part, found in answers:
+            if isinstance(found, str):
+                faults[part.start] = found
+                continue
+            has_moments |= found.moments is not None
+            put(results, found, part, atoms_of(question.batch, part))
         return (results if has_moments else replace(results, moments=None)), faults
 
     def _parts(self, edges: list[float]) -> Iterator[slice]:
