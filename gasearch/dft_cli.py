@@ -131,10 +131,11 @@ def collect(
     Unconverged and truncated outputs are refused.
     """
     from gasearch.dft.collect import adopt, collect_job, jobs_of
-    from gasearch.dft.errors import RefusedOutputError
+    from gasearch.dft.errors import NoOutputError, RefusedOutputError
 
     done: list[Collected] = []
     refused: list[str] = []
+    waiting = 0
     with _workplace(folder) as place:
         if (candidate is None) != (level is None):
             raise UsageError("--candidate and --level belong together.")
@@ -146,9 +147,12 @@ def collect(
             try:
                 done.append(collect_job(place, job, output))
             except RefusedOutputError as error:
-                refused.append(str(error))
-    _tell_collected(done, refused, json)
-    if refused and (paths or not done):
+                if isinstance(error, NoOutputError) and not paths:
+                    waiting += 1
+                else:
+                    refused.append(str(error))
+    _tell_collected(done, refused, waiting, json)
+    if refused:
         raise typer.Exit(1)
 
 
@@ -161,7 +165,10 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch.dft.overview import counted, overview
     from gasearch.run_folder import RunFolder
 
-    lines = overview(RunFolder(folder))
+    run_folder = RunFolder(folder)
+    with run_folder.open_store():
+        pass  # refuses what is no run, with a clear line
+    lines = overview(run_folder)
     if json:
         out.file.write(as_json([asdict(line) for line in lines]) + "\n")
         return
@@ -226,7 +233,9 @@ def _one(paths: Sequence[Path] | None) -> list[Path]:
     return list(paths)
 
 
-def _tell_collected(done: Sequence[Collected], refused: Sequence[str], json: bool) -> None:
+def _tell_collected(
+    done: Sequence[Collected], refused: Sequence[str], waiting: int, json: bool
+) -> None:
     from gasearch.console import as_json
     from gasearch.dft.running import summary
 
@@ -242,13 +251,16 @@ def _tell_collected(done: Sequence[Collected], refused: Sequence[str], json: boo
             }
             for one in done
         ]
-        out.file.write(as_json({"collected": document, "refused": list(refused)}) + "\n")
+        told = {"collected": document, "refused": list(refused), "without_output": waiting}
+        out.file.write(as_json(told) + "\n")
         return
     for one in done:
         out.print(f"{one.job.path.name}: {summary(one.status)}")
     for line in refused:
         err.print(f"gasearch: {line}")
-    if not done and not refused:
+    if waiting:
+        out.print(f"{waiting} jobs have no output yet")
+    elif not done and not refused:
         out.print("nothing to collect")
 
 

@@ -14,7 +14,7 @@ from ase import Atoms
 from gasearch.chemistry import Species
 from gasearch.decoration import Decoration
 from gasearch.dft.classify import RULE, Classified, Window, classify, moment_windows
-from gasearch.dft.errors import RefusedOutputError, UnknownJobError
+from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
 from gasearch.dft.folders import STATUS, JobFolder, Status, job_folders
 from gasearch.dft.levels import DftLevel
 from gasearch.dft.preparing import Workplace, read_start, register, write_start
@@ -90,7 +90,7 @@ def _own_result(job: JobFolder, status: Status) -> Computed:
     outcome = job.read_json("outcome.json")
     result = job.path / "result.traj"
     if outcome is None or not result.is_file():
-        raise RefusedOutputError(job.path, "it is not computed to its end; run: gasearch dft run")
+        raise NoOutputError(job.path, "it is not computed to its end; run: gasearch dft run")
     if outcome.get("end") != "done":
         raise RefusedOutputError(job.path, str(outcome.get("reason") or "it has failed"))
     computed = read_output(result)

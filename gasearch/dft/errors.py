@@ -45,3 +45,7 @@ class RefusedOutputError(DftError, ValueError):
 
     def __str__(self) -> str:
         return f"{self.path} is not collected: {self.problem}."
+
+
+class NoOutputError(RefusedOutputError):
+    """A job that has no output yet."""

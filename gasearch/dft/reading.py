@@ -19,7 +19,7 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from numpy.typing import NDArray
 
-from gasearch.dft.errors import RefusedOutputError
+from gasearch.dft.errors import NoOutputError, RefusedOutputError
 
 _TAIL = 20_000  # bytes in which a finished output says so
 
@@ -196,6 +196,6 @@ def find_output(folder: Path) -> Path:
         found = sorted(path for path in folder.glob(pattern) if path.is_file())
         if found:
             return found[-1]
-    raise RefusedOutputError(
+    raise NoOutputError(
         folder, f"there is no output in it yet ({', '.join(_NAMES)}); name the file itself"
     )
