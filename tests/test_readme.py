@@ -38,7 +38,13 @@ def test_the_operator_of_readme_passes_the_public_check(operator_file):
 def test_the_operators_of_readme_search(tmp_path, make_run, operator_file):
     (section,) = [block for block in blocks("toml") if "my_operators.py" in block]
     operators = tomllib.loads(section)["operators"]
-    folder = make_run(tmp_path, supercell=(1, 2, 1), budget=60, operators=operators)
+    folder = make_run(
+        tmp_path,
+        supercell=(1, 2, 1),
+        budget=60,
+        operators=operators,
+        screening={"surrogate": False, "exact": False},
+    )
     assert Session(RunFolder(folder)).run() == "budget"
     with RunFolder(folder).open_store() as store:
         used = {proposal.operator for proposal in store.proposals()}

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from dataclasses import replace
 
 import pytest
 
@@ -26,15 +27,59 @@ def recorded(folder):
 
 def test_a_raised_budget_goes_on_where_the_search_ended(tmp_path, make_run):
     folder = make_run(tmp_path / "run", budget=6)
-    whole = make_run(tmp_path / "whole", budget=10)
     assert session(folder).run() == "budget"
+    first, _ = recorded(folder)
     assert session(make_run(folder, budget=10)).run() == "budget"
-    assert session(whole).run() == "budget"
-    assert recorded(folder) == recorded(whole)
+    proposals, outcomes = recorded(folder)
+    assert proposals[:6] == first
+    assert [p.budget for p in proposals] == [6] * 6 + [10] * 4
+    assert len(outcomes) == 10
+    assert check_run(RunFolder(folder), replay=True) == []
     with RunFolder(folder).open_store() as store:
         changes = [event.data for event in store.events(kind="operational")]
     assert len(changes) == 1
     assert changes[0]["search.budget"] == 10 or 10 in str(changes[0])
+
+
+def test_without_screening_a_budget_changes_nothing_but_the_length(tmp_path, make_run):
+    plain = {"screening": {"surrogate": False, "exact": False, "refine": 0.0}}
+    folder = make_run(tmp_path / "run", budget=6, **plain)
+    whole = make_run(tmp_path / "whole", budget=10, **plain)
+    session(folder).run()
+    session(make_run(folder, budget=10, **plain)).run()
+    session(whole).run()
+    with_budgets = [recorded(run)[0] for run in (folder, whole)]
+    short, long = ([(p.fingerprint, p.operator, p.parents) for p in ps] for ps in with_budgets)
+    assert short == long
+
+
+def test_a_run_from_before_screening_goes_on_without_it_or_says_so(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=6)
+    plain = {"screening": {"surrogate": False, "exact": False, "refine": 0.0, "adaptive": False}}
+    old = make_run(tmp_path / "run", budget=6, seeds={"coulomb": False}, **plain)
+    session(old).run()
+    with RunFolder(folder).open_store() as store:
+        run = store.run
+    settings = {k: v for k, v in run.settings.items() if not k.startswith(("screening.", "seeds."))}
+    before = replace(run, settings=settings)
+    session(old).refuse_changes(before)
+    screened = session(make_run(folder, budget=6))
+    with pytest.raises(ChangedRunError, match=r"screening.*was started with"):
+        screened.refuse_changes(before)
+
+
+def test_what_the_surrogate_is_worth_and_the_last_look_are_recorded(tmp_path, make_run):
+    folder = make_run(tmp_path / "run", budget=60, supercell=(1, 2, 1), search={"initial": 12})
+    assert session(folder).run() == "budget"
+    with RunFolder(folder).open_store() as store:
+        told = [event.data for event in store.events(kind="surrogate")]
+        (last,) = [event.data for event in store.events(kind="refined")]
+        proposals = store.proposals()
+    assert [data["n_results"] for data in told] == sorted(data["n_results"] for data in told)
+    assert told[-1]["error_eV_per_fu"] > 0
+    assert last["members"]
+    assert {p.operator for p in proposals} & {"screened"}
+    assert check_run(RunFolder(folder), replay=True) == []
 
 
 def test_a_search_ends_when_every_decoration_is_evaluated(tmp_path, make_run):
