@@ -12,12 +12,13 @@ help:
 setup: $(READY)
 
 # torch first and alone: an open range in another package would bring gigabytes of CUDA libraries.
-$(READY): pyproject.toml constraints.txt tools/system-packages.sh
+$(READY): pyproject.toml constraints.txt tools/system-packages.sh tools/gpaw.sh tools/gpaw-siteconfig.py
 	sh tools/system-packages.sh
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,chgnet,mace,schnetpack]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps schnetpack
+	sh tools/gpaw.sh $(BIN)/python
 	touch $(READY)
 
 run: setup

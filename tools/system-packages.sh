@@ -1,5 +1,6 @@
 #!/bin/sh
-# System packages of the set-up: a virtual screen, on which a test opens ASE GUI. Only what is missing.
+# System packages of the set-up: a virtual screen, on which a test opens ASE GUI, and the libraries
+# that GPAW is built with. Only what is missing.
 set -eu
 
 missing=""
@@ -8,6 +9,11 @@ for pair in Xvfb:xvfb xwininfo:x11-utils xdotool:xdotool; do
 done
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 python3 -c 'import tkinter' 2>/dev/null || missing="$missing python3-tk"
+for pair in include/xc.h:libxc-dev include/fftw3.h:libfftw3-dev; do
+    [ -e "/usr/${pair%%:*}" ] || missing="$missing ${pair##*:}"
+done
+set -- /usr/lib/*/libopenblas.so /usr/lib/libopenblas.so
+[ -e "$1" ] || [ -e "$2" ] || missing="$missing libopenblas-dev"
 [ -n "$missing" ] || exit 0
 
 run=""
