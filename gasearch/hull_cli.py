@@ -55,7 +55,7 @@ def hull(
     from gasearch.joined import joined_hull
 
     found = joined_hull(folders, level)
-    moments = _history(folders, every) if history else []
+    moments = _history(folders, found.level.name, every) if history else []
     if plot is not None:
         from gasearch.plotting import plot_hull
 
@@ -81,21 +81,25 @@ def _print_hull(found: JoinedHull, folders: Sequence[Path]) -> None:
     from gasearch.run_folder import RunFolder
 
     out.print(f"level {found.level.name}, {len(found.points)} points; on the hull:\n")
-    if len(folders) > 1:
-        out.print(hull_tables.points_table(point for point in found.points if point.on_hull))
-        return
-    with RunFolder(folders[0]).open_store() as store:
-        rows = Findings(store).ranked()
-    out.print(console.ranked_table(row for row in rows if row.on_hull))
+    if len(folders) == 1:
+        with RunFolder(folders[0]).open_store() as store:
+            findings = Findings(store)
+            rows = findings.ranked()
+        if findings.level.name == found.level.name:
+            out.print(console.ranked_table(row for row in rows if row.on_hull))
+            return
+    out.print(hull_tables.points_table(point for point in found.points if point.on_hull))
 
 
-def _history(folders: Sequence[Path], every: int) -> list[HullSnapshot]:
+def _history(folders: Sequence[Path], level: str, every: int) -> list[HullSnapshot]:
     from gasearch.hull_history import hull_history
     from gasearch.run_folder import RunFolder
 
     if len(folders) > 1:
         raise UsageError("--history is that of one search: name one run folder.")
     with RunFolder(folders[0]).open_store() as store:
+        if level != store.level.name:
+            raise UsageError(f"--history is that of the search: its level is {store.level.name!r}.")
         return hull_history(store, every)
 
 

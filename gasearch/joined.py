@@ -16,6 +16,8 @@ from gasearch.host import Host
 from gasearch.host_files import host_from_json
 from gasearch.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.run_folder import RunFolder
+from gasearch.store.dft_jobs import dft_levels, dft_rows
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, LevelRecord, RunRecord
 
 
@@ -158,12 +160,26 @@ def read_member(folder: Path, level: str | None = None) -> Member:
         The name of a level of theory; the search's own if None.
     """
     with RunFolder(folder).open_store() as store:
-        own = store.level
-        if level not in (None, own.name):
-            raise UsageError(f"--level {level!r}: this run has the level {own.name!r} only.")
-        rows = tuple(store.evaluations(verdict="ok"))
+        own, rows = _evaluations(store, level)
         run = store.run
     return Member(str(folder), folder, run, own, host_from_json(run.host), rows)
+
+
+def _evaluations(
+    store: PopulationStore, level: str | None
+) -> tuple[LevelRecord, tuple[EvaluationRow, ...]]:
+    """Return the valid evaluations at a level: that of the search, or one of DFT."""
+    own = store.level
+    if level in (None, own.name):
+        return own, tuple(store.evaluations(verdict="ok"))
+    dft = {row.name: row for row in dft_levels(store)}
+    if level not in dft:
+        found = f"this run has the level {own.name!r} only"
+        if dft:
+            found = f"this run has the levels {', '.join(map(repr, (own.name, *dft)))}"
+        raise UsageError(f"--level {level!r}: {found}.")
+    record = LevelRecord(level, dft[level].code, "", (), ranks_only=False)
+    return record, tuple(row for row in dft_rows(store, level) if row.verdict == "ok")
 
 
 def joined_hull(folders: Sequence[Path], level: str | None = None) -> JoinedHull:

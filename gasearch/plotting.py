@@ -121,7 +121,7 @@ def _figure() -> Any:
 
 
 def _draw(axes: Any, points: Sequence[Point]) -> None:
-    cells = list(dict.fromkeys(getattr(point, "cell", "") for point in points))
+    cells = sorted({getattr(point, "cell", "") for point in points}, key=lambda c: (len(c), c))
     several = len(cells) > 1
     for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
         own = [_meV(point) for point in points if getattr(point, "cell", "") == cell]

@@ -190,7 +190,7 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         return Metal(element, metal_energy, "given")
     model = _model_folder(member.folder, level.potential)
     if model is None:
-        problem = f"the potential {level.potential!r} has no {_MODEL_FILE} with a metal reference"
+        problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
         raise NoMetalError(element, level.name, problem)
     document = _model_file(model, element, level.name)
     if level.weights_hash != _identity(document):

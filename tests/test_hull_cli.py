@@ -1,6 +1,7 @@
 """`gasearch hull`, `voltage` and `promote`, as their user meets them."""
 
 import json
+import subprocess
 import sys
 
 import pytest
@@ -178,6 +179,36 @@ class TestVoltage:
         result = gasearch("voltage", runs / "small", *options)
         assert result.status == 2
         assert line in result.line
+
+
+QUICK = """
+import json, sys
+from gasearch.cli import main
+sys.argv = ["gasearch", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ending:
+    assert not ending.code, ending.code
+print(json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["hull", "small", "long"],
+        ["hull", "small", "--history"],
+        ["voltage", "small", "--metal-energy", "-1", "--temperature", "300"],
+        ["promote", "small", "--dry-run"],
+    ],
+    ids=" ".join,
+)
+def test_none_of_them_imports_anything_heavy(runs, arguments):
+    names = [str(runs / word) if word in ("small", "long") else word for word in arguments]
+    command = [sys.executable, "-c", QUICK, *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    loaded = {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+    assert not loaded & {"torch", "chgnet", "mace", "pymatgen", "matplotlib", "gasearch_operators"}
 
 
 class TestPromote:

@@ -1,5 +1,6 @@
 """One hull of several run folders, and the history of one."""
 
+import dataclasses
 import itertools
 import json
 import shutil
@@ -12,11 +13,14 @@ from gasearch.errors import UsageError
 from gasearch.hull import formation_hull
 from gasearch.hull_history import hull_history
 from gasearch.inspection import Findings
-from gasearch.joined import DifferentRunsError, cell_name, joined_hull
+from gasearch.joined import DifferentRunsError, _refuse_different, cell_name, joined_hull
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
+from gasearch.store.dft_jobs import DftRecord, add_level, put_job
+from gasearch.store.dft_jobs import record as dft_record
 from gasearch.store.testing import create, fill
 from gasearch.testing import toy_host
+from gasearch.voltage import NoMetalError, metal_of
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,42 @@ class TestJoined:
     def test_a_level_that_is_not_there_is_refused(self, runs):
         with pytest.raises(UsageError, match=r"this run has the level './toy\.py:LabelEnergy"):
             joined_hull([runs / "small"], "pbe")
+
+    def test_a_level_of_dft_has_a_hull_of_its_own(self, runs, tmp_path):
+        copy = RunFolder(shutil.copytree(runs / "small", tmp_path / "run"))
+        with copy.open_store(read_only=False) as store:
+            add_level(store, "gpaw-pbe", "gpaw", {"cutoff_eV": 450})
+            rows = [row for row in store.evaluations() if row.x in (0, 0.5, 1)]
+            for n, row in enumerate(rows):
+                put_job(store, row.candidate, "gpaw-pbe", "gpaw", f"dft/{n}", "prepared")
+                energy = {0: -100.0, 0.5: -111.0 + 0.1 * n, 1: -120.0}[row.x]
+                verdict = "unconverged" if n == 1 else "ok"
+                relaxed = dataclasses.replace(
+                    store.relaxed(row.candidate), energy=energy, verdict=verdict
+                )
+                became = store.proposal(row.candidate)
+                dft_record(store, DftRecord(f"dft/{n}", "kept", "", became, relaxed, {}))
+        hull = joined_hull([copy.path], "gpaw-pbe")
+        assert hull.level.name == "gpaw-pbe"
+        assert len(hull.points) == 11
+        middle = next(p for p in hull.points if p.x == 0.5)
+        assert middle.id == rows[2].candidate
+        assert middle.formation_energy_eV_per_fu == pytest.approx((-110.8 + 110) / 4)
+        own = joined_hull([copy.path])
+        assert own.level.name.startswith("./toy.py:LabelEnergy-")
+        assert [p.energy_eV for p in own.points] == [
+            p.energy_eV for p in joined_hull([runs / "small"]).points
+        ]
+        with pytest.raises(UsageError, match=r"this run has the levels .*, 'gpaw-pbe'\."):
+            joined_hull([copy.path], "gpaw")
+        with pytest.raises(DifferentRunsError, match="levels of theory differ"):
+            _refuse_different(own.members[0], hull.members[0])
+        with pytest.raises(NoMetalError, match=r"'gpaw' has no model\.json"):
+            metal_of(hull.members[0])
+        with copy.open_store() as store:
+            found = [m.vertices for m in hull_history(store)]
+        with RunFolder(runs / "small").open_store() as store:
+            assert found == [m.vertices for m in hull_history(store)]
 
     def test_without_an_end_all_points_are_there_and_no_hull(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run", budget=1)
