@@ -6,7 +6,7 @@ set -eu
 python="$1"
 "$python" -c 'import gpaw' 2>/dev/null && exit 0
 
-GPAW_CONFIG="$(cd "$(dirname "$0")" && pwd)/gpaw-siteconfig.py"
-export GPAW_CONFIG
-"$python" -m pip install --quiet --constraint constraints.txt gpaw gpaw-data ||
+tools="$(cd "$(dirname "$0")" && pwd)"
+export GPAW_CONFIG="$tools/gpaw-siteconfig.py"
+"$python" -m pip install --quiet --constraint "$tools/../constraints.txt" gpaw gpaw-data ||
     echo "not installed: GPAW; it needs libxc, OpenBLAS and FFTW with their headers" >&2
