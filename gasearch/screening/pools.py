@@ -24,7 +24,9 @@ Drawn = tuple[Decoration, str, tuple[Member, ...]]
 
 DESCENT = "surrogate_descent"
 _RANDOM_SHARE = 0.1
-_STARTS, _STEPS, _NEIGHBOURS, _KEPT = 3, 12, 200, 10
+_STARTS, _STEPS, _KEPT = 3, 12, 10
+_NEIGHBOURS, _SITES_TIMES_NEIGHBOURS = 200, 10_000
+"""Neighbours looked at in each step down: fewer in large cells, where each costs more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +140,7 @@ def with_descents(
             pool.occupations[start],
             rng,
             steps=_STEPS,
-            neighbours=_NEIGHBOURS,
+            neighbours=min(_NEIGHBOURS, _SITES_TIMES_NEIGHBOURS // host.n_sites + 1),
             kept=_KEPT,
         )
         met = np.concatenate(path)

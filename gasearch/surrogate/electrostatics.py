@@ -30,9 +30,7 @@ class CoulombEnergy:
         matrix = ewald_matrix(host.atoms.cell.array, host.atoms.positions)
         own, frame = host.sites, host.framework_sites
         fixed = np.array([species.charge for species in host.framework], dtype=float)
-        self._first, self._second = np.triu_indices(len(own))
-        half = matrix[np.ix_(own, own)] * (1 - np.eye(len(own)) / 2)
-        self._pairs = half[self._first, self._second]
+        self._half_pairs = matrix[np.ix_(own, own)] / 2
         self._field = matrix[np.ix_(own, frame)] @ fixed
         self._constant = float(fixed @ matrix[np.ix_(frame, frame)] @ fixed / 2)
         self._charges = host.charges.astype(float)
@@ -42,14 +40,12 @@ class CoulombEnergy:
     def __call__(self, occupations: NDArray[np.uint8]) -> Floats:
         """Return (n,) energies in eV/f.u. of occupations (n, n_sites).
 
-        To the last bit the same for a decoration alone and among others, which a matrix product
-        does not promise.
+        To the last bit the same for a decoration alone and among others: one product for each, as
+        a product of matrices does not promise that.
         """
         charges = np.ascontiguousarray(self._charges[self._sites, occupations])
-        pairs = np.take(charges, self._first, axis=1)
-        pairs *= np.take(charges, self._second, axis=1)
-        pairs *= self._pairs
-        total = pairs.sum(axis=1) + (charges * self._field).sum(axis=1) + self._constant
+        felt = np.matmul(charges[:, None, :], self._half_pairs)[:, 0] + self._field
+        total = (charges * felt).sum(axis=1) + self._constant
         return np.asarray(total / self._n_formula_units)
 
 
