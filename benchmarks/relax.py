@@ -14,6 +14,7 @@ usage: relax.py [POTENTIAL ...] [--rattles N] [--larger N] [--every N] [--json] 
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -269,14 +270,20 @@ def _row(row: dict[str, Any]) -> str:
     return f"{calls}{ends}{basins}| {row['relaxations_per_cpu_s']:.2f} | {row['times_fire']:.1f} |"
 
 
+_TICKS = (10, 20, 50, 100, 200, 500)
+
+
 def draw(found: list[dict[str, Any]], path: Path) -> None:
     """Draw the calls of each relaxation, by method."""
     from matplotlib.figure import Figure
 
     from gasearch.plotting import BLUE, GREY
 
-    figure = Figure(figsize=(4.5 * len(found), 4), layout="constrained")
-    for axes, one in zip(np.atleast_1d(figure.subplots(1, len(found))), found, strict=True):
+    columns = min(2, len(found))
+    height = math.ceil(len(found) / columns)
+    figure = Figure(figsize=(4.5 * columns, 3.5 * height), layout="constrained")
+    panels = figure.subplots(height, columns, squeeze=False, sharey=True).flat
+    for axes, one in zip(panels, found, strict=False):
         methods = [BATCH, *ASE]
         for k, method in enumerate(methods):
             calls = np.array(list(one["calls"][method].values()))
@@ -286,6 +293,8 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
             axes.hlines(calls.mean(), k - 0.3, k + 0.3, color=color)
         axes.set_xticks(range(len(methods)), methods, rotation=20)
         axes.set_yscale("log")
+        axes.set_yticks(_TICKS, [str(tick) for tick in _TICKS])
+        axes.minorticks_off()
         axes.set_ylabel(f"force calls to fmax {SETTINGS.fmax} eV/Å")
         axes.set_title(one["potential"], fontsize=10)
     figure.savefig(path, dpi=200)
