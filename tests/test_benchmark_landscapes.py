@@ -83,6 +83,19 @@ def test_the_hull_of_a_table_has_both_ends(pmmcs):
     assert len(pmmcs.hull_vertices) == 2
 
 
+def test_the_shipped_potential_has_phases_between_the_ends(bench):
+    table = bench.relaxed_landscapes.relaxed_landscape("nafepo4-121-chgnet-nafepo4")
+    assert len(table) == 874
+    assert [table.fingerprints[row] for row in table.hull_vertices] == [
+        "ffff",
+        "5533",
+        "050c",
+        "0000",
+    ]
+    assert table.x[list(table.hull_vertices)].tolist() == [0, 0.5, 0.75, 1]
+    assert all(len(table.rows_within(c)) == 1 for c in table.compositions)
+
+
 def test_equivalent_occupations_lead_to_one_row(pmmcs):
     for row in (100, 500, 873):
         rows = pmmcs.rows(images(pmmcs.host, pmmcs.occupations[row]))
