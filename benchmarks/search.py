@@ -1,10 +1,12 @@
-"""Evaluations until the ground state: gasearch, the paper's `ase_ga` search, random sampling.
+"""Evaluations until the ground state: gasearch, the paper's `ase_ga` search, tempering, random.
 
-    python benchmarks/search.py                      everything, about a quarter of an hour
-    python benchmarks/search.py --method gasearch    one method; other rows of the file are kept
+    python benchmarks/search.py                                  all parts
+    python benchmarks/search.py --part relaxed --method gasearch  some rows; others are kept
+    python benchmarks/search.py --missing                        rows that the file does not have
 
-Writes search.json, search.md and search-success.png. All numbers but wall times repeat exactly
-with the same versions.
+Writes search.json after each row, then search.md and search-success.png. All numbers but times
+repeat exactly with the same versions. Which rows there are: `search_cases.py`; the methods:
+`search_methods.py`; engine time per candidate, the part "cost": `search_cost.py`.
 """
 
 from __future__ import annotations
@@ -18,217 +20,267 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from ase_ga_baseline import AseGaRun
-from landscapes import NAMES, Landscape, make_landscape
+from landscapes import MINIMA, NAMES, Landscape, make_landscape
 from machine import describe_machine
-from search_report import draw_success_curves, markdown, quantile, statistics
+from relaxed_landscapes import RelaxedLandscape, relaxed_landscape
+from search_cases import (
+    ALL,
+    METHODS,
+    MODEL_CELL,
+    MODEL_X,
+    PARTS,
+    Case,
+    Tuning,
+    table_names,
+    x_text,
+)
+from search_cost import measure_cost
+from search_figure import draw_success_curves
+from search_methods import ase_ga_run, evaluations_needed
+from search_report import markdown, quantile, statistics
 
-from gasearch.operator import WeightedOperator, default_operators
-from gasearch.proposing import ProposalSettings, Proposer
-from gasearch.store.records import Outcome
+from gasearch.operator import default_operators
 
 RESULTS = Path(__file__).parent / "results"
-METHODS = ("gasearch", "ase_ga", "random")
+COST = "cost"
 POPULATIONS = (20, 50, 200)
-FIRST_PILOT = 1001
+FIRST_PILOT, N_PILOTS = 1001, 10
 PACKAGES = ("gasearch", "numpy", "scipy", "ase", "ase-ga", "spglib")
 
-Run = Callable[[int], Iterator[int]]
-"""From a seed to the landscape's rows of the structures that are evaluated, in that order."""
 
+class Document:
+    """The file of results, merged row by row.
 
-def random_run(landscape: Landscape, seed: int) -> Iterator[int]:
-    """Yield all distinct decorations as even draws from the raw ones would first meet them.
-
-    Sorting exponential waiting times is the same as drawing and skipping repeats.
+    Parameters
+    ----------
+    file
+        Read if it exists; written by `save`.
     """
-    waiting = np.random.default_rng(seed).exponential(size=len(landscape))
-    return iter(np.argsort(waiting / landscape.orbit_sizes).tolist())
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        self._rows = {_key(row): row for row in found.get("rows", [])}
+        self.pilots: dict[str, list[dict[str, Any]]] = {}
+        for pilot in found.get("pilots", []):
+            self.pilots.setdefault(pilot["landscape"], []).append(pilot)
+        self.cost: list[dict[str, Any]] = found.get("cost", [])
+
+    def holds(self, case: Case) -> bool:
+        """Return whether all rows of a case are there, with the same cap and seeds."""
+        rows = [self._find(case, goal) for goal in case.goals]
+        wanted = (case.cap, case.first_seed, case.runs)
+        return all(row and (row["cap"], row["first_seed"], row["runs"]) == wanted for row in rows)
+
+    def _find(self, case: Case, goal: str) -> dict[str, Any] | None:
+        # the label of ase_ga holds the population that was chosen
+        wanted = (case.part, case.landscape, case.x, case.method, goal)
+        names = ("part", "landscape", "x", "method", "goal")
+        for row in self._rows.values():
+            if tuple(row[name] for name in names) == wanted and row["label"].startswith(case.label):
+                return row
+        return None
+
+    def put(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Add rows, in place of those of the same key."""
+        self._rows |= {_key(row): row for row in rows}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the whole, rows in the order of parts, landscapes and methods."""
+        order = {name: n for n, name in enumerate([*PARTS, *METHODS])}
+
+        def place(row: dict[str, Any]) -> tuple[Any, ...]:
+            part, landscape, x = row["part"], row["landscape"], row["x"]
+            rank = 0 if part in ("in-flight", "ablation") else order[row["method"]]
+            return order[part], landscape, x != ALL, x, row["goal"] == "hull", rank
+
+        rows = sorted(self._rows.values(), key=place)
+        return {
+            "machine": describe_machine(PACKAGES),
+            "operators": {o.name: o.weight for o in default_operators()},
+            "landscapes": described_landscapes(),
+            "rows": rows,
+            "pilots": list(itertools.chain.from_iterable(self.pilots.values())),
+            "cost": self.cost,
+        }
+
+    def save(self) -> dict[str, Any]:
+        """Write the file and return what it holds."""
+        document = self.as_json()
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        part = self._file.with_suffix(".part")
+        part.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        part.replace(self._file)
+        return document
 
 
-def gasearch_run(
-    landscape: Landscape, operators: Sequence[WeightedOperator], seed: int
-) -> Iterator[int]:
-    """Yield what gasearch proposes while each result is known before the next proposal."""
-    composition = landscape.composition
-    settings = ProposalSettings(end_members=False)
-    proposer = Proposer(landscape.host, operators, seed, (composition,), settings)
-    for number in itertools.count(1):
-        proposed = proposer.propose(number)
-        if proposed is None:
-            return
-        row = int(landscape.rows(proposed.decoration.occupation[None])[0])
-        yield row
-        energy = float(landscape.energies[row]) * landscape.host.n_formula_units
-        proposer.add_outcome(Outcome(number, number, composition.formula, energy, "ok", 1))
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    label = row["method"] if row["method"] == "ase_ga" else row["label"]
+    return row["part"], row["landscape"], row["x"], label, row["goal"]
 
 
-def ase_ga_run(landscape: Landscape, population: int, seed: int) -> Iterator[int]:
-    """Yield what the paper's search would relax; see `ase_ga_baseline.py`."""
-    return AseGaRun(landscape, seed, population).evaluations()
+def measure(case: Case, document: Document) -> list[dict[str, Any]]:
+    """Return the rows of a case; pilot runs that had to go before it are put into the document."""
+    run, label = case.run, case.label
+    if case.tuning is not None:
+        if case.tuning.name not in document.pilots:
+            document.pilots[case.tuning.name] = pilot_runs(case.tuning)
+        pilots = document.pilots[case.tuning.name]
+        population = next(pilot["population"] for pilot in pilots if pilot["is_chosen"])
+        run = functools.partial(case.run, population)
+        label = f"{label}, population {population}"
+    started = time.process_time()
+    results = [evaluations_needed(run(seed), case.goals, case.cap) for seed in case.seeds]
+    cpu_s = round(time.process_time() - started, 2)
+    rows = []
+    for goal in case.goals:
+        needed = [found[goal] for found, _ in results]
+        rows.append(
+            {
+                "part": case.part,
+                "landscape": case.landscape,
+                "x": case.x,
+                "goal": goal,
+                "method": case.method,
+                "label": label,
+                "first_seed": case.first_seed,
+                "runs": case.runs,
+                "cap": case.cap,
+                "evaluations": needed,
+                **statistics(needed),
+                "median_distinct": quantile([n_distinct for _, n_distinct in results], 0.5),
+                "cpu_s": cpu_s,
+            }
+        )
+        print(*_key(rows[-1]), rows[-1]["median"], rows[-1]["percentile_90"], file=sys.stderr)
+    return rows
 
 
-def evaluations_needed(
-    landscape: Landscape, run: Iterator[int], cap: int
-) -> tuple[int | None, int]:
-    """Return how many evaluations a run took to the ground state, and how many were distinct.
-
-    The first is None for a run that did not find it within the cap.
-    """
-    goal = landscape.ground_state
-    met: set[int] = set()
-    for number, row in enumerate(itertools.islice(run, cap), start=1):
-        met.add(row)
-        if row == goal:
-            return number, len(met)
-    return None, len(met)
-
-
-def repeat(
-    landscape: Landscape, run: Run, seeds: Sequence[int], cap: int, label: str
-) -> dict[str, Any]:
-    """Return the evaluations of many runs with their statistics and the wall time."""
-    started = time.perf_counter()
-    evaluations, distinct = [], []
-    for seed in seeds:
-        needed, n_distinct = evaluations_needed(landscape, run(seed), cap)
-        evaluations.append(needed)
-        distinct.append(n_distinct)
-        print(f"{landscape.name} {label} seed {seed}: {needed}", file=sys.stderr)
-    return {
-        "evaluations": evaluations,
-        "distinct": distinct,
-        **statistics(evaluations),
-        "median_distinct": quantile(distinct, 0.5),
-        "wall_s": round(time.perf_counter() - started, 1),
-    }
-
-
-def pilot_runs(landscape: Landscape, seeds: Sequence[int], cap: int) -> list[dict[str, Any]]:
+def pilot_runs(tuning: Tuning) -> list[dict[str, Any]]:
     """Return the pilots of `ase_ga` with each population size; the best is marked."""
     pilots = []
     for population in POPULATIONS:
-        run = functools.partial(ase_ga_run, landscape, population)
-        result = repeat(landscape, run, seeds, cap, f"pilot of ase_ga, population {population}")
-        capped = [cap if n is None else n for n in result["evaluations"]]
-        mean = sum(capped) / len(capped)
+        run = functools.partial(ase_ga_run, tuning.landscape, population)
+        needed = [
+            evaluations_needed(run(seed), {"": tuning.goal}, tuning.cap)[0][""]
+            for seed in range(FIRST_PILOT, FIRST_PILOT + N_PILOTS)
+        ]
+        capped = [tuning.cap if n is None else n for n in needed]
         pilots.append(
-            {"landscape": landscape.name, "population": population, "capped_mean": mean, **result}
+            {
+                "landscape": tuning.name,
+                "population": population,
+                "first_seed": FIRST_PILOT,
+                "cap": tuning.cap,
+                "capped_mean": sum(capped) / len(capped),
+                "evaluations": needed,
+                **statistics(needed),
+            }
         )
     best = min(pilots, key=lambda pilot: pilot["capped_mean"])
     return [{**pilot, "is_chosen": pilot is best} for pilot in pilots]
 
 
-def measure(
-    landscape: Landscape, method: str, settings: dict[str, Any]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return one row of the table, and the pilot runs that went before it."""
-    pilots: list[dict[str, Any]] = []
-    label = method
-    if method == "ase_ga":
-        pilots = pilot_runs(landscape, settings["pilot_seeds"], settings["cap"])
-        population = next(pilot["population"] for pilot in pilots if pilot["is_chosen"])
-        run = functools.partial(ase_ga_run, landscape, population)
-        label = f"ase_ga, population {population}"
-    elif method == "gasearch":
-        run = functools.partial(gasearch_run, landscape, default_operators())
-    else:
-        run = functools.partial(random_run, landscape)
-    result = repeat(landscape, run, range(1, settings["runs"] + 1), settings["cap"], label)
-    return {"landscape": landscape.name, "method": method, "label": label, **result}, pilots
+@functools.cache
+def described_landscapes() -> list[dict[str, Any]]:
+    """Return what the report says of each landscape."""
+    large = json.loads(MINIMA.read_text(encoding="utf-8"))["landscapes"]
+    names = ("name", "seed", "spread_meV_per_fu", "gap_meV_per_fu", "fingerprint", "orbit_size")
+    return [
+        *itertools.chain.from_iterable(_of_table(relaxed_landscape(n)) for n in table_names()),
+        *(_of_model(make_landscape(name, MODEL_CELL, MODEL_X)) for name in NAMES),
+        *(
+            {"part": "large"}
+            | {name: entry[name] for name in names}
+            | {"found": f"{entry['n_found']} of {entry['n_runs']}"}
+            for entry in large
+        ),
+    ]
 
 
-def describe_landscape(landscape: Landscape) -> dict[str, Any]:
-    """Return what the report says of a landscape."""
+def _of_model(landscape: Landscape) -> dict[str, Any]:
     goal = landscape.ground_state
     return {
+        "part": "model",
         "name": landscape.name,
         "seed": None if landscape.name == "coulomb" else landscape.seed,
+        "n_distinct": len(landscape),
         "spread_meV_per_fu": 1000 * landscape.spread,
         "gap_meV_per_fu": 1000 * landscape.gap,
         "n_minima": landscape.n_minima,
-        "ground_state": landscape.fingerprint(goal),
+        "fingerprint": landscape.fingerprint(goal),
         "orbit_size": int(landscape.orbit_sizes[goal]),
-        "energy_eV_per_fu": float(landscape.energies[goal]),
     }
 
 
-def build_document(
-    landscapes: Sequence[Landscape],
-    methods: Sequence[str],
-    settings: dict[str, Any],
-    earlier: dict[str, Any],
-) -> dict[str, Any]:
-    """Run the methods and return the document; rows of other methods come from the earlier one."""
-    rows = {(row["landscape"], row["method"]): row for row in earlier.get("rows", [])}
-    pilots = {n.name: _of(n, earlier.get("pilots", [])) for n in landscapes}
-    operators = earlier.get("operators", {})
-    for landscape, method in itertools.product(landscapes, methods):
-        rows[landscape.name, method], new_pilots = measure(landscape, method, settings)
-        if new_pilots:
-            pilots[landscape.name] = new_pilots
-        if method == "gasearch":
-            operators = {operator.name: operator.weight for operator in default_operators()}
-    order = [key for key in itertools.product([n.name for n in landscapes], METHODS) if key in rows]
-    return {
-        "settings": settings,
-        "machine": describe_machine(PACKAGES),
-        "operators": operators,
-        "landscapes": [describe_landscape(landscape) for landscape in landscapes],
-        "rows": [rows[key] for key in order],
-        "pilots": [pilot for n in landscapes for pilot in pilots[n.name]],
-    }
+def _of_table(table: RelaxedLandscape) -> Iterator[dict[str, Any]]:
+    vertices = set(table.hull_vertices) if table.compositions == table.host.compositions else set()
+    for composition, minimum in zip(table.compositions, table.niche_minima, strict=True):
+        rows = table.rows_at(composition)
+        gap = table.gap(composition)
+        yield {
+            "part": "relaxed",
+            "name": table.name,
+            "x": x_text(composition),
+            "n_distinct": len(rows),
+            "n_ok": int(table.is_ok[rows].sum()),
+            "spread_meV_per_fu": 1000 * table.spread(composition),
+            "gap_meV_per_fu": 1000 * gap if gap < float("inf") else None,
+            "n_as_low": len(table.rows_within(composition)),
+            "is_vertex": minimum in vertices,
+            "fingerprint": table.fingerprints[minimum],
+            "orbit_size": int(table.orbit_sizes[minimum]),
+        }
 
 
-def _of(landscape: Landscape, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [entry for entry in entries if entry["landscape"] == landscape.name]
+def _chosen(given: list[str] | None, known: Sequence[str], what: str) -> tuple[str, ...]:
+    if unknown := sorted(set(given or ()) - set(known)):
+        raise typer.BadParameter(f"unknown {what} {unknown[0]!r}; known: {', '.join(known)}.")
+    return tuple(given or known)
 
 
-def earlier_document(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Return what the file holds where its settings are the same, else nothing."""
-    if not file.exists():
-        return {}
-    document: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return document if document["settings"] == settings else {}
+def measure_parts(
+    document: Document,
+    parts: Sequence[str],
+    is_wanted: Callable[[Case], bool],
+    runs: int,
+) -> None:
+    """Measure all wanted rows; the file is written after each."""
+    for part in parts:
+        if part == COST:
+            document.cost = measure_cost()
+            document.save()
+            continue
+        for case in PARTS[part](runs):
+            if is_wanted(case):
+                document.put(measure(case, document))
+                document.save()
 
 
 def main(
-    method: Annotated[list[str] | None, typer.Option(help="Of gasearch, ase_ga, random.")] = None,
+    part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join([*PARTS, COST])}.")] = None,
+    method: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(METHODS)}.")] = None,
+    missing: Annotated[bool, typer.Option(help="Only rows that the file does not have.")] = False,
     runs: Annotated[int, typer.Option(help="Runs per row, with seeds 1, 2, ...")] = 30,
-    pilots: Annotated[int, typer.Option(help="Pilot runs per population of ase_ga.")] = 10,
-    cap: Annotated[int, typer.Option(help="Evaluations per run; 0: as many as are distinct.")] = 0,
-    supercell: Annotated[tuple[int, int, int], typer.Option()] = (1, 3, 1),
-    x: Annotated[str, typer.Option(help="Filled share of the Na sites.")] = "2/3",
-    landscape_seed: Annotated[int, typer.Option(help="Of the random terms.")] = 0,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
 ) -> None:
-    """Count evaluations until the ground state, on two enumerated landscapes."""
-    methods = tuple(method or METHODS)
-    if unknown := sorted(set(methods) - set(METHODS)):
-        raise typer.BadParameter(f"unknown method {unknown[0]!r}; known: {', '.join(METHODS)}.")
-    landscapes = [make_landscape(name, supercell, x, landscape_seed) for name in NAMES]
-    host, composition = landscapes[0].host, landscapes[0].composition
-    settings = {
-        "supercell": list(supercell),
-        "x": x,
-        "n_raw": host.n_raw(composition),
-        "n_distinct": host.n_distinct(composition),
-        "runs": runs,
-        "pilot_seeds": [FIRST_PILOT + n for n in range(pilots)],
-        "cap": cap or host.n_distinct(composition),
-        "landscape_seed": landscape_seed,
-    }
+    """Count evaluations until the ground state."""
+    parts = _chosen(part, [*PARTS, COST], "part")
+    methods = _chosen(method, list(METHODS), "method")
     file = output / "search.json"
-    document = build_document(landscapes, methods, settings, earlier_document(file, settings))
-    output.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(document, indent=1)
-    file.write_text(text + "\n", encoding="utf-8")
-    (output / "search.md").write_text(markdown(document), encoding="utf-8")
-    draw_success_curves(document, output / "search-success.png")
-    print(text if as_json else markdown(document))
+    document = Document(file)
+
+    def is_wanted(case: Case) -> bool:
+        return case.method in methods and not (missing and document.holds(case))
+
+    measure_parts(document, parts, is_wanted, runs)
+    written = document.save()
+    text = markdown(written)
+    (output / "search.md").write_text(text, encoding="utf-8")
+    draw_success_curves(written, output / "search-success.png")
+    print(json.dumps(written, indent=1) if as_json else text)
 
 
 if __name__ == "__main__":

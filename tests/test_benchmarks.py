@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -17,7 +19,22 @@ from typer.testing import CliRunner
 from gasearch.operator import WeightedOperator
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-NAMES = ("ewald", "energies", "landscapes", "ase_ga_baseline", "machine", "search_report", "search")
+NAMES = (
+    "ewald",
+    "energies",
+    "landscapes",
+    "ase_ga_baseline",
+    "machine",
+    "tempering",
+    "relaxed_landscapes",
+    "search_methods",
+    "search_cases",
+    "search_notes",
+    "search_report",
+    "search_figure",
+    "search_cost",
+    "search",
+)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +54,11 @@ def coulomb(bench):
 @pytest.fixture(scope="module")
 def many_body(bench):
     return bench.landscapes.make_landscape("many-body", (1, 2, 1), "1/2", seed=3, cache=None)
+
+
+@pytest.fixture(scope="module")
+def pmmcs(bench):
+    return bench.relaxed_landscapes.relaxed_landscape("nafepo4-121-pmmcs")
 
 
 @pytest.fixture(params=["coulomb", "many_body"])
@@ -60,7 +82,8 @@ class Swap:
 @pytest.fixture
 def one_operator(bench, monkeypatch):
     operators = (WeightedOperator("swap", Swap(), 1.0),)
-    monkeypatch.setattr(bench.search, "default_operators", lambda: operators)
+    for module in (bench.search, bench.search_cases):
+        monkeypatch.setattr(module, "default_operators", lambda: operators)
     return operators
 
 
@@ -199,31 +222,128 @@ def test_ase_ga_evaluates_no_structure_twice_and_stays_at_its_composition(bench,
         assert text.count("X") == text.count("Ga") == 4
 
 
-# --- runs and their report --------------------------------------------------------------------
+# --- methods ----------------------------------------------------------------------------------
+
+
+def gasearch_rows(bench, landscape, operators, seed, **more):
+    methods = bench.search_methods
+    problem = methods.table_problem(landscape)
+    settings = more.pop("settings", methods.plain())
+    return methods.gasearch_run(problem, operators, settings, seed, **more)
+
+
+def first(run, number):
+    return list(itertools.islice(run, number))
 
 
 def test_random_sampling_meets_each_distinct_decoration_once(bench, coulomb):
-    rows = list(bench.search.random_run(coulomb, 5))
+    rows = list(bench.search_methods.random_run(coulomb, 5))
     assert sorted(rows) == list(range(344))
 
 
-def test_gasearch_meets_each_distinct_decoration_once(bench, coulomb, one_operator):
-    rows = list(bench.search.gasearch_run(coulomb, one_operator, 5))
+def test_random_sampling_in_turn_begins_with_one_decoration_of_each_composition(bench, pmmcs):
+    rows = list(bench.search_methods.random_turns_run(pmmcs, 5))
+    assert sorted(rows) == list(range(len(pmmcs)))
+    assert pmmcs.composition_numbers[rows[:9]].tolist() == list(range(9))
+    last = [pmmcs.composition_numbers[row] for row in rows[-50:]]
+    assert set(last) == {4}  # x = 1/2 is the largest
+
+
+@pytest.mark.parametrize("screening", [False, True])
+def test_gasearch_meets_each_distinct_decoration_once(bench, coulomb, one_operator, screening):
+    methods = bench.search_methods
+    settings = methods.screened() if screening else methods.plain()
+    rows = list(gasearch_rows(bench, coulomb, one_operator, 5, settings=settings))
     assert sorted(rows) == list(range(344))
 
 
-@pytest.mark.parametrize("method", ["gasearch", "ase_ga", "random"])
+def test_a_search_of_all_compositions_begins_with_the_ends(bench, pmmcs, one_operator):
+    methods = bench.search_methods
+    settings = methods.screened(end_members=True, hull_aware=False)
+    run = methods.gasearch_run(methods.relaxed_problem(pmmcs), one_operator, settings, 5)
+    rows = first(run, 60)
+    assert pmmcs.x[rows[:2]].tolist() == [0, 1]
+    assert len(set(rows)) == 60
+    assert len(set(pmmcs.x[rows].tolist())) == 9
+
+
+@pytest.mark.parametrize("method", ["gasearch", "screened", "in flight", "ase_ga", "tempering"])
 def test_a_method_repeats_exactly(bench, many_body, one_operator, method):
+    methods = bench.search_methods
+    gasearch = functools.partial(gasearch_rows, bench, many_body, one_operator)
+    problem = methods.table_problem(many_body)
     runs = {
-        "gasearch": lambda seed: bench.search.gasearch_run(many_body, one_operator, seed),
-        "ase_ga": lambda seed: bench.search.ase_ga_run(many_body, 20, seed),
-        "random": lambda seed: bench.search.random_run(many_body, seed),
+        "gasearch": gasearch,
+        "screened": functools.partial(gasearch, settings=methods.screened()),
+        "in flight": functools.partial(gasearch, settings=methods.screened(), in_flight=16),
+        "ase_ga": functools.partial(methods.ase_ga_run, many_body, 20),
+        "tempering": functools.partial(methods.tempering_keys, many_body, problem),
     }
-    first, same, other = (
-        [row for row, _ in zip(runs[method](seed), range(80), strict=False)] for seed in (1, 1, 2)
-    )
-    assert first == same
-    assert first != other
+    rows, same, other = (first(runs[method](seed), 60) for seed in (1, 1, 2))
+    assert rows == same
+    assert rows != other
+
+
+def test_with_many_in_flight_a_candidate_knows_only_what_came_before_them(bench, coulomb):
+    methods = bench.search_methods
+    known = []
+
+    class Watched(methods.Proposer):
+        def propose(self, number, budget=0):
+            known.append(self.knowledge.ended[-1] if self.knowledge.ended else 0)
+            return super().propose(number, budget)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(methods, "Proposer", Watched)
+        first(gasearch_rows(bench, coulomb, bench.search.default_operators(), 1, in_flight=7), 20)
+    assert known == [max(0, number - 7) for number in range(1, 21)]
+
+
+def test_a_large_landscape_has_its_reference_minimum_as_goal(bench):
+    methods, landscapes = bench.search_methods, bench.landscapes
+    landscape = landscapes.make_large_landscape("coulomb")
+    minimum = landscapes.large_minimum("coulomb")
+    problem = methods.large_problem(landscape, minimum)
+    (key,) = methods.large_goal(landscape, minimum)
+    occupation = landscape.host.canonicalizer.occupation(minimum.fingerprint)
+    found, energy = problem.evaluate(occupation)
+    assert found == key
+    assert energy == pytest.approx(24 * minimum.energy)
+    too_high = landscapes.LargeMinimum(minimum.fingerprint, minimum.energy + 1, 1, 1)
+    with pytest.raises(ValueError, match="lies below the minimum"):
+        methods.large_problem(landscape, too_high).evaluate(occupation)
+
+
+def test_one_composition_after_the_other_ends_each_at_its_minimum(bench, pmmcs):
+    methods = bench.search_methods
+    chosen = pmmcs.compositions[:3]
+    landscapes = {composition: pmmcs.at(composition) for composition in chosen}
+    rows = list(methods.one_by_one_run(pmmcs, landscapes, methods.random_run, 1))
+    goal = methods.niche_goal(pmmcs, chosen)
+    ends = [n for n, row in enumerate(rows) if row in goal]
+    assert [goal[rows[n]] for n in ends] == [0, 1, 2]
+    assert ends[-1] == len(rows) - 1
+    needed, n_distinct = methods.evaluations_needed(iter(rows), {"niches": goal}, 1000)
+    assert needed == {"niches": len(rows)}
+    assert n_distinct == len(rows)
+
+
+def test_evaluations_are_counted_until_all_targets_are_met(bench):
+    goals = {"both": {3: 0, 4: 0, 7: 1}, "one": {4: 0}}
+    count = bench.search_methods.evaluations_needed
+    assert count(iter([9, 4, 3, 9, 7, 1]), goals, 100) == ({"both": 5, "one": 2}, 4)
+    assert count(iter([9, 4, 3, 9, 7, 1]), goals, 4) == ({"both": None, "one": 2}, 3)
+    assert count(iter([9]), goals, 100) == ({"both": None, "one": None}, 1)
+
+
+def test_decorations_that_relax_to_nothing_teach_nothing(bench, coulomb, one_operator):
+    methods = bench.search_methods
+    lost = dataclasses.replace(coulomb, energies=np.full(344, np.inf))
+    rows = first(gasearch_rows(bench, lost, one_operator, 1, settings=methods.screened()), 40)
+    assert len(set(rows)) == 40
+
+
+# --- runs and their report --------------------------------------------------------------------
 
 
 def test_unsolved_runs_count_in_the_quantiles(bench):
@@ -234,7 +354,29 @@ def test_unsolved_runs_count_in_the_quantiles(bench):
     assert found["median"] == 7
     assert found["percentile_90"] is None
     assert found["solved_share"] == 0.5
-    assert report.success_curve([None, 5, 7, None], 10) == ([1, 5, 7, 10], [0, 0.25, 0.5, 0.5])
+    curve = bench.search_figure.success_curve([None, 5, 7, None], 10)
+    assert curve == ([1, 5, 7, 10], [0, 0.25, 0.5, 0.5])
+
+
+def test_each_method_has_its_own_colour_and_dash(bench):
+    styles = bench.search_figure.STYLES
+    assert set(styles) == set(bench.search_cases.METHODS)
+    assert len({str(style) for style in styles.values()}) == len(styles)
+
+
+def test_cases_are_told_apart_by_their_keys(bench, monkeypatch):
+    uncached = functools.partial(bench.landscapes.make_landscape, cache=None)
+    monkeypatch.setattr(bench.search_cases, "make_landscape", uncached)
+    monkeypatch.setattr(bench.search_cases, "MODEL_CELL", (1, 2, 1))
+    monkeypatch.setattr(bench.search_cases, "MODEL_X", "3/4")
+    cases = [case for part in bench.search_cases.PARTS.values() for case in part(30)]
+    keys = [case.key(goal) for case in cases for goal in case.goals]
+    assert len(set(keys)) == len(keys)
+    for case in cases:
+        assert case.runs == (10 if case.part == "ablation" else 30)
+        assert (case.tuning is None) == (case.method != "ase_ga")
+    for name in bench.search_cases.table_names():
+        assert any(case.landscape == name for case in cases)
 
 
 def _invoke(bench, *arguments):
@@ -245,23 +387,29 @@ def _invoke(bench, *arguments):
     return result
 
 
-def test_the_script_prints_one_json_document_and_keeps_other_rows(
-    bench, one_operator, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(bench.search, "POPULATIONS", (10, 20))
+@pytest.fixture
+def small(bench, one_operator, monkeypatch):
+    """The script on 64 decorations, with few pilots, and no table of relaxed energies."""
     uncached = functools.partial(bench.landscapes.make_landscape, cache=None)
-    monkeypatch.setattr(bench.search, "make_landscape", uncached)
-    small = ["--supercell", "1", "2", "1", "--x", "3/4", "--runs", "3", "--pilots", "2"]
-    arguments = [*small, "--cap", "60", "--output", str(tmp_path), "--json"]
-    document = json.loads(_invoke(bench, *arguments).stdout)
-    assert document["settings"]["n_distinct"] == 64
+    for module in (bench.search, bench.search_cases):
+        monkeypatch.setattr(module, "make_landscape", uncached)
+        monkeypatch.setattr(module, "MODEL_CELL", (1, 2, 1))
+        monkeypatch.setattr(module, "MODEL_X", "3/4")
+        monkeypatch.setattr(module, "table_names", list)
+    monkeypatch.setattr(bench.search, "POPULATIONS", (10, 20))
+    monkeypatch.setattr(bench.search, "N_PILOTS", 2)
+    bench.search.described_landscapes.cache_clear()
+    yield bench
+    bench.search.described_landscapes.cache_clear()
+
+
+def test_the_script_prints_one_json_document_and_keeps_other_rows(small, tmp_path):
+    arguments = ["--part", "model", "--runs", "3", "--output", str(tmp_path), "--json"]
+    document = json.loads(_invoke(small, *arguments).stdout)
     assert document["operators"] == {"swap": 1.0}
     keys = [(row["landscape"], row["method"]) for row in document["rows"]]
-    assert keys == [
-        (name, method)
-        for name in ("coulomb", "many-body")
-        for method in ("gasearch", "ase_ga", "random")
-    ]
+    methods = list(small.search_cases.METHODS)[1:]
+    assert keys == [(name, method) for name in ("coulomb", "many-body") for method in methods]
     for row in document["rows"]:
         assert len(row["evaluations"]) == 3
         assert {"median", "quartile_1", "quartile_3", "percentile_90", "solved_share"} <= set(row)
@@ -271,11 +419,59 @@ def test_the_script_prints_one_json_document_and_keeps_other_rows(
         "search.md",
         "search-success.png",
     }
-    again = json.loads(_invoke(bench, *arguments, "--method", "random").stdout)
+    again = json.loads(_invoke(small, *arguments, "--method", "random").stdout)
     assert [row["evaluations"] for row in again["rows"]] == [
         row["evaluations"] for row in document["rows"]
     ]
     assert again["pilots"] == document["pilots"]
+    report = (tmp_path / "search.md").read_text(encoding="utf-8")
+    assert "a tenth of `ase_ga`" in report
+    assert "says nothing" in report  # of the Coulomb starts on the Coulomb landscape
+
+
+def test_only_missing_rows_are_measured_when_that_is_asked_for(small, tmp_path, monkeypatch):
+    arguments = ["--part", "model", "--runs", "2", "--output", str(tmp_path)]
+    _invoke(small, *arguments, "--method", "random")
+    measured = []
+    monkeypatch.setattr(
+        small.search, "measure", lambda case, document: measured.append(case.method) or []
+    )
+    _invoke(small, *arguments, "--missing", "--method", "random", "--method", "plain")
+    assert measured == ["plain", "plain"]
+    _invoke(small, "--part", "model", "--runs", "3", *arguments[4:], "--missing")
+    assert measured.count("random") == 2  # the number of runs is another
+
+
+def test_a_relaxed_table_is_searched_as_a_whole_and_by_composition(
+    bench, one_operator, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(bench.search_cases, "table_names", lambda: ["nafepo4-121-pmmcs"])
+    monkeypatch.setattr(bench.search, "table_names", lambda: ["nafepo4-121-pmmcs"])
+    monkeypatch.setattr(bench.search_cases, "MODEL_CELL", (1, 2, 1))
+    monkeypatch.setattr(bench.search, "described_landscapes", lambda: described)
+    table = bench.relaxed_landscapes.relaxed_landscape("nafepo4-121-pmmcs")
+    described = list(bench.search._of_table(table))
+    arguments = ["--part", "relaxed", "--method", "random", "--method", "tempering"]
+    arguments += ["--runs", "2", "--output", str(tmp_path), "--json"]
+    rows = json.loads(_invoke(bench, *arguments).stdout)["rows"]
+    assert {row["x"] for row in rows} == {"all", "1/4", "3/8", "1/2", "5/8", "3/4"}
+    assert {row["goal"] for row in rows} == {"niches", "ground state"}  # pmmcs makes no hull
+    assert all(row["solved_share"] == 1 for row in rows)
+    report = (tmp_path / "search.md").read_text(encoding="utf-8")
+    assert "under a third of random" not in report  # gasearch has no row yet
+    assert "| nafepo4-121-pmmcs | 1/2 | 344 |" in report
+
+
+def test_engine_time_is_measured_on_a_known_number_of_results(bench, one_operator, monkeypatch):
+    cost = bench.search_cost
+    monkeypatch.setattr(cost, "default_operators", lambda: one_operator)
+    monkeypatch.setattr(cost, "N_PROPOSALS", 3)
+    monkeypatch.setattr(cost, "N_FEATURES", 1_000)
+    host = bench.landscapes.make_landscape("coulomb", (1, 2, 1), "1/2", cache=None).host
+    found = cost.cost_at(host, 40)
+    assert (found["cell"], found["n_results"], found["n_formula_units"]) == ("1x2x1", 40, 8)
+    assert found["is_used"]
+    assert 0 < found["mean_s"] <= found["longest_s"]
 
 
 def test_the_machine_is_described_without_names_or_paths(bench):
