@@ -18,8 +18,8 @@ energy than the table has, or a higher one.
 
 Processor time of one core (AMD EPYC) for one relaxation: chgnet-nafepo4 1.7 s for the 56 atoms of
 1x2x1; at x = 2/3 of 1x3x1, with 10,410 distinct decorations of 80 atoms, painn-nafepo4 0.8 s (2.3 h
-for all), cpainn-nafepo4 0.6 s (1.6 h), pmmcs 0.2 s (0.6 h). Hence that composition is there with
-pmmcs, whose order of energies at one x means something, and with no network.
+for all), cpainn-nafepo4 0.6 s (1.6 h), pmmcs 0.2 s (0.6 h). Hence no network's table of that
+composition; pmmcs is cheap enough, and its order of energies at one x means something.
 """
 
 from __future__ import annotations
