@@ -164,11 +164,12 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch.console import as_json
     from gasearch.dft.overview import counted, overview
     from gasearch.run_folder import RunFolder
+    from gasearch.store import dft_jobs
 
     run_folder = RunFolder(folder)
-    with run_folder.open_store():
-        pass  # refuses what is no run, with a clear line
-    lines = overview(run_folder)
+    with run_folder.open_store() as store:
+        found = {Path(row.folder).name: row.found for row in dft_jobs.jobs(store)}
+    lines = overview(run_folder, found)
     if json:
         out.file.write(as_json([asdict(line) for line in lines]) + "\n")
         return

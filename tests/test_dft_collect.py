@@ -9,6 +9,7 @@ import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 
+from gasearch.checking import check_run
 from gasearch.cli import app
 from gasearch.decoration import Decoration
 from gasearch.dft.collect import adopt, collect_job, jobs_of
@@ -193,6 +194,26 @@ class TestMoved:
         assert [row.candidate for row in dft_jobs.dft_rows(small.store, level_of(small))] == [
             FIRST_OUTSIDE
         ]
+
+    def test_a_search_that_finds_it_later_takes_it_over(self, small):
+        known = {row.fingerprint for row in small.store.evaluations(verdict=None)}
+        half = small.host.composition_at(0.5)
+        new = next(f for f in small.host.fingerprints(half) if f not in known)
+        decoration = Decoration.from_fingerprint(small.host, new)
+        asked = orders(small, "Na2Fe4P4O16")[0]
+        n_calls = small.store.counts().n_calls
+        collect_job(small, computed(small, asked, result_of(decoration)))
+        assert small.store.counts().n_calls == n_calls
+        run_file = small.folder.run_file
+        run_file.write_text(run_file.read_text().replace('"budget" = 8', '"budget" = 100'))
+        Session(small.folder).run()
+        assert small.store.outside() == []
+        (row,) = dft_jobs.dft_rows(small.store, level_of(small))
+        assert row.fingerprint == new
+        assert 8 < row.candidate <= 16
+        assert small.store.evaluation(row.candidate).verdict == "ok"
+        assert dft_jobs.jobs(small.store)[0].found == row.candidate
+        assert check_run(small.folder, replay=True) == []
 
 
 class TestDelocalised:

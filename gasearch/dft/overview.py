@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gasearch.dft import processes
@@ -37,12 +37,19 @@ class JobLine:
     reason: str
 
 
-def overview(folder: RunFolder) -> list[JobLine]:
-    """Return all jobs of a run, by candidate and level."""
+def overview(folder: RunFolder, found: Mapping[str, int | None]) -> list[JobLine]:
+    """Return all jobs of a run, by candidate and level.
+
+    Parameters
+    ----------
+    found
+        The candidates that came out, by the name of the folder, as the database has them now.
+    """
     lines = []
     for job in job_folders(folder.path):
         try:
-            lines.append(_line(job, job.status()))
+            line = _line(job, job.status())
+            lines.append(replace(line, found=found.get(job.path.name, line.found)))
         except JobFolderError as error:
             lines.append(
                 JobLine(

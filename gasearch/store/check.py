@@ -246,11 +246,9 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
 
 def _numbering(snapshot: Snapshot) -> Problems:
     inside = [row.id for row in snapshot.candidates if row.id < FIRST_OUTSIDE]
-    outside = [row.id for row in snapshot.candidates if row.id >= FIRST_OUTSIDE]
     results = sorted(row.result for row in snapshot.evaluations if row.result is not None)
     for what, numbers, first in (
         ("candidate", inside, 1),
-        ("candidate", outside, FIRST_OUTSIDE),
         ("result", results, 1),
     ):
         for expected, number in enumerate(numbers, start=first):

@@ -195,7 +195,8 @@ def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
 def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | None]:
     """File a result under the order that came out; return the candidate and the evaluation.
 
-    A candidate that is not there yet is added outside of the numbered stream. One that has an
+    A candidate that is not there yet is added outside of the numbered stream, without anything
+    being asked of the search; see `gasearch.store.adoption`. One that has an
     evaluation at this level keeps the lower of the two. All in one transaction.
     """
 
@@ -278,7 +279,8 @@ def _candidate(connection: Connection, transaction: Transaction, became: Proposa
     connection.execute(insert(candidate).values(**row))
     for line in parent_rows(key, became):
         connection.execute(insert(parent).values(**line))
-    transaction.add_event(ADDED, key, event_data(row, became.parents))
+    told = event_data(row, became.parents)
+    transaction.add_event(ADDED, None, {**told, "candidate": key})
     return key
 
 
@@ -312,7 +314,7 @@ def _evaluate(
     else:
         connection.execute(update(structure).where(structure.c.id == own).values(**body))
     told = {name: row[name] for name in ("verdict", "energy", "n_calls")}
-    transaction.add_event(DFT_RECORDED, number, told | {"level": key})
+    transaction.add_event(DFT_RECORDED, None, told | {"level": key, "candidate": number})
     return own
 
 

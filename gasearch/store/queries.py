@@ -213,7 +213,7 @@ def counts(connection: Connection) -> Counts:
     by_verdict: dict[Verdict, int] = {}
     n_calls = 0
     for purpose, state, verdict, n, calls in connection.execute(query):
-        n_calls += calls
+        n_calls += 0 if purpose == "dft" else calls
         if purpose == "search" or state in ("queued", "relaxing"):
             by_state[state] = by_state.get(state, 0) + n
         if purpose == "search" and verdict is not None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gasearch.store.dft_events import ADDED, DFT_RECORDED
+from gasearch.store.dft_events import ADDED, ADOPTED, DFT_RECORDED
 from gasearch.store.evaluation_state import Key
 from gasearch.store.transaction import (
     CREATED,
@@ -70,6 +70,10 @@ class Replay:
         self._added(candidate, data)
         self.evaluations[candidate, "search"] = Replayed()
 
+    def _outside(self, _: int | None, data: Mapping[str, Any]) -> None:
+        told = dict(data)
+        self._added(told.pop("candidate"), told)
+
     def _added(self, candidate: int, data: Mapping[str, Any]) -> None:
         for old in data["parents"]:
             if old not in self.candidates:
@@ -107,7 +111,15 @@ class Replay:
             if data["result"] != self.n_results:
                 self._fault(candidate, f"has result {data['result']}, not {self.n_results}")
 
-    def _dft_recorded(self, candidate: int, data: Mapping[str, Any]) -> None:
+    def _adopted(self, _: int | None, data: Mapping[str, Any]) -> None:
+        new, old = data["candidate"], data["was"]
+        self.candidates.pop(old)
+        self.dft = {
+            (new if n == old else n, level): found for (n, level), found in self.dft.items()
+        }
+
+    def _dft_recorded(self, _: int | None, data: Mapping[str, Any]) -> None:
+        candidate = data["candidate"]
         if candidate not in self.candidates:
             self._fault(candidate, "has a DFT result before it was proposed")
         self.dft[candidate, data["level"]] = Replayed(
@@ -136,6 +148,7 @@ _HANDLERS: Mapping[str, Any] = {
     LEASED: Replay._leased,
     REQUEUED: Replay._requeued,
     RECORDED: Replay._recorded,
-    ADDED: Replay._added,
+    ADDED: Replay._outside,
+    ADOPTED: Replay._adopted,
     DFT_RECORDED: Replay._dft_recorded,
 }

@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, Update, bindparam, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
+from gasearch.store.adoption import give_way, show_anew
 from gasearch.store.ase_rows import AseRows
 from gasearch.store.blobs import Columns, hashes, result_columns
 from gasearch.store.candidate_rows import (
@@ -29,6 +30,7 @@ from gasearch.store.candidate_rows import (
     queued_evaluation,
     validate,
 )
+from gasearch.store.dft_events import ADOPTED
 from gasearch.store.errors import (
     IllegalTransitionError,
     UnknownCandidateError,
@@ -118,6 +120,9 @@ class Transaction:
     def propose(self, proposals: Sequence[Proposal]) -> None:
         """Add candidates, each with a search evaluation that is queued."""
         keys = new_keys(self.connection, proposals)
+        moved = give_way(self.connection, keys, proposals)
+        for old, new in moved.items():
+            self.add_event(ADOPTED, None, {"candidate": new, "was": old})
         validate(self.connection, keys, proposals, self._n_results)
         rows, parents = [], []
         for key, proposal in zip(keys, proposals, strict=True):
@@ -128,6 +133,7 @@ class Transaction:
         self._outside += [key for key in keys if key >= FIRST_OUTSIDE]
         self._insert(candidate, rows)
         self._insert(parent, parents)
+        show_anew(self.connection, moved)
         self._insert(evaluation, [queued_evaluation(key, "search") for key in keys])
 
     def lease(
