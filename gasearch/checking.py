@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 
 import numpy as np
+from ase import Atoms
 
 from gasearch.config import RunSettings
 from gasearch.decoration import Decoration
-from gasearch.dispatch import start_structure
+from gasearch.dispatch import rattled, start_structure
 from gasearch.errors import GasearchError
 from gasearch.inspection import Findings, Ranked
 from gasearch.relax.audit import RULE, MomentRanges, audit
@@ -93,12 +94,22 @@ def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
         if row.verdict == "failed":
             continue
         decoration = Decoration.from_bytes(findings.host, store.proposal(row.candidate).occupation)
-        start = start_structure(decoration, settings.relax.rattle, settings.search.seed)
         relaxed = store.relaxed(row.candidate, "search")
+        start = _start_of(relaxed.atoms, decoration, settings)
         found = audit(start, relaxed.atoms, relaxed.moments, ranges).verdict
         if found != ("ok" if row.verdict == "unconverged" else row.verdict):
             detail = f"candidate {row.candidate} was judged {row.verdict} by {row.audit}"
             yield Problem("audit", f"{detail}, is {found} by {RULE}")
+
+
+def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> Atoms:
+    """Return what a structure was relaxed from: in early runs the decoration as it was proposed."""
+    rattle, seed = settings.relax.rattle, settings.search.seed
+    start = start_structure(decoration, rattle, seed)
+    same_sites = len(start) == len(relaxed) and np.array_equal(
+        start.get_initial_charges(), relaxed.get_initial_charges()
+    )
+    return start if same_sites else rattled(decoration, rattle, seed)
 
 
 def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:

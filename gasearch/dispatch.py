@@ -174,14 +174,24 @@ class Dispatcher:
 
 
 def start_structure(decoration: Decoration, rattle: float, seed: int) -> Atoms:
-    """Return the host's structure with small random displacements, the same each time it is asked.
+    """Return the standard start of a crystal: the same for all its equivalent decorations.
 
-    They let a relaxation leave the symmetry of the undistorted host.
+    It is the decoration that the fingerprint names, with small random displacements.
 
     Parameters
     ----------
     rattle
         Standard deviation of each coordinate's displacement, in Å.
+    """
+    return rattled(
+        Decoration.from_fingerprint(decoration.host, decoration.fingerprint), rattle, seed
+    )
+
+
+def rattled(decoration: Decoration, rattle: float, seed: int) -> Atoms:
+    """Return a decoration, as it is, with displacements that follow from its fingerprint.
+
+    They let a relaxation leave the symmetry of the undistorted host.
     """
     atoms = decoration.to_atoms()
     rng = named_rng(seed, decoration.fingerprint)

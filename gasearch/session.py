@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from gasearch.arrivals import Arrivals, Immediate, Lagged
 from gasearch.config import ScreeningSection, default_of
 from gasearch.decoration import Decoration
-from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
+from gasearch.dispatch import Dispatcher, DispatchSettings, rattled
 from gasearch.errors import UsageError
 from gasearch.execution.contract import Executor, PotentialSource
 from gasearch.execution.devices import choose_device, enough_in_flight, layout
@@ -164,9 +164,7 @@ class Session:
             screening=_screening_settings(screening, ranks_only),
         )
         seeds = [seed.occupation for seed in self.seeds]
-        return Proposer(
-            self.host, self.operators, search.seed, self.compositions, settings, seeds
-        )
+        return Proposer(self.host, self.operators, search.seed, self.compositions, settings, seeds)
 
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
@@ -352,7 +350,7 @@ class Session:
         compositions = self.host.compositions
         chosen = (compositions[len(compositions) // 2], compositions[-1])
         return [
-            start_structure(Decoration.random(self.host, c, named_rng(n, "probe")), 0.05, n)
+            rattled(Decoration.random(self.host, c, named_rng(n, "probe")), 0.05, n)
             for n, c in enumerate(chosen)
         ]
 
@@ -384,9 +382,7 @@ class Session:
 
 def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
     """Return what a run.toml says, and what the level of theory allows."""
-    features = FeatureSettings(
-        section.pair_reach, section.triplet_reach, tuple(section.features)
-    )
+    features = FeatureSettings(section.pair_reach, section.triplet_reach, tuple(section.features))
     rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
     return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
 

@@ -7,7 +7,8 @@ import pytest
 
 from gasearch.arrivals import Immediate, Lagged
 from gasearch.builtin_hosts import builtin_host
-from gasearch.dispatch import Dispatcher, DispatchSettings
+from gasearch.decoration import Decoration
+from gasearch.dispatch import Dispatcher, DispatchSettings, start_structure
 from gasearch.execution.contract import Crashed, Finished, Slow
 from gasearch.host import Host
 from gasearch.host_files import host_to_json
@@ -183,3 +184,19 @@ def test_results_that_come_fast_share_a_commit(tmp_path, host):
         times = [event.time_s for event in store.events(kind="recorded")]
     assert len(times) == 40
     assert len(set(times)) < 20
+
+
+def test_equivalent_decorations_start_from_the_same_structure(host):
+    """So that an energy belongs to a crystal, not to the image of it that was proposed."""
+    rng = np.random.default_rng(0)
+    decoration = Decoration.random(host, host.composition_at(0.5), rng)
+    starts = []
+    for permutation in host.permutations:
+        occupation = np.empty_like(decoration.occupation)
+        occupation[permutation] = decoration.occupation
+        starts.append(start_structure(Decoration(host, occupation), 0.02, 1))
+    for start in starts:
+        assert np.array_equal(start.positions, starts[0].positions)
+        assert np.array_equal(start.get_initial_charges(), starts[0].get_initial_charges())
+    other = start_structure(decoration, 0.02, 2)
+    assert not np.array_equal(other.positions, starts[0].positions)
