@@ -256,6 +256,23 @@ class TestRefused:
         with pytest.raises(RefusedOutputError, match="it holds"):
             collect_job(place, job)
 
+    def test_a_job_of_another_run_is_refused(self, place, part, tmp_path):
+        other = opened(part, tmp_path / "other")
+        number = orders(other, "Na4Fe4P4O16")[0]
+        job = computed(other, number, result_of(decoration_of(other, number)))
+        other.store.close()
+        with pytest.raises(UnknownJobError, match="no job of the run"):
+            collect_job(place, job)
+
+    def test_a_job_that_the_database_forgot_is_collected_all_the_same(self, place):
+        number = orders(place, "Na2Fe4P4O16")[0]
+        before = place.store.path.read_bytes()
+        job = computed(place, number, result_of(decoration_of(place, number)))
+        place.store.path.write_bytes(before)  # as from a backup
+        (found,) = jobs_of(place, [job.path.resolve()])
+        assert collect_job(place, *found).candidate == number
+        assert check_store(place.store.path) == []
+
     def test_a_path_without_a_job_needs_to_be_told_whose_it_is(self, place, tmp_path):
         ase.io.write(tmp_path / "a.extxyz", result_of(decoration_of(place, 1)))
         with pytest.raises(UnknownJobError, match="--candidate"):

@@ -7,6 +7,7 @@ from gasearch.builtin_hosts import builtin_host
 from gasearch.dft.gpaw import job_input
 from gasearch.dft.kpoints import canonical, folded, gpaw_points, grid, mesh, unfolded
 from gasearch.dft.levels import dft_level
+from gasearch.dft.metals import metal_energy
 from gasearch.dft.settings import DftSection
 from gasearch.errors import UsageError
 from gasearch.host import Host
@@ -109,6 +110,15 @@ class TestLevels:
     def test_an_unknown_code_is_refused(self):
         with pytest.raises(UsageError, match="expected one of gpaw, vasp"):
             level(olivine(), "castep")
+
+
+def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
+    host = olivine()
+    assert metal_energy(level(host).settings, "Na") == -1.32195
+    assert metal_energy(level(host, relax=False).settings, "Na") == -1.32195
+    assert metal_energy(level(host).settings, "Li") is None
+    assert metal_energy(level(host, gpaw={"cutoff_eV": 500.0}).settings, "Na") is None
+    assert metal_energy(level(host, "vasp").settings, "Na") is None
 
 
 def test_the_input_of_a_job_is_that_of_the_shipped_data():

@@ -71,6 +71,8 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         relaxed=_relaxed(computed, found, start),
         data=_account(computed, found),
     )
+    dft_jobs.add_level(place.store, status.level, status.code, status.settings)
+    place.note(job, status)  # a database from a backup may not know the job
     number, _ = dft_jobs.record(place.store, record)
     status = job.change(
         state="collected",
@@ -198,11 +200,12 @@ def _told(windows: Mapping[Species, Window]) -> dict[str, JsonValue]:
 def jobs_of(place: Workplace, paths: list[Path]) -> list[tuple[JobFolder, Path | None]]:
     """Return the jobs to collect, each with the file that was named for it, if one was.
 
-    Without paths, all that are not collected. A path is a job's folder, or a file in one.
+    Without paths, all that neither are collected nor have failed. A path is a job's folder, or a
+    file in one.
     """
     if not paths:
         known = [(job, job.status()) for job in job_folders(place.folder.path)]
-        return [(job, None) for job, status in known if status.state != "collected"]
+        return [(job, None) for job, status in known if status.state not in ("collected", "failed")]
     return [_job_of(path) for path in paths]
 
 

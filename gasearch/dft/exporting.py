@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 from gasearch.dft.ase_codes import abinit_files, espresso_files
 from gasearch.dft.classify import Classified, classify, moment_windows
-from gasearch.dft.errors import UnknownJobError
+from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.folders import JobFolder
 from gasearch.dft.levels import dft_level
 from gasearch.dft.preparing import Workplace, prepare_gpaw, register, write_start
@@ -91,7 +91,10 @@ def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[At
     """Return what a job computed, step by step where its folder still has the steps."""
     trajectory = job.path / "relax.traj"
     if row.code == "gpaw" and trajectory.is_file():
-        found = ase.io.read(trajectory, index=":")
+        try:
+            found = ase.io.read(trajectory, index=":")
+        except Exception as error:
+            raise JobFolderError(f"{trajectory} cannot be read ({error}): remove it.") from error
         return found if isinstance(found, list) else [found]
     if row.found is None:
         return []

@@ -74,7 +74,7 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     if job["task"] == "relax" and newest is not None and len(newest) == len(atoms):
         atoms.positions = newest.positions
     atoms.set_initial_magnetic_moments(job["moments"])
-    atoms.calc = _calculator(job)
+    atoms.calc = _calculator(job, spinpol=True)
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
@@ -128,7 +128,7 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     newest = _last_frame("surrogate.traj")
     if newest is not None:
         stand_in.positions = newest.positions
-    stand_in.calc = _calculator(job)
+    stand_in.calc = _calculator(job, spinpol=any(job["surrogate_moments"]))
     task = {**job, "fmax": _SURROGATE_FMAX, "max_steps": _SURROGATE_STEPS}
     try:
         _relax(stand_in, task, "surrogate", start_s, is_first)
@@ -138,13 +138,14 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     return stand_in.positions
 
 
-def _calculator(job: dict[str, Any]) -> Any:
+def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
     gpaw = _gpaw()
     beta, history, weight = job["mixer"]
     return gpaw.GPAW(
         mode=gpaw.PW(job["cutoff_eV"]),
         xc=job["xc"],
         kpts=job["kpoints"],
+        spinpol=spinpol,
         setups={e: f":{orbital},{u}" for e, (orbital, u) in job["hubbard"].items()},
         occupations=_occupations(job["smearing_eV"]),
         symmetry={"point_group": False},

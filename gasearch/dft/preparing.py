@@ -74,7 +74,10 @@ class Workplace:
 
     def relative(self, job: JobFolder) -> str:
         """Return how the database names the folder of a job."""
-        return job.path.relative_to(self.folder.path).as_posix()
+        path, run = job.path.resolve(), self.folder.path.resolve()
+        if not path.is_relative_to(run):
+            raise UnknownJobError(f"{job.path} is no job of the run in {self.folder.path}.")
+        return path.relative_to(run).as_posix()
 
     def note(self, job: JobFolder, status: Status) -> None:
         """Write to the database where a job stands."""

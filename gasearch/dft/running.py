@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import time
@@ -195,11 +196,11 @@ def _iterations(job: JobFolder, attempt: int) -> int:
 def _end(child: subprocess.Popen[bytes]) -> None:
     """End a process that still runs: because of Ctrl-C, an error here, or the time limit."""
     if child.poll() is None:
-        child.terminate()
+        os.killpg(child.pid, signal.SIGTERM)  # it leads a session of its own
         try:
             child.wait(_PATIENCE_S)
         except subprocess.TimeoutExpired:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)
             child.wait()
 
 
