@@ -90,6 +90,47 @@ workers = {workers}             # processes on the CPU (on a GPU always one); 0:
 # nearest = 0                   # so many of those nearest to the hull; 0: this rule is off
 # diversity = 0.0               # skip what is nearer to a promoted one than this; 0: none
 # most = 0                      # promotions in all; 0: as many as the rules say
+
+[dft]                           # what computes those: gasearch dft run, or export
+# xc = "PBE"
+# hubbard_u_eV = {{ Fe = 5.3 }}   # of elements that the host has
+# smearing_eV = 0.05            # width of the occupations
+# fmax = 0.05                   # eV/Å, of a relaxation at fixed cell
+# max_steps = 60                # of it
+# max_step_length = 0.08        # Å
+# wall_limit_s = 86400          # a job that takes longer is ended, and goes on at the next start
+# spin_states = {{}}              # moments other than high spin: {{ "Co3+" = 0.0 }}
+# surrogates = {{ "Fe3+" = "Ga", "Mn3+" = "Ga", "V3+" = "Ga", "Co3+" = "Ga" }}  # the last resort
+# moments = {{}}                  # what tells species apart: {{ vasp = {{ "Fe3+" = [4.2, 4.8] }} }}
+
+[dft.gpaw]
+# cutoff_eV = 450.0             # of the plane waves
+# kpoints = []                  # of the unit cell, as fractions; []: those of the shipped data for
+#                                 its hosts, else a mesh
+# k_spacing = 0.3               # 1/Å with 2 pi, of that mesh
+# mixer = [0.1, 5, 50.0]        # share, steps, damping
+# max_scf = 90                  # iterations
+# energy_convergence = 5e-5     # eV per electron
+# density_convergence = 6e-4    # electrons per valence electron
+# eigenstates_convergence = 2e-6  # eV^2 per electron
+# command = []                  # what starts Python with GPAW: ["/its/python"]; []: this Python
+
+[dft.vasp]
+# cutoff_eV = 520.0
+# k_spacing = 0.3
+# incar = {{}}                    # more tags, or others: {{ NCORE = 4 }}
+# potcar = {{}}                   # titles: {{ Na = "Na" }}
+
+[dft.espresso]
+# cutoff_eV = 816.0             # 60 Ry
+# density_cutoff_eV = 6530.0
+# k_spacing = 0.3
+# pseudopotentials = {{}}         # files: {{ Fe = "Fe.pbe.UPF" }}
+
+[dft.abinit]
+# cutoff_eV = 520.0
+# k_spacing = 0.3
+# pseudopotentials = {{}}         # files: {{ Fe = "Fe.xml" }}
 """
 
 
