@@ -17,6 +17,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,21 +25,13 @@ import typer
 from landscapes import MINIMA, NAMES, Landscape, make_landscape
 from machine import describe_machine
 from relaxed_landscapes import RelaxedLandscape, relaxed_landscape
-from search_cases import (
-    ALL,
-    METHODS,
-    MODEL_CELL,
-    MODEL_X,
-    PARTS,
-    Case,
-    Tuning,
-    table_names,
-    x_text,
-)
+from search_case import ALL, METHODS, Case, Tuning, x_text
+from search_cases import MODEL_CELL, MODEL_X, PARTS
 from search_cost import measure_cost
 from search_figure import draw_success_curves
 from search_methods import ase_ga_run, evaluations_needed
 from search_report import markdown, quantile, statistics
+from search_tables import table_names
 
 from gasearch.operator import default_operators
 
@@ -93,7 +86,8 @@ class Document:
         def place(row: dict[str, Any]) -> tuple[Any, ...]:
             part, landscape, x = row["part"], row["landscape"], row["x"]
             rank = 0 if part in ("in-flight", "ablation") else order[row["method"]]
-            return order[part], landscape, x != ALL, x, row["goal"] == "hull", rank
+            share = -1 if x == ALL else Fraction(x)
+            return order[part], landscape, share, row["goal"] == "hull", rank
 
         rows = sorted(self._rows.values(), key=place)
         return {

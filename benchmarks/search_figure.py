@@ -14,6 +14,7 @@ STYLES = {
     "plain": ("#009E73", (0, (3, 1, 1, 1))),
     "ase_ga": ("#D55E00", "--"),
     "tempering": ("#CC79A7", "-."),
+    "coulomb-order": ("#E69F00", (0, (1, 1))),
     "random": ("#000000", ":"),
 }
 """Colour (Okabe and Ito, readable for the colour-blind) and dash of each method."""
@@ -24,6 +25,7 @@ SHORT = {
     "plain": "gasearch, no surrogate",
     "ase_ga": "ase_ga",
     "tempering": "parallel tempering",
+    "coulomb-order": "by Coulomb energy",
     "random": "random",
 }
 N_COLUMNS = 3

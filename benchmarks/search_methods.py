@@ -23,6 +23,7 @@ from gasearch.operator import WeightedOperator
 from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.screening.settings import GROUPS, FeatureSettings, Group, ScreeningSettings
 from gasearch.store.records import Outcome
+from gasearch.surrogate.electrostatics import CoulombEnergy
 
 Run = Callable[[int], Iterator[int]]
 """From a seed to the keys of what is evaluated, in that order."""
@@ -123,7 +124,26 @@ def random_turns_run(table: RelaxedLandscape, seed: int) -> Iterator[int]:
     """Yield all rows of a table: one decoration of each composition in turn, drawn as above."""
     waiting = np.random.default_rng(seed).exponential(size=len(table)) / table.orbit_sizes
     parts = [table.rows_at(composition) for composition in table.compositions]
-    orders = [rows[waiting[rows].argsort()].tolist() for rows in parts]
+    return in_turn([rows[waiting[rows].argsort()].tolist() for rows in parts])
+
+
+def coulomb_order_run(landscape: Landscape, seed: int) -> Iterator[int]:
+    """Yield all distinct decorations by ascending Coulomb energy; no seed changes that."""
+    del seed
+    energies = CoulombEnergy(landscape.host)(landscape.occupations)
+    return iter(energies.argsort(kind="stable").tolist())
+
+
+def coulomb_turns_run(table: RelaxedLandscape, seed: int) -> Iterator[int]:
+    """Yield all rows of a table: that of lowest Coulomb energy of each composition in turn."""
+    del seed
+    energies = CoulombEnergy(table.host)(table.occupations)
+    parts = [table.rows_at(composition) for composition in table.compositions]
+    return in_turn([rows[energies[rows].argsort(kind="stable")].tolist() for rows in parts])
+
+
+def in_turn(orders: Sequence[Sequence[int]]) -> Iterator[int]:
+    """Yield the first of each order, then the second of each that has one, and so on."""
     for turn in itertools.zip_longest(*orders):
         yield from (row for row in turn if row is not None)
 

@@ -89,9 +89,16 @@ def _search_goals(document: dict[str, Any]) -> Iterable[list[str]]:
             name = f"{row['landscape']}, {row['label']}"
             is_met = _at_most(row["median"], 60) and _at_most(row["percentile_90"], 120)
             found = f"{_number(row, 'median')} and {_number(row, 'percentile_90')}"
-            yield ["median at most 60, 90 % at most 120", name, found, _yes(is_met)]
+            yield [
+                "median at most 60, 90 % at most 120",
+                name,
+                found,
+                _yes_unless_built_in(row, is_met),
+            ]
             yield from _against(document, row, "ase_ga", 10, "model", "a tenth of `ase_ga`")
-    for row in of(document, "relaxed", method="gasearch", goal="ground state"):
+    for row in of(document, "relaxed", goal="ground state"):
+        if row["method"] not in ("gasearch", "gasearch-uncharged"):
+            continue
         n_distinct = _n_distinct(document, row)
         if n_distinct > 500:
             yield from _against(document, row, "ase_ga", 10, "relaxed", "a tenth of `ase_ga`")
@@ -114,7 +121,8 @@ def _against(
     other = others[0]["median"] or others[0]["cap"]
     name = f"{row['landscape']}, x = {row['x']}, {row['label']}"
     found = f"{row['median']:,} against {other:,}, 1 / {other / row['median']:.1f}"
-    yield [f"median {goal}", name, found, _yes(other > factor * row["median"])]
+    is_met = other > factor * row["median"]
+    yield [f"median {goal}", name, found, _yes_unless_built_in(row, is_met)]
 
 
 def _n_distinct(document: dict[str, Any], row: Row) -> int:
@@ -144,6 +152,12 @@ def _cost_goals(document: dict[str, Any]) -> Iterable[list[str]]:
 
 def _at_most(value: int | None, limit: int) -> bool:
     return value is not None and value <= limit
+
+
+def _yes_unless_built_in(row: Row, is_met: bool) -> str:
+    """Return the verdict on a row; Coulomb starts on the Coulomb landscape deserve none."""
+    is_built_in = row["landscape"] == "coulomb" and row["method"] == "gasearch"
+    return "by construction" if is_built_in and is_met else _yes(is_met)
 
 
 def _yes(is_met: bool) -> str:

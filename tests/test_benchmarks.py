@@ -28,6 +28,8 @@ NAMES = (
     "tempering",
     "relaxed_landscapes",
     "search_methods",
+    "search_case",
+    "search_tables",
     "search_cases",
     "search_notes",
     "search_report",
@@ -82,7 +84,7 @@ class Swap:
 @pytest.fixture
 def one_operator(bench, monkeypatch):
     operators = (WeightedOperator("swap", Swap(), 1.0),)
-    for module in (bench.search, bench.search_cases):
+    for module in (bench.search, bench.search_case):
         monkeypatch.setattr(module, "default_operators", lambda: operators)
     return operators
 
@@ -241,6 +243,14 @@ def test_random_sampling_meets_each_distinct_decoration_once(bench, coulomb):
     assert sorted(rows) == list(range(344))
 
 
+def test_the_coulomb_order_begins_with_the_lowest(bench, coulomb, pmmcs):
+    methods = bench.search_methods
+    assert next(methods.coulomb_order_run(coulomb, 1)) == coulomb.ground_state
+    rows = list(methods.coulomb_turns_run(pmmcs, 1))
+    assert sorted(rows) == list(range(len(pmmcs)))
+    assert pmmcs.composition_numbers[rows[:9]].tolist() == list(range(9))
+
+
 def test_random_sampling_in_turn_begins_with_one_decoration_of_each_composition(bench, pmmcs):
     rows = list(bench.search_methods.random_turns_run(pmmcs, 5))
     assert sorted(rows) == list(range(len(pmmcs)))
@@ -360,7 +370,7 @@ def test_unsolved_runs_count_in_the_quantiles(bench):
 
 def test_each_method_has_its_own_colour_and_dash(bench):
     styles = bench.search_figure.STYLES
-    assert set(styles) == set(bench.search_cases.METHODS)
+    assert set(styles) == set(bench.search_case.METHODS)
     assert len({str(style) for style in styles.values()}) == len(styles)
 
 
@@ -373,9 +383,10 @@ def test_cases_are_told_apart_by_their_keys(bench, monkeypatch):
     keys = [case.key(goal) for case in cases for goal in case.goals]
     assert len(set(keys)) == len(keys)
     for case in cases:
-        assert case.runs == (10 if case.part == "ablation" else 30)
+        expected = {"ablation": 10, "coulomb-order": 1}
+        assert case.runs == expected.get(case.part, expected.get(case.method, 30))
         assert (case.tuning is None) == (case.method != "ase_ga")
-    for name in bench.search_cases.table_names():
+    for name in bench.search_tables.table_names():
         assert any(case.landscape == name for case in cases)
 
 
@@ -395,6 +406,7 @@ def small(bench, one_operator, monkeypatch):
         monkeypatch.setattr(module, "make_landscape", uncached)
         monkeypatch.setattr(module, "MODEL_CELL", (1, 2, 1))
         monkeypatch.setattr(module, "MODEL_X", "3/4")
+    for module in (bench.search, bench.search_tables):
         monkeypatch.setattr(module, "table_names", list)
     monkeypatch.setattr(bench.search, "POPULATIONS", (10, 20))
     monkeypatch.setattr(bench.search, "N_PILOTS", 2)
@@ -408,10 +420,10 @@ def test_the_script_prints_one_json_document_and_keeps_other_rows(small, tmp_pat
     document = json.loads(_invoke(small, *arguments).stdout)
     assert document["operators"] == {"swap": 1.0}
     keys = [(row["landscape"], row["method"]) for row in document["rows"]]
-    methods = list(small.search_cases.METHODS)[1:]
+    methods = list(small.search_case.METHODS)[1:]
     assert keys == [(name, method) for name in ("coulomb", "many-body") for method in methods]
     for row in document["rows"]:
-        assert len(row["evaluations"]) == 3
+        assert len(row["evaluations"]) == (1 if row["method"] == "coulomb-order" else 3)
         assert {"median", "quartile_1", "quartile_3", "percentile_90", "solved_share"} <= set(row)
     assert sum(pilot["is_chosen"] for pilot in document["pilots"]) == 2
     assert {path.name for path in tmp_path.iterdir()} == {
@@ -445,9 +457,8 @@ def test_only_missing_rows_are_measured_when_that_is_asked_for(small, tmp_path, 
 def test_a_relaxed_table_is_searched_as_a_whole_and_by_composition(
     bench, one_operator, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(bench.search_cases, "table_names", lambda: ["nafepo4-121-pmmcs"])
-    monkeypatch.setattr(bench.search, "table_names", lambda: ["nafepo4-121-pmmcs"])
-    monkeypatch.setattr(bench.search_cases, "MODEL_CELL", (1, 2, 1))
+    for module in (bench.search, bench.search_tables):
+        monkeypatch.setattr(module, "table_names", lambda: ["nafepo4-121-pmmcs"])
     monkeypatch.setattr(bench.search, "described_landscapes", lambda: described)
     table = bench.relaxed_landscapes.relaxed_landscape("nafepo4-121-pmmcs")
     described = list(bench.search._of_table(table))
