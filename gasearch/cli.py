@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gasearch import __version__, hull_cli
+from gasearch import __version__, hull_cli, report_cli
 from gasearch.dft_cli import dft_app
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potential_cli import potential_app
@@ -237,6 +237,7 @@ def best(
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
+app.command()(report_cli.report)
 
 
 @app.command()
@@ -315,7 +316,11 @@ def export(
     ] = None,
     format_: Annotated[
         str | None,
-        typer.Option("--format", help="In a folder: cif (the default), poscar or extxyz."),
+        typer.Option(
+            "--format",
+            help="In a folder: cif (the default), poscar or extxyz. One file of decorations with "
+            "energies, for cluster expansions: smol (.json), icet (.extxyz, .db).",
+        ),
     ] = None,
 ) -> None:
     """Write relaxed structures to files.
@@ -326,8 +331,11 @@ def export(
 
     with _findings(folder) as findings:
         rows = findings.best(x, number or sys.maxsize)
-        found = exporting.structures(findings.store, rows)
-        n_written = exporting.export(found, output, format_)
+        if format_ in exporting.CLUSTER_CODES:
+            n_written = exporting.export_decorations(findings, rows, output, format_)
+        else:
+            found = exporting.structures(findings.store, rows)
+            n_written = exporting.export(found, output, format_)
     out.print(f"wrote {n_written} structures to {output}")
 
 

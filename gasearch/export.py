@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from gasearch import cluster_exports
 from gasearch.charge_files import cif, poscar
 from gasearch.errors import GasearchError, UsageError
-from gasearch.inspection import Ranked
+from gasearch.inspection import Findings, Ranked
 from gasearch.outputs import make_folder, refuse_existing, written
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.ase_rows import ase_text
@@ -22,6 +23,7 @@ from gasearch.store.population_store import PopulationStore
 Found = Sequence[tuple[Ranked, Atoms]]
 _ENDINGS = {"cif": ".cif", "poscar": ".vasp", "extxyz": ".extxyz"}
 DEFAULT_FORMAT = "cif"
+CLUSTER_CODES = cluster_exports.CODES
 
 
 class NothingFoundError(GasearchError, LookupError):
@@ -96,6 +98,22 @@ def export(found: Found, output: Path, one_each: str | None = None) -> int:
     else:
         _write_folder(found, output, one_each or DEFAULT_FORMAT)
     return len(found)
+
+
+def export_decorations(findings: Findings, rows: Sequence[Ranked], output: Path, code: str) -> int:
+    """Write decorations with energies to one new file for a cluster-expansion code.
+
+    Parameters
+    ----------
+    code
+        One of `gasearch.cluster_exports.CODES`.
+    """
+    if not rows:
+        raise NothingFoundError
+    cluster_exports.check_name(code, output)
+    with written(output) as path:
+        cluster_exports.write(code, findings, rows, path)
+    return len(rows)
 
 
 def _ending(output: Path) -> str:

@@ -47,6 +47,57 @@ def _toml_value(value):
 
 
 @pytest.fixture(scope="session")
+def report_runs(tmp_path_factory):
+    """Searched run folders: `one` and `two` of one level, `one` with DFT, and `ranks` of pmmcs."""
+    folder = tmp_path_factory.mktemp("report")
+    relax = {"rattle": 0.0}
+    write_run(folder / "one", budget=16, relax=relax)
+    write_run(folder / "two", supercell=(1, 2, 1), budget=24, relax=relax)
+    write_run(folder / "ranks", "pmmcs", budget=16, relax={"fmax": 5.0, "smax": 5.0})
+    from gasearch.run_folder import RunFolder
+    from gasearch.session import Session
+
+    for name in ("one", "two", "ranks"):
+        Session(RunFolder(folder / name)).run()
+    _compute(RunFolder(folder / "one"))
+    return folder
+
+
+def _compute(folder):
+    """Collect what DFT could have found of all candidates: two orders of x = 1/2 are lost."""
+    from ase.calculators.singlepoint import SinglePointCalculator
+    from ase.io import write
+
+    from gasearch.decoration import Decoration
+    from gasearch.dft.collect import collect_job
+    from gasearch.dft.preparing import Workplace, prepare_gpaw
+
+    with folder.open_store(read_only=False) as store:
+        place = Workplace.of(folder, store)
+        rows = store.evaluations()
+        half = [row.candidate for row in rows if row.composition == "Na2Fe4P4O16"]
+        for n, row in enumerate(rows):
+            came_out = half[0] if row.candidate == half[-1] else row.candidate
+            atoms = Decoration.from_bytes(
+                place.host, store.proposal(came_out).occupation
+            ).to_atoms()
+            atoms.rattle(0.03, seed=n)
+            moments = [{2: 3.66, 3: 4.29}.get(round(q), 0.0) for q in atoms.get_initial_charges()]
+            if row.candidate == half[-2]:
+                moments = [4.04 if moment else 0.0 for moment in moments]
+            atoms.set_initial_charges(None)
+            atoms.set_initial_magnetic_moments(None)
+            energy = -100 + 0.5 * row.energy + 0.02 * (n % 3)
+            atoms.calc = SinglePointCalculator(
+                atoms, energy=energy, magmoms=moments, forces=[[0.01] * 3] * len(atoms)
+            )
+            job = prepare_gpaw(place, row.candidate, relax=True)
+            write(job.path / "result.traj", atoms)
+            job.write_json("outcome.json", {"end": "done", "reason": "", "n_steps": 0})
+            collect_job(place, job)
+
+
+@pytest.fixture(scope="session")
 def make_run():
     """A function that writes run folders."""
     return write_run

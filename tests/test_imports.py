@@ -13,7 +13,17 @@ from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 
 ROOT = Path(__file__).parents[1]
-HEAVY = ("torch", "mace", "chgnet", "schnetpack", "pymatgen", "gpaw", "e3nn", "matplotlib")
+HEAVY = (
+    "torch",
+    "mace",
+    "chgnet",
+    "schnetpack",
+    "pymatgen",
+    "gpaw",
+    "e3nn",
+    "matplotlib",
+    "plotly",
+)
 
 
 def modules(folder):

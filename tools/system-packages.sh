@@ -1,12 +1,13 @@
 #!/bin/sh
-# System packages of the set-up: a virtual screen, on which a test opens ASE GUI, and the libraries
-# that GPAW is built with. Only what is missing.
+# System packages of the set-up: a virtual screen, on which a test opens ASE GUI, a browser, in which
+# one looks at the report, and the libraries that GPAW is built with. Only what is missing.
 set -eu
 
 missing=""
 for pair in Xvfb:xvfb xwininfo:x11-utils xdotool:xdotool; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
+command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 python3 -c 'import tkinter' 2>/dev/null || missing="$missing python3-tk"
 for pair in include/xc.h:libxc-dev include/fftw3.h:libfftw3-dev; do

@@ -1,0 +1,168 @@
+"""What a report is made of: sections of text, tables and charts, as plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from gasearch.errors import GasearchError
+from gasearch.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+
+Kind = Literal["points", "line", "steps", "bars"]
+SYMBOLS = ("o", "s", "^", "D", "v", "P")
+SPECIES_COLOURS = {"Fe2+": BLUE, "Fe3+": ORANGE}
+_OTHERS = (GREEN, PURPLE, SKY, VERMILION)
+
+
+class NothingToReportError(GasearchError, LookupError):
+    """Run folders without anything to show."""
+
+    def __str__(self) -> str:
+        return "nothing to report: name at least one run folder."
+
+
+@dataclass(frozen=True)
+class Series:
+    """One set of data of a chart.
+
+    Parameters
+    ----------
+    x, y
+        (n,) numbers; x may be names, in a chart of bars.
+    texts
+        (n,) what is told of each point under the pointer, or ().
+    targets
+        (n,) keys of structures that a click shows, or (); None for a point without one.
+    name
+        In the legend; "" for none.
+    """
+
+    x: Sequence[float | str]
+    y: Sequence[float]
+    kind: Kind = "points"
+    name: str = ""
+    colour: str = BLUE
+    symbol: str = "o"
+    texts: Sequence[str] = ()
+    targets: Sequence[str | None] = ()
+    dash: bool = False
+    opacity: float = 1.0
+    width: float = 1.5
+    size: float = 7.0
+    filled: bool = True
+
+
+@dataclass(frozen=True)
+class Band:
+    """A shaded range of one axis; a line where both ends are equal."""
+
+    axis: Literal["x", "y"]
+    low: float
+    high: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A figure with one pair of axes.
+
+    Parameters
+    ----------
+    name
+        Of its file, without an ending; no two of a report are alike.
+    bar_width
+        In the units of x; None where the bars are named.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    series: Sequence[Series]
+    bands: Sequence[Band] = ()
+    stacked: bool = False
+    log_y: bool = False
+    equal_axes: bool = False
+    bar_width: float | None = None
+    show_y_ticks: bool = True
+    height: int = 380
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table that a click turns into a structure on show."""
+
+    text: str
+    target: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under names; numbers come as text, with their digits chosen."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str | Cell]]
+    caption: str = ""
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Text:
+    """A paragraph; a warning stands out."""
+
+    text: str
+    is_warning: bool = False
+
+
+@dataclass(frozen=True)
+class StructureView:
+    """Structures that can be turned, as `gasearch.report.structures` makes them."""
+
+    structures: Sequence[dict[str, Any]]
+
+
+Block = Text | Table | Chart | StructureView
+
+
+@dataclass(frozen=True)
+class Section:
+    """A chapter of a report.
+
+    Parameters
+    ----------
+    key
+        Its anchor.
+    blocks
+        In their order; a section without data has one text, which says why.
+    """
+
+    key: str
+    title: str
+    blocks: Sequence[Block]
+
+    @property
+    def charts(self) -> list[Chart]:
+        """Its figures."""
+        return [block for block in self.blocks if isinstance(block, Chart)]
+
+
+def species_colour(species: str, n: int = 0) -> str:
+    """Return the colour of a species; n chooses one for those without their own."""
+    return SPECIES_COLOURS.get(species, _OTHERS[n % len(_OTHERS)])
+
+
+def meV(value_eV: float | None) -> str:  # noqa: N802 -- the unit
+    """Return an energy in meV for a table, '-' where there is none."""
+    return "-" if value_eV is None else f"{1000 * value_eV:.1f}"
+
+
+def file_name(*parts: str) -> str:
+    """Return the name of a figure, of letters, digits and hyphens."""
+    text = "-".join(parts).lower()
+    return "-".join("".join(c if c.isalnum() else " " for c in text).split())
+
+
+__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"]
+__all__ += ["Band", "Block", "Cell", "Chart", "NothingToReportError", "Section", "Series"]
+__all__ += ["StructureView", "Table", "Text", "file_name", "meV", "species_colour"]
