@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -296,3 +297,35 @@ def test_a_dry_run_changes_nothing(folder):
     assert result.exit_code == 0, result.output
     assert "candidate 1" in result.stdout
     assert not (folder / "dft").exists()
+
+
+QUICK = """
+import sys
+from gasearch.cli import main
+sys.argv = ["gasearch", *sys.argv[1:]]
+try:
+    main()
+except SystemExit as ending:
+    assert not ending.code, ending.code
+print(" ".join(sys.modules), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize("words", [["status"], ["dft", "status"], ["dft", "export"]])
+def test_no_code_and_no_heavy_package_is_imported(folder, words):
+    arguments = [*words, str(folder), *(["1"] if words[-1] == "export" else [])]
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK, *arguments], capture_output=True, text=True, check=True
+    )
+    loaded = set(done.stderr.split())
+    for name in ("gpaw", "torch", "pymatgen", "matplotlib", "ase.calculators.vasp"):
+        assert not any(module == name or module.startswith(f"{name}.") for module in loaded), name
+
+
+def test_gpaw_is_imported_by_nothing_but_the_script_of_a_job():
+    package = Path(dft_jobs.__file__).parents[1]
+    plain = re.compile(r"^\s*(import|from) gpaw\b", re.MULTILINE)
+    texts = {path: path.read_text(encoding="utf-8") for path in package.rglob("*.py")}
+    assert [path for path, text in texts.items() if plain.search(text)] == []
+    dft = {path.name: text for path, text in texts.items() if path.parent.name == "dft"}
+    assert [name for name, text in dft.items() if "import_module(" in text] == ["gpaw_job.py"]

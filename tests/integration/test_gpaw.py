@@ -66,7 +66,7 @@ fmax = 0.8
 hubbard_u_eV = { Fe = 4.0 }
 [dft.gpaw]
 cutoff_eV = 220.0
-kpoints = [[0.25, 0.25, 0.25]]
+kpoints = [[0.0, 0.0, 0.0]]
 max_scf = 60
 """
 
