@@ -96,19 +96,20 @@ def _fill(
     digits: Digits, orbits: Integers, n_species: int, rng: np.random.Generator
 ) -> Digits | None:
     """Return digits that are constant on orbits, with the same counts; the largest orbits first."""
-    room = np.bincount(digits, minlength=n_species)
+    room = np.bincount(digits, minlength=n_species).tolist()
     names, member = np.unique(orbits, return_inverse=True)
-    votes = np.zeros((len(names), n_species))
-    np.add.at(votes, (member, digits), 1.0)
+    cast = np.bincount(member * n_species + digits, minlength=len(names) * n_species)
     sizes = np.bincount(member)
-    votes += 0.5 * rng.random(votes.shape)
+    votes = cast.reshape(-1, n_species) + 0.5 * rng.random((len(names), n_species))
     chosen = np.zeros(len(names), dtype=np.uint8)
     # Sizes are divisors of a group order: largest first, what remains can nearly always be filled.
     order = np.lexsort((-votes.max(axis=1) / sizes, -sizes))
-    for orbit in order:
-        fitting = np.flatnonzero(room >= sizes[orbit])
-        if not len(fitting):
+    wanted, needed = votes.tolist(), sizes.tolist()
+    for orbit in order.tolist():
+        fitting = [species for species in range(n_species) if room[species] >= needed[orbit]]
+        if not fitting:
             return None
-        chosen[orbit] = fitting[votes[orbit, fitting].argmax()]
-        room[chosen[orbit]] -= sizes[orbit]
+        best = max(fitting, key=wanted[orbit].__getitem__)
+        chosen[orbit] = best
+        room[best] -= needed[orbit]
     return chosen[member]
