@@ -41,6 +41,13 @@ def run(
     folder: Folder,
     ids: Ids = None,
     relax: Relax = True,
+    surrogate: Annotated[
+        bool,
+        typer.Option(
+            "--surrogate",
+            help="Begin from a geometry relaxed with Ga in place of Fe3+: where an order was lost.",
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Compute candidates with GPAW.
@@ -59,7 +66,14 @@ def run(
         from gasearch.dft.running import run_jobs
 
         with _progress() as progress:
-            ended = run_jobs(place, numbers, relax=relax, say=out.print, progress=progress)
+            ended = run_jobs(
+                place,
+                numbers,
+                relax=relax,
+                say=out.print,
+                progress=progress,
+                surrogate=surrogate,
+            )
     wrong = [one for one in ended if one.status.state != "collected"]
     if wrong:
         raise GasearchError(

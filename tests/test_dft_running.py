@@ -54,12 +54,13 @@ def starts(folder):
     return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def compute(folder, *numbers, relax=True):
+def compute(folder, *numbers, relax=True, surrogate=False):
     run = RunFolder(folder)
     lines = []
     with run.open_store(read_only=False) as store:
         place = Workplace.of(run, store)
-        ended = run_jobs(place, numbers, relax=relax, say=lines.append, progress=lines.append)
+        show = {"say": lines.append, "progress": lines.append}
+        ended = run_jobs(place, numbers, relax=relax, surrogate=surrogate, **show)
     return [one.status for one in ended], lines
 
 
@@ -150,6 +151,20 @@ class TestJobs:
         (status,), _ = compute(folder, holes(folder))
         assert (status.state, status.attempt) == ("collected", 5)
         assert starts(folder)[-1][1:3] == ["as", "set"]
+
+    def test_an_order_that_was_lost_is_tried_again_from_a_surrogates_geometry(self, folder):
+        behave(folder, "lost", "done")
+        number = holes(folder)
+        (status,), _ = compute(folder, number)
+        assert (status.state, status.charge_order) == ("collected", "delocalised")
+        assert rows(folder) == []
+        (status,), _ = compute(folder, number, surrogate=True)
+        assert (status.state, status.charge_order, status.attempt) == ("collected", "kept", 2)
+        assert starts(folder)[-1][1] == "surrogate"
+        compute(folder, number, surrogate=True)  # what was kept is left alone
+        assert len(starts(folder)) == 2
+        assert len(rows(folder)) == 1
+        assert check_store(RunFolder(folder).database) == []
 
     def test_single_points_are_another_level(self, folder):
         behave(folder, "done")

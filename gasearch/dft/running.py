@@ -40,7 +40,13 @@ class Ended:
 
 
 def run_jobs(
-    place: Workplace, numbers: Sequence[int], *, relax: bool, say: Say, progress: Say
+    place: Workplace,
+    numbers: Sequence[int],
+    *,
+    relax: bool,
+    say: Say,
+    progress: Say,
+    surrogate: bool = False,
 ) -> list[Ended]:
     """Compute candidates one after another; what is computed already is left as it is.
 
@@ -53,6 +59,9 @@ def run_jobs(
         Takes lines that stay.
     progress
         Takes what the job under way does just now.
+    surrogate
+        Begin on the last rung, with a geometry that was relaxed with surrogate elements; also for
+        jobs whose charge order was not kept.
     """
     gpaw.require_gpaw(place.section)
     ended = []
@@ -61,6 +70,8 @@ def run_jobs(
             job = prepare_gpaw(place, number, relax=relax)
             head = f"{count} of {len(numbers)}: {job.path.name}"
             status = job.status()
+            if surrogate:
+                status = _from_surrogate(job, status)
             if status.state == "collected":
                 ended.append(Ended(job, status, f"{head} is collected already: {summary(status)}"))
             else:
@@ -68,6 +79,17 @@ def run_jobs(
                 ended.append(Ended(job, status, f"{head}: {summary(status)}"))
             say(ended[-1].line)
     return ended
+
+
+def _from_surrogate(job: JobFolder, status: Status) -> Status:
+    """Put a job that is not under way onto the last rung, unless it kept its charge order."""
+    written = job.read_json("settings.json") or {}
+    is_busy = status.state == "running" and processes.is_alive(status.process)
+    if is_busy or status.charge_order == "kept" or not written.get("surrogates"):
+        return status
+    _forget_outcome(job)
+    rung = len(rungs(written)) - 1
+    return job.change(state="prepared", reason="", rung=rung, tried=(), charge_order=None)
 
 
 def summary(status: Status) -> str:

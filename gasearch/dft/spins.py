@@ -1,7 +1,7 @@
 """Spin states: what total moment a charge order has, and where a calculation starts from.
 
-Charge order is pinned by the total moment and by moments on each redox site; see DESIGN of the
-data set `data/nafepo4-pbeu`.
+Charge order is pinned by the total moment and by moments on each redox site, as in the shipped data
+`data/nafepo4-pbeu`.
 """
 
 from __future__ import annotations
