@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -27,7 +28,7 @@ from gasearch.store.records import FIRST_OUTSIDE
 from gasearch.training.reading import read_frames
 
 MOMENTS = {2: 3.66, 3: 4.29}
-SHIPPED = "data/nafepo4-pbeu/train.xyz"
+SHIPPED = Path(__file__).parents[1] / "data" / "nafepo4-pbeu" / "train.xyz"
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,8 @@
 """Levels of theory of DFT: k sets of supercells, and what makes two results comparable."""
 
+from pathlib import Path
+
+import ase.io
 import numpy as np
 import pytest
 
@@ -122,9 +125,7 @@ def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
 
 
 def test_the_input_of_a_job_is_that_of_the_shipped_data():
-    import ase.io
-
-    frame = ase.io.read("tests/data/nafepo4-dft-frames.xyz", 0)
+    frame = ase.io.read(Path(__file__).parent / "data" / "nafepo4-dft-frames.xyz", 0)
     job = job_input(frame, olivine(), DftSection(), relax=True)
     assert job["kpoints"] == QUARTER
     assert job["hubbard"] == {"Fe": ["d", 5.3]}
