@@ -30,7 +30,7 @@ from search_cases import MODEL_CELL, MODEL_X, PARTS
 from search_cost import measure_cost
 from search_figure import draw_success_curves
 from search_methods import ase_ga_run, evaluations_needed
-from search_report import markdown, quantile, statistics
+from search_report import RUNS, markdown, quantile, statistics
 from search_tables import table_names
 
 from gasearch.operator import default_operators
@@ -61,10 +61,13 @@ class Document:
         self.cost: list[dict[str, Any]] = found.get("cost", [])
 
     def holds(self, case: Case) -> bool:
-        """Return whether all rows of a case are there, with the same cap and seeds."""
+        """Return whether all rows of a case are there: same cap and seeds, no fewer runs."""
         rows = [self._find(case, goal) for goal in case.goals]
-        wanted = (case.cap, case.first_seed, case.runs)
-        return all(row and (row["cap"], row["first_seed"], row["runs"]) == wanted for row in rows)
+        wanted = (case.cap, case.first_seed)
+        return all(
+            row and (row["cap"], row["first_seed"]) == wanted and row["runs"] >= case.runs
+            for row in rows
+        )
 
     def _find(self, case: Case, goal: str) -> dict[str, Any] | None:
         # the label of ase_ga holds the population that was chosen
@@ -256,7 +259,7 @@ def main(
     part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join([*PARTS, COST])}.")] = None,
     method: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(METHODS)}.")] = None,
     missing: Annotated[bool, typer.Option(help="Only rows that the file does not have.")] = False,
-    runs: Annotated[int, typer.Option(help="Runs per row, with seeds 1, 2, ...")] = 30,
+    runs: Annotated[int, typer.Option(help="Runs per row, with seeds 1, 2, ...")] = RUNS,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON document.")] = False,
 ) -> None:

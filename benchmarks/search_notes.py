@@ -37,9 +37,12 @@ or one that lies within 0.2 meV/f.u. of it, was evaluated; `hull`: that of every
   `random` do, whose count ends with the last of all minima.
 - pmmcs ranks orders at one composition and no more: its hull consists of the two ends, so that no
   evaluations until the hull are counted and the search is not hull-aware.
-- pmmcs is a potential of point charges with short-range terms. The Coulomb starts and the Coulomb
-  feature are nearer to it than to DFT: at x = 1/2 the ground state has the fifth lowest Coulomb
-  energy, so that every run of `gasearch` meets it as candidate 9.
+- What the Coulomb starts are worth depends on the potential. With chgnet-nafepo4, which was trained
+  on PBE+U of the 28-atom cell, the ground states of 1x2x1 have the lowest to fourth lowest Coulomb
+  energy of their compositions, so that the starts alone find nearly all, and `gasearch` is hardly
+  ahead of `by Coulomb energy`. With pmmcs, point charges with short-range terms, they have ranks up
+  to 52 of 64, and the starts cost more than they bring. `gasearch, no Coulomb` tells what the
+  surrogate does on its own.
 - One composition at a time: no end members, no budget. `gasearch` spends 20 evaluations on its
   start, half of them random, before the surrogate chooses anything; where `random` needs no more
   than 20 to 60, nothing is to be gained, and the goal of a third of that is missed for this reason.

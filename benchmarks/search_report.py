@@ -22,6 +22,8 @@ from search_notes import (
 
 QUANTILES = {"quartile_1": 0.25, "median": 0.5, "quartile_3": 0.75, "percentile_90": 0.9}
 QUANTILE_HEADS = ["1st quartile", "median", "3rd quartile", "90 %", "solved"]
+RUNS = 30
+"""Per row, unless it says otherwise."""
 Row = dict[str, Any]
 
 
@@ -193,8 +195,7 @@ def _relaxed(document: dict[str, Any]) -> list[str]:
         n_distinct = _n_distinct(document, {"landscape": name, "x": x})
         cells = [_pair(by_method[m]) if m in by_method else "" for m in methods]
         body.append([name, x, str(n_distinct), *cells])
-    labels = [next(r["label"] for r in single if r["method"] == m) for m in methods]
-    heads = [label.partition(", population")[0] for label in labels]
+    heads = [_head([row for row in single if row["method"] == method]) for method in methods]
     single_table = _table(["table", "x", "distinct", *heads], body)
     return [
         "![success curves](search-success.png)",
@@ -209,6 +210,13 @@ def _relaxed(document: dict[str, Any]) -> list[str]:
         "",
         RELAXED,
     ]
+
+
+def _head(rows: Sequence[Row]) -> str:
+    """Return the name of a method, with the number of its runs where that is not the usual one."""
+    label = str(rows[0]["label"]).partition(", population")[0]
+    n_runs = min(row["runs"] for row in rows)
+    return label if n_runs in (1, RUNS) else f"{label} ({n_runs} runs)"
 
 
 def _pair(row: Row) -> str:
