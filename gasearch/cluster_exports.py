@@ -58,10 +58,9 @@ class NoStandInError(GasearchError, LookupError):
 
 
 def decorated(findings: Findings, rows: Sequence[Ranked]) -> Iterator[tuple[Ranked, Decoration]]:
-    """Yield candidates with their decorations."""
+    """Yield candidates with their decorations, in the setting of their relaxed structures."""
     for row in rows:
-        occupation = findings.store.proposal(row.id).occupation
-        yield row, Decoration.from_bytes(findings.host, occupation)
+        yield row, Decoration.from_fingerprint(findings.host, row.fingerprint)
 
 
 def check_name(code: str, output: Path) -> None:

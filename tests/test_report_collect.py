@@ -2,6 +2,7 @@
 
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,12 +104,27 @@ class TestNumbers:
             if hasattr(cell, "target")
         }
         assert len(pointed) > 10
+        assert any(one.targets for one in sections["hull"].charts[0].series)
         assert pointed <= shown
         for one in view.structures:
             assert len(one["kind"]) == len(one["positions"])
             n_vacant = sum(one["kinds"][kind] == "vacancy" for kind in one["kind"])
             n_ions = sum(one["kinds"][kind] == "Na+" for kind in one["kind"])
             assert n_vacant + n_ions in (4, 8)
+            places = np.array(one["positions"])
+            is_ion = np.isin([one["kinds"][kind] for kind in one["kind"]], ["Na+", "vacancy"])
+            between = places[is_ion][:, None] - places[None]
+            apart = np.linalg.norm(between, axis=2)[:, ~is_ion]
+            assert apart.min() > 1.5  # a vacancy lies where no atom is
+
+    def test_of_too_many_points_the_lowest_stay(self, report_runs):
+        with opened([report_runs / "one", report_runs / "two"]) as material:
+            points = material.hulls[0].points
+        assert energies.thinned(points) == list(points)
+        many = [p for p in points if p.x == 0.5] * 30
+        kept = energies.thinned(many, 100)
+        assert kept[:50] == many[:50]
+        assert len(kept) < 110
 
 
 class TestWarnings:
@@ -165,6 +181,14 @@ class TestFolders:
         assert collect(folders, "1/2").numbers["x_of_interest"] == 0.5
         with pytest.raises(HostError, match="cannot hold x = 2/3"):
             collect(folders, "2/3")
+
+    def test_folders_of_like_names_have_figures_of_their_own(self, report_runs, tmp_path):
+        for name in ("a b", "a-b"):
+            shutil.copytree(report_runs / "one", tmp_path / name)
+        sections = collect([tmp_path / "a b", tmp_path / "a-b"]).sections
+        names = [chart.name for section in sections for chart in section.charts]
+        assert len(set(names)) == len(names)
+        assert max(map(len, names)) < 130
 
     def test_a_folder_without_a_run_is_one_line(self, tmp_path):
         with pytest.raises(UsageError, match="holds no run"):
@@ -357,6 +381,12 @@ class TestMoments:
         assert sum(len(one.bonds) for one in found) == 64
         assert not any(one.moments for one in found)
         assert found[0].bonds == pytest.approx(found[0].before)
+
+    def test_bonds_before_are_those_of_the_host_whatever_setting_a_parent_left(self, report_runs):
+        with opened([report_runs / "two"]) as material:
+            found, _ = moments.site_moments(material.runs[0])
+        for one in found:
+            assert one.before == pytest.approx([one.before[0]] * len(one.before))
 
     def test_the_ranges_are_those_of_the_model(self, report_runs):
         from types import SimpleNamespace

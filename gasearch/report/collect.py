@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from gasearch.report import (
     xrd,
 )
 from gasearch.report.material import Material, opened
-from gasearch.report.sections import Cell, Section, Table, Text
+from gasearch.report.sections import Block, Cell, Chart, Section, Series, Table, Text
 from gasearch.voltage import hull_voltage
 
 _CHAPTERS = (
@@ -106,7 +107,7 @@ def _summary(material: Material) -> Section:
 
 
 def _known_targets(sections: Sequence[Section]) -> tuple[Section, ...]:
-    """Return sections whose tables point to structures that are shown, and to no others."""
+    """Return sections that point to shown structures only, each figure with a name of its own."""
     shown = {
         structure["key"]
         for section in sections
@@ -118,20 +119,34 @@ def _known_targets(sections: Sequence[Section]) -> tuple[Section, ...]:
         return cell.text if isinstance(cell, Cell) and cell.target not in shown else cell
 
     result = []
+    names: set[str] = set()
     for section in sections:
-        blocks = [
-            Table(
-                block.columns,
-                [[kept(cell) for cell in row] for row in block.rows],
-                block.caption,
-                block.folded,
-            )
-            if isinstance(block, Table)
-            else block
-            for block in section.blocks
-        ]
+        blocks: list[Block] = []
+        for block in section.blocks:
+            if isinstance(block, Table):
+                rows = [[kept(cell) for cell in row] for row in block.rows]
+                blocks.append(replace(block, rows=rows))
+            elif isinstance(block, Chart):
+                name = _unlike(block.name, names)
+                series = [_pointing(one, shown) for one in block.series]
+                blocks.append(replace(block, name=name, series=series))
+            else:
+                blocks.append(block)
         result.append(Section(section.key, section.title, blocks))
     return tuple(result)
+
+
+def _unlike(name: str, names: set[str]) -> str:
+    """Return a name that no figure has yet, and note it."""
+    tries = (name if n == 1 else f"{name}-{n}" for n in itertools.count(1))
+    own = next(text for text in tries if text not in names)
+    names.add(own)
+    return own
+
+
+def _pointing(series: Series, shown: set[str]) -> Series:
+    targets = [target if target in shown else None for target in series.targets]
+    return replace(series, targets=targets if any(targets) else ())
 
 
 def _numbers(material: Material) -> dict[str, Any]:

@@ -28,6 +28,8 @@ from gasearch.report.sections import (
 from gasearch.voltage import VoltageCurve, hull_voltage
 
 LOWEST = 10
+_MOST_DRAWN = 4_000
+_LOWEST_DRAWN = 50
 _HOST_ONLY = (
     "The hull is that of this host: only orders of its working ions and charges were compared. "
     "Another polymorph may be lower."
@@ -56,15 +58,19 @@ def _one_hull(material: Material, hull: JoinedHull) -> list[Block]:
         where = " and ".join(f"x = {x:.4g}" for x in missing)
         return [*warning, Text(f"{name}: no hull yet, for no valid candidate is at {where}.")]
     members = material.members(hull)
-    told = Text(f"{name}: {len(hull.points)} valid candidates, {len(members)} ground states.")
+    n_points, n_shown = len(hull.points), len(thinned(hull.points))
+    few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
+    text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
+    told = Text(f"{name}: {text}, {len(members)} ground states.")
     return [*warning, told, _hull_chart(hull, members), _members_table(hull, members)]
 
 
 def _hull_chart(hull: JoinedHull, members: Sequence[HullPoint]) -> Chart:
     cells = sorted({point.cell for point in hull.points}, key=lambda cell: (len(cell), cell))
+    shown = thinned(hull.points)
     series = [_line(members, "hull", BLUE)]
     for cell, symbol in zip(cells, itertools.cycle(SYMBOLS), strict=False):
-        own = [point for point in hull.points if point.cell == cell]
+        own = [point for point in shown if point.cell == cell]
         above = [point for point in own if not point.on_hull]
         label = f"candidates, {cell}"
         if above:
@@ -81,6 +87,26 @@ def _hull_chart(hull: JoinedHull, members: Sequence[HullPoint]) -> Chart:
         series=series,
         height=440,
     )
+
+
+def thinned(points: Sequence[HullPoint], most: int = _MOST_DRAWN) -> list[HullPoint]:
+    """Return so many points that a page can hold them: of each x the lowest, and some of the rest.
+
+    Parameters
+    ----------
+    points
+        By x and energy.
+    most
+        About so many; fewer are returned as they are.
+    """
+    if len(points) <= most:
+        return list(points)
+    step = -(-len(points) // (most // 2))
+    kept = []
+    for _, group in itertools.groupby(points, key=lambda point: round(point.x, 9)):
+        own = list(group)
+        kept += [*own[:_LOWEST_DRAWN], *own[_LOWEST_DRAWN::step]]
+    return kept
 
 
 def _line(members: Sequence[HullPoint], name: str, colour: str, dash: bool = False) -> Series:
@@ -225,7 +251,7 @@ def lowest_section(material: Material) -> Section:
     if series:
         label = "above the lowest (meV/f.u.)"
         title = f"The lowest at x = {x:.4g}"
-        blocks.insert(0, Chart("lowest-at-x", title, "rank", label, series))
+        blocks.insert(0, Chart("lowest-at-x", title, "rank", label, series, whole_x=True))
     return Section("lowest", f"The lowest at x = {x:.4g}", blocks)
 
 

@@ -34,6 +34,7 @@ def draw(chart: Chart) -> Any:
     """Return the matplotlib figure of a chart."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
@@ -58,7 +59,9 @@ def draw(chart: Chart) -> Any:
     if chart.log_y:
         axes.set_yscale("log")
     if chart.equal_axes:
-        axes.set_aspect("equal", adjustable="datalim")
+        axes.set_aspect("equal", adjustable="box")
+    if chart.whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not chart.show_y_ticks:
         axes.set_yticks([])
     _legend(axes, chart)
@@ -103,7 +106,7 @@ def _legend(axes: Any, chart: Chart) -> None:
     if n_names < 2:
         return
     style: dict[str, Any] = {"frameon": False, "fontsize": 8}
-    if n_names > 5:
+    if n_names > 5 or chart.stacked:
         style |= {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
         style |= {"ncols": -(-n_names // _MANY)}
     axes.legend(**style)

@@ -70,8 +70,8 @@ class OneRun:
         return own | dict(self.store.outside())
 
     def decoration(self, number: int) -> Decoration:
-        """Return the decoration of a candidate, on the host's own sites."""
-        return Decoration.from_bytes(self.host, self.store.proposal(number).occupation)
+        """Return the decoration of a candidate in the setting that its relaxation began with."""
+        return Decoration.from_fingerprint(self.host, self.store.proposal(number).fingerprint)
 
     def relaxed(self, number: int, level: str) -> Relaxed:
         """Return the structure of a candidate at a level of theory, the search's or one of DFT."""

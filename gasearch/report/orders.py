@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from gasearch.store.records import EvaluationRow
 _MOST_RAW = 100_000  # charge orders that are enumerated to count the distinct ones
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class IonOrder:
     """All evaluated charge orders of one order of the working ions.
 
@@ -30,14 +31,20 @@ class IonOrder:
         By energy, lowest first.
     energies_eV_per_fu
         (n,) of them.
-    n_distinct
-        Distinct charge orders that there are; None where they are too many to count here.
+    occupation
+        (n_sites,) of the lowest one.
     """
 
+    host: Host
+    occupation: NDArray[np.uint8]
     key: str
     candidates: tuple[int, ...]
     energies_eV_per_fu: tuple[float, ...]
-    n_distinct: int | None
+
+    @cached_property
+    def n_distinct(self) -> int | None:
+        """Distinct charge orders that there are; None where they are too many to count here."""
+        return n_charge_orders(self.host, self.occupation)
 
     @property
     def spread_eV_per_fu(self) -> float:  # noqa: N802 -- the unit
@@ -65,10 +72,11 @@ def ion_orders(run: OneRun, rows: Sequence[EvaluationRow]) -> list[IonOrder]:
         groups.setdefault(host.canonicalizer.text(word), []).append(n)
     return [
         IonOrder(
+            host=host,
+            occupation=occupations[members[0]],
             key=key,
             candidates=tuple(rows[n].candidate for n in members),
             energies_eV_per_fu=tuple(rows[n].energy / run.n_units for n in members),
-            n_distinct=n_charge_orders(host, occupations[members[0]]),
         )
         for key, members in groups.items()
     ]

@@ -42,7 +42,10 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     if chart.log_y:
         layout["yaxis"] |= {"type": "log", "dtick": 1}
     if chart.equal_axes:
-        layout["yaxis"] |= {"scaleanchor": "x"}
+        layout["xaxis"] |= {"constrain": "domain"}
+        layout["yaxis"] |= {"scaleanchor": "x", "constrain": "domain"}
+    if chart.whole_x:
+        layout["xaxis"] |= {"dtick": 1}
     return {"data": [_trace(one, chart) for one in chart.series], "layout": layout}
 
 

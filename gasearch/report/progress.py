@@ -86,7 +86,8 @@ def progress_section(material: Material) -> Section:
     for run in material.runs:
         (hull,) = (h for h in material.search_hulls if any(m.name == run.name for m in h.members))
         found, n_candidates = improvements(run)
-        blocks += [Text(line) for line in status_lines(run.status, run.folder.quoted)]
+        lines = status_lines(run.status, run.folder.quoted)
+        blocks += [Text(f"{run.name} ({run.cell}): {lines[0]}"), *map(Text, lines[1:])]
         blocks += [Text(line, is_warning=True) for line in failure_lines(run.findings)]
         if not found:
             blocks.append(Text(f"{run.name}: no candidate has a valid energy yet."))

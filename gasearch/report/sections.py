@@ -12,6 +12,7 @@ from gasearch.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 Kind = Literal["points", "line", "steps", "bars"]
 SYMBOLS = ("o", "s", "^", "D", "v", "P")
 SPECIES_COLOURS = {"Fe2+": BLUE, "Fe3+": ORANGE}
+_LONGEST_NAME = 100
 _OTHERS = (GREEN, PURPLE, SKY, VERMILION)
 
 
@@ -84,6 +85,7 @@ class Chart:
     stacked: bool = False
     log_y: bool = False
     equal_axes: bool = False
+    whole_x: bool = False
     bar_width: float | None = None
     show_y_ticks: bool = True
     height: int = 380
@@ -158,9 +160,10 @@ def meV(value_eV: float | None) -> str:  # noqa: N802 -- the unit
 
 
 def file_name(*parts: str) -> str:
-    """Return the name of a figure, of letters, digits and hyphens."""
-    text = "-".join(parts).lower()
-    return "-".join("".join(c if c.isalnum() else " " for c in text).split())
+    """Return the name of a figure, of letters, digits and hyphens; the last of long ones."""
+    text = "-".join(parts[1:]).lower()
+    rest = "-".join("".join(c if c.isalnum() else " " for c in text).split())
+    return f"{parts[0]}-{rest[-_LONGEST_NAME:].lstrip('-')}"
 
 
 __all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"]

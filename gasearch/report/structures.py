@@ -12,6 +12,7 @@ from ase.neighborlist import neighbor_list
 
 from gasearch.charge_files import species_of
 from gasearch.decoration import Decoration
+from gasearch.errors import GasearchError
 from gasearch.host import Host
 from gasearch.joined import HullPoint, JoinedHull
 from gasearch.report.energies import LOWEST, nearest
@@ -65,13 +66,19 @@ def _structure(run: OneRun, hull: JoinedHull, point: HullPoint, key: str) -> dic
     ground = ", ground state" if point.on_hull else ""
     told = f"{point.formula}, {meV(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}"
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()
-    vacant = _vacancies(run.decoration(point.id), relaxed.atoms)
+    vacant = vacancies_of(relaxed.atoms, run.host)
     return drawn(relaxed.atoms, key, name, told, moments, vacant)
 
 
-def _vacancies(decoration: Decoration, atoms: Atoms) -> list[list[float]]:
-    """Return where the host's vacant sites lie in the cell of a relaxed structure."""
-    host = decoration.host
+def vacancies_of(atoms: Atoms, host: Host) -> list[list[float]]:
+    """Return where the host's vacant sites lie in the cell of a structure, in Å.
+
+    None where its atoms have left the sites of the host.
+    """
+    try:
+        decoration = Decoration.from_atoms(host, atoms)
+    except GasearchError:
+        return []
     empty = host.numbers[np.arange(host.n_sites), decoration.occupation] == 0
     scaled = host.atoms.get_scaled_positions()[host.sites[empty]]
     places: list[list[float]] = (scaled @ atoms.cell.array).tolist()

@@ -64,7 +64,10 @@
     if (bonds.checked && anions.checked) for (const [i, j, ...shift] of shown.bonds) {
       const a = points[i];
       const b = shift.length ? flat(plus(shown.positions[j], shift)) : points[j];
-      things.push([(a[2] + b[2]) / 2 - 0.2, () => line(a, b, "#b5b5b5", Math.max(1, 0.09 * scale))]);
+      const away = radius(shown.kinds[shown.kind[i]]) * scale, length = Math.hypot(b[0] - a[0], b[1] - a[1]);
+      if (length <= away) continue;
+      const edge = [a[0] + (b[0] - a[0]) * away / length, a[1] + (b[1] - a[1]) * away / length];
+      things.push([(a[2] + b[2]) / 2 - 0.2, () => line(edge, b, "#b5b5b5", Math.max(1, 0.09 * scale))]);
     }
     points.forEach((point, n) => {
       const name = shown.kinds[shown.kind[n]];
