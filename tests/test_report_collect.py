@@ -219,8 +219,8 @@ class TestOrders:
         assert found[0].candidates[0] == rows[0].candidate
         assert all(len(one.candidates) == one.n_distinct for one in found)
 
-    def test_the_171_of_the_paper(self):
-        """16 of 24 Na: with one pair of orders, C(12, 4) = 495 in all, less what is equivalent."""
+    def test_charge_orders_of_an_ion_order_are_counted_under_the_symmetry_that_it_keeps(self):
+        """Four Fe3+ on twelve sites: 495, less what the symmetry of the Na order makes alike."""
         host = Host.build(builtin_host("nafepo4-olivine"), (1, 3, 1))
         composition = host.composition_at("2/3")
         rng = np.random.default_rng(2)
