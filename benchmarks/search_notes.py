@@ -61,10 +61,10 @@ MODEL = """\
   120) the medians were 81, 137, 335, 191 and 310 with it, and 158, 183, 504, 183 and 311 with
   weight 1. The temperatures of parallel tempering were chosen on them as well."""
 LARGE = """\
-11,269,366,602 distinct decorations. The minimum is what parallel tempering with 32 replicas found in
-all of 8 runs of 961,024 evaluations each, the earliest after 12,290; it was committed before the
-screened search (`benchmarks/tables/large-landscapes.json`). No run of any row met anything lower, which would stop
-the benchmark. Cap: 3,000.
+11,269,366,602 distinct decorations. The minimum is what parallel tempering with 32 replicas found
+in all of 8 runs of 961,024 evaluations each, the earliest after 12,290; it was committed before the
+screened search (`benchmarks/tables/large-landscapes.json`). No run of any row met anything lower,
+which would stop the benchmark. Cap: 3,000.
 
 - The same remarks as at 12 f.u.: Coulomb starts flatter `coulomb`, and features span `many-body`.
 - `random` is hopeless: 3,000 draws hold a given decoration once in four million runs.
