@@ -10,10 +10,10 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
-from ewald import ewald_matrix
 from numpy.typing import NDArray
 
 from gasearch.host import Host
+from gasearch.surrogate.electrostatics import CoulombEnergy
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -32,20 +32,7 @@ PAIR_REACH, TRIPLET_REACH, SHELL_REACH, DECAY = 7.0, 5.75, 4.5, 3.0
 
 def coulomb_energy(host: Host) -> EnergyFunction:
     """Return the Coulomb energy of formal charges on the host's sites, framework included."""
-    matrix = ewald_matrix(host.atoms.cell.array, host.atoms.positions)
-    own, frame = host.sites, host.framework_sites
-    fixed = np.array([s.charge for s in host.framework], dtype=float)
-    pairs = matrix[np.ix_(own, own)]
-    field = matrix[np.ix_(own, frame)] @ fixed
-    constant = fixed @ matrix[np.ix_(frame, frame)] @ fixed / 2
-    sites = np.arange(host.n_sites)
-
-    def energy(occupations: Digits) -> Floats:
-        charges = host.charges[sites, occupations].astype(float)
-        total = ((charges @ pairs) * charges).sum(axis=1) / 2 + charges @ field + constant
-        return np.asarray(total / host.n_formula_units)
-
-    return energy
+    return CoulombEnergy(host)
 
 
 def many_body_energy(

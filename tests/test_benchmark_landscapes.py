@@ -14,7 +14,6 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = (
-    "ewald",
     "energies",
     "landscapes",
     "machine",

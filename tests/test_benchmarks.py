@@ -13,14 +13,12 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from ase.build import bulk
 from typer.testing import CliRunner
 
 from gasearch.operator import WeightedOperator
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 NAMES = (
-    "ewald",
     "energies",
     "landscapes",
     "ase_ga_baseline",
@@ -90,25 +88,6 @@ def one_operator(bench, monkeypatch):
 
 
 # --- energies -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "madelung"), [("rocksalt", 1.7475645946), ("cesiumchloride", 1.7626747731)]
-)
-def test_the_ewald_matrix_gives_madelung_constants(bench, name, madelung):
-    a = 5.64
-    atoms = bulk("NaCl", name, a=a)
-    nearest = {"rocksalt": a / 2, "cesiumchloride": a * np.sqrt(3) / 2}[name]
-    charges = np.where(atoms.symbols == "Na", 1.0, -1.0)
-    matrix = bench.ewald.ewald_matrix(atoms.cell.array, atoms.positions)
-    energy = charges @ matrix @ charges / 2
-    assert energy * nearest / -bench.ewald.COULOMB == pytest.approx(madelung, abs=1e-9)
-
-
-def test_the_ewald_matrix_does_not_depend_on_where_the_sums_are_split(bench, coulomb):
-    cell, positions = coulomb.host.atoms.cell.array, coulomb.host.atoms.positions
-    one, other = (bench.ewald.ewald_matrix(cell, positions, cutoff) for cutoff in (9, 13))
-    np.testing.assert_allclose(one, other, atol=1e-9)
 
 
 def test_equivalent_decorations_have_one_energy(landscape):

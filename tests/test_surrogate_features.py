@@ -4,12 +4,13 @@ import itertools
 
 import numpy as np
 import pytest
+from ase.build import bulk
 
 from gasearch.builtin_hosts import builtin_host
 from gasearch.host import Host
 from gasearch.screening.settings import GROUPS, FeatureSettings
 from gasearch.surrogate.clusters import SiteBasis, cluster_orbits, contrasts
-from gasearch.surrogate.electrostatics import CoulombEnergy, ewald_matrix
+from gasearch.surrogate.electrostatics import COULOMB, CoulombEnergy, ewald_matrix
 from gasearch.surrogate.features import Features
 from gasearch.surrogate.surroundings import Surroundings
 from gasearch.testing import toy_host
@@ -165,3 +166,22 @@ def test_features_are_the_same_to_the_last_bit_alone_and_among_others(name, requ
     together = features(occupations, composition)
     alone = np.concatenate([features(o[None], composition) for o in occupations])
     assert np.array_equal(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("name", "madelung"), [("rocksalt", 1.7475645946), ("cesiumchloride", 1.7626747731)]
+)
+def test_the_ewald_matrix_gives_madelung_constants(name, madelung):
+    a = 5.64
+    atoms = bulk("NaCl", name, a=a)
+    nearest = {"rocksalt": a / 2, "cesiumchloride": a * np.sqrt(3) / 2}[name]
+    charges = np.where(atoms.symbols == "Na", 1.0, -1.0)
+    matrix = ewald_matrix(atoms.cell.array, atoms.positions)
+    energy = charges @ matrix @ charges / 2
+    assert energy * nearest / -COULOMB == pytest.approx(madelung, abs=1e-9)
+
+
+def test_the_ewald_matrix_does_not_depend_on_where_the_sums_are_split(olivine):
+    cell, positions = olivine.atoms.cell.array, olivine.atoms.positions
+    one, other = (ewald_matrix(cell, positions, cutoff) for cutoff in (9, 13))
+    np.testing.assert_allclose(one, other, atol=1e-9)
