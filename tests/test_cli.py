@@ -30,6 +30,7 @@ VERBS = [
     "hull",
     "voltage",
     "promote",
+    "report",
     "lineage",
     "show",
     "export",

@@ -25,7 +25,7 @@ _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
 
 
-class NotConvergedError(Exception):
+class _NotConvergedError(Exception):
     """Electrons or geometry that do not converge; `end` says which."""
 
     def __init__(self, end: str, reason: str) -> None:
@@ -51,7 +51,7 @@ def main() -> int:
     world.barrier()
     try:
         told = _compute(job, start_s, is_first)
-    except NotConvergedError as error:
+    except _NotConvergedError as error:
         told = {"end": error.end, "reason": error.reason}
     except Exception as error:  # noqa: BLE001 -- told to whoever started this process
         import traceback
@@ -107,10 +107,10 @@ def _relax(atoms: Any, task: dict[str, Any], name: str, start_s: float, is_first
                 _replace("progress.json", json.dumps(told | {"wall_s": time.time() - start_s}))
     except _convergence_error() as error:
         reason = f"the electrons did not converge in {task['max_scf']} iterations"
-        raise NotConvergedError("scf", f"{reason} ({name}, step {n_steps})") from error
+        raise _NotConvergedError("scf", f"{reason} ({name}, step {n_steps})") from error
     if fmax > task["fmax"]:
         reason = f"the largest force is {fmax:.3f} eV/Å after {n_steps} steps, not {task['fmax']:g}"
-        raise NotConvergedError("steps", reason)
+        raise _NotConvergedError("steps", reason)
     return n_steps
 
 
@@ -132,7 +132,7 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     task = {**job, "fmax": _SURROGATE_FMAX, "max_steps": _SURROGATE_STEPS}
     try:
         _relax(stand_in, task, "surrogate", start_s, is_first)
-    except NotConvergedError as error:
+    except _NotConvergedError as error:
         if error.end != "steps":
             raise
     return stand_in.positions
@@ -170,7 +170,7 @@ def _begin_broad(job: dict[str, Any], atoms: Any) -> None:
         atoms.get_potential_energy()
     except _convergence_error() as error:
         reason = "the electrons did not converge even with broad occupations"
-        raise NotConvergedError("scf", reason) from error
+        raise _NotConvergedError("scf", reason) from error
     atoms.calc.set(occupations=_occupations(job["smearing_eV"]), convergence=job["convergence"])
 
 
