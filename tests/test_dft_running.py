@@ -174,6 +174,11 @@ class TestJobs:
         assert len(rows(folder)) == 2
 
 
+def hears_ctrl_c():
+    """In a child of tests that run in the background, where a shell lets SIGINT be ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class TestKills:
     def test_a_killed_job_goes_on_by_the_same_command(self, folder):
         behave(folder, "killed", "done")
@@ -196,7 +201,9 @@ class TestKills:
     def test_ctrl_c_ends_the_process_and_leaves_a_folder_that_goes_on(self, folder):
         behave(folder, "hang", "done")
         command = [sys.executable, "-m", "gasearch", "dft", "run", str(folder), "1"]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, preexec_fn=hears_ctrl_c
+        )
         status = wait_for(folder, lambda s: s.state == "running" and s.process)
         assert processes.is_alive(status.process)
         process.send_signal(signal.SIGINT)
