@@ -277,6 +277,15 @@ class Canonicalizer:
         own = occupations.astype(np.float64) @ self._own_weights
         return np.asarray(np.all(words == own, axis=1)), orbit_sizes
 
+    def first_rows(self, occupations: NDArray[np.uint8]) -> dict[str, int]:
+        """Return the fingerprints of occupations (n, n_sites), each with the first row that has it.
+
+        In the order of these rows.
+        """
+        words, _ = self.canonical_words(occupations)
+        _, first = np.unique(words, axis=0, return_index=True)
+        return {self.text(words[row]): int(row) for row in np.sort(first)}
+
     def text(self, words: Integers) -> str:
         """Return the fingerprint of one row of canonical words, in hexadecimal."""
         return "".join(format(int(w), f) for w, f in zip(words, self._formats, strict=True))

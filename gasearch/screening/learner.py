@@ -92,15 +92,15 @@ class Learner:
         fitted = self.fitted
         if fitted is None:
             return None
-        known = set(self._knowledge.ended[: self._n_ended])
-        waiting = [number for number in self._knowledge.candidates if number not in known]
-        key = len(self._knowledge.candidates)
-        if self._pending is None or self._pending[0] != key:
+        n_candidates = len(self._knowledge.candidates)
+        if self._pending is None or self._pending[0] != n_candidates:
             with one_thread():
-                self._pending = (key, self._expecting(fitted, waiting))
+                self._pending = (n_candidates, self._expecting(fitted))
         return self._pending[1]
 
-    def _expecting(self, fitted: Surrogate, waiting: Sequence[int]) -> Surrogate:
+    def _expecting(self, fitted: Surrogate) -> Surrogate:
+        known = set(self._knowledge.ended[: self._n_ended])
+        waiting = [number for number in self._knowledge.candidates if number not in known]
         if not waiting:
             return fitted
         return fitted.with_pending(self._features_of(waiting), self._compositions_of(waiting))

@@ -101,10 +101,7 @@ class LastLook:
         """Yield those of all members, by x."""
         for composition, member in self._members():
             around = exchanges(self._knowledge.host, member.decoration.occupation)
-            canonicalizer = self._knowledge.host.canonicalizer
-            words, _ = canonicalizer.canonical_words(around)
-            _, first = np.unique(words, axis=0, return_index=True)
-            texts = {canonicalizer.text(words[row]): row for row in np.sort(first)}
+            texts = self._knowledge.host.canonicalizer.first_rows(around)
             texts.pop(member.decoration.fingerprint, None)
             unseen = {text: row for text, row in texts.items() if text not in self._knowledge.seen}
             rows = list(unseen.values())

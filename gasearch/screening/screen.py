@@ -159,11 +159,9 @@ class Screen:
 
     def _unseen(self, pool: Pool) -> Pool:
         """Return what nobody proposed yet, each decoration once."""
-        canonicalizer = self._knowledge.host.canonicalizer
-        words, _ = canonicalizer.canonical_words(pool.occupations)
-        _, first = np.unique(words, axis=0, return_index=True)
+        distinct = self._knowledge.host.canonicalizer.first_rows(pool.occupations)
         seen = self._knowledge.seen
-        rows = [row for row in np.sort(first) if canonicalizer.text(words[row]) not in seen]
+        rows = [row for fingerprint, row in distinct.items() if fingerprint not in seen]
         return Pool(
             pool.occupations[rows],
             [pool.operators[row] for row in rows],

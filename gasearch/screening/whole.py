@@ -38,16 +38,11 @@ class Whole:
         self.composition = composition
         chunks = [chunk for chunk, _ in host.enumerate_distinct(composition)]
         self.occupations: Digits = np.concatenate(chunks)
-        canonicalizer = host.canonicalizer
-        words, self.orbit_sizes = canonicalizer.canonical_words(self.occupations)
-        self._row_of = {canonicalizer.text(word): row for row, word in enumerate(words)}
+        self._row_of = host.canonicalizer.first_rows(self.occupations)
         self.is_open = np.array([fingerprint not in seen for fingerprint in self._row_of])
         self._features: Floats | None = None
         self._mean: tuple[int, Floats] | None = None
         self._host = host
-
-    def __len__(self) -> int:
-        return len(self.occupations)
 
     def close(self, fingerprint: str) -> None:
         """Note that a decoration was proposed."""
