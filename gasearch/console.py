@@ -21,6 +21,7 @@ from gasearch.inspection import (
 )
 from gasearch.lineage import Ancestor
 from gasearch.relax.relaxed import Verdict
+from gasearch.store.activity import Activity
 
 _TEXTS = ("formula", "made by", "fingerprint", "species", "parents")
 _E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
@@ -171,10 +172,49 @@ def status_lines(status: Status, folder: str) -> list[str]:
     )
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.by_verdict.items()))
     lines = [numbers, *([f"verdicts: {verdicts}"] if verdicts else []), _state(status, folder)]
+    if status.activity is not None:
+        lines += activity_lines(status.activity)
     if status.surrogate is not None:
         lines.append(_surrogate_line(status.surrogate))
     members = status.refined.members if status.refined is not None else ()
     return [*lines, *(_refined_line(member) for member in members if member.neighbours)]
+
+
+def activity_lines(found: Activity) -> list[str]:
+    """Return how a search proceeds, in words; nothing of what did not happen."""
+    lines = []
+    if found.overall_per_h is not None:
+        recent = found.last_hour_per_h
+        lately = "" if recent is None else f"{_per_hour(recent)} in the last hour, "
+        overall = f"{_per_hour(found.overall_per_h)} in all"
+        lines.append(f"throughput: {lately}{overall} (relaxations per hour of running)")
+    if found.oldest_lease is not None:
+        lease = found.oldest_lease
+        overdue = ", overdue" if lease.is_overdue else ""
+        lines.append(f"oldest lease: candidate {lease.candidate}, {age(lease.age_s)}{overdue}")
+    if found.attempts:
+        crashes = f", {found.crashes:,} after a crash" if found.crashes else ""
+        lines.append(f"tried again: {_counted(found.attempts, 'lease')}{crashes}")
+    if found.late_results:
+        lines.append(f"late: {_counted(found.late_results, 'result')} kept, and not counted")
+    return lines
+
+
+def _per_hour(rate: float) -> str:
+    return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def age(seconds: float) -> str:
+    """Return a stretch of time in its two largest units."""
+    whole = round(seconds)
+    for unit_s, unit, part_s, part in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min")):
+        if whole >= unit_s:
+            return f"{whole // unit_s} {unit} {whole % unit_s // part_s} {part}"
+    return f"{whole // 60} min {whole % 60} s" if whole >= 60 else f"{whole} s"
 
 
 def _surrogate_line(found: SurrogateStatus) -> str:
@@ -256,7 +296,16 @@ def status_document(status: Status) -> dict[str, Any]:
         "running": status.running,
         "surrogate": dataclasses.asdict(status.surrogate) if status.surrogate else None,
         "refined": dataclasses.asdict(status.refined) if status.refined else None,
+        **_activity_document(status.activity),
     }
+
+
+def _activity_document(found: Activity | None) -> dict[str, Any]:
+    if found is None:
+        return {}
+    document = dataclasses.asdict(found)
+    rates = {name: document.pop(name) for name in ("last_hour_per_h", "overall_per_h")}
+    return {"throughput": rates, **document}
 
 
 def ranked_document(row: Ranked) -> dict[str, Any]:

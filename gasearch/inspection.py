@@ -14,6 +14,7 @@ from gasearch.host import Composition, Host
 from gasearch.host_files import host_from_json
 from gasearch.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.relax.relaxed import Verdict
+from gasearch.store.activity import Activity, activity
 from gasearch.store.lock import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
@@ -167,6 +168,8 @@ class Status:
         The process that drives the search now, in words.
     surrogate, refined
         None where the search has not said anything about them.
+    activity
+        How it proceeds.
     """
 
     counts: Counts
@@ -176,6 +179,7 @@ class Status:
     running: str | None
     surrogate: SurrogateStatus | None = None
     refined: RefinedStatus | None = None
+    activity: Activity | None = None
 
 
 class Findings:
@@ -200,6 +204,7 @@ class Findings:
             running,
             self._surrogate(),
             self._refined(),
+            activity(self.store, running is not None),
         )
 
     def _surrogate(self) -> SurrogateStatus | None:

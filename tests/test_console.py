@@ -23,6 +23,7 @@ from gasearch.progress import BarWatch, LineWatch, watch
 from gasearch.relax.relaxed import VERDICTS
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
+from gasearch.store.activity import Activity, OldestLease
 from gasearch.store.records import Counts, Outcome
 from gasearch.terminal import make_console
 
@@ -191,6 +192,22 @@ class TestStatusLines:
         assert first.startswith("10 candidates: 7 relaxed, 2 failed, 1 in flight, 0 queued; 3 dupl")
         assert second == "verdicts: 2 failed, 7 ok"
 
+    def test_they_say_how_the_search_proceeds(self):
+        lease = OldestLease(57, 7265.0, is_overdue=True)
+        found = Activity(412.4, 3.25, lease, attempts=5, crashes=2, late_results=1)
+        lines = console.status_lines(status(activity=found), "run")
+        assert lines[-4:] == [
+            "throughput: 412 in the last hour, 3.2 in all (relaxations per hour of running)",
+            "oldest lease: candidate 57, 2 h 1 min, overdue",
+            "tried again: 5 leases, 2 after a crash",
+            "late: 1 result kept, and not counted",
+        ]
+
+    def test_they_are_silent_about_what_did_not_happen(self):
+        nothing = Activity(None, None, None, attempts=0, crashes=0, late_results=0)
+        expected = console.status_lines(status(), "run")
+        assert console.status_lines(status(activity=nothing), "run") == expected
+
     @pytest.mark.parametrize(
         ("keys", "line"),
         [
@@ -233,6 +250,22 @@ def test_what_the_search_says_is_in_the_status_document():
     (row,) = document["by_composition"]
     assert row["proven"] is True
     assert row["not_valid"] == [{"id": 17, "verdict": "order_lost"}]
+
+
+def test_how_the_search_proceeds_is_in_the_status_document():
+    found = status(activity=Activity(412.4, None, OldestLease(57, 7.5, False), 5, 2, 1))
+    document = json.loads(console.as_json(console.status_document(found)))
+    assert document["throughput"] == {"last_hour_per_h": 412.4, "overall_per_h": None}
+    assert document["oldest_lease"] == {"candidate": 57, "age_s": 7.5, "is_overdue": False}
+    assert (document["attempts"], document["crashes"], document["late_results"]) == (5, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (90_061, "1 d 1 h")],
+)
+def test_a_stretch_of_time_is_told_in_its_two_largest_units(seconds, text):
+    assert console.age(seconds) == text
 
 
 def test_no_document_holds_what_json_does_not_have():
