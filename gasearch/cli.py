@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from gasearch import __version__, hull_cli, report_cli
+from gasearch import __version__, doctor_cli, hull_cli, report_cli
 from gasearch.dft_cli import dft_app
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potential_cli import potential_app
@@ -234,6 +234,7 @@ def best(
     _print_notes(notes if rows else [console.NOTHING, *notes])
 
 
+app.command()(doctor_cli.doctor)
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)

@@ -27,6 +27,7 @@ VERBS = [
     "run",
     "status",
     "best",
+    "doctor",
     "hull",
     "voltage",
     "promote",

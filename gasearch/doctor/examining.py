@@ -1,0 +1,57 @@
+"""All checks of one run folder, in the order in which each can rely on those before it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from gasearch.doctor import database, dft, machine, potential, run
+from gasearch.doctor.checks import Check, failed, guarded, one_line, passed
+from gasearch.errors import GasearchError
+from gasearch.execution.devices import NoDeviceError
+from gasearch.run_folder import RunFolder
+from gasearch.session import Session
+
+
+def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:  # noqa: ARG001 -- not yet
+    """Yield what each check finds, as soon as it is found.
+
+    Parameters
+    ----------
+    with_engine
+        Whether a worker is started and relaxes one structure, which on a cluster waits for a job.
+    """
+    name = "run.toml"
+    try:
+        settings = folder.settings()
+    except GasearchError as error:
+        yield failed(name, one_line(str(error)).rstrip("."), "nothing else can be tried before")
+        return
+    yield passed(name, f"{folder.run_file} is valid")
+    yield from machine.environment_on_path()
+    yield from machine.folder_is_usable("run folder", folder.path)
+    yield from machine.folder_is_usable("scratch", Path(tempfile.gettempdir()))
+    yield from guarded("locks", lambda: database.locks(folder))
+    scheduler = getattr(settings.execution, "provider", "local")
+    yield from machine.scheduler_commands(scheduler)
+    try:
+        session = Session(folder)
+    except GasearchError as error:
+        yield failed("host", one_line(str(error)).rstrip("."), "mend [host] or [operators]")
+        return
+    yield from run.host(session)
+    yield from run.operators(session)
+    yield from guarded("run", lambda: run.recorded_run(session))
+    yield from guarded("device", lambda: _device(session))
+    yield from guarded("potential", lambda: potential.potential(session))
+    if dft.is_used(session):
+        yield from guarded("DFT", lambda: dft.dft(session))
+
+
+def _device(session: Session) -> Iterable[Check]:
+    asked = session.settings.execution.device
+    try:
+        yield passed("device", f'{session.device} for device = "{asked}"')
+    except NoDeviceError as error:
+        yield failed("device", error.problem, 'use device = "auto" or "cpu"')
