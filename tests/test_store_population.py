@@ -237,7 +237,7 @@ def test_results_are_numbered_in_the_order_of_commit(store: PopulationStore) -> 
     assert store.outcomes()[:2] == list(committed.outcomes)
 
 
-def test_a_late_result_is_an_event_and_nothing_else(store: PopulationStore) -> None:
+def test_a_late_result_is_kept_and_never_counted(store: PopulationStore) -> None:
     propose(store, 1)
     (old,) = lease(store, 1)
     batch = store.batch()
@@ -245,18 +245,25 @@ def test_a_late_result_is_an_event_and_nothing_else(store: PopulationStore) -> N
     batch.commit()
     batch = store.batch()
     batch.record(old, relaxed(1))
-    assert batch.commit().refused == (old,)  # nobody has it
+    committed = batch.commit()
+    assert (committed.refused, committed.late) == ((old,), (old,))  # nobody has it
     (new,) = lease(store, 1)
     assert new.attempt == 2
     batch = store.batch()
     batch.record(old, relaxed(1))
     batch.requeue(old, "crashed", crashed=True)
-    assert batch.commit().refused == (old, old)  # somebody else has it
+    committed = batch.commit()
+    assert (committed.refused, committed.late) == ((old, old), ())  # the same once more
     batch = store.batch()
+    batch.record(new, relaxed(2))
     batch.record(new, relaxed(2))
     batch.record(new, relaxed(3))
     committed = batch.commit()
-    assert committed.refused == (new,)  # it is done
+    assert (committed.refused, committed.late) == ((new, new), (new,))  # it is done
+    batch = store.batch()
+    batch.record(new, relaxed(2))
+    batch.record(new, relaxed(3))
+    assert batch.commit().late == ()
     assert [o.energy for o in committed.outcomes] == [-12.0]
     assert store.relaxed(1).energy == -12.0
     kinds = [event.kind for event in store.events(candidate=1)]
@@ -266,11 +273,49 @@ def test_a_late_result_is_an_event_and_nothing_else(store: PopulationStore) -> N
         "requeued",
         "late_result",
         "leased",
-        "late_result",
+        "repeated_result",
         "late_requeue",
         "recorded",
+        "repeated_result",
         "late_result",
+        "repeated_result",
+        "repeated_result",
     ]
+    kept = store.extras()
+    assert [(e.id, e.candidate, e.attempt, e.energy) for e in kept] == [
+        (1, 1, 1, -11.0),
+        (2, 1, 2, -13.0),
+    ]
+    assert store.extras(candidate=2) == []
+    same = store.extra_relaxed(2)
+    assert same.atoms == relaxed(3).atoms
+    assert np.array_equal(same.forces, relaxed(3).forces)
+    counts = store.counts()
+    assert (counts.relaxed, counts.extra, counts.n_calls) == (1, 2, 30)
+    assert [o.candidate for o in store.outcomes()] == [1]
+    assert [row.energy for row in store.evaluations(None)] == [-12.0]
+    with pytest.raises(UnknownCandidateError, match="late result"):
+        store.extra_relaxed(3)
+
+
+def test_a_failure_that_comes_late_is_kept_too(store: PopulationStore) -> None:
+    propose(store, 1)
+    (old,) = lease(store, 1)
+    batch = store.batch()
+    batch.record(old, relaxed(1, verdict="failed", reason="given up"))
+    batch.commit()
+    for _ in range(2):
+        batch = store.batch()
+        batch.record(old, relaxed(1))
+        batch.record(old, relaxed(2, verdict="failed", reason="out of memory"))
+        batch.commit()
+    assert [(e.verdict, e.reason) for e in store.extras()] == [
+        ("ok", ""),
+        ("failed", "out of memory"),
+    ]
+    assert math.isnan(store.extra_relaxed(2).energy)
+    assert store.counts().failed == 1
+    assert store.by_composition()[0].best is None
 
 
 def test_only_reported_crashes_are_counted(store: PopulationStore) -> None:

@@ -28,6 +28,7 @@ from gasearch.store.schema import (
     SCHEMA_VERSION,
     candidate,
     evaluation,
+    extra,
     structure,
 )
 from gasearch.store.snapshot import Snapshot, take_snapshot
@@ -148,6 +149,24 @@ def _structure_chunk(connection: Connection, after: int) -> tuple[int | None, li
     return (rows[-1]["id"] if rows else None), problems
 
 
+def _extras(database: Database) -> Problems:
+    last: int | None = 0
+    while last is not None:
+        last, problems = database.read(partial(_extra_chunk, after=last))
+        yield from problems
+
+
+def _extra_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
+    query = select(extra).where(extra.c.id > after).order_by(extra.c.id).limit(_CHUNK)
+    rows = [row._asdict() for row in connection.execute(query)]
+    problems = [
+        Problem("hashes", f"late result {row['id']}: the bytes of {column!r} do not match")
+        for row in rows
+        for column in damaged_columns(row)
+    ]
+    return (rows[-1]["id"] if rows else None), problems
+
+
 def _occupations(database: Database) -> Problems:
     last: int | None = 0
     while last is not None:
@@ -187,6 +206,7 @@ def _record(database: Database) -> Problems:
     yield from _compare_run(snapshot, replay)
     yield from _compare_candidates(snapshot, replay)
     yield from _compare_evaluations(snapshot, replay)
+    yield from _compare_extras(snapshot, replay)
     yield from _numbering(snapshot)
     yield from _which_count(snapshot)
 
@@ -244,6 +264,17 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
         yield Problem("events", f"candidate {number} has an event of DFT at level {level}, no row")
 
 
+def _compare_extras(snapshot: Snapshot, replay: Replay) -> Problems:
+    told = dict(replay.extras)
+    for row in snapshot.extras:
+        columns = row._asdict()
+        key = columns.pop("id")
+        if told.pop(key, None) != columns:
+            yield Problem("events", f"late result {key} differs from its event")
+    for key in told:
+        yield Problem("events", f"late result {key} has an event but no row")
+
+
 def _numbering(snapshot: Snapshot) -> Problems:
     inside = [row.id for row in snapshot.candidates if row.id < FIRST_OUTSIDE]
     results = sorted(row.result for row in snapshot.evaluations if row.result is not None)
@@ -286,4 +317,4 @@ def _which_count(snapshot: Snapshot) -> Problems:
 
 
 _FIRST = (_integrity, _schema)
-_REST = (_references, _structures, _occupations, _record)
+_REST = (_references, _structures, _extras, _occupations, _record)

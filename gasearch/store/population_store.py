@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -12,10 +11,11 @@ from uuid import uuid4
 from sqlalchemy import Connection, insert
 
 from gasearch.relax.relaxed import Relaxed, Verdict
-from gasearch.store import backups, migrate, queries
+from gasearch.store import backups, extras, migrate, queries
 from gasearch.store.ase_rows import HOST_COLUMNS
 from gasearch.store.batch import Batch
 from gasearch.store.blobs import hashes, structure_columns
+from gasearch.store.clock import now_s
 from gasearch.store.database import Database, create_database, open_database
 from gasearch.store.evaluation_state import leases_in_flight
 from gasearch.store.json_text import to_json
@@ -24,6 +24,7 @@ from gasearch.store.records import (
     Counts,
     EvaluationRow,
     Event,
+    ExtraRow,
     JsonValue,
     Lease,
     LevelRecord,
@@ -134,9 +135,19 @@ class PopulationStore:
         return self._database.write(work)
 
     def overdue(self) -> list[Lease]:
-        """Return the leases whose time is over; to be requeued by whoever knows their workers."""
-        now_s = time.time()
-        return self._read(lambda connection: leases_in_flight(connection, now_s))
+        """Return the leases whose time is over; to be requeued by whoever knows their workers.
+
+        Their time is that of the database.
+        """
+        return self._read(lambda connection: leases_in_flight(connection, now_s(connection)))
+
+    def extras(self, candidate: int | None = None) -> list[ExtraRow]:
+        """Return the late results, which count nowhere, in the order in which they came."""
+        return self._read(lambda connection: extras.extras(connection, candidate))
+
+    def extra_relaxed(self, key: int) -> Relaxed:
+        """Return the structure of a late result after verifying its bytes."""
+        return self._read(lambda connection: extras.extra_relaxed(connection, key))
 
     def outcomes(self, after: int = 0) -> list[Outcome]:
         """Return the results of the search from number `after` + 1 on, in their order."""

@@ -31,6 +31,7 @@ from gasearch.store.schema import (
     candidate,
     evaluation,
     event,
+    extra,
     level,
     parent,
     run,
@@ -218,6 +219,7 @@ def counts(connection: Connection) -> Counts:
             by_state[state] = by_state.get(state, 0) + n
         if purpose == "search" and verdict is not None:
             by_verdict[verdict] = n
+    n_extra = connection.execute(select(func.count()).select_from(extra)).scalar_one()
     return Counts(
         candidates=total,
         relaxed=by_state.get("relaxed", 0),
@@ -227,6 +229,7 @@ def counts(connection: Connection) -> Counts:
         queued=by_state.get("queued", 0),
         n_calls=n_calls,
         by_verdict=by_verdict,
+        extra=n_extra,
     )
 
 

@@ -194,7 +194,10 @@ class Committed:
     tight
         Tight relaxations that count, in the order of recording.
     refused
-        Leases whose result or return came too late: written as an event, and nothing else.
+        Leases whose result or return came too late, and so did not count.
+    late
+        Those of the refused whose result is kept as an extra evaluation: all but returns, and
+        repetitions of what is stored already.
     outside
         Candidates given to proposals without a number, in their order.
     """
@@ -203,6 +206,7 @@ class Committed:
     outcomes: tuple[Outcome, ...] = ()
     tight: tuple[Outcome, ...] = ()
     refused: tuple[Lease, ...] = ()
+    late: tuple[Lease, ...] = ()
     outside: tuple[int, ...] = ()
 
 
@@ -241,6 +245,35 @@ class EvaluationRow:
 
 
 @dataclass(frozen=True)
+class ExtraRow:
+    """A result that came after its lease was over; it counts nowhere.
+
+    Parameters
+    ----------
+    id
+        1, 2, 3 ... in the order in which they came.
+    attempt
+        That it belongs to.
+    energy
+        Of the whole cell, in eV; NaN where the verdict is "failed".
+    finished
+        When it came, in seconds since 1970, UTC.
+    """
+
+    id: int
+    candidate: int
+    attempt: int
+    purpose: Purpose
+    verdict: Verdict
+    energy: float
+    n_calls: int
+    reason: str
+    audit: str
+    wall_s: float
+    finished: float
+
+
+@dataclass(frozen=True)
 class Counts:
     """Where a search stands.
 
@@ -258,6 +291,8 @@ class Counts:
         Evaluations of the potential by all recorded relaxations.
     by_verdict
         Candidates by the verdict of their search relaxation.
+    extra
+        Late results, which are in none of the other numbers.
     """
 
     candidates: int
@@ -268,6 +303,7 @@ class Counts:
     queued: int
     n_calls: int
     by_verdict: Mapping[Verdict, int] = field(default_factory=dict)
+    extra: int = 0
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from gasearch.store.dft_events import ADDED, ADOPTED, DFT_RECORDED
 from gasearch.store.evaluation_state import Key
 from gasearch.store.transaction import (
     CREATED,
+    LATE_RESULT,
     LEASED,
     OPERATIONAL,
     PROPOSED,
@@ -46,6 +47,7 @@ class Replay:
     candidates: dict[int, dict[str, Any]] = field(default_factory=dict)
     evaluations: dict[Key, Replayed] = field(default_factory=dict)
     dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
+    extras: dict[int, dict[str, Any]] = field(default_factory=dict)  # by their key
     n_results: int = 0
     faults: list[str] = field(default_factory=list)
 
@@ -111,6 +113,15 @@ class Replay:
             if data["result"] != self.n_results:
                 self._fault(candidate, f"has result {data['result']}, not {self.n_results}")
 
+    def _late(self, candidate: int, data: Mapping[str, Any]) -> None:
+        key = data.get("extra")  # before schema 0003 late results were not kept
+        if key is None:
+            return
+        if data["attempt"] > self.evaluations[candidate, data["purpose"]].attempt:
+            self._fault(candidate, f"has a late result of attempt {data['attempt']}, never begun")
+        told = ("purpose", "attempt", "verdict", "energy", "n_calls")
+        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in told}
+
     def _adopted(self, _: int | None, data: Mapping[str, Any]) -> None:
         new, old = data["candidate"], data["was"]
         self.candidates.pop(old)
@@ -148,6 +159,7 @@ _HANDLERS: Mapping[str, Any] = {
     LEASED: Replay._leased,
     REQUEUED: Replay._requeued,
     RECORDED: Replay._recorded,
+    LATE_RESULT: Replay._late,
     ADDED: Replay._outside,
     ADOPTED: Replay._adopted,
     DFT_RECORDED: Replay._dft_recorded,

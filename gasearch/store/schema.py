@@ -20,17 +20,18 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
-    Text,
     UniqueConstraint,
 )
 
 from gasearch.relax.relaxed import VERDICTS
+from gasearch.store.column_types import TEXT, WIDE
 from gasearch.store.records import PURPOSES, STATES
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"
 RUN = 1
 SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0
+DRIVER = "driver"
 
 metadata = MetaData()
 
@@ -43,26 +44,26 @@ run = Table(
     "run",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("uuid", Text, nullable=False),
+    Column("uuid", TEXT, nullable=False),
     Column("created", Float, nullable=False),
-    Column("seed", Text, nullable=False),
+    Column("seed", TEXT, nullable=False),
     Column("n_formula_units", Integer, nullable=False),
-    Column("host", Text, nullable=False),
-    Column("settings", Text, nullable=False),
-    Column("operational", Text, nullable=False),
-    Column("versions", Text, nullable=False),
+    Column("host", TEXT, nullable=False),
+    Column("settings", TEXT, nullable=False),
+    Column("operational", TEXT, nullable=False),
+    Column("versions", TEXT, nullable=False),
 )
 
 level = Table(
     "level",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False, unique=True),
-    Column("potential", Text, nullable=False),
-    Column("weights_hash", Text, nullable=False),
-    Column("probe_energies", Text, nullable=False),
+    Column("name", TEXT, nullable=False, unique=True),
+    Column("potential", TEXT, nullable=False),
+    Column("weights_hash", TEXT, nullable=False),
+    Column("probe_energies", TEXT, nullable=False),
     Column("ranks_only", Boolean, nullable=False),
-    Column("settings", Text),  # of a DFT code
+    Column("settings", TEXT),  # of a DFT code
 )
 
 candidate = Table(
@@ -70,19 +71,19 @@ candidate = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("run", Integer, ForeignKey("run.id"), nullable=False),
-    Column("composition", Text, nullable=False),
+    Column("composition", TEXT, nullable=False),
     Column("x", Float, nullable=False),
-    Column("orbit_size", Integer, nullable=False),
-    Column("operator", Text, nullable=False),
-    Column("origin", Text, nullable=False),
+    Column("orbit_size", WIDE, nullable=False),
+    Column("operator", TEXT, nullable=False),
+    Column("origin", TEXT, nullable=False),
     Column("generation", Integer, nullable=False),
     Column("known", Integer, nullable=False),
     Column("n_rejected", Integer, nullable=False),
-    Column("fingerprint", Text, nullable=False),
-    Column("occupation_sha256", Text, nullable=False),
+    Column("fingerprint", TEXT, nullable=False),
+    Column("occupation_sha256", TEXT, nullable=False),
     Column("occupation", LargeBinary, nullable=False),
     Column("budget", Integer, nullable=False, server_default="0"),
-    Column("details", Text),  # how it was chosen, where there is something to tell
+    Column("details", TEXT),  # how it was chosen, where there is something to tell
     UniqueConstraint("run", "fingerprint", name="candidate_is_unique"),
     CheckConstraint("id > 0", name="candidate_is_positive"),
     CheckConstraint("known >= 0 AND n_rejected >= 0", name="candidate_counts"),
@@ -104,13 +105,13 @@ evaluation = Table(
     Column("id", Integer, primary_key=True),
     Column("candidate", Integer, ForeignKey("candidate.id"), nullable=False),
     Column("level", Integer, ForeignKey("level.id"), nullable=False),
-    Column("purpose", Text, nullable=False),
-    Column("state", Text, nullable=False),
+    Column("purpose", TEXT, nullable=False),
+    Column("state", TEXT, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("n_crashes", Integer, nullable=False),
     Column("lease_ends", Float),
     Column("result", Integer, unique=True),
-    Column("verdict", Text),
+    Column("verdict", TEXT),
     Column("energy", Float),
     Column("n_calls", Integer),
     Column("fmax", Float),
@@ -118,9 +119,9 @@ evaluation = Table(
     Column("converged", Boolean),
     Column("wall_s", Float),
     Column("finished", Float),
-    Column("elements", Text),
-    Column("audit", Text),
-    Column("reason", Text),
+    Column("elements", TEXT),
+    Column("audit", TEXT),
+    Column("reason", TEXT),
     UniqueConstraint("candidate", "level", "purpose", name="evaluation_is_unique"),
     CheckConstraint(_one_of("purpose", (*PURPOSES, "dft")), name="evaluation_purpose"),
     CheckConstraint(_one_of("state", STATES), name="evaluation_state"),
@@ -157,10 +158,10 @@ structure = Table(
     Column("charge", Float, nullable=False),
     Column("total_moment", Float),
     Column("pbc", Integer, nullable=False),
-    Column("key_value_pairs", Text, nullable=False),
-    Column("data", Text, nullable=False),
+    Column("key_value_pairs", TEXT, nullable=False),
+    Column("data", TEXT, nullable=False),
     # Of each blob, by column; see `gasearch.store.blobs` for their encoding.
-    Column("sha256", Text, nullable=False),
+    Column("sha256", TEXT, nullable=False),
     Column("numbers", LargeBinary, nullable=False),
     Column("positions", LargeBinary, nullable=False),
     Column("cell", LargeBinary, nullable=False),
@@ -173,14 +174,70 @@ structure = Table(
     Column("bond_lengths", LargeBinary),
 )
 
+# A result that came after its lease was over: an evaluation and its structure in one row.
+extra = Table(
+    "extra",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("candidate", Integer, ForeignKey("candidate.id"), nullable=False),
+    Column("level", Integer, ForeignKey("level.id"), nullable=False),
+    Column("purpose", TEXT, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("finished", Float, nullable=False),
+    Column("verdict", TEXT, nullable=False),
+    Column("energy", Float),
+    Column("n_calls", Integer, nullable=False),
+    Column("fmax", Float),
+    Column("smax", Float),
+    Column("converged", Boolean),
+    Column("wall_s", Float),
+    Column("elements", TEXT),
+    Column("audit", TEXT),
+    Column("reason", TEXT),
+    Column("n_atoms", Integer, nullable=False),
+    Column("volume", Float, nullable=False),
+    Column("mass", Float, nullable=False),
+    Column("charge", Float, nullable=False),
+    Column("total_moment", Float),
+    Column("pbc", Integer, nullable=False),
+    Column("sha256", TEXT, nullable=False),
+    Column("numbers", LargeBinary, nullable=False),
+    Column("positions", LargeBinary, nullable=False),
+    Column("cell", LargeBinary, nullable=False),
+    Column("initial_charges", LargeBinary, nullable=False),
+    Column("initial_magmoms", LargeBinary, nullable=False),
+    Column("tags", LargeBinary),
+    Column("forces", LargeBinary),
+    Column("stress", LargeBinary),
+    Column("moments", LargeBinary),
+    Column("bond_lengths", LargeBinary),
+    # The same late result may come twice, and is one.
+    UniqueConstraint(
+        "candidate", "level", "purpose", "attempt", "verdict", "sha256", name="extra_is_unique"
+    ),
+    CheckConstraint(_one_of("purpose", PURPOSES), name="extra_purpose"),
+    CheckConstraint(_one_of("verdict", VERDICTS), name="extra_verdict"),
+    CheckConstraint("(verdict = 'failed') = (energy IS NULL)", name="extra_has_energy"),
+)
+
+# What each process has committed last, where a commit may be lost on its way back: on a server.
+# The row of `DRIVER` names the driver that may write.
+last_write = Table(
+    "last_write",
+    metadata,
+    Column("writer", TEXT, primary_key=True),
+    Column("token", TEXT, nullable=False),
+    Column("time", Float, nullable=False),
+)
+
 promotion = Table(
     "promotion",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("candidate", Integer, ForeignKey("candidate.id"), nullable=False),
     Column("level", Integer, ForeignKey("level.id"), nullable=False),
-    Column("rule", Text, nullable=False),
-    Column("reason", Text, nullable=False),
+    Column("rule", TEXT, nullable=False),
+    Column("reason", TEXT, nullable=False),
     Column("promoted", Float, nullable=False),
     UniqueConstraint("candidate", "level", "rule", name="promotion_is_unique"),
 )
@@ -193,16 +250,16 @@ dft_job = Table(
     Column("id", Integer, primary_key=True),
     Column("candidate", Integer, ForeignKey("candidate.id"), nullable=False),
     Column("level", Integer, ForeignKey("level.id"), nullable=False),
-    Column("code", Text, nullable=False),
-    Column("folder", Text, nullable=False, unique=True),
-    Column("state", Text, nullable=False),
+    Column("code", TEXT, nullable=False),
+    Column("folder", TEXT, nullable=False, unique=True),
+    Column("state", TEXT, nullable=False),
     Column("created", Float, nullable=False),
     Column("changed", Float, nullable=False),
     # What came out, and its charge order, which may be that of another candidate.
     Column("evaluation", Integer, ForeignKey("evaluation.id")),
     Column("found", Integer, ForeignKey("candidate.id")),
-    Column("charge_order", Text),
-    Column("reason", Text),
+    Column("charge_order", TEXT),
+    Column("reason", TEXT),
     CheckConstraint(_one_of("state", DFT_STATES), name="dft_job_state"),
     CheckConstraint(
         _one_of("charge_order", ("kept", "moved", "delocalised")), name="dft_job_charge_order"
@@ -215,8 +272,8 @@ event = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("time", Float, nullable=False),
-    Column("kind", Text, nullable=False),
+    Column("kind", TEXT, nullable=False),
     Column("candidate", Integer, ForeignKey("candidate.id")),
-    Column("data", Text, nullable=False),
+    Column("data", TEXT, nullable=False),
     Index("event_by_candidate", "candidate", "id"),
 )

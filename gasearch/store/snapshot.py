@@ -12,6 +12,7 @@ from gasearch.store.schema import (
     candidate,
     evaluation,
     event,
+    extra,
     level,
     parent,
     run,
@@ -32,6 +33,8 @@ _EVALUATION = (
     "n_calls",
 )
 
+_EXTRA = ("id", "candidate", "purpose", "attempt", "verdict", "energy", "n_calls")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -43,6 +46,7 @@ class Snapshot:
     parents: dict[int, list[int]]
     evaluations: list[Row[Any]]
     counts_for: dict[int, int | None]
+    extras: list[Row[Any]]
     events: list[Row[Any]]
 
 
@@ -54,6 +58,7 @@ def take_snapshot(connection: Connection) -> Snapshot:
         parents.setdefault(child, []).append(number)
     columns = [column for column in candidate.c if column.name not in ("occupation", "run")]
     states = [evaluation.c[name] for name in _EVALUATION]
+    late = select(*(extra.c[name] for name in _EXTRA)).order_by(extra.c.id)
     structures = select(structure.c.id, structure.c.counts_for).order_by(structure.c.id)
     return Snapshot(
         run=connection.execute(select(run).order_by(run.c.id)).one(),
@@ -62,5 +67,6 @@ def take_snapshot(connection: Connection) -> Snapshot:
         parents=parents,
         evaluations=list(connection.execute(select(*states).order_by(evaluation.c.id))),
         counts_for={row.id: row.counts_for for row in connection.execute(structures)},
+        extras=list(connection.execute(late)),
         events=list(connection.execute(select(event).order_by(event.c.id))),
     )

@@ -5,13 +5,13 @@
                  +-> queued
 
 Each change is a compare-and-set on (state, attempt), and its event is written with it. A result or
-a return that comes with an old attempt changes nothing: it is an event, and refused.
+a return that comes with an old attempt changes no evaluation: it is an event, and refused; the
+result itself is kept beside the evaluations, once.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, Update, bindparam, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
+from gasearch.store import extras
 from gasearch.store.adoption import give_way, show_anew
 from gasearch.store.ase_rows import AseRows
 from gasearch.store.blobs import Columns, hashes, result_columns
@@ -30,6 +31,7 @@ from gasearch.store.candidate_rows import (
     queued_evaluation,
     validate,
 )
+from gasearch.store.clock import now_s
 from gasearch.store.dft_events import ADOPTED
 from gasearch.store.errors import (
     IllegalTransitionError,
@@ -57,10 +59,9 @@ from gasearch.store.schema import candidate, evaluation, event, parent, run, str
 # What the events are called; kinds that the search adds must differ from these.
 CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
 RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
-LATE_RESULT, LATE_REQUEUE = "late_result", "late_requeue"
-KINDS = frozenset(
-    (CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, LATE_RESULT, LATE_REQUEUE)
-)
+LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE = "late_result", "repeated_result", "late_requeue"
+_LATE = (LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE)
+KINDS = frozenset((CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, *_LATE))
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Transaction:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.time_s = time.time()
+        self.time_s = now_s(connection)
         self._events: list[dict[str, Any]] = []
         self._n_events = _last(connection, event.c.id)
         self._n_results = _last(connection, evaluation.c.result)
@@ -91,6 +92,7 @@ class Transaction:
         self._outcomes: list[Outcome] = []
         self._tight: list[Outcome] = []
         self._refused: list[Lease] = []
+        self._late: list[Lease] = []
         self._outside: list[int] = []
 
     def finish(self) -> Committed:
@@ -101,6 +103,7 @@ class Transaction:
             outcomes=tuple(self._outcomes),
             tight=tuple(self._tight),
             refused=tuple(self._refused),
+            late=tuple(self._late),
             outside=tuple(self._outside),
         )
 
@@ -201,7 +204,7 @@ class Transaction:
             names = ("verdict", "energy", "n_calls")
             data = {name: result.row[name] for name in names} | _fence(result.lease)
             if found is None:
-                self._refuse(LATE_RESULT, result.lease, data)
+                self._keep(states, result, data, {row["id"]: row for row in structures})
                 continue
             change = _guard(found) | result.row
             found.verdict, found.energy = result.row["verdict"], result.row["energy"]
@@ -240,6 +243,30 @@ class Transaction:
     def _refuse(self, kind: str, lease: Lease, data: Mapping[str, JsonValue]) -> None:
         self._refused.append(lease)
         self.add_event(kind, lease.candidate, data)
+
+    def _keep(
+        self,
+        states: Mapping[Key, EvaluationState],
+        result: Result,
+        data: Mapping[str, JsonValue],
+        new: Mapping[int, Mapping[str, Any]],
+    ) -> None:
+        """Keep a late result beside the evaluations, unless it is stored already."""
+        lease, columns = result.lease, result.structure
+        current = states[lease.candidate, lease.purpose]
+        is_repeated = current.attempt == lease.attempt and (
+            new[current.id]["sha256"] == columns["sha256"]
+            if current.id in new
+            else extras.is_stored(self.connection, current.id, columns)
+        )
+        key = None
+        if not is_repeated:
+            key = extras.keep(self.connection, lease, result.row, columns, self.time_s)
+        if key is None:
+            self._refuse(REPEATED_RESULT, lease, data)
+            return
+        self._late.append(lease)
+        self._refuse(LATE_RESULT, lease, {**data, "extra": key})
 
     def _outcome(self, found: EvaluationState, n_calls: int) -> Outcome:
         """Give a result its number, if it is one of the search."""

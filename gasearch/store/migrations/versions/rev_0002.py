@@ -3,6 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
+from gasearch.store.column_types import TEXT
+
 revision = "0002"
 down_revision = "0001"
 
@@ -11,7 +13,7 @@ def upgrade() -> None:
     """Add the columns; older candidates have nothing to tell."""
     budget = sa.Column("budget", sa.Integer(), nullable=False, server_default="0")
     op.add_column("candidate", budget)
-    op.add_column("candidate", sa.Column("details", sa.Text()))
+    op.add_column("candidate", sa.Column("details", TEXT))
 
 
 def downgrade() -> None:
