@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,6 +14,7 @@ from pydantic_core import ErrorDetails
 from gasearch.chemistry import Species
 from gasearch.dft.settings import DftSection
 from gasearch.errors import UsageError
+from gasearch.execution.settings import ExecutionSection
 from gasearch.plugins import nearest
 from gasearch.promotion_settings import PromoteSection
 from gasearch.screening.settings import GROUPS, Group
@@ -179,22 +179,6 @@ class RelaxSection(_Section):
     tight_fmax: Positive = 0.01
     tight_window_per_fu: NotNegative = 0.005
     reader: Literal["own", "chgnet"] = "own"
-
-
-class ExecutionSection(_Section):
-    """[execution]: where relaxations run."""
-
-    device: str = "auto"
-    workers: Count = 1
-    wall_limit_s: Positive = 3600.0
-    max_crashes: AtLeastOne = 3
-
-    @field_validator("device")
-    @classmethod
-    def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-            raise ValueError('expected "auto", "cpu", "cuda", or one of several as "cuda:1"')
-        return device
 
 
 class StoreSection(_Section):

@@ -6,7 +6,8 @@ import functools
 import json
 import platform
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +19,14 @@ from gasearch.decoration import Decoration
 from gasearch.dispatch import Dispatcher, DispatchSettings, rattled
 from gasearch.errors import UsageError
 from gasearch.execution.contract import Executor, PotentialSource
-from gasearch.execution.devices import choose_device, enough_in_flight, layout
+from gasearch.execution.devices import (
+    choose_device,
+    elsewhere,
+    enough_for_batches,
+    enough_in_flight,
+    layout,
+)
+from gasearch.execution.engine import Engine, Order, open_engine
 from gasearch.host_files import host_to_json
 from gasearch.operator import WeightedOperator, default_operators, load_operators
 from gasearch.proposing import ProposalSettings, Proposer
@@ -110,6 +118,7 @@ class Session:
         self,
         observe: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,  # noqa: ARG005
         stop: threading.Event | None = None,
+        engine: Engine | None = None,
     ) -> Ending:
         """Start or resume the search, and return why it ended.
 
@@ -119,6 +128,9 @@ class Session:
             Called with the results of each commit.
         stop
             Set it, from a signal handler for instance, to end the search cleanly.
+        engine
+            What other searches use too, and who made it closes it; else one of its own, as
+            [execution] says.
         """
         with DriverLock(self.folder.database), self._store() as store:
             before = store.run.operational
@@ -128,11 +140,23 @@ class Session:
                 batch.set_operational(changes)
             batch.event("started", data={"versions": dict(_versions())})
             batch.commit()
-            ending = self._search(store, observe, stop or threading.Event()).run()
+            with self._engine(engine) as at_hand:
+                ending = self._search(store, observe, stop or threading.Event(), at_hand).run()
             batch = store.batch()
             batch.event("ended", data={"ending": ending})
             batch.commit()
         return ending
+
+    @contextmanager
+    def _engine(self, shared: Engine | None) -> Iterator[Engine]:
+        if shared is not None:
+            yield shared
+            return
+        engine = open_engine(self.settings.execution, self.folder)
+        try:
+            yield engine
+        finally:
+            engine.close()
 
     def _store(self) -> PopulationStore:
         """Open the database after comparing it with run.toml and the potential, or make it."""
@@ -188,6 +212,7 @@ class Session:
         store: PopulationStore,
         observe: Callable[[Sequence[Outcome]], None],
         stop: threading.Event,
+        engine: Engine,
     ) -> Search:
         settings = self.settings
         store_settings = settings.store
@@ -198,7 +223,8 @@ class Session:
             )
             observe(outcomes)
 
-        dispatcher = Dispatcher(self.host, store, self._executor(), self._dispatch(), stop)
+        executor = engine.executor(self._order())
+        dispatcher = Dispatcher(self.host, store, executor, self._dispatch(), stop)
         return Search(
             self.host,
             store,
@@ -225,36 +251,48 @@ class Session:
             seed=self.settings.search.seed,
             rattle=relax.rattle,
             relax={"search": search, "tight": replace(search, fmax=relax.tight_fmax)},
-            lease_s=2 * execution.wall_limit_s,
+            lease_s=execution.lease_in_s,
             max_crashes=execution.max_crashes,
         )
 
-    def _executor(self) -> Executor:
+    def _order(self) -> Order:
+        """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
-        chosen = layout(self.device, execution.workers, self.in_flight, alone=alone)
-        limits = self.folder.batch_limits.resolve()
-        if chosen.n_workers == 0:
-            from gasearch.execution.in_process import InProcessExecutor
-            from gasearch.relax.moment_reader import load_reader
-
-            reader = load_reader(self.settings.relax.reader, self.potential.device)
-            return InProcessExecutor(self.potential, chosen.places, limits, reader)
-        from gasearch.execution.workers import WorkerPool
-
-        path = self.folder.path.resolve()
-        named_reader = self.settings.relax.reader
+        chosen = layout(self.device, execution.most_workers, self.in_flight, alone=alone)
         source = PotentialSource(
-            named.name, path, named.species, chosen.device, limits, named_reader
+            named.name,
+            self.folder.path.resolve(),
+            named.species,
+            chosen.device,
+            self.folder.batch_limits.resolve(),
+            self.settings.relax.reader,
         )
-        wall_limit_s, log = execution.wall_limit_s, self.folder.worker_log
-        return WorkerPool(source, chosen.n_workers, wall_limit_s, log, chosen.places)
+        return Order(
+            source=source,
+            folder=self.folder,
+            log=self.folder.worker_log,
+            in_flight=self.in_flight,
+            places=chosen.places,
+            wall_limit_s=execution.wall_limit_s,
+            in_process=functools.partial(self._in_process, chosen.places, source.limits),
+        )
+
+    def _in_process(self, places: int, limits: Path | None) -> Executor:
+        from gasearch.execution.in_process import InProcessExecutor
+        from gasearch.relax.moment_reader import load_reader
+
+        reader = load_reader(self.settings.relax.reader, self.potential.device)
+        return InProcessExecutor(self.potential, places, limits, reader)
 
     @functools.cached_property
     def device(self) -> str:
         """Where relaxations run, as torch writes it."""
-        potential = self.settings.potential.name
-        return choose_device(self.settings.execution.device, potential, self.folder.path)
+        potential, execution = self.settings.potential.name, self.settings.execution
+        if execution.engine == "parsl":
+            n_gpus = execution.gpus_per_node
+            return elsewhere(execution.device, potential, self.folder.path, n_gpus)
+        return choose_device(execution.device, potential, self.folder.path)
 
     @functools.cached_property
     def in_flight(self) -> int:
@@ -267,7 +305,10 @@ class Session:
                 recorded = store.run.settings.get("search.in_flight")
             if isinstance(recorded, int):
                 return recorded
-        return enough_in_flight(self.device, execution.workers, len(self.host.atoms))
+        n_workers, n_atoms = execution.most_workers, len(self.host.atoms)
+        if execution.engine == "parsl":
+            return enough_for_batches(self.device, n_workers, n_atoms)
+        return enough_in_flight(self.device, n_workers, n_atoms)
 
     @functools.cached_property
     def potential(self) -> Potential:

@@ -75,6 +75,22 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 workers = {workers}             # processes on the CPU (on a GPU always one); 0: in the search's own
 # wall_limit_s = 3600           # a relaxation that takes longer is killed and tried again
 # max_crashes = 3               # times that a candidate may take its worker down; then "failed"
+# engine = "local"              # this machine; "parsl": a cluster, or this machine through Parsl
+# lease_s = "auto"              # what a worker does not bring back in time is proposed again
+# provider = "local"            # of Parsl: "slurm", "pbs", "lsf", or "./file.py:function", which
+#                                 returns a parsl.Config. With Parsl, `workers` are those of a node
+# partition = ""                # or queue
+# account = ""                  # or project
+# nodes = 1                     # of one job of the scheduler, a block
+# min_blocks = 0                # jobs at once
+# max_blocks = 1
+# walltime = "24:00:00"         # of a block
+# gpus_per_node = 0             # each has one worker
+# cpus_per_node = 0             # 0: as the scheduler gives them
+# worker_init = ""              # lines of shell before a worker starts: "module load cuda"
+# scheduler_options = ""        # lines for the scheduler: "#SBATCH --qos=long"
+# batch_s = 120                 # structures go to a worker in batches that take so long
+# poll_s = 30                   # how often the scheduler is asked
 
 [store]
 # backup_every_s = 3600         # one at most as often, in backups/

@@ -217,10 +217,10 @@ class TestInFlight:
         several = session(make_run(tmp_path / "run", execution={"workers": 3}))
         several.device = "cuda"
         assert several.in_flight * len(several.host.atoms) >= 8192
-        pool = several._executor()
-        assert (pool._n_workers, pool._places) == (1, several.in_flight)
-        assert pool._source.device == "cuda"
-        assert pool._source.limits == tmp_path / "run" / "batch_limits.json"
+        order = several._order()
+        assert order.places == several.in_flight
+        assert order.source.device == "cuda"
+        assert order.source.limits == tmp_path / "run" / "batch_limits.json"
         chosen = make_run(tmp_path / "run", search={"in_flight": 2}, execution={"workers": 3})
         assert session(chosen).in_flight == 2
 

@@ -101,3 +101,34 @@ def choose_device(asked: str, potential: str, folder: Path) -> str:
     if not is_usable:
         raise NoDeviceError(asked, f"potential {potential!r} takes no device")
     return asked
+
+
+_PER_CORE = 8
+"""Candidates in flight for each core of a cluster: what a worker computes goes to and fro in
+batches, and while one is under way the next is made ready."""
+
+
+def enough_for_batches(device: str, workers: int, n_atoms: int) -> int:
+    """Return how many candidates of so many atoms keep workers elsewhere busy with batches."""
+    if device == "cpu":
+        return _PER_CORE * max(1, workers)
+    return max(1, workers) * enough_in_flight(device, 1, n_atoms)
+
+
+def elsewhere(asked: str, potential: str, folder: Path, n_gpus: int) -> str:
+    """Return the device for a potential on the nodes of a cluster, which are not looked at.
+
+    Parameters
+    ----------
+    n_gpus
+        Accelerators of a node.
+    """
+    if asked == "cpu" or not n_gpus:
+        return "cpu"
+    from gasearch.potentials.registry import takes_device
+
+    if takes_device(potential, folder):
+        return "cuda"
+    if asked == "auto":
+        return "cpu"
+    raise NoDeviceError(asked, f"potential {potential!r} takes no device")

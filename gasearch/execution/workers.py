@@ -7,9 +7,11 @@ its workers, and every later one.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
@@ -24,8 +26,19 @@ from gasearch.execution.contract import (
     Task,
 )
 from gasearch.execution.process import Job, WorkerProcess
+from gasearch.execution.shares import Share
 
 _MAX_STARTS = 3  # in a row, without a worker that became ready
+
+
+@dataclass(frozen=True)
+class PoolCount:
+    """What a pool has: workers that are ready, those with work, and relaxations."""
+
+    ready: int
+    busy: int
+    waiting: int
+    under_way: int
 
 
 class WorkerPool:
@@ -41,7 +54,7 @@ class WorkerPool:
     source
         The potential, which each worker loads once and keeps.
     n_workers
-        Processes at the most.
+        Processes at the most; or a share of those of an engine, which may grow and shrink.
     wall_limit_s
         A relaxation that takes longer is killed, with all that its worker has under way.
     log
@@ -53,7 +66,7 @@ class WorkerPool:
     def __init__(
         self,
         source: PotentialSource,
-        n_workers: int,
+        n_workers: int | Share,
         wall_limit_s: float,
         log: Path,
         places: int = 1,
@@ -97,17 +110,31 @@ class WorkerPool:
 
     def close(self) -> None:
         """Kill all workers."""
+        if isinstance(self._n_workers, Share):
+            self._n_workers.leave()
         self._waiting.clear()
         self._suspects.clear()
         for worker in self._workers:
             worker.kill()
         self._workers.clear()
 
+    def pids(self) -> list[int]:
+        """Return the processes of the workers."""
+        return [worker.pid for worker in list(self._workers)]
+
+    def count(self) -> PoolCount:
+        """Return what there is at this moment; may be asked from another thread."""
+        workers = list(self._workers)
+        under_way = [len(worker.jobs) for worker in workers]
+        waiting = len(self._waiting) + sum(map(len, list(self._suspects)))
+        ready = sum(worker.is_ready for worker in workers)
+        return PoolCount(ready, sum(map(bool, under_way)), waiting, sum(under_way))
+
     def _dispatch(self) -> None:
         """Fill the workers evenly; while suspects wait, they drain until one is free for each."""
-        self._grow()
+        limit = self._resize()
         while self._suspects or self._waiting:
-            free = [worker for worker in self._workers if worker.has_room(self._places)]
+            free = [worker for worker in self._workers[:limit] if worker.has_room(self._places)]
             worker = min(free, key=lambda free: len(free.jobs), default=None)
             if worker is None or (self._suspects and worker.jobs):
                 return
@@ -115,12 +142,18 @@ class WorkerPool:
             for job in group:
                 worker.hand(next(self._numbers), job)
 
-    def _grow(self) -> None:
-        """Start workers for what is there to do."""
+    def _resize(self) -> int:
+        """Start workers for what is there to do, and end those that others have a right to."""
         under_way = sum(len(worker.jobs) for worker in self._workers)
         n_jobs = under_way + len(self._waiting) + sum(map(len, self._suspects))
-        while len(self._workers) < min(self._n_workers, n_jobs):
+        share = self._n_workers
+        limit = share.limit(math.ceil(n_jobs / self._places)) if isinstance(share, Share) else share
+        while len(self._workers) < min(limit, n_jobs):
             self._workers.append(WorkerProcess(self._source, self._log))
+        for worker in [worker for worker in self._workers[limit:] if not worker.jobs]:
+            worker.kill()
+            self._workers.remove(worker)
+        return limit
 
     def _is_overdue(self, worker: WorkerProcess) -> bool:
         return time.monotonic() > worker.deadline_s(self._wall_limit_s)
