@@ -75,7 +75,7 @@ def _chgnet_calculator(potential: NetworkPotential) -> Any:
     energies[:] = 0.0
     for slot, energy in potential.card.reference.items():
         energies[0, slot - 1] = energy
-    return CHGNetCalculator(model, use_device="cpu")
+    return CHGNetCalculator(model, use_device=str(potential.device))
 
 
 def _mace_calculator(potential: NetworkPotential) -> Any:
@@ -85,4 +85,6 @@ def _mace_calculator(potential: NetworkPotential) -> Any:
     # Fe stands for Fe3+ in the rows of the model; the calculator looks up what Fe3+ is written as.
     model.atomic_numbers = torch.tensor(potential.network.arguments["slots"])
     precision = str(potential.network.dtype).removeprefix("torch.")
-    return import_mace("mace.calculators").MACECalculator(models=model, default_dtype=precision)
+    return import_mace("mace.calculators").MACECalculator(
+        models=model, device=str(potential.device), default_dtype=precision
+    )
