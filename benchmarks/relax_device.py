@@ -83,7 +83,7 @@ def relaxed_together(
         "calls": float(np.mean([one.n_calls for one in found.values()])),
         "share_of_potential": inside.spent_s / wall_s,
         "ok": sum(one.verdict == "ok" for one in found.values()),
-        "peak_MB": _peak_MB(potential),
+        "peak_MB": _peak_memory(potential),
     }
 
 
@@ -124,7 +124,7 @@ def _forget_peak(potential: Potential) -> None:
         torch.cuda.reset_peak_memory_stats(potential.device)
 
 
-def _peak_MB(potential: Potential) -> float:
+def _peak_memory(potential: Potential) -> float:
     if potential.device == "cpu":
         return math.nan
     return torch.cuda.max_memory_allocated(potential.device) / 2**20
