@@ -85,9 +85,13 @@ def many_body_energy(
 
 
 def spread(energies: Floats, orbit_sizes: Integers) -> float:
-    """Return the standard deviation over raw decorations, in the unit of the energies."""
-    mean = np.average(energies, weights=orbit_sizes)
-    return float(np.sqrt(np.average((energies - mean) ** 2, weights=orbit_sizes)))
+    """Return the standard deviation over raw decorations, in the unit of the energies.
+
+    Those without a valid energy, an infinite one, are left out.
+    """
+    valid, weights = energies[np.isfinite(energies)], orbit_sizes[np.isfinite(energies)]
+    mean = np.average(valid, weights=weights)
+    return float(np.sqrt(np.average((valid - mean) ** 2, weights=weights)))
 
 
 def _weighted_sum(parts: Sequence[EnergyFunction], weights: Sequence[float]) -> EnergyFunction:

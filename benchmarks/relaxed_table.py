@@ -44,8 +44,10 @@ from gasearch.decoration import Decoration
 from gasearch.dispatch import start_structure
 from gasearch.host import Composition, Host
 from gasearch.potentials.shipped import shipped_names
+from gasearch.relax.audit import RULE
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.working_sites import WorkingSites
 
 if TYPE_CHECKING:
     from gasearch.relax.batched.relaxer import BatchRelaxer
@@ -121,7 +123,9 @@ def make_relaxer(potential: str, device: str, probe: Decoration) -> tuple[BatchR
         keep_freed_memory()
     loaded = load_potential(potential, device=device)
     reader = load_reader("chgnet" if potential in shipped_names() else "own", device)
-    relaxer = BatchRelaxer(loaded, RelaxSettings(fmax=FMAX), reader)
+    relaxer = BatchRelaxer(
+        loaded, RelaxSettings(fmax=FMAX, sites=WorkingSites.of(probe.host)), reader
+    )
     return relaxer, measure_level(loaded, [probe.to_atoms()]).name
 
 
@@ -157,7 +161,8 @@ def describe(host: Host, supercell: Sequence[int], xs: Sequence[str], level: str
     cell = "x".join(map(str, supercell))
     return (
         f"NaxFePO4, {cell}: all {total} distinct decorations{where} relaxed with {level} "
-        f"(fmax {FMAX} eV/Å), from the starts of `gasearch run` with seed {SEED}."
+        f"(fmax {FMAX} eV/Å), from the starts of `gasearch run` with seed {SEED}; "
+        f"verdicts by {RULE}."
     )
 
 

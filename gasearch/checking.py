@@ -14,6 +14,7 @@ from gasearch.dispatch import rattled, start_structure
 from gasearch.errors import GasearchError
 from gasearch.inspection import Findings, Ranked
 from gasearch.relax.audit import RULE, MomentRanges, audit
+from gasearch.relax.working_sites import WorkingSites
 from gasearch.retracing import differences
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
@@ -89,17 +90,18 @@ def _envelope(lowest: dict[float, float], row: Ranked) -> float:
 def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
     """Judge every stored structure again, from the start structure and the stored moments."""
     settings, store = folder.settings(), findings.store
-    ranges = _moment_ranges(folder, settings)
+    ranges, sites = _moment_ranges(folder, settings), WorkingSites.of(findings.host)
     for row in store.evaluations(verdict=None, tight=False):
         if row.verdict == "failed":
             continue
         decoration = Decoration.from_bytes(findings.host, store.proposal(row.candidate).occupation)
         relaxed = store.relaxed(row.candidate, "search")
         start = _start_of(relaxed.atoms, decoration, settings)
-        found = audit(start, relaxed.atoms, relaxed.moments, ranges).verdict
-        if found != ("ok" if row.verdict == "unconverged" else row.verdict):
+        found = audit(start, relaxed.atoms, relaxed.moments, ranges, sites)
+        if found.verdict != ("ok" if row.verdict == "unconverged" else row.verdict):
             detail = f"candidate {row.candidate} was judged {row.verdict} by {row.audit}"
-            yield Problem("audit", f"{detail}, is {found} by {RULE}")
+            why = f": {found.reason}" if found.reason else ""
+            yield Problem("audit", f"{detail}, is {found.verdict} by {RULE}{why}")
 
 
 def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> Atoms:

@@ -31,6 +31,7 @@ from gasearch.host_files import host_to_json
 from gasearch.operator import WeightedOperator, default_operators, load_operators
 from gasearch.proposing import ProposalSettings, Proposer
 from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.working_sites import WorkingSites
 from gasearch.run_folder import RunFolder, build_host, searched_compositions
 from gasearch.screening.settings import FeatureSettings, ScreeningSettings
 from gasearch.search import Ending, Search
@@ -246,6 +247,7 @@ class Session:
             smax=relax.smax,
             max_calls=relax.max_calls,
             long_calls=relax.long_calls,
+            sites=WorkingSites.of(self.host),
         )
         return DispatchSettings(
             seed=self.settings.search.seed,

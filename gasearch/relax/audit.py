@@ -21,8 +21,10 @@ from gasearch.relax.geometry import (
     redox_sites,
 )
 from gasearch.relax.relaxed import Verdict
+from gasearch.relax.working_sites import WorkingSites
 
-RULE = "moments-1"
+RULE = "orders-2"
+"""Working ions and charge order; "moments-1" looked at the charge order alone."""
 MAX_VOLUME_CHANGE = 0.4
 
 MomentRanges = Mapping[Species, tuple[float, float]]
@@ -53,11 +55,12 @@ def audit(
     final: Atoms,
     moments: NDArray[np.float64] | None = None,
     ranges: MomentRanges | None = None,
+    sites: WorkingSites | None = None,
 ) -> Audit:
-    """Return whether a relaxation kept the crystal and its charge order.
+    """Return whether a relaxation kept the crystal, its working ions' order and its charge order.
 
-    The charge order counts as lost where a moment contradicts its label. Bond lengths are named
-    beside it as a second opinion and decide nothing.
+    The order of the working ions is lost where one left its site, the charge order where a moment
+    contradicts its label. Bond lengths are named beside it as a second opinion and decide nothing.
 
     Parameters
     ----------
@@ -67,15 +70,17 @@ def audit(
         (n_atoms,) in Bohr magnetons, from the potential or an independent reader.
     ranges
         What that reader gives for each species; species that are not in it are not judged.
+    sites
+        Of the host's working ions; without them their order is not judged.
     """
     reason = damage(start, final)
     if reason:
         return Audit("broken", reason)
+    lost = [] if sites is None else [sites.moved(start, final)]
     if moments is not None and ranges:
-        reason = _lost_order(final, moments, ranges)
-        if reason:
-            return Audit("order_lost", reason)
-    return Audit("ok")
+        lost.append(_contradictions(final, moments, ranges))
+    reason = "; ".join(filter(None, lost))
+    return Audit("order_lost", reason) if reason else Audit("ok")
 
 
 def damage(start: Atoms, final: Atoms) -> str:
@@ -113,7 +118,7 @@ def _shell(before: tuple[int, ...], after: tuple[int, ...]) -> str:
     return str(len(after)) if len(after) != len(before) else "others in their place"
 
 
-def _lost_order(final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> str:
+def _contradictions(final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> str:
     charges = charge_labels(final)
     lost = [
         i

@@ -100,7 +100,7 @@ def conclude(start: Atoms, end: End, settings: RelaxSettings) -> Relaxed:
     """Return the result of a relaxation with its verdict, or raise where labels changed."""
     check_labels(start, end.atoms)
     fmax, smax = largest(end.forces), float(np.abs(end.stress).max())
-    found = audit(start, end.atoms, end.moments, end.ranges)
+    found = audit(start, end.atoms, end.moments, end.ranges, settings.sites)
     if found.verdict == "ok" and end.trouble:
         found = Audit("broken", end.trouble)
     if found.verdict == "ok" and not end.converged:

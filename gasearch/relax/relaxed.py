@@ -46,7 +46,7 @@ class Relaxed:
     reason
         One line that explains a verdict other than "ok"; "" otherwise.
     audit
-        Name and version of the audit rule, such as "moments-1".
+        Name and version of the audit rule, such as "orders-2".
     wall_s
         Time that the relaxation took, in seconds.
     """

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gasearch.errors import UsageError
+from gasearch.relax.working_sites import WorkingSites
 
 
 class RelaxSettingsError(UsageError):
@@ -41,6 +42,8 @@ class RelaxSettings:
         Whether the cell relaxes with the positions.
     max_force
         A structure that explodes is given up when a force exceeds this, in eV/Å.
+    sites
+        By which the audit sees working ions that move elsewhere; without them it does not look.
     """
 
     fmax: float = 0.02
@@ -49,6 +52,7 @@ class RelaxSettings:
     long_calls: int = 100
     relax_cell: bool = True
     max_force: float = 500.0
+    sites: WorkingSites | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         for key in ("fmax", "smax", "max_force"):
