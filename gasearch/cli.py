@@ -180,15 +180,26 @@ def enumerate(  # noqa: A001 -- the command's name
 
 
 @app.command()
-def run(folder: Folder) -> None:
+def run(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER...", help="Run folders.", show_default=False)
+    ],
+) -> None:
     """Start a search, or resume it.
 
-    Ctrl-C or SIGTERM ends it cleanly; the same command goes on where it was.
+    Several share the workers of one engine. Ctrl-C or SIGTERM ends them cleanly; the same command
+    goes on where it was.
     """
     from gasearch.run_folder import RunFolder
-    from gasearch.running import run_search
 
-    run_search(RunFolder(folder), out, err)
+    if len(folders) == 1:
+        from gasearch.running import run_search
+
+        run_search(RunFolder(folders[0]), out, err)
+        return
+    from gasearch.several import run_searches
+
+    run_searches([RunFolder(folder) for folder in folders], out, err)
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Protocol, Self
 
 from rich.console import Console
@@ -36,8 +37,41 @@ class Watch(Protocol):
 
 def watch(console: Console, n_done: int, budget: int) -> Watch:
     """Return a progress bar on a terminal, plain lines elsewhere."""
-    is_screen = console.file.isatty() and not console.is_dumb_terminal
-    return (BarWatch if is_screen else LineWatch)(console, n_done, budget)
+    return (BarWatch if _is_screen(console) else LineWatch)(console, n_done, budget)
+
+
+@contextmanager
+def watch_several(
+    console: Console, searches: Sequence[tuple[str, int, int]]
+) -> Iterator[list[Watch]]:
+    """Yield one watch for each search; bars below each other on a terminal.
+
+    Parameters
+    ----------
+    searches
+        Name, results so far, and budget of each.
+    """
+    if not _is_screen(console):
+        yield [LineWatch(console, n_done, budget, name=name) for name, n_done, budget in searches]
+        return
+    with _bars(console) as bars:
+        yield [BarWatch(console, n_done, budget, bars, name) for name, n_done, budget in searches]
+
+
+def _is_screen(console: Console) -> bool:
+    return console.file.isatty() and not console.is_dumb_terminal
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.fields[name]}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=console,
+    )
 
 
 class _Tally:
@@ -57,20 +91,25 @@ class _Tally:
 
 
 class BarWatch:
-    """A progress bar, for a terminal."""
+    """A progress bar, for a terminal.
 
-    def __init__(self, console: Console, n_done: int, budget: int) -> None:
+    Parameters
+    ----------
+    bars
+        Where it is one of several; a display of its own if None.
+    """
+
+    def __init__(
+        self,
+        console: Console,
+        n_done: int,
+        budget: int,
+        bars: Progress | None = None,
+        name: str = "relaxed",
+    ) -> None:
         self._tally = _Tally(n_done)
-        self._progress = Progress(
-            TextColumn("relaxed"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-        )
-        self._task = self._progress.add_task("", total=budget, completed=n_done)
+        self._progress = bars or _bars(console)
+        self._task = self._progress.add_task("", total=budget, completed=n_done, name=name)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -97,11 +136,13 @@ class LineWatch:
         n_done: int,
         budget: int,
         clock: Callable[[], float] = time.monotonic,
+        name: str = "",
     ) -> None:
         self._console = console
         self._tally = _Tally(n_done)
         self._budget = budget
         self._clock = clock
+        self._lead = f"{name}: " if name else ""
         self._start = clock()
         self._last_line = float("-inf")
 
@@ -119,6 +160,7 @@ class LineWatch:
         if outcomes and now - self._last_line >= every_s:
             self._last_line = now
             self._console.print(
-                f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self._tally.n_done} of {self._budget} "
-                f"candidates, {self._tally.n_not_ok} not ok; last: {self._tally.last}"
+                f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self._lead}{self._tally.n_done} of "
+                f"{self._budget} candidates, {self._tally.n_not_ok} not ok; "
+                f"last: {self._tally.last}"
             )

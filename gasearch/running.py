@@ -14,12 +14,15 @@ from typing import Any
 from rich.console import Console
 
 from gasearch import console
+from gasearch.errors import UsageError
 from gasearch.inspection import Findings
 from gasearch.progress import watch
 from gasearch.run_folder import RunFolder
+from gasearch.search import Ending
 from gasearch.session import Session
 from gasearch.store.errors import SearchRunningError
 from gasearch.store.lock import driver_of
+from gasearch.store.locking_probe import NETWORK_FILE_SYSTEMS, LockingProbe, file_system, probe
 
 _LOWEST = 2  # candidates of each composition in the table at the end
 _HOW_TO_GO_ON = {
@@ -29,8 +32,19 @@ _HOW_TO_GO_ON = {
 }
 
 
+class UnreliableLocksError(UsageError):
+    """A run folder on a file system that does not keep two drivers apart."""
+
+    def __init__(self, probe: LockingProbe) -> None:
+        super().__init__(probe)
+        self.probe = probe
+
+    def __str__(self) -> str:
+        return str(self.probe)
+
+
 @dataclass(frozen=True)
-class _SoFar:
+class SoFar:
     """What a run has done before this start."""
 
     n_done: int
@@ -39,35 +53,95 @@ class _SoFar:
     operational: Mapping[str, Any]
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A search that may be started, or that has ended already.
+
+    Parameters
+    ----------
+    so_far
+        None where it was not started yet.
+    """
+
+    folder: RunFolder
+    session: Session
+    so_far: SoFar | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether it ended, with nothing changed since that could let it go on."""
+        if self.so_far is None:
+            return False
+        same = self.so_far.operational == self.session.settings.operational()
+        return self.so_far.ending in _HOW_TO_GO_ON and self.so_far.is_idle and same
+
+    @property
+    def n_done(self) -> int:
+        """Candidates that have their result."""
+        return self.so_far.n_done if self.so_far else 0
+
+    @property
+    def budget(self) -> int:
+        """Candidates at the most."""
+        return self.session.settings.search.budget
+
+
 def run_search(folder: RunFolder, out: Console, err: Console) -> None:
     """Start a search, resume it, or say that there is nothing to do."""
+    prepared = prepare(folder)
+    if not announce(prepared, out, err):
+        print_findings(prepared, out, err)
+        return
+    with stopping() as stop, watch(out, prepared.n_done, prepared.budget) as observe:
+        ending = prepared.session.run(observe, stop)
+    print_end(prepared, ending, out, err)
+
+
+def prepare(folder: RunFolder) -> Prepared:
+    """Return a search after refusing what cannot be started."""
     driver = driver_of(folder.database)
     if driver is not None:
         raise SearchRunningError(folder.database, driver)
+    refuse_unreliable_locks(folder)
     session = Session(folder)
-    so_far = _so_far(folder, session)
-    if so_far is not None and _is_finished(so_far, session):
-        out.print(f"nothing to do in {folder.path}: it is done ({so_far.ending})")
-        print_findings(folder, session, out, err)
-        return
-    seeds = session.seeds if so_far is None else ()  # those that cannot be used, before all else
-    n_done = so_far.n_done if so_far else 0
-    verb = "resuming" if so_far else "searching"
-    out.print(f"{verb} {folder.path}: {n_done} of {session.settings.search.budget} candidates")
+    return Prepared(folder, session, _so_far(folder, session))
+
+
+def refuse_unreliable_locks(folder: RunFolder) -> None:
+    """Try the locks of a network file system, and refuse one that does not keep drivers apart."""
+    if folder.path.is_dir() and file_system(folder.path) in NETWORK_FILE_SYSTEMS:
+        found = probe(folder.path)
+        if not found.is_reliable:
+            raise UnreliableLocksError(found)
+
+
+def announce(prepared: Prepared, out: Console, err: Console) -> bool:
+    """Print what is about to begin; return whether there is anything to do."""
+    folder, session = prepared.folder, prepared.session
+    if prepared.is_finished and prepared.so_far is not None:
+        out.print(f"nothing to do in {folder.path}: it is done ({prepared.so_far.ending})")
+        return False
+    is_new = prepared.so_far is None
+    seeds = session.seeds if is_new else ()  # those that cannot be used, before all else
+    verb = "searching" if is_new else "resuming"
+    out.print(f"{verb} {folder.path}: {prepared.n_done} of {prepared.budget} candidates")
     for seed in seeds:
         out.print(seed.line(session.host))
     for warning in session.warnings():
         err.print(f"gasearch: {warning}")
-    with stopping() as stop, watch(out, n_done, session.settings.search.budget) as observe:
-        ending = session.run(observe, stop)
+    return True
+
+
+def print_end(prepared: Prepared, ending: Ending, out: Console, err: Console) -> None:
+    """Print how a search ended, and what it found if it was not stopped."""
     if ending == "stopped":
-        _print_how_to_resume(folder, session, out)
+        _print_how_to_resume(prepared, out)
     else:
-        out.print(f"done ({ending}): {folder.database}")
-        print_findings(folder, session, out, err)
+        out.print(f"done ({ending}): {prepared.folder.database}")
+        print_findings(prepared, out, err)
 
 
-def _so_far(folder: RunFolder, session: Session) -> _SoFar | None:
+def _so_far(folder: RunFolder, session: Session) -> SoFar | None:
     """Return what the database says, after an older one was upgraded; None without a database."""
     if not folder.database.exists():
         return None
@@ -76,13 +150,7 @@ def _so_far(folder: RunFolder, session: Session) -> _SoFar | None:
         counts, findings = store.counts(), Findings(store)
         is_idle = not counts.in_flight and not counts.queued
         n_done = counts.relaxed + counts.failed
-        return _SoFar(n_done, findings.ending(), is_idle, store.run.operational)
-
-
-def _is_finished(so_far: _SoFar, session: Session) -> bool:
-    """Return whether the search ended, with nothing changed since that could let it go on."""
-    same = so_far.operational == session.settings.operational()
-    return so_far.ending in _HOW_TO_GO_ON and so_far.is_idle and same
+        return SoFar(n_done, findings.ending(), is_idle, store.run.operational)
 
 
 @contextmanager
@@ -105,18 +173,17 @@ def stopping() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def _print_how_to_resume(folder: RunFolder, session: Session, out: Console) -> None:
-    so_far = _so_far(folder, session)
+def _print_how_to_resume(prepared: Prepared, out: Console) -> None:
+    so_far = _so_far(prepared.folder, prepared.session)
     out.print(
-        f"stopped cleanly with {so_far.n_done if so_far else 0} of "
-        f"{session.settings.search.budget} candidates relaxed; nothing is lost. "
-        f"Resume with: gasearch run {folder.quoted}"
+        f"stopped cleanly with {so_far.n_done if so_far else 0} of {prepared.budget} candidates "
+        f"relaxed; nothing is lost. Resume with: gasearch run {prepared.folder.quoted}"
     )
 
 
-def print_findings(folder: RunFolder, session: Session, out: Console, err: Console) -> None:
+def print_findings(prepared: Prepared, out: Console, err: Console) -> None:
     """Print how far the search came, its best candidates, and how to go on."""
-    with folder.open_store() as store:
+    with prepared.folder.open_store() as store:
         findings = Findings(store)
         status, lowest = findings.status(), findings.lowest(_LOWEST)
         notes = [*console.failure_lines(findings), *console.notes(findings)]
@@ -128,8 +195,8 @@ def print_findings(folder: RunFolder, session: Session, out: Console, err: Conso
     for note in notes:
         err.print(note)
     if status.ending in _HOW_TO_GO_ON:
-        search = session.settings.search
+        search = prepared.session.settings.search
         how = _HOW_TO_GO_ON[status.ending].format(
-            file=folder.run_file, budget=search.budget, stagnation=search.stagnation
+            file=prepared.folder.run_file, budget=search.budget, stagnation=search.stagnation
         )
         out.print(f"{status.counts.candidates} candidates; {how}")
