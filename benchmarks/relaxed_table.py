@@ -3,13 +3,15 @@
     python benchmarks/relaxed_table.py 1 2 1                              all compositions
     python benchmarks/relaxed_table.py 1 3 1 -x 5/6 -x 0 -x 1             some of them
     python benchmarks/relaxed_table.py 1 3 1 -x 2/3 --potential pmmcs --measure 20
+    python benchmarks/relaxed_table.py 1 3 1 -x 2/3 --potential pmmcs --workers 16
+    python benchmarks/relaxed_table.py 1 3 1 -x 2/3 --potential painn-nafepo4 --device cuda
 
 Each start is the one of `gasearch run` with seed 1 for the canonical decoration (displacements of
 0.02 Å that follow from the fingerprint), relaxed to 0.02 eV/Å by the batch relaxer and judged as
 `gasearch init` sets it up: by plain CHGNet's moments for the shipped potentials, by the potential's
-own otherwise. Results are appended to tables/NAME.csv.part at once, so that the script may be
-killed and started again; when all are there they are sorted into tables/NAME.csv. What reads them:
-`relaxed_landscapes.py`.
+own otherwise, and by the sites of its Na. Results are appended to tables/NAME.csv.part at once, so
+that the script may be killed and started again; when all are there they are sorted into
+tables/NAME.csv. What reads them: `relaxed_landscapes.py`.
 
 The displacements are the same numbers for every image of a decoration, and so mean something else
 to each. From the sixteen images of 7e7e, 1x2x1, pmmcs ends within 0.6 meV per cell fifteen times,
@@ -26,6 +28,7 @@ from __future__ import annotations
 
 import csv
 import math
+import multiprocessing
 import os
 import sys
 import time
@@ -55,6 +58,8 @@ if TYPE_CHECKING:
 TABLES = Path(__file__).parent / "tables"
 COLUMNS = ("fingerprint", "x", "orbit_size", "energy_eV", "verdict", "n_calls")
 RATTLE, SEED, FMAX = 0.02, 1, 0.02
+_SHARE, _LARGE_SHARE = 32, 512  # decorations that a process is given at once
+_loaded: list[BatchRelaxer] = []  # of this process, where it is one of several
 
 
 @dataclass(frozen=True)
@@ -136,6 +141,28 @@ def relax(relaxer: BatchRelaxer, wanted: Sequence[Decoration]) -> Iterator[Entry
         yield Entry.of(wanted[number], relaxed)
 
 
+def relax_in_processes(
+    potential: str, device: str, wanted: Sequence[Decoration], n_workers: int
+) -> Iterator[Entry]:
+    """Relax decorations in several processes of one thread each; lines come share by share."""
+    share = min(_SHARE if device == "cpu" else _LARGE_SHARE, -(-len(wanted) // n_workers))
+    shares = [wanted[n : n + share] for n in range(0, len(wanted), share)]
+    # a process that has loaded torch must not be forked
+    with multiprocessing.get_context("spawn").Pool(
+        len(shares[:n_workers]), _load, (potential, device, wanted[:1])
+    ) as pool:
+        for entries in pool.imap_unordered(_relax_share, shares):
+            yield from entries
+
+
+def _load(potential: str, device: str, probe: Sequence[Decoration]) -> None:
+    _loaded.extend(make_relaxer(potential, device, one)[0] for one in probe)
+
+
+def _relax_share(wanted: Sequence[Decoration]) -> list[Entry]:
+    return list(relax(_loaded[0], wanted))
+
+
 def read_lines(file: Path) -> list[list[str]]:
     """Return the complete lines of a table, its comment and header left out."""
     if not file.exists():
@@ -190,6 +217,7 @@ def main(
     sample: Annotated[
         int, typer.Option("--measure", help="Only time so many relaxations; no table.")
     ] = 0,
+    workers: Annotated[int, typer.Option(help="Processes, each with the potential.")] = 1,
 ) -> None:
     """Relax all distinct decorations, or go on where an earlier call was killed."""
     host = Host.build(builtin_host("nafepo4-olivine"), supercell)
@@ -201,10 +229,16 @@ def main(
         return
     name = f"nafepo4-{''.join(map(str, supercell))}-{potential}"
     part, comment = output / f"{name}.csv.part", describe(host, supercell, x or [], level)
+    output.mkdir(parents=True, exist_ok=True)
     done = {line[0]: line for line in read_lines(part)}
     write_lines(part, comment, list(done.values()))
+    left = [d for d in wanted if d.fingerprint not in done]
+    is_shared = workers > 1 and len(left) > 1
+    lines = (
+        relax_in_processes(potential, device, left, workers) if is_shared else relax(relaxer, left)
+    )
     with part.open("a", encoding="utf-8") as file:
-        for entry in relax(relaxer, [d for d in wanted if d.fingerprint not in done]):
+        for entry in lines:
             done[entry.fingerprint] = entry.cells
             file.write(",".join(entry.cells) + "\n")
             file.flush()

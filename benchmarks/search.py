@@ -2,6 +2,7 @@
 
     python benchmarks/search.py                                  all parts
     python benchmarks/search.py --part relaxed --method gasearch  some rows; others are kept
+    python benchmarks/search.py --landscape nafepo4-121-pmmcs    those of a table made again
     python benchmarks/search.py --missing                        rows that the file does not have
 
 Writes search.json after each row, then search.md and search-success.png. All numbers but times
@@ -77,6 +78,12 @@ class Document:
             if tuple(row[name] for name in names) == wanted and row["label"].startswith(case.label):
                 return row
         return None
+
+    def forget_pilots(self, landscape: str) -> None:
+        """Leave out the pilot runs on a landscape, at whatever x."""
+        names = [name for name in self.pilots if name.split(", ")[0] == landscape]
+        for name in names:
+            del self.pilots[name]
 
     def put(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows, in place of those of the same key."""
@@ -258,6 +265,9 @@ def measure_parts(
 def main(
     part: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join([*PARTS, COST])}.")] = None,
     method: Annotated[list[str] | None, typer.Option(help=f"Of {', '.join(METHODS)}.")] = None,
+    landscape: Annotated[
+        str, typer.Option(help="Only its rows; its pilot runs are made again too.")
+    ] = "",
     missing: Annotated[bool, typer.Option(help="Only rows that the file does not have.")] = False,
     runs: Annotated[int, typer.Option(help="Runs per row, with seeds 1, 2, ...")] = RUNS,
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
@@ -269,8 +279,12 @@ def main(
     file = output / "search.json"
     document = Document(file)
 
+    if landscape and not missing:
+        document.forget_pilots(landscape)
+
     def is_wanted(case: Case) -> bool:
-        return case.method in methods and not (missing and document.holds(case))
+        is_asked_for = case.method in methods and landscape in ("", case.landscape)
+        return is_asked_for and not (missing and document.holds(case))
 
     measure_parts(document, parts, is_wanted, runs)
     written = document.save()

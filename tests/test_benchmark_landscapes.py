@@ -177,6 +177,18 @@ def test_a_table_is_continued_where_it_was_killed(bench, tmp_path):
     assert text[3] == "00,1,1,-1.5,ok,7"  # taken over, not relaxed again
 
 
+def test_several_processes_find_the_same(bench, pmmcs):
+    composition = pmmcs.host.composition_at("1/8")
+    wanted = bench.relaxed_table.decorations(pmmcs.host, composition)[:3]
+    found = bench.relaxed_table.relax_in_processes("pmmcs", "cpu", wanted, 2)
+    lines = {entry.fingerprint: entry for entry in found}
+    assert sorted(lines) == [decoration.fingerprint for decoration in wanted]
+    for text, entry in lines.items():
+        row = pmmcs.row(text)
+        assert float(entry.energy_eV) == pytest.approx(pmmcs.energies[row], abs=2e-4)
+        assert (entry.verdict, entry.x) == (pmmcs.verdicts[row], "0.125")
+
+
 # --- large landscapes -------------------------------------------------------------------------
 
 
