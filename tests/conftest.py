@@ -101,3 +101,26 @@ def _compute(folder):
 def make_run():
     """A function that writes run folders."""
     return write_run
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server of the tests' own."""
+    from gasearch.store.testing_server import NoServerError, test_server
+
+    try:
+        import psycopg  # noqa: F401
+
+        with test_server() as server:
+            yield server
+    except (ImportError, NoServerError) as error:
+        missing = pytest.fail if os.environ.get("CI") else pytest.skip
+        missing(f"no PostgreSQL: {error}")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request, tmp_path):
+    """Where a population is to be made: a file, and a schema of a server."""
+    if request.param == "sqlite":
+        return tmp_path / "search.db"
+    return request.getfixturevalue("postgresql").place()

@@ -1,6 +1,7 @@
 #!/bin/sh
 # System packages of the set-up: a virtual screen, on which a test opens ASE GUI, a browser, in which
-# one looks at the report, and the libraries that GPAW is built with. Only what is missing.
+# one looks at the report, the libraries that GPAW is built with, and PostgreSQL, of which the tests
+# start a server of their own. Only what is missing.
 set -eu
 
 missing=""
@@ -8,6 +9,8 @@ for pair in Xvfb:xvfb xwininfo:x11-utils xdotool:xdotool; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair##*:}"
 done
 command -v chromium >/dev/null 2>&1 || command -v google-chrome >/dev/null 2>&1 || missing="$missing chromium"
+set -- /usr/lib/postgresql/*/bin/initdb
+[ -e "$1" ] || command -v initdb >/dev/null 2>&1 || missing="$missing postgresql"
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing="$missing python3-venv"
 python3 -c 'import tkinter' 2>/dev/null || missing="$missing python3-tk"
 for pair in include/xc.h:libxc-dev include/fftw3.h:libfftw3-dev; do

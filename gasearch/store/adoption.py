@@ -23,9 +23,10 @@ _SHOWN = ("verdict", "energy", "n_calls", "reason", "audit", "purpose", "level")
 def give_way(
     connection: Connection, keys: Sequence[int], proposals: Sequence[Proposal]
 ) -> dict[int, int]:
-    """Remove candidates that DFT added and that are proposed now; return new keys by old ones.
+    """Free the fingerprints of candidates that DFT added and that are proposed now.
 
-    Their results belong to the new keys then, which the caller has to insert in this transaction.
+    Returns the new keys by the old ones; the caller inserts the new candidates, then calls
+    `take_over`, in this transaction.
     """
     wanted = {
         proposal.fingerprint: key
@@ -42,11 +43,17 @@ def give_way(
             .order_by(candidate.c.id)
         )
         moved |= {row.id: wanted[row.fingerprint] for row in connection.execute(query)}
-    if moved:
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")  # until the new ones are there
+    for old in moved:
+        freed = update(candidate).where(candidate.c.id == old).values(fingerprint=f"adopted {old}")
+        connection.execute(freed)
+    return moved
+
+
+def take_over(connection: Connection, moved: Mapping[int, int]) -> None:
+    """Give all that the old candidates had to the new ones, and remove the old ones."""
     for old, new in moved.items():
         _rename(connection, old, new)
-    return moved
+    _show_anew(connection, moved)
 
 
 def _rename(connection: Connection, old: int, new: int) -> None:
@@ -64,7 +71,7 @@ def _rename(connection: Connection, old: int, new: int) -> None:
     connection.execute(delete(candidate).where(candidate.c.id == old))
 
 
-def show_anew(connection: Connection, moved: Mapping[int, int]) -> None:
+def _show_anew(connection: Connection, moved: Mapping[int, int]) -> None:
     """Write what ASE would show of structures whose candidate has another key now."""
     for new in moved.values():
         ase_rows = AseRows(connection, [new])

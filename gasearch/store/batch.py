@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import Connection
 
 from gasearch.relax.relaxed import Relaxed
-from gasearch.store.database import Database
 from gasearch.store.errors import InvalidRecordError
 from gasearch.store.records import Committed, JsonValue, Lease, Proposal, Purpose
+from gasearch.store.storage import Storage
 from gasearch.store.transaction import KINDS, Result, Transaction
 
 Apply = Callable[[Transaction, list[Any]], None]
@@ -23,7 +23,7 @@ class Batch:
     proposals and leases of a moment into one batch.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Storage) -> None:
         self._database = database
         # Runs of the same change go to the database together.
         self._runs: list[tuple[Apply, list[Any]]] = []

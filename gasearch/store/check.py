@@ -17,10 +17,11 @@ from sqlalchemy import Connection, create_engine, select
 
 from gasearch.store.ase_rows import AseRows
 from gasearch.store.blobs import damaged_columns, digest
-from gasearch.store.database import Database, open_database, schema_version
+from gasearch.store.database import schema_version
 from gasearch.store.errors import StoreError
 from gasearch.store.evaluation_state import EvaluationState, best_evaluation
 from gasearch.store.migrate import describe, make_schema
+from gasearch.store.place import Place
 from gasearch.store.records import FIRST_OUTSIDE
 from gasearch.store.replay import Replay
 from gasearch.store.schema import (
@@ -31,12 +32,14 @@ from gasearch.store.schema import (
     extra,
     structure,
 )
+from gasearch.store.server_schema import dangling, differences
 from gasearch.store.snapshot import Snapshot, take_snapshot
+from gasearch.store.storage import Storage, open_storage
 
 _CHUNK = 200
 _SHOWN = ("verdict", "energy", "n_calls", "reason", "audit")
 Problems: TypeAlias = Iterator["Problem"]
-Check: TypeAlias = Callable[[Database], Iterator["Problem"]]
+Check: TypeAlias = Callable[[Storage], Iterator["Problem"]]
 
 
 @dataclass(frozen=True)
@@ -56,14 +59,15 @@ class Problem:
         return f"{self.check}: {self.detail}"
 
 
-def check_store(path: Path) -> list[Problem]:
+def check_store(place: Place) -> list[Problem]:
     """Return all that is wrong with a database; it may be in use.
 
-    The file is read in many short transactions, so that a running search is not held up. Where
-    SQLite itself finds damage, or the tables are not those of this version, nothing else is said.
+    It is read in many short transactions, so that a running search is not held up. Where SQLite
+    itself finds damage, or the tables are not those of this version, nothing else is said. Damaged
+    pages of a server are for its administrator to find.
     """
     try:
-        database = open_database(Path(path), read_only=True)
+        database = open_storage(place, read_only=True)
     except StoreError as error:
         return [Problem("file", str(error))]
     try:
@@ -73,7 +77,7 @@ def check_store(path: Path) -> list[Problem]:
         database.close()
 
 
-def _run(checks: Sequence[Check], database: Database) -> list[Problem]:
+def _run(checks: Sequence[Check], database: Storage) -> list[Problem]:
     problems = []
     for check in checks:
         try:
@@ -83,22 +87,30 @@ def _run(checks: Sequence[Check], database: Database) -> list[Problem]:
     return problems
 
 
-def _integrity(database: Database) -> Problems:
+def _integrity(database: Storage) -> Problems:
+    if not isinstance(database.place, Path):
+        return
     for (line,) in database.read(lambda c: c.exec_driver_sql("PRAGMA integrity_check").all()):
         if line != "ok":
             yield Problem("integrity", line)
 
 
-def _references(database: Database) -> Problems:
+def _references(database: Storage) -> Problems:
+    if not isinstance(database.place, Path):
+        yield from (Problem("references", line) for line in database.read(dangling))
+        return
     for row in database.read(lambda c: c.exec_driver_sql("PRAGMA foreign_key_check").all()):
         table, key, target, _ = row
         yield Problem("references", f"row {key} of {table} refers to no row of {target}")
 
 
-def _schema(database: Database) -> Problems:
+def _schema(database: Storage) -> Problems:
     version = schema_version(database)
     if version != SCHEMA_VERSION:
         yield Problem("schema", f"version {version}, expected {SCHEMA_VERSION}")
+        return
+    if not isinstance(database.place, Path):
+        yield from (Problem("schema", line) for line in database.read(differences))
         return
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
@@ -111,7 +123,7 @@ def _schema(database: Database) -> Problems:
             yield Problem("schema", f"{name} is {'changed' if name in found else 'missing'}")
 
 
-def _structures(database: Database) -> Problems:
+def _structures(database: Storage) -> Problems:
     """Compare the hashes of all blobs, and what ASE shows with what it is made from."""
     last: int | None = HOST_STRUCTURE - 1
     while last is not None:
@@ -149,7 +161,7 @@ def _structure_chunk(connection: Connection, after: int) -> tuple[int | None, li
     return (rows[-1]["id"] if rows else None), problems
 
 
-def _extras(database: Database) -> Problems:
+def _extras(database: Storage) -> Problems:
     last: int | None = 0
     while last is not None:
         last, problems = database.read(partial(_extra_chunk, after=last))
@@ -167,7 +179,7 @@ def _extra_chunk(connection: Connection, after: int) -> tuple[int | None, list[P
     return (rows[-1]["id"] if rows else None), problems
 
 
-def _occupations(database: Database) -> Problems:
+def _occupations(database: Storage) -> Problems:
     last: int | None = 0
     while last is not None:
         last, problems = database.read(partial(_occupation_chunk, after=last))
@@ -192,7 +204,7 @@ def _occupation_chunk(connection: Connection, after: int) -> tuple[int | None, l
     return (rows[-1].id if rows else None), problems
 
 
-def _record(database: Database) -> Problems:
+def _record(database: Storage) -> Problems:
     """Follow the events and compare where they lead with what is stored."""
     snapshot = database.read(take_snapshot)
     replay = Replay()

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -35,6 +35,9 @@ from gasearch.store.errors import (
     WriteFailedError,
 )
 from gasearch.store.schema import SCHEMA_VERSION
+
+if TYPE_CHECKING:
+    from gasearch.store.storage import Storage
 
 APPLICATION_ID = 0x67617365
 """The four letters "gase" in the header of the file."""
@@ -83,6 +86,11 @@ class Database:
         self.patience_s = patience_s
         self.foreign_keys = foreign_keys
         self.engine = self._engine()
+
+    @property
+    def place(self) -> Path:
+        """Where it lives: its path."""
+        return self.path
 
     def _engine(self) -> Engine:
         engine = create_engine("sqlite://", creator=self.connect, poolclass=QueuePool)
@@ -240,7 +248,7 @@ def _pragma(connection: Connection, name: str) -> int:
     return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
 
 
-def schema_version(database: Database) -> str:
+def schema_version(database: Storage) -> str:
     """Return the revision of the schema, four digits such as "0001"."""
     version = database.read(
         lambda connection: connection.exec_driver_sql(

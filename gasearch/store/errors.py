@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gasearch.errors import GasearchError
+from gasearch.store.place import Place
 
 
 class StoreError(GasearchError, RuntimeError):
@@ -17,14 +18,14 @@ class FileRefusedError(StoreError):
     Parameters
     ----------
     path
-        The file.
+        The file, or the schema of a server.
     found
         What it is, in words.
     advice
         What the user can do about it.
     """
 
-    def __init__(self, path: Path, found: str, advice: str) -> None:
+    def __init__(self, path: Place, found: str, advice: str) -> None:
         super().__init__(path, found, advice)
         self.path = path
         self.found = found
@@ -78,22 +79,60 @@ class ForeignFileError(NotADatabaseError):
 class BusyError(StoreError):
     """Another program kept the file locked for longer than one can wait."""
 
-    def __init__(self, path: Path, waited_s: float) -> None:
+    def __init__(self, path: Place, waited_s: float) -> None:
         super().__init__(path, waited_s)
         self.path = path
         self.waited_s = waited_s
 
     def __str__(self) -> str:
+        readers = "ase gui, ase db, sqlite3" if isinstance(self.path, Path) else "psql"
         return (
             f"{self.path} has been locked by another program for {self.waited_s:.0f} s, nothing "
-            "was written: close the programs that read it (ase gui, ase db, sqlite3) and go on."
+            f"was written: close the programs that read it ({readers}) and go on."
+        )
+
+
+class ServerError(StoreError):
+    """A server that does not answer, or refuses; what was committed before is on it."""
+
+    def __init__(self, place: Place, cause: str) -> None:
+        super().__init__(place, cause)
+        self.place = place
+        self.cause = cause
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} cannot be used ({self.cause}): check that the server runs, and url in "
+            "[store] of run.toml; a password comes from PGPASSWORD or ~/.pgpass."
+        )
+
+
+class NoDriverError(StoreError):
+    """PostgreSQL is asked for, and the package that speaks to it is missing."""
+
+    def __str__(self) -> str:
+        return "No psycopg here; try: pip install 'gasearch[postgresql]'"
+
+
+class DriverLostError(StoreError):
+    """The lock of a driver was lost, and another driver has taken it."""
+
+    def __init__(self, place: Place, holder: str) -> None:
+        super().__init__(place, holder)
+        self.place = place
+        self.holder = holder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.place} has another driver now ({self.holder}), for the connection that held "
+            "the lock was lost: this one ends, and what it had committed is kept."
         )
 
 
 class WriteFailedError(StoreError):
     """The operating system refused to write; the file is as it was before."""
 
-    def __init__(self, path: Path, cause: str) -> None:
+    def __init__(self, path: Place, cause: str) -> None:
         super().__init__(path, cause)
         self.path = path
         self.cause = cause
@@ -169,7 +208,7 @@ class CorruptedBlobError(StoreError, ValueError):
 class SearchRunningError(StoreError):
     """A second driver for a database that has one."""
 
-    def __init__(self, path: Path, holder: str) -> None:
+    def __init__(self, path: Place, holder: str) -> None:
         super().__init__(path, holder)
         self.path = path
         self.holder = holder

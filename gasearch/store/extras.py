@@ -24,7 +24,7 @@ _MORE = ("reason", "audit", "wall_s", "finished")
 def is_stored(connection: Connection, evaluation: int, columns: Mapping[str, Any]) -> bool:
     """Return whether an evaluation has ended in just this structure with these results."""
     query = select(structure.c.sha256).where(structure.c.id == evaluation)
-    return connection.execute(query).scalar_one_or_none() == columns["sha256"]
+    return bool(connection.execute(query).scalar_one_or_none() == columns["sha256"])
 
 
 def keep(

@@ -12,11 +12,13 @@ import fcntl
 import os
 import socket
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from gasearch.store.errors import SearchRunningError, WriteFailedError
+from gasearch.store.place import Place
 
 _held: dict[Path, DriverLock] = {}
 _IS_HELD = (errno.EWOULDBLOCK, errno.EACCES)
@@ -93,17 +95,35 @@ class DriverLock:
         self.release()
 
 
-def is_held_here(database: Path) -> bool:
+def driver_lock(place: Place) -> AbstractContextManager[object]:
+    """Return the lock of the driver of a search, to be held by `with`."""
+    if isinstance(place, Path):
+        return DriverLock(place)
+    from gasearch.store.server_lock import ServerLock
+
+    return ServerLock(place)
+
+
+def is_held_here(place: Place) -> bool:
     """Return whether this process drives the search of that database."""
-    return Path(database).resolve() in _held
+    if isinstance(place, Path):
+        return place.resolve() in _held
+    from gasearch.store.server_lock import held_lock
+
+    return held_lock(place) is not None
 
 
-def driver_of(database: Path) -> str | None:
-    """Return the process that drives the search of a database, in words; None if none does.
+def driver_of(place: Place) -> str | None:
+    """Return the process that drives the search of a database, in words; None if none does."""
+    if isinstance(place, Path):
+        return _driver_of_file(place)
+    from gasearch.store.server_lock import driver_of_server
 
-    The lock is tried only where a driver has left its name, so that one that starts just now is
-    not in the way.
-    """
+    return driver_of_server(place)
+
+
+def _driver_of_file(database: Path) -> str | None:
+    """Try the lock only where a driver has left its name: one that starts now is not in the way."""
     path = Path(database).resolve()
     try:
         file = os.open(path.with_name(f"{path.name}.driver"), os.O_RDONLY | os.O_CLOEXEC)

@@ -16,7 +16,10 @@ from sqlalchemy import Connection
 from gasearch.store import schema
 from gasearch.store.database import Database, copy_database, schema_version
 from gasearch.store.errors import OlderSchemaError, TruncatedFileError
-from gasearch.store.lock import DriverLock, is_held_here
+from gasearch.store.lock import driver_lock, is_held_here
+from gasearch.store.place import Place
+from gasearch.store.server_schema import drop_guards, make_guards
+from gasearch.store.storage import Storage
 from gasearch.store.views import create_views, drop_views
 
 MIGRATIONS = Path(__file__).with_name("migrations")
@@ -38,12 +41,14 @@ def make_schema(connection: Connection) -> None:
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
     )
-    connection.exec_driver_sql("INSERT INTO alembic_version VALUES (?)", (schema.SCHEMA_VERSION,))
+    connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{schema.SCHEMA_VERSION}')")
     _make_derived(connection)
 
 
-def bring_up_to_date(database: Database) -> Path | None:
-    """Upgrade a file with an older schema; return the backup that was made of it before.
+def bring_up_to_date(database: Storage) -> Path | None:
+    """Upgrade what has an older schema; return the backup that was made of a file before.
+
+    On a server, whose backups are its own business, the upgrade is one transaction.
 
     Nobody drives the search meanwhile: the driver lock is held, unless this process holds it.
     """
@@ -51,32 +56,38 @@ def bring_up_to_date(database: Database) -> Path | None:
         return None
     if database.read_only:
         raise OlderSchemaError(
-            database.path,
+            database.place,
             f"has schema {schema_version(database)}, older than {schema.SCHEMA_VERSION}",
             "run `gasearch run` or `gasearch check` on it once, which upgrades it after a backup",
         )
-    is_mine = is_held_here(database.path)
-    with contextlib.nullcontext() if is_mine else DriverLock(database.path):
+    place = database.place
+    with contextlib.nullcontext() if is_held_here(place) else driver_lock(place):
         version = schema_version(database)
         if version == schema.SCHEMA_VERSION:  # another process was faster
             return None
-        backup = _backup_path(database.path, version)
-        copy_database(database, backup)
-        with contextlib.closing(database.without_foreign_keys()) as unlinked:
-            unlinked.write(lambda connection: upgrade(connection, database.path))
-        _log.info("%s: schema %s became %s", database.path, version, schema.SCHEMA_VERSION)
+        backup = None
+        if isinstance(database, Database):
+            backup = _backup_path(database.path, version)
+            copy_database(database, backup)
+            with contextlib.closing(database.without_foreign_keys()) as unlinked:
+                unlinked.write(lambda connection: upgrade(connection, place))
+        else:
+            database.write(lambda connection: upgrade(connection, place))
+        _log.info("%s: schema %s became %s", place, version, schema.SCHEMA_VERSION)
         return backup
 
 
-def upgrade(connection: Connection, path: Path) -> None:
+def upgrade(connection: Connection, place: Place) -> None:
     """Run the revisions that a file lacks, in the caller's transaction."""
     _drop_derived(connection)
     _run_alembic(connection, schema.SCHEMA_VERSION)
     _make_derived(connection)
+    if connection.dialect.name != "sqlite":
+        return  # the server itself watches over references
     broken = connection.exec_driver_sql("PRAGMA foreign_key_check").all()
     if broken:
         found = f"has {len(broken)} rows that refer to others which are not there"
-        raise TruncatedFileError(path, found, "restore the newest backup")
+        raise TruncatedFileError(place, found, "restore the newest backup")
 
 
 def _run_alembic(connection: Connection, revision: str) -> None:
@@ -115,12 +126,18 @@ def _clauses(sql: str) -> list[str]:
 
 
 def _make_derived(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        make_guards(connection)
+        return
     create_views(connection)
     for name, rule in _GUARDS.items():
         connection.exec_driver_sql(f"CREATE TRIGGER {name} {rule}")
 
 
 def _drop_derived(connection: Connection) -> None:
+    if connection.dialect.name != "sqlite":
+        drop_guards(connection)
+        return
     drop_views(connection)
     for name in _GUARDS:
         connection.exec_driver_sql(f"DROP TRIGGER IF EXISTS {name}")

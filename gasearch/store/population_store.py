@@ -16,9 +16,11 @@ from gasearch.store.ase_rows import HOST_COLUMNS
 from gasearch.store.batch import Batch
 from gasearch.store.blobs import hashes, structure_columns
 from gasearch.store.clock import now_s
-from gasearch.store.database import Database, create_database, open_database
+from gasearch.store.database import Database
+from gasearch.store.errors import NoDatabaseError
 from gasearch.store.evaluation_state import leases_in_flight
 from gasearch.store.json_text import to_json
+from gasearch.store.place import Place
 from gasearch.store.records import (
     CompositionRow,
     Counts,
@@ -38,52 +40,57 @@ from gasearch.store.schema import HOST_STRUCTURE, RUN, SEARCH_LEVEL
 from gasearch.store.schema import level as level_table
 from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
+from gasearch.store.storage import Storage, create_storage, open_storage
 from gasearch.store.transaction import CREATED, Transaction
 
 T = TypeVar("T")
 
 
 class PopulationStore:
-    """One file that holds a whole search.
+    """A whole search: in one file, or in one schema of a server.
 
     Changes go through `batch`; all else reads. One thread at a time may use a store. A search also
-    holds a `gasearch.store.lock.DriverLock`, so that it is the only one.
+    holds a `gasearch.store.lock.driver_lock`, so that it is the only one.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Storage) -> None:
         self._database = database
-        self.path = database.path
+        self.place = database.place
+
+    @property
+    def path(self) -> Path:
+        """The file; there is none where the search lives on a server."""
+        if not isinstance(self.place, Path):
+            raise NoDatabaseError(self.place, "is no file", "copy it into one: gasearch store copy")
+        return self.place
 
     @classmethod
-    def create(cls, path: Path, run: RunRecord, level: LevelRecord) -> PopulationStore:
-        """Make a new file, which appears complete or not at all; never replaces one."""
-        path = Path(path)
-        create_database(path, lambda connection: _fill(connection, run, level))
-        return cls.open(path)
+    def create(cls, place: Place, run: RunRecord, level: LevelRecord) -> PopulationStore:
+        """Make a new database, which appears complete or not at all; never replaces one."""
+        create_storage(place, lambda connection: _fill(connection, run, level))
+        return cls.open(place)
 
     @classmethod
     def open(
         cls,
-        path: Path,
+        place: Place,
         read_only: bool = False,
         *,
         busy_s: float = 60,
         patience_s: float = 900,
     ) -> PopulationStore:
-        """Open a file of this version, or bring an older one up to it after a backup.
+        """Open a database of this version, or bring an older one up to it, a file after a backup.
 
         Parameters
         ----------
         read_only
-            Refuses all changes; an older file is then refused too.
+            Refuses all changes; an older database is then refused too.
         busy_s
             How long a transaction waits for another program's lock.
         patience_s
-            For how long it is then begun again.
+            For how long it is then begun again; also where a server is away for a while.
         """
-        database = open_database(
-            Path(path), read_only=read_only, busy_s=busy_s, patience_s=patience_s
-        )
+        database = open_storage(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
         try:
             migrate.bring_up_to_date(database)
         except BaseException:
@@ -92,7 +99,7 @@ class PopulationStore:
         return cls(database)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close it."""
         self._database.close()
 
     def __enter__(self) -> Self:
@@ -249,17 +256,27 @@ class PopulationStore:
         return self._read(lambda connection: queries.newest_event(connection, kind))
 
     def backup(self, path: Path) -> None:
-        """Copy the file as it is now; the copy appears complete, or not at all."""
+        """Copy the file as it is now; the copy appears complete, or not at all.
+
+        Backups of a server are its own business: there, this is refused.
+        """
+        if not isinstance(self._database, Database):
+            advice = "leave it to the server (pg_dump), or copy it: gasearch store copy"
+            raise NoDatabaseError(self.place, "is no file to be backed up", advice)
         backups.backup(self._database, Path(path))
 
     def backup_if_due(self, folder: Path, every_s: float, keep: int) -> Path | None:
         """Make a backup unless there is one younger than `every_s`; return it if made.
+
+        None is made of what lives on a server.
 
         Parameters
         ----------
         keep
             How many of the newest backups in `folder` stay.
         """
+        if not isinstance(self._database, Database):
+            return None
         return backups.backup_if_due(self._database, Path(folder), every_s, keep)
 
     def _read(self, work: Callable[[Connection], T]) -> T:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from gasearch.relax.relaxed import VERDICTS, Relaxed
+from gasearch.store.place import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Committed, Lease, LevelRecord, Proposal, RunRecord
 
@@ -97,9 +97,9 @@ def example_relaxed(seed: int = 0, n_formula_units: int = 1, **changes: Any) -> 
     return dataclasses.replace(relaxed, **changes)
 
 
-def create(path: Path, n_formula_units: int = 1) -> PopulationStore:
+def create(place: Place, n_formula_units: int = 1) -> PopulationStore:
     """Return a new database without candidates."""
-    return PopulationStore.create(path, example_run(n_formula_units), LEVEL)
+    return PopulationStore.create(place, example_run(n_formula_units), LEVEL)
 
 
 def propose_and_lease(store: PopulationStore, n: int, **changes: Any) -> tuple[Lease, ...]:

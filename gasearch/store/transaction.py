@@ -20,7 +20,7 @@ from sqlalchemy import Connection, Table, Update, bindparam, func, insert, selec
 
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store import extras
-from gasearch.store.adoption import give_way, show_anew
+from gasearch.store.adoption import give_way, take_over
 from gasearch.store.ase_rows import AseRows
 from gasearch.store.blobs import Columns, hashes, result_columns
 from gasearch.store.candidate_rows import (
@@ -136,7 +136,7 @@ class Transaction:
         self._outside += [key for key in keys if key >= FIRST_OUTSIDE]
         self._insert(candidate, rows)
         self._insert(parent, parents)
-        show_anew(self.connection, moved)
+        take_over(self.connection, moved)
         self._insert(evaluation, [queued_evaluation(key, "search") for key in keys])
 
     def lease(
@@ -198,7 +198,8 @@ class Transaction:
         candidates = [result.lease.candidate for result in results]
         states = load_states(self.connection, candidates)
         ase_rows = AseRows(self.connection, candidates)
-        changes, structures = [], []
+        changes: list[dict[str, Any]] = []
+        structures: list[dict[str, Any]] = []
         for result in results:
             found = _leased(states, result.lease)
             names = ("verdict", "energy", "n_calls")

@@ -1,0 +1,368 @@
+"""A population in a PostgreSQL database: one schema per run.
+
+All that is particular to PostgreSQL is here and in `server_lock.py` and `server_schema.py`. Writers
+take turns, as they do in SQLite, by an advisory lock of their transaction. When the server goes
+away meanwhile, the transaction is begun again; whether its commit had reached the disk before is
+told by the row of this process in `last_write`, which is part of the transaction.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import socket
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
+
+from sqlalchemy import Connection, Engine, create_engine, make_url, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import QueuePool
+
+from gasearch.store.clock import now_s
+from gasearch.store.errors import (
+    BusyError,
+    DatabaseExistsError,
+    ForeignFileError,
+    InvalidRecordError,
+    NewerSchemaError,
+    NoDatabaseError,
+    NoDriverError,
+    ServerError,
+    StoreError,
+    WriteFailedError,
+)
+from gasearch.store.place import ServerPlace
+from gasearch.store.schema import SCHEMA_VERSION, last_write
+
+if TYPE_CHECKING:
+    from psycopg import Connection as PsycopgConnection
+
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+_PAUSES_S = (0.1, 2.0)
+_FORGOTTEN_AFTER_S = 30 * 86_400
+_KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+
+_BUSY = ("55P03", "40001", "40P01")  # lock timeout, serialization, deadlock
+_GONE = ("08", "57P")  # connection lost; the server stops, or has not started yet
+_CANNOT_WRITE = ("53100", "53200", "25006", "42501")  # disk, memory, read only, no right
+_REFUSED = ("28", "3D", "53300")  # this user, this database, one more connection
+_NOT_OURS = ("42P01", "42703")  # a table or a column is missing
+_RULE_BROKEN = ("22", "23", "P0001")
+
+_connections: weakref.WeakSet[Any] = weakref.WeakSet()
+
+
+def this_process() -> str:
+    """Return how this process is called in the server's list of sessions."""
+    return f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def advisory_key(place: ServerPlace, what: str) -> int:
+    """Return the number of an advisory lock of a run, of 64 bits with a sign."""
+    digest = hashlib.sha256(f"gasearch {what} {place.schema}".encode()).digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
+def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) -> Any:
+    """Return a plain connection of psycopg, whose only schema is that of the run."""
+    try:
+        import psycopg
+    except ModuleNotFoundError as error:
+        if error.name != "psycopg":
+            raise
+        raise NoDriverError from error
+    url = make_url(place.url)
+    arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
+    settings = {
+        "search_path": place.schema,
+        "lock_timeout": f"{busy_s * 1000:.0f}",
+        "default_transaction_read_only": "on" if read_only else "off",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    defaults: dict[str, Any] = {"connect_timeout": 10, **_KEEPALIVE}
+    fixed = {"application_name": this_process()}
+    fixed["options"] = f"{arguments.pop('options', '')} {options}".strip()
+    connection: PsycopgConnection[Any] = psycopg.connect(**{**defaults, **arguments, **fixed})
+    _connections.add(connection)
+    return connection
+
+
+def _forget_all() -> None:
+    """Close the sockets in a forked child, which would keep locks beyond its parent's death."""
+    for connection in list(_connections):
+        with contextlib.suppress(Exception):
+            os.close(connection.fileno())
+    _connections.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
+
+
+class ServerDatabase:
+    """A schema and the connections to it.
+
+    Parameters
+    ----------
+    read_only
+        Whether all writing is refused.
+    busy_s
+        How long one transaction waits for a lock.
+    patience_s
+        For how long a transaction is begun again when others keep locks or the server is away; a
+        reader, and the first transaction of all, wait for no server.
+    """
+
+    def __init__(
+        self,
+        place: ServerPlace,
+        *,
+        read_only: bool = False,
+        busy_s: float = 60,
+        patience_s: float = 900,
+    ) -> None:
+        self.place = place
+        self.read_only = read_only
+        self.busy_s = busy_s
+        self.patience_s = patience_s
+        self._writer = uuid4().hex
+        self._was_reached = False
+        self.engine = self._engine()
+
+    def _engine(self) -> Engine:
+        return create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: connect(self.place, busy_s=self.busy_s, read_only=self.read_only),
+            poolclass=QueuePool,
+            pool_pre_ping=True,
+            hide_parameters=True,
+        )
+
+    def read(self, work: Callable[[Connection], T]) -> T:
+        """Return `work(connection)` on one snapshot."""
+
+        def attempt() -> T:
+            snapshot = self.engine.execution_options(
+                isolation_level="REPEATABLE READ", postgresql_readonly=True
+            )
+            with snapshot.connect() as connection, connection.begin():
+                return work(connection)
+
+        return self._patiently(attempt)
+
+    def write(self, work: Callable[[Connection], T], *, is_new: bool = False) -> T:
+        """Run `work` in one transaction, whole again when the server was away; it counts once.
+
+        Parameters
+        ----------
+        is_new
+            Whether `work` itself makes the tables.
+        """
+        from gasearch.store.server_lock import held_lock
+
+        if self.read_only:
+            raise WriteFailedError(self.place, "it was opened for reading only")
+        token = uuid4().hex
+        done: list[T] = []
+        lock = None if is_new else held_lock(self.place)
+
+        def attempt() -> T:
+            if lock is not None:
+                lock.ensure()
+            with self.engine.connect() as connection, connection.begin():
+                connection.execute(
+                    text("SELECT pg_advisory_xact_lock(:key)"),
+                    {"key": advisory_key(self.place, "write")},
+                )
+                if done and self._is_committed(connection, token):
+                    return done[-1]
+                if lock is not None:
+                    lock.fence(connection)
+                done[:] = [work(connection)]
+                self._note(connection, token)
+            return done[-1]
+
+        result = self._patiently(attempt)
+        if lock is not None:
+            lock.is_claimed = True
+        return result
+
+    def _is_committed(self, connection: Connection, token: str) -> bool:
+        """Return whether a transaction whose acknowledgement was lost had been committed.
+
+        It is over by now, for this one has the lock that it held.
+        """
+        if not _has_table(connection, last_write.name):
+            return False
+        query = select(last_write.c.token).where(last_write.c.writer == self._writer)
+        return connection.execute(query).scalar_one_or_none() == token
+
+    def _note(self, connection: Connection, token: str) -> None:
+        time_s = now_s(connection)
+        note_writer(connection, self._writer, token, time_s)
+        if not self._was_reached:
+            return
+        old = last_write.c.time < time_s - _FORGOTTEN_AFTER_S
+        connection.execute(last_write.delete().where(old))
+
+    def _patiently(self, attempt: Callable[[], T]) -> T:
+        start, pause_s = time.monotonic(), _PAUSES_S[0]
+        while True:
+            try:
+                with translated(self.place):
+                    result = attempt()
+            except (BusyNowError, GoneNowError) as error:
+                waited_s = time.monotonic() - start
+                is_gone = isinstance(error, GoneNowError)
+                waits = self._was_reached and not (self.read_only and is_gone)
+                if not waits or waited_s > self.patience_s:
+                    raise self._given_up(error, waited_s) from error
+                _log.warning("%s; trying again", error)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _PAUSES_S[1])
+            else:
+                self._was_reached = True
+                return result
+
+    def _given_up(self, error: Exception, waited_s: float) -> Exception:
+        if isinstance(error, GoneNowError):
+            return ServerError(self.place, str(error))
+        return BusyError(self.place, waited_s)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+class BusyNowError(StoreError):
+    """Others kept a lock for longer than one attempt waits."""
+
+
+class GoneNowError(StoreError):
+    """The server does not answer, or not any more."""
+
+
+@contextmanager
+def translated(place: ServerPlace) -> Iterator[None]:
+    """Turn what PostgreSQL says into errors that say what to do."""
+    try:
+        yield
+    except Exception as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        if not type(cause).__module__.startswith("psycopg"):
+            raise
+        state = getattr(cause, "sqlstate", None) or ""
+        told = _first_line(cause)
+        was_lost = isinstance(error, DBAPIError) and error.connection_invalidated
+        if state in _BUSY:
+            raise BusyNowError(told) from error
+        if was_lost or state.startswith(_GONE):
+            raise GoneNowError(told) from error
+        if state.startswith(_RULE_BROKEN):
+            problem = f"it breaks a rule of the tables ({told})"
+            raise InvalidRecordError("the batch", problem) from error
+        if state in _CANNOT_WRITE:
+            raise WriteFailedError(place, told) from error
+        if state.startswith(_REFUSED):
+            raise ServerError(place, told) from error
+        if state in _NOT_OURS:
+            advice = "name another schema, or update gasearch"
+            raise ForeignFileError(place, f"lacks a table ({told})", advice) from error
+        if not state:  # before there is a session, or without one any more
+            raise GoneNowError(told) from error
+        raise ServerError(place, told) from error
+
+
+def _first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
+
+
+def note_writer(connection: Connection, writer: str, token: str, time_s: float) -> None:
+    """Set the row of a writer in the caller's transaction."""
+    row = {"token": token, "time": time_s}
+    change = insert(last_write).values(writer=writer, **row)
+    connection.execute(change.on_conflict_do_update(index_elements=["writer"], set_=row))
+
+
+def _has_table(connection: Connection, name: str) -> bool:
+    query = text("SELECT to_regclass(:name) IS NOT NULL")
+    return bool(connection.execute(query, {"name": name}).scalar_one())
+
+
+def open_server(
+    place: ServerPlace, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+) -> ServerDatabase:
+    """Open a schema after making sure that it holds a run of gasearch."""
+    database = ServerDatabase(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
+    try:
+        _refuse_what_is_not_ours(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _refuse_what_is_not_ours(database: ServerDatabase) -> None:
+    place = database.place
+
+    def look(connection: Connection) -> tuple[bool, bool, str]:
+        has_version = _has_table(connection, "alembic_version")
+        is_ours = has_version and _has_table(connection, "run") and _has_table(connection, "event")
+        query = "SELECT version_num FROM alembic_version ORDER BY version_num"
+        version = connection.exec_driver_sql(query).scalar_one_or_none() if has_version else None
+        return has_version, is_ours, str(version or "")
+
+    has_version, is_ours, version = database.read(look)
+    if not has_version:
+        raise NoDatabaseError(
+            place, "holds no run", "start a search there first, or correct url and schema"
+        )
+    if not is_ours or not version:
+        raise ForeignFileError(place, "is of another program", "name another schema")
+    if version > SCHEMA_VERSION:
+        raise NewerSchemaError(
+            place,
+            f"has schema {version}, newer than the {SCHEMA_VERSION} of this gasearch",
+            "update gasearch, or use the version that wrote it",
+        )
+
+
+def server_holds_run(place: ServerPlace) -> bool:
+    """Return whether there is a run in a schema."""
+    try:
+        open_server(place, read_only=True).close()
+    except NoDatabaseError:
+        return False
+    return True
+
+
+def create_server(place: ServerPlace, fill: Callable[[Connection], Any]) -> None:
+    """Make a schema and what `fill` makes in it, in one transaction.
+
+    An empty schema may be there, where an administrator has made it.
+    """
+
+    def work(connection: Connection) -> None:
+        relations = "SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace "
+        query = text(f"{relations} WHERE nspname = :schema")
+        if connection.execute(query, {"schema": place.schema}).scalar_one():
+            advice = "resume the run that it holds, or name another schema"
+            raise DatabaseExistsError(place, "is not empty", advice)
+        exists = text("SELECT count(*) FROM pg_namespace WHERE nspname = :schema")
+        if not connection.execute(exists, {"schema": place.schema}).scalar_one():
+            connection.exec_driver_sql(f"CREATE SCHEMA {place.schema}")
+        fill(connection)
+
+    with contextlib.closing(ServerDatabase(place)) as database:
+        database.write(work, is_new=True)
