@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gasearch.run_folder import RunFolder
 
 _PATIENCE_S = 3.0
+_PARSL = "parsl:"  # so its processes call themselves soon after their start
 
 
 def end_orphans(folder: RunFolder, section: ExecutionSection) -> int:
@@ -57,7 +58,8 @@ def is_the_same(recorded: Mapping[str, Any]) -> bool:
     mark = recorded.get("mark")
     if not (here and mark and processes.is_alive(recorded)):
         return False
-    return str(mark) in command_line(recorded["pid"])
+    now = command_line(recorded["pid"])
+    return str(mark) in now or now.startswith(_PARSL)
 
 
 def command_line(pid: int) -> str:
@@ -69,8 +71,14 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def descendants(pid: int) -> list[int]:
-    """Return the processes that a process of this machine started, and theirs; none elsewhere."""
+def descendants(pid: int, *, direct: bool = False) -> list[int]:
+    """Return the processes that a process of this machine started, and theirs; none elsewhere.
+
+    Parameters
+    ----------
+    direct
+        Only those that it started itself.
+    """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
@@ -81,4 +89,6 @@ def descendants(pid: int) -> list[int]:
     while front:
         front = [child for one in front for child in children.get(one, [])]
         found += front
+        if direct:
+            break
     return found
