@@ -208,7 +208,7 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch import console
 
     with _findings(folder) as findings:
-        found, failures = findings.status(), console.failure_lines(findings)
+        found, failures = findings.status(folder), console.failure_lines(findings)
     if json:
         _print_json(console.status_document(found))
         return

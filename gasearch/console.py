@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from gasearch.execution.engine_file import EngineRecord
 from gasearch.host import Host
 from gasearch.host_declaration import Sublattice
 from gasearch.inspection import (
@@ -27,6 +29,7 @@ _TEXTS = ("formula", "made by", "fingerprint", "species", "parents")
 _E, _E_F, _ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
 _FAILURES = 3  # reasons to show
+_OLD_S = 30.0  # after which what a driver wrote of its workers is told with its age
 _NOT_VALID: Mapping[Verdict, tuple[str, str]] = {
     "order_lost": ("lost its order", "lost their order"),
     "broken": ("broke", "broke"),
@@ -172,12 +175,41 @@ def status_lines(status: Status, folder: str) -> list[str]:
     )
     verdicts = ", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.by_verdict.items()))
     lines = [numbers, *([f"verdicts: {verdicts}"] if verdicts else []), _state(status, folder)]
+    if status.engine is not None:
+        lines += engine_lines(status.engine, time.time())
     if status.activity is not None:
         lines += activity_lines(status.activity)
     if status.surrogate is not None:
         lines.append(_surrogate_line(status.surrogate))
     members = status.refined.members if status.refined is not None else ()
     return [*lines, *(_refined_line(member) for member in members if member.neighbours)]
+
+
+def engine_lines(record: EngineRecord, now_s: float) -> list[str]:
+    """Return the workers of a driver, in words, or what a dead one left.
+
+    Parameters
+    ----------
+    now_s
+        Seconds since 1970.
+    """
+    if not record.is_current:
+        left = [*record.processes, *record.jobs]
+        what = f"{_counted(len(left), 'process or job', 'processes or jobs')} of a dead driver"
+        return [f"workers: {what} may be left; the next gasearch run ends them"] if left else []
+    told = record.workers
+    where = (
+        record.engine if record.provider == record.engine else f"{record.engine}, {record.provider}"
+    )
+    text = (
+        f"workers: {told.get('connected', 0)} connected, {told.get('busy', 0)} busy, of "
+        f"{told.get('most', 0)} at most ({where}); {told.get('under_way', 0)} relaxations under "
+        f"way, {told.get('waiting', 0)} waiting"
+    )
+    old_s = now_s - record.updated
+    since = f", as of {age(old_s)} ago" if old_s > _OLD_S else ""
+    note = f"; {told['note']}" if told.get("note") else ""
+    return [f"{text}{since}{note}"]
 
 
 def activity_lines(found: Activity) -> list[str]:
@@ -204,8 +236,8 @@ def _per_hour(rate: float) -> str:
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _counted(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
 
 
 def age(seconds: float) -> str:
@@ -297,7 +329,13 @@ def status_document(status: Status) -> dict[str, Any]:
         "surrogate": dataclasses.asdict(status.surrogate) if status.surrogate else None,
         "refined": dataclasses.asdict(status.refined) if status.refined else None,
         **_activity_document(status.activity),
+        "workers": _engine_document(status.engine) if status.engine else None,
     }
+
+
+def _engine_document(record: EngineRecord) -> dict[str, Any]:
+    left = [] if record.is_current else [*record.processes, *record.jobs]
+    return {**record.workers, "updated": record.updated, "left_behind": len(left)}
 
 
 def _activity_document(found: Activity | None) -> dict[str, Any]:

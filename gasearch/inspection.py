@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
 from gasearch.errors import UsageError
+from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.host import Composition, Host
 from gasearch.host_files import host_from_json
 from gasearch.hull import ON_HULL, NoEndMemberError, formation_hull
@@ -170,6 +172,8 @@ class Status:
         None where the search has not said anything about them.
     activity
         How it proceeds.
+    engine
+        What runs its relaxations, as its driver wrote it last; None where there is none.
     """
 
     counts: Counts
@@ -180,6 +184,7 @@ class Status:
     surrogate: SurrogateStatus | None = None
     refined: RefinedStatus | None = None
     activity: Activity | None = None
+    engine: EngineRecord | None = None
 
 
 class Findings:
@@ -191,9 +196,15 @@ class Findings:
         self.host: Host = host_from_json(self.run.host)
         self.level = store.level
 
-    def status(self) -> Status:
-        """Return the state of the search."""
-        running = driver_of(self.store.path)
+    def status(self, folder: Path | None = None) -> Status:
+        """Return the state of the search.
+
+        Parameters
+        ----------
+        folder
+            The run folder, where the driver tells of its workers.
+        """
+        running = driver_of(self.store.place)
         ending = self.ending()
         done = ending not in (None, "stopped") and running is None
         return Status(
@@ -205,6 +216,7 @@ class Findings:
             self._surrogate(),
             self._refined(),
             activity(self.store, running is not None),
+            None if folder is None else read_engine_file(folder),
         )
 
     def _surrogate(self) -> SurrogateStatus | None:

@@ -3,12 +3,15 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
 from gasearch import console
+from gasearch.dft.processes import identity
 from gasearch.enumerating import host_of
+from gasearch.execution.engine_file import EngineRecord
 from gasearch.inspection import (
     CompositionStatus,
     Findings,
@@ -202,6 +205,33 @@ class TestStatusLines:
             "tried again: 5 leases, 2 after a crash",
             "late: 1 result kept, and not counted",
         ]
+
+    def test_they_tell_the_workers_of_a_driver_that_runs(self):
+        workers = {"connected": 3, "busy": 2, "most": 8, "waiting": 5, "under_way": 12}
+        record = EngineRecord("parsl", "slurm", identity(), workers=workers, updated=1000.0)
+        (line,) = console.engine_lines(record, 1005.0)
+        assert line == (
+            "workers: 3 connected, 2 busy, of 8 at most (parsl, slurm); 12 relaxations under way, "
+            "5 waiting"
+        )
+        record = replace(record, workers={**workers, "note": "squeue: error"})
+        (line,) = console.engine_lines(record, 1130.0)
+        assert line.endswith("5 waiting, as of 2 min 10 s ago; squeue: error")
+        document = console.status_document(status(engine=record))["workers"]
+        assert (document["connected"], document["note"], document["left_behind"]) == (
+            3,
+            "squeue: error",
+            0,
+        )
+
+    def test_they_tell_what_a_dead_driver_left(self):
+        dead = {**identity(), "started": "another:1"}
+        record = EngineRecord("local", "local", dead, [{"role": "worker"}], ["4711"])
+        (line,) = console.engine_lines(record, 0.0)
+        assert line.startswith(
+            "workers: 2 processes or jobs of a dead driver may be left; the next"
+        )
+        assert console.engine_lines(EngineRecord("local", "local", dead), 0.0) == []
 
     def test_they_are_silent_about_what_did_not_happen(self):
         nothing = Activity(None, None, None, attempts=0, crashes=0, late_results=0)

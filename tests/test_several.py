@@ -6,14 +6,17 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import psutil
 import pytest
 from rich.console import Console
 
+from gasearch import console
 from gasearch.checking import check_run
 from gasearch.errors import GasearchError, UsageError
+from gasearch.inspection import Findings
 from gasearch.progress import watch_several
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
@@ -84,13 +87,35 @@ def test_each_finds_what_it_finds_alone(tmp_path, make_run, run):
 
 
 def test_none_waits_until_another_has_ended(tmp_path, make_run, run, monkeypatch):
-    monkeypatch.setenv("SLOW_S", "0.15")
+    monkeypatch.setenv("SLOW_S", "0.4")
     folders = [slow_run(tmp_path / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]
+    told = []
+
+    def look():
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            time.sleep(0.1)
+            if (folders[1] / "search.db").exists():
+                with RunFolder(folders[1]).open_store() as store:
+                    status = console.status_document(Findings(store).status(folders[1]))
+                if status["relaxed"] and status["workers"] and status["workers"]["busy"]:
+                    told.append(status)
+                    return
+
+    looking = threading.Thread(target=look)
+    looking.start()
     run(*folders)
+    looking.join()
     first, second = map(finished_at, folders)
     assert len(first) == len(second) == 10
     middle = sorted([*first, *second])[10]
     assert 2 <= sum(time_s < middle for time_s in first) <= 8
+    (status,) = told
+    assert status["running"]
+    assert status["workers"]["most"] == 2
+    assert 1 <= status["workers"]["busy"] <= status["workers"]["connected"] <= 2
+    assert status["throughput"]["overall_per_h"] > 0
+    assert not any((folder / "engine.json").exists() for folder in folders)
 
 
 def test_one_that_fails_stops_no_other_and_is_named(tmp_path, make_run, run):
