@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gasearch.cli import app
-from gasearch.doctor import database, machine, potential, probe
+from gasearch.doctor import database, engine, machine, potential, probe
 from gasearch.doctor.checks import guarded, passed
 from gasearch.doctor.examining import examine
 from gasearch.errors import GasearchError
@@ -130,6 +130,55 @@ class TestPotential:
         (check,) = potential._judged(json.loads((tmp_path / "result.json").read_text()))
         assert check.state == "fail"
         assert text in f"{check.found} {check.advice}"
+
+
+class TestEngine:
+    @pytest.fixture(autouse=True)
+    def _quick(self, no_potential):
+        pass
+
+    def test_a_worker_relaxes_a_structure_and_nothing_is_left(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", execution={"workers": 4})
+        before = contents(folder)
+        check = found(folder)["engine"]
+        assert check.state == "pass"
+        assert contents(folder) == before
+        assert {path.name for path in folder.iterdir()} == {"run.toml", "toy.py"}
+
+    def test_a_potential_that_kills_its_worker_is_found(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", "./toy.py:Dying", execution={"workers": 1})
+        with (folder / "toy.py").open("a") as file:
+            file.write(BROKEN)
+        check = found(folder)["engine"]
+        assert (check.state, check.found) == ("fail", "its worker ended by signal 6")
+
+    def test_a_worker_that_does_not_come_is_told_apart(self, tmp_path, make_run, monkeypatch):
+        monkeypatch.setattr(engine, "_PATIENCE_S", 0.0)
+        folder = make_run(tmp_path / "run", execution={"workers": 1})
+        check = found(folder)["engine"]
+        assert (check.state, "no worker gave a result" in check.found) == ("warn", True)
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Parsl's own sockets
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_parsl_makes_a_provider_of_what_is_configured(self, tmp_path, make_run):
+        pytest.importorskip("parsl")
+        execution = {"engine": "parsl", "provider": "slurm", "workers": 8, "max_blocks": 2}
+        folder = make_run(tmp_path / "run", execution=execution)
+        checks = found(folder, with_engine=False)
+        assert checks["parsl"].state == "pass"
+        assert "SlurmProvider for slurm, 16 workers at most" in checks["parsl"].found
+        if shutil.which("sbatch") is None:
+            assert checks["sbatch"].state == "fail"
+
+    @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Parsl's own sockets
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+    def test_a_provider_of_the_users_that_is_wrong_is_told(self, tmp_path, make_run):
+        pytest.importorskip("parsl")
+        execution = {"engine": "parsl", "provider": "./site.py:config", "workers": 1}
+        folder = make_run(tmp_path / "run", execution=execution)
+        (folder / "site.py").write_text("def config():\n    return 7\n")
+        check = found(folder, with_engine=False)["parsl"]
+        assert (check.state, "returned int, not a parsl.Config" in check.found) == ("fail", True)
 
 
 class TestMachine:

@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from gasearch.doctor import database, dft, machine, potential, run
+from gasearch.doctor import database, dft, engine, machine, potential, run
 from gasearch.doctor.checks import Check, failed, guarded, one_line, passed
 from gasearch.errors import GasearchError
 from gasearch.execution.devices import NoDeviceError
@@ -14,7 +14,7 @@ from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 
 
-def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:  # noqa: ARG001 -- not yet
+def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:
     """Yield what each check finds, as soon as it is found.
 
     Parameters
@@ -33,8 +33,7 @@ def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:  # 
     yield from machine.folder_is_usable("run folder", folder.path)
     yield from machine.folder_is_usable("scratch", Path(tempfile.gettempdir()))
     yield from guarded("locks", lambda: database.locks(folder))
-    scheduler = getattr(settings.execution, "provider", "local")
-    yield from machine.scheduler_commands(scheduler)
+    yield from machine.scheduler_commands(settings.execution.provider)
     try:
         session = Session(folder)
     except GasearchError as error:
@@ -47,6 +46,10 @@ def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:  # 
     yield from guarded("potential", lambda: potential.potential(session))
     if dft.is_used(session):
         yield from guarded("DFT", lambda: dft.dft(session))
+    if settings.execution.engine == "parsl":
+        yield from guarded("parsl", lambda: engine.parsl(session))
+    if with_engine:
+        yield from guarded("engine", lambda: engine.engine(session))
 
 
 def _device(session: Session) -> Iterable[Check]:

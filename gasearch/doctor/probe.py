@@ -53,7 +53,7 @@ def measure(session: Session) -> dict[str, Any]:
     if not bool(torch.isfinite(found.energies).all() and torch.isfinite(found.forces).all()):
         return {"problem": "its energy or forces of a probe structure are no numbers"}
     require_charge_aware(potential, probes, named_rng(0, "awareness"), named.allow_charge_blind)
-    if session.folder.database.exists():
+    if session.folder.is_started:
         with session.folder.open_store() as store:
             compare_levels(store.level, session._level(potential))
     ask = getattr(potential, "extrapolations", None)

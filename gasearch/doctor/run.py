@@ -8,7 +8,6 @@ from gasearch.doctor.checks import Check, passed, warned
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.store.errors import OlderSchemaError
-from gasearch.store.lock import driver_of
 
 
 def host(session: Session) -> Iterator[Check]:
@@ -27,10 +26,10 @@ def operators(session: Session) -> Iterator[Check]:
 def recorded_run(session: Session) -> Iterator[Check]:
     """Say whether the run in the folder can be resumed with this run.toml."""
     name, folder = "run", session.folder
-    if not folder.database.exists():
+    if not folder.is_started:
         yield passed(name, "not started yet")
         return
-    driver = driver_of(folder.database)
+    driver = folder.driver()
     try:
         with folder.open_store() as store:
             session.refuse_changes(store.run)

@@ -1,0 +1,94 @@
+"""Whether workers start, and relax: Parsl, its provider, and one structure through the engine."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+
+from gasearch.doctor.checks import Check, failed, one_line, passed, warned
+from gasearch.execution.contract import Crashed, Executor, Finished, Task
+from gasearch.execution.engine import Order, open_engine
+from gasearch.execution.settings import ExecutionSection
+from gasearch.relax.settings import RelaxSettings
+from gasearch.run_folder import RunFolder
+from gasearch.session import Session
+from gasearch.store.records import Lease
+
+_PATIENCE_S = 600.0
+_NAME = "engine"
+_FEW_CALLS = 3
+
+
+def parsl(session: Session) -> Iterator[Check]:
+    """Say whether Parsl is there, and makes a provider of what [execution] says."""
+    from gasearch.execution.parsl_sites import make_site, require_parsl
+
+    require_parsl()
+    section = session.settings.execution
+    site = make_site(section, session.folder)
+    kind = type(site.executor.provider).__name__
+    most = f"{section.most_workers} workers at most"
+    yield passed("parsl", f"{version('parsl')}, {kind} for {section.provider}, {most}")
+
+
+def engine(session: Session) -> Iterator[Check]:
+    """Start one worker, as a search would, and let it relax one structure a little.
+
+    Its files go into a folder beside those of the run, which is removed.
+    """
+    began_s = time.monotonic()
+    with tempfile.TemporaryDirectory(
+        prefix=".doctor-", dir=session.folder.path, ignore_cleanup_errors=True
+    ) as place:
+        folder = RunFolder(Path(place).resolve())
+        at_hand = open_engine(_small(session), folder)
+        try:
+            executor = at_hand.executor(_order(session, folder))
+            atoms = session._probes()[0]
+            executor.submit(Task(Lease(1, 1), atoms, RelaxSettings(max_calls=_FEW_CALLS)))
+            ended = _wait(executor, began_s + _PATIENCE_S)
+            note = at_hand.workers().note
+            executor.close()
+        finally:
+            at_hand.close()
+    yield _judged(ended, time.monotonic() - began_s, note)
+
+
+def _small(session: Session) -> ExecutionSection:
+    """Return [execution] with one worker, whatever else it says."""
+    section = session.settings.execution
+    provider = section.provider
+    if provider.startswith("."):
+        provider = str(session.folder.path.resolve() / provider)
+    least = {"workers": min(1, section.workers), "nodes": 1, "min_blocks": 0, "max_blocks": 1}
+    least |= {"gpus_per_node": min(1, section.gpus_per_node)}
+    return section.model_copy(update={**least, "provider": provider})
+
+
+def _order(session: Session, folder: RunFolder) -> Order:
+    order = session._order()
+    source = replace(order.source, limits=folder.batch_limits)
+    return replace(order, source=source, folder=folder, log=folder.worker_log, in_flight=1)
+
+
+def _wait(executor: Executor, until_s: float) -> Finished | Crashed | None:
+    while time.monotonic() < until_s:
+        for happening in executor.wait(1.0):
+            if isinstance(happening, Finished | Crashed):
+                return happening
+    return None
+
+
+def _judged(ended: Finished | Crashed | None, took_s: float, note: str) -> Check:
+    if ended is None:
+        told = f"no worker gave a result in {_PATIENCE_S:.0f} s{f' ({note})' if note else ''}"
+        advice = "a job may wait in its queue: ask the scheduler, or name a partition for tests"
+        return warned(_NAME, told, advice)
+    reason = ended.reason if isinstance(ended, Crashed) else ended.relaxed.reason
+    if isinstance(ended, Crashed) or ended.relaxed.verdict == "failed":
+        return failed(_NAME, one_line(reason).rstrip("."), "see what the potential needs there")
+    return passed(_NAME, f"a worker relaxed a structure, {took_s:.1f} s after it was asked for")
