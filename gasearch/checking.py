@@ -32,9 +32,9 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
     rejudge
         Judge every stored structure again by the audit rule, from its stored moments.
     """
-    with folder.open_store(read_only=False):
-        pass  # refuses what is no database, with a clear line; upgrades an older one
-    problems = list(check_store(folder.database))
+    with folder.open_store(read_only=False) as store:
+        place = store.place  # what is no database was refused by now; an older one is upgraded
+    problems = list(check_store(place))
     if any(problem.check == "integrity" for problem in problems):
         return problems
     with folder.open_store() as store:

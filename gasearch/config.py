@@ -18,6 +18,7 @@ from gasearch.execution.settings import ExecutionSection
 from gasearch.plugins import nearest
 from gasearch.promotion_settings import PromoteSection
 from gasearch.screening.settings import GROUPS, Group
+from gasearch.store.place import checked_schema, checked_url
 
 Number = Annotated[float, Field(strict=True)]
 Whole = Annotated[int, Field(strict=True)]
@@ -182,10 +183,22 @@ class RelaxSection(_Section):
 
 
 class StoreSection(_Section):
-    """[store]: backups of the population database."""
+    """[store]: where the population lives, and its backups."""
 
+    url: str = ""
+    schema_name: str = ""
     backup_every_s: Positive = 3600.0
     backups: Count = 3
+
+    @field_validator("url")
+    @classmethod
+    def _no_password(cls, url: str) -> str:
+        return checked_url(url) if url else ""
+
+    @field_validator("schema_name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        return checked_schema(name) if name else ""
 
 
 class RunSettings(_Section):
@@ -202,6 +215,11 @@ class RunSettings(_Section):
     store: StoreSection = StoreSection()
     promote: PromoteSection = PromoteSection()
     dft: DftSection = DftSection()
+
+    @field_validator("store", mode="before")
+    @classmethod
+    def _url_alone(cls, store: Any) -> Any:
+        return {"url": store} if isinstance(store, str) else store
 
     @field_validator("operators", mode="before")
     @classmethod
@@ -295,7 +313,8 @@ def _in_words(error: ErrorDetails) -> str:
         )
     if error["type"] == "missing":
         return f"{key!r} is missing."
-    shown = "" if isinstance(found, dict) else f" = {found!r}"
+    is_secret = place[:2] in (("store",), ("store", "url"))  # there may be a password in it
+    shown = "" if is_secret or isinstance(found, dict) else f" = {found!r}"
     return f"{key}{shown}: {_expectation(error['msg'])}."
 
 

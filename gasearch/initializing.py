@@ -44,7 +44,7 @@ def initialize(
     potential
         None for the shipped default where it knows the host's species, else "pmmcs".
     """
-    if folder.run_file.exists() or folder.database.exists():
+    if any(path.exists() for path in (folder.run_file, folder.database, folder.place_record)):
         raise UsageError(
             f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
         )

@@ -15,8 +15,19 @@ from gasearch.host import Composition, Host
 from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.host_files import declare_from_file
 from gasearch.plugins import nearest
+from gasearch.run_place import (
+    RECORD,
+    claim_schema,
+    confirm,
+    not_there,
+    place_of,
+    read_record,
+)
+from gasearch.store.errors import NoDatabaseError
 from gasearch.store.lock import driver_of
+from gasearch.store.place import Place
 from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import LevelRecord, RunRecord
 
 
 class NoRunError(UsageError):
@@ -42,8 +53,54 @@ class RunFolder:
 
     @property
     def database(self) -> Path:
-        """The population database: the whole search."""
+        """The population database of a run that is not on a server: the whole search."""
         return self.path / "search.db"
+
+    @property
+    def place_record(self) -> Path:
+        """On which server the population is, if it is on one."""
+        return self.path / RECORD
+
+    @property
+    def place(self) -> Place | None:
+        """Where the population lives; None where it is to be on a server, and was never started.
+
+        Raises `OtherPlaceError` where run.toml names another database than the one that holds it.
+        """
+        return place_of(self.path, self.run_file, self.database, self.quoted)
+
+    def claim_place(self) -> Place:
+        """Return where the population lives, or is to be made; a new schema gets its name here."""
+        place = self.place
+        if place is None:
+            return claim_schema(self.path, self.settings().store.url).place
+        return place
+
+    @property
+    def is_started(self) -> bool:
+        """Whether there is a search: a search.db, or a run on the server that run.toml names."""
+        place = self.place
+        if place is None or isinstance(place, Path):
+            return place is not None and place.exists()
+        from gasearch.store.server import server_holds_run
+
+        if server_holds_run(place):
+            return True
+        record = read_record(self.path)
+        known = None if record is None or not record.uuid else record.place
+        if known == place:
+            advice = "restore it from the server's backup"
+            raise NoDatabaseError(
+                place, f"does not hold the search of {self.path} any more", advice
+            )
+        if known is not None or self.database.exists():
+            where = known or self.database.name
+            raise not_there(self.path, place, where, self.quoted)
+        return False
+
+    def driver(self) -> str | None:
+        """Return the process that drives the search, in words; None if none does."""
+        return None if (place := self.place) is None else driver_of(place)
 
     @property
     def backups(self) -> Path:
@@ -74,23 +131,51 @@ class RunFolder:
             )
         return read_run_file(self.run_file)
 
-    def open_store(self, read_only: bool = True) -> PopulationStore:
-        """Open the database of a run that was started."""
+    def create_store(self, run: RunRecord, level: LevelRecord) -> PopulationStore:
+        """Make the database of a run that is started now, by the holder of its driver lock."""
+        store = PopulationStore.create(self.claim_place(), run, level)
+        return self._confirmed(store, is_driver=True)
+
+    def open_store(self, read_only: bool = True, *, is_driver: bool = False) -> PopulationStore:
+        """Open the database of a run that was started.
+
+        Parameters
+        ----------
+        is_driver
+            Whether the search is to go on in it.
+        """
         self._refuse_no_folder()
-        if not self.database.exists():
+        place = self.place
+        if place is None or (isinstance(place, Path) and not place.exists()):
             if not self.run_file.exists():
                 raise NoRunError(
                     f"{self.path} holds no run (neither run.toml nor search.db); "
                     f"make one with: gasearch init {self.quoted}"
                 )
-            driver = driver_of(self.database)
+            driver = None if place is None else driver_of(place)
             if driver is not None:
                 raise NoRunError(f"the run in {self.path} is just starting ({driver}): wait a bit.")
             raise NoRunError(
                 f"the run in {self.path} was not started yet; start it with: "
                 f"gasearch run {self.quoted}"
             )
-        return PopulationStore.open(self.database, read_only=read_only)
+        if isinstance(place, Path):
+            return PopulationStore.open(place, read_only=read_only)
+        if not self.is_started:
+            raise NoRunError(
+                f"the run in {self.path} was not started yet, {place} is empty; start it with: "
+                f"gasearch run {self.quoted}"
+            )
+        store = PopulationStore.open(place, read_only=read_only)
+        return self._confirmed(store, is_driver=is_driver)
+
+    def _confirmed(self, store: PopulationStore, *, is_driver: bool) -> PopulationStore:
+        try:
+            confirm(self.path, self.database, store, self.quoted, is_driver=is_driver)
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def _refuse_no_folder(self) -> None:
         if self.path.is_file():

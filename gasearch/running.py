@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -21,7 +22,6 @@ from gasearch.run_folder import RunFolder
 from gasearch.search import Ending
 from gasearch.session import Session
 from gasearch.store.errors import SearchRunningError
-from gasearch.store.lock import driver_of
 from gasearch.store.locking_probe import NETWORK_FILE_SYSTEMS, LockingProbe, file_system, probe
 
 _LOWEST = 2  # candidates of each composition in the table at the end
@@ -99,9 +99,9 @@ def run_search(folder: RunFolder, out: Console, err: Console) -> None:
 
 def prepare(folder: RunFolder) -> Prepared:
     """Return a search after refusing what cannot be started."""
-    driver = driver_of(folder.database)
-    if driver is not None:
-        raise SearchRunningError(folder.database, driver)
+    driver, place = folder.driver(), folder.place
+    if driver is not None and place is not None:
+        raise SearchRunningError(place, driver)
     refuse_unreliable_locks(folder)
     session = Session(folder)
     return Prepared(folder, session, _so_far(folder, session))
@@ -109,7 +109,8 @@ def prepare(folder: RunFolder) -> Prepared:
 
 def refuse_unreliable_locks(folder: RunFolder) -> None:
     """Try the locks of a network file system, and refuse one that does not keep drivers apart."""
-    if folder.path.is_dir() and file_system(folder.path) in NETWORK_FILE_SYSTEMS:
+    is_file = isinstance(folder.place, Path)
+    if is_file and folder.path.is_dir() and file_system(folder.path) in NETWORK_FILE_SYSTEMS:
         found = probe(folder.path)
         if not found.is_reliable:
             raise UnreliableLocksError(found)
@@ -137,13 +138,13 @@ def print_end(prepared: Prepared, ending: Ending, out: Console, err: Console) ->
     if ending == "stopped":
         _print_how_to_resume(prepared, out)
     else:
-        out.print(f"done ({ending}): {prepared.folder.database}")
+        out.print(f"done ({ending}): {prepared.folder.place}")
         print_findings(prepared, out, err)
 
 
 def _so_far(folder: RunFolder, session: Session) -> SoFar | None:
     """Return what the database says, after an older one was upgraded; None without a database."""
-    if not folder.database.exists():
+    if not folder.is_started:
         return None
     with folder.open_store(read_only=False) as store:
         session.refuse_changes(store.run)

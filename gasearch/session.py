@@ -37,7 +37,7 @@ from gasearch.screening.settings import FeatureSettings, ScreeningSettings
 from gasearch.search import Ending, Search
 from gasearch.seeding import named_rng
 from gasearch.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
-from gasearch.store.lock import DriverLock
+from gasearch.store.lock import driver_lock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
 
@@ -133,7 +133,7 @@ class Session:
             What other searches use too, and who made it closes it; else one of its own, as
             [execution] says.
         """
-        with DriverLock(self.folder.database), self._store() as store:
+        with driver_lock(self.folder.claim_place()), self._store() as store:
             before = store.run.operational
             changes = _changes(before, self.settings.operational())
             batch = store.batch()
@@ -161,8 +161,8 @@ class Session:
 
     def _store(self) -> PopulationStore:
         """Open the database after comparing it with run.toml and the potential, or make it."""
-        if self.folder.database.exists():
-            store = PopulationStore.open(self.folder.database)
+        if self.folder.is_started:
+            store = self.folder.open_store(read_only=False, is_driver=True)
             try:
                 self.refuse_changes(store.run)
                 self._refuse_other_level(store.level)
@@ -170,7 +170,7 @@ class Session:
                 store.close()
                 raise
             return store
-        return PopulationStore.create(self.folder.database, self._new_run(), self._new_level())
+        return self.folder.create_store(self._new_run(), self._new_level())
 
     def proposer(self, *, ranks_only: bool) -> Proposer:
         """Return a proposer that knows nothing yet.
@@ -194,7 +194,7 @@ class Session:
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
         """What the search starts from besides random decorations, as it was found at its start."""
-        if self.folder.database.exists():
+        if self.folder.is_started:
             with self.folder.open_store() as store:
                 return seeds_from_record(store.run.settings.get(_SEEDS_FOUND))
         ends = self.host.compositions[0], self.host.compositions[-1]
@@ -302,7 +302,7 @@ class Session:
         search, execution = self.settings.search, self.settings.execution
         if search.in_flight != "auto":
             return search.in_flight
-        if search.reproducible and self.folder.database.exists():
+        if search.reproducible and self.folder.is_started:
             with self.folder.open_store() as store:
                 recorded = store.run.settings.get("search.in_flight")
             if isinstance(recorded, int):
@@ -348,7 +348,7 @@ class Session:
 
     def warnings(self) -> list[str]:
         """Return what the user should know before a start or a resume."""
-        return [*self._extrapolations(), *self._changed_versions()]
+        return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
 
     def _extrapolations(self) -> list[str]:
         """Return in what the structures lie outside of what the potential was trained on."""
@@ -359,8 +359,14 @@ class Session:
         name = self.potential.name
         return [f"{name} extrapolates here: {', '.join(told)}."] if told else []
 
+    def _no_backups(self) -> list[str]:
+        store = self.settings.store
+        if not (store.url and store.backups):
+            return []
+        return ["no backups are made here: the population is on a server, whose business they are."]
+
     def _changed_versions(self) -> list[str]:
-        if not self.folder.database.exists():
+        if not self.folder.is_started:
             return []
         with self.folder.open_store(read_only=False) as store:
             recorded = store.run.versions

@@ -35,17 +35,20 @@ class ServerPlace:
     schema: str
 
     def __post_init__(self) -> None:
-        if not _SCHEMA.fullmatch(self.schema) or self.schema.startswith("pg_"):
-            raise StoreUrlError(
-                f"the schema {self.schema!r} is no name of gasearch: expected small letters, "
-                "digits and underscores, such as run_1."
-            )
+        checked_schema(self.schema)
 
     def __str__(self) -> str:
         return f"schema {self.schema} of {self.url}"
 
 
 Place: TypeAlias = Path | ServerPlace
+
+
+def checked_schema(name: str) -> str:
+    """Return the name of a schema, or raise `StoreUrlError`."""
+    if not _SCHEMA.fullmatch(name) or name.startswith("pg_"):
+        raise StoreUrlError("expected small letters, digits and underscores, such as run_1.")
+    return name
 
 
 def checked_url(url: str) -> str:
@@ -59,14 +62,12 @@ def checked_url(url: str) -> str:
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:
-        raise StoreUrlError(f"store.url is no address; expected such as {_EXAMPLE}.") from error
+        raise StoreUrlError(f"no address of a server; expected such as {_EXAMPLE}.") from error
     if parsed.password is not None or _SECRETS & {key.lower() for key in parsed.query}:
         raise StoreUrlError(
-            "store.url holds a password: take it out, and give it by the variable PGPASSWORD, "
+            "the address holds a password: take it out, and give it by the variable PGPASSWORD, "
             "by ~/.pgpass, or by a service file."
         )
     if parsed.drivername not in _DRIVERS:
-        raise StoreUrlError(
-            f"store.url begins with {parsed.drivername!r}; expected such as {_EXAMPLE}."
-        )
+        raise StoreUrlError(f"the address is not one of PostgreSQL; expected such as {_EXAMPLE}.")
     return parsed.set(drivername=_DRIVERS[1]).render_as_string(hide_password=True)

@@ -119,6 +119,21 @@ class PopulationStore:
         return self._read(queries.read_run)
 
     @property
+    def uuid(self) -> str:
+        """What tells this run from all others, copies of it excepted."""
+        return self._read(queries.read_uuid)
+
+    @property
+    def n_events(self) -> int:
+        """How long the record is."""
+        return self._read(queries.n_events)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether all changes are refused."""
+        return self._database.read_only
+
+    @property
     def level(self) -> LevelRecord:
         """The level of theory of the search."""
         return self._read(queries.read_level)

@@ -75,6 +75,16 @@ def read_run(connection: Connection) -> RunRecord:
     )
 
 
+def read_uuid(connection: Connection) -> str:
+    """Return what tells a run from all others."""
+    return str(connection.execute(select(run.c.uuid).where(run.c.id == RUN)).scalar_one())
+
+
+def n_events(connection: Connection) -> int:
+    """Return the number of the last event."""
+    return connection.execute(select(func.max(event.c.id))).scalar_one() or 0
+
+
 def read_level(connection: Connection) -> LevelRecord:
     """Return the level of theory of the search."""
     row = connection.execute(select(level).where(level.c.id == SEARCH_LEVEL)).one()
