@@ -10,7 +10,15 @@ from dataclasses import dataclass
 from ase import Atoms
 
 from gasearch.decoration import Decoration
-from gasearch.execution.contract import Crashed, Executor, Finished, Happening, Slow, Task
+from gasearch.execution.contract import (
+    Crashed,
+    Executor,
+    Finished,
+    Happening,
+    Missing,
+    Slow,
+    Task,
+)
 from gasearch.host import Host
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
@@ -19,6 +27,8 @@ from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Lease, Outcome, Proposal, Purpose, Queued
 
 _COMMIT_INTERVAL_S = 0.2  # readers starve where a writer commits much more often
+_LOOKS_PER_LEASE = 5  # how often overdue leases are looked for
+_LONGEST_LOOK_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,9 @@ class Dispatcher:
         self._stop = stop
         self._waiting: list[Queued] = []
         self._under_way: dict[tuple[int, Purpose], Task] = {}
+        self._leases: dict[tuple[int, Purpose], Lease] = {}
         self._last_commit = 0.0
+        self._last_look_s = time.monotonic()
 
     @property
     def n_busy(self) -> int:
@@ -123,6 +135,7 @@ class Dispatcher:
             atoms = self._start_structure(lease, occupations.get(lease.candidate))
             task = Task(lease, atoms, self._settings.relax[lease.purpose])
             self._under_way[lease.candidate, lease.purpose] = task
+            self._leases[lease.candidate, lease.purpose] = lease
             self._executor.submit(task)
 
     def _start_structure(self, lease: Lease, occupation: bytes | None) -> Atoms:
@@ -137,6 +150,7 @@ class Dispatcher:
         happenings: list[Happening] = []
         while self._under_way and not happenings and not self._stop.is_set():
             happenings.extend(self._executor.wait(0.5))
+            happenings.extend(self._overdue())
         while 0 < _n_ended(happenings) < len(self._under_way) and not self._stop.is_set():
             left_s = self._last_commit + _COMMIT_INTERVAL_S - time.monotonic()
             if left_s <= 0:
@@ -144,15 +158,53 @@ class Dispatcher:
             happenings.extend(self._executor.wait(left_s))
         return happenings
 
+    def _overdue(self) -> list[Happening]:
+        """Return what did not come back in time, by the clock of the database.
+
+        The lease of what waits for a worker, or has been with one for less than a lease, begins
+        anew; its result counts as that of any other.
+        """
+        lease_s = self._settings.lease_s
+        now_s = time.monotonic()
+        if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
+            return []
+        self._last_look_s = now_s
+        missing: list[Happening] = []
+        renewed = self._store.batch()
+        for lease in self._store.overdue():
+            key = lease.candidate, lease.purpose
+            if self._leases.get(key) != lease:
+                continue
+            task = self._under_way[key]
+            age_s = self._executor.age_s(task)
+            if age_s is None or age_s < lease_s:
+                renewed.requeue(lease, "it waits for a worker: its lease begins anew")
+                renewed.lease([lease.candidate], lease_s, lease.purpose)
+                continue
+            reason = f"no result within {lease_s:g} s"
+            alone = self._executor.abandon(task)
+            missing.append(Crashed(task, reason, 0) if alone else Missing(task, reason))
+        for lease in renewed.commit().leases:
+            self._leases[lease.candidate, lease.purpose] = lease
+        return missing
+
     def record(self, happenings: Iterable[Happening]) -> Sequence[Outcome]:
         """Commit what ended in one transaction, and return the outcomes that count now."""
         batch = self._store.batch()
         ended = [h for h in happenings if not isinstance(h, Slow)]
         for happening in ended:
-            lease = happening.task.lease
-            del self._under_way[lease.candidate, lease.purpose]
+            key = happening.task.lease.candidate, happening.task.lease.purpose
+            if self._under_way.get(key) is not happening.task:
+                if isinstance(happening, Finished):  # late: kept, and counted nowhere
+                    batch.record(happening.task.lease, happening.relaxed)
+                continue
+            del self._under_way[key]
+            lease = self._leases.pop(key)
             if isinstance(happening, Finished):
                 batch.record(lease, happening.relaxed)
+            elif isinstance(happening, Missing):
+                batch.requeue(lease, happening.reason)
+                self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes))
             elif lease.n_crashes + 1 < self._settings.max_crashes:
                 batch.requeue(lease, happening.reason, crashed=True)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes + 1))
@@ -167,9 +219,10 @@ class Dispatcher:
         self._executor.close()
         if self._under_way:
             batch = self._store.batch()
-            for task in self._under_way.values():
-                batch.requeue(task.lease, "the search was stopped")
+            for lease in self._leases.values():
+                batch.requeue(lease, "the search was stopped")
             self._under_way.clear()
+            self._leases.clear()
             batch.commit()
 
 

@@ -92,7 +92,15 @@ class Crashed:
     n_calls: int
 
 
-Happening: TypeAlias = Finished | Slow | Crashed
+@dataclass(frozen=True, eq=False)
+class Missing:
+    """A relaxation that did not come back before its lease was over, with others beside it."""
+
+    task: Task
+    reason: str
+
+
+Happening: TypeAlias = Finished | Slow | Crashed | Missing
 
 
 class Executor(Protocol):
@@ -104,6 +112,20 @@ class Executor(Protocol):
 
     def wait(self, timeout_s: float) -> Sequence[Happening]:
         """Return what happened since, waiting at most so long for the first of it."""
+        ...
+
+    def age_s(self, task: Task) -> float | None:
+        """Return for how long a worker has had a task.
+
+        None where none has it yet, or where the executor itself ends what takes too long.
+        """
+        ...
+
+    def abandon(self, task: Task) -> bool:
+        """Expect no more of a task that a worker has; return whether it has no other beside it.
+
+        What comes of it is told of all the same, should it come.
+        """
         ...
 
     def close(self) -> None:

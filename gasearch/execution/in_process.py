@@ -61,6 +61,14 @@ class InProcessExecutor:
                 break
         return happenings
 
+    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
+        """Return None: what is under way is in this very process."""
+        return None
+
+    def abandon(self, task: Task) -> bool:  # noqa: ARG002
+        """Return False: nothing is abandoned."""
+        return False
+
     def close(self) -> None:
         """Forget what is queued and what is under way."""
         self._waiting.clear()

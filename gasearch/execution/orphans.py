@@ -71,13 +71,13 @@ def command_line(pid: int) -> str:
     return raw.replace(b"\0", b" ").decode(errors="replace").strip()
 
 
-def descendants(pid: int, *, direct: bool = False) -> list[int]:
-    """Return the processes that a process of this machine started, and theirs; none elsewhere.
+def descendants(*roots: int, direct: bool = False) -> list[int]:
+    """Return the processes that some of this machine started, and theirs; none elsewhere.
 
     Parameters
     ----------
     direct
-        Only those that it started itself.
+        Only those that they started themselves.
     """
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
@@ -85,7 +85,8 @@ def descendants(pid: int, *, direct: bool = False) -> list[int]:
             text = entry.read_text(encoding="utf-8", errors="replace")
             parent = int(text.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
-    found, front = [], [pid]
+    found: list[int] = []
+    front = list(roots)
     while front:
         front = [child for one in front for child in children.get(one, [])]
         found += front

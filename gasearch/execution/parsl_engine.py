@@ -25,6 +25,7 @@ from gasearch.execution.shares import FairShares
 from gasearch.run_folder import RunFolder
 
 _TICK_S = 0.5
+_LOOK_EVERY_S = 1.0  # for processes, to be written into engine.json
 _WRITE_EVERY_S = 5.0
 _QUEUED = 2  # batches for each worker: one under way, one that waits at hand
 _MOST_LIVES = 5  # that end within _SHORT_S each, in a row
@@ -59,6 +60,7 @@ class ParslEngine:
         self._note = ""
         self._failure: ExecutionError | None = None
         self._written: tuple[EngineRecord, float] | None = None
+        self._next_look_s = 0.0
         self._site: RunningSite | None = self._new_site()
         self._began_s = time.monotonic()
         self._closing = threading.Event()
@@ -183,7 +185,9 @@ class ParslEngine:
                 self._note = f"{type(error).__name__}: {error}"
             else:
                 self._note_begun(seen)
-            self._write()
+            if time.monotonic() >= self._next_look_s:
+                self._write()
+                self._next_look_s = time.monotonic() + _LOOK_EVERY_S
 
     def _begin_again(self) -> RunningSite:
         site = self._new_site()

@@ -215,15 +215,13 @@ class RunningSite:
             roots.append(self._executor.interchange_proc.pid)
         if self._site.is_local:
             roots += [int(job) for job in list(self._executor.blocks_to_job_id.values())]
-        alive = {p["pid"]: p for p in self._processes if processes.is_alive(p)}
-        for root in roots:
-            if processes.started(root) is None and root not in alive:
-                continue
-            for pid in (root, *descendants(root)):
-                line = command_line(pid)
-                if line and alive.get(pid, {}).get("mark") != line[:60]:
-                    alive[pid] = on_this_machine(_role(pid, line), pid, line[:60])
-        self._processes = [p for p in alive.values() if p["started"]]
+        roots = [pid for pid in roots if processes.started(pid) is not None]
+        found = {p["pid"]: p for p in self._processes if processes.is_alive(p)}
+        for pid in (*roots, *descendants(*roots)):
+            line = command_line(pid)
+            if line:
+                found[pid] = on_this_machine(_role(pid, line), pid, line[:60])
+        self._processes = [p for p in found.values() if p["started"]]
         return list(self._processes)
 
     def close(self) -> list[str]:

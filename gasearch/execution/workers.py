@@ -108,6 +108,14 @@ class WorkerPool:
         self._dispatch()
         return happenings
 
+    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
+        """Return None: a worker is killed at the time limit."""
+        return None
+
+    def abandon(self, task: Task) -> bool:  # noqa: ARG002
+        """Return False: nothing is abandoned."""
+        return False
+
     def close(self) -> None:
         """Kill all workers."""
         if isinstance(self._n_workers, Share):

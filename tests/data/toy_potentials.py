@@ -84,3 +84,21 @@ class KillerOnce(Misbehaving):
         if not mark.exists():
             mark.touch()
             os.abort()
+
+
+class Unhurried(LabelEnergy):
+    """Takes its time in a worker of Parsl, so that there is something to kill."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        if "PARSL_WORKER_RANK" in os.environ:
+            time.sleep(0.4)
+
+
+class UnhurriedKiller(Unhurried, Killer):
+    """Kills each worker that gets one of its candidates, for ever."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        if self.is_poison(atoms) and "PARSL_WORKER_RANK" in os.environ:
+            os.abort()
+        super().calculate(atoms, properties, system_changes)
