@@ -110,7 +110,7 @@ def voltage(
         typer.Option(
             metavar="E",
             help="Energy of the working ion's metal at the level of the hull, in eV per atom; "
-            "by default that of the potential's model.",
+            "by default that of the potential's model, or of the DFT level's settings.",
         ),
     ] = None,
     temperature: Annotated[

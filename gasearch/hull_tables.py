@@ -192,7 +192,7 @@ def thermal_steps_table(curve: ThermalCurve) -> Table:
 
 
 def thermal_document(
-    hull: JoinedHull, metal: Metal, curves: Sequence[ThermalCurve], temperature_K: float
+    hull: JoinedHull, metal: Metal | None, curves: Sequence[ThermalCurve], temperature_K: float
 ) -> dict[str, Any]:
     """Return free energies and voltages as `gasearch voltage --temperature --json` prints them."""
     runs = []
@@ -207,7 +207,7 @@ def thermal_document(
         "level": hull.level.name,
         "ranks_only": hull.level.ranks_only,
         "temperature_K": temperature_K,
-        "metal": _metal_document(metal),
+        "metal": None if metal is None else _metal_document(metal),
         "runs": runs,
         "notes": thermal_notes(curves),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,8 @@ class Member:
         The folder, as it was named.
     rows
         Its valid candidates, by x and energy: of each the evaluation that counts.
+    dft_settings
+        Of the level, where it is one of DFT.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Member:
     level: LevelRecord
     host: Host
     rows: tuple[EvaluationRow, ...]
+    dft_settings: Mapping[str, Any] | None = None
 
     @property
     def cell(self) -> str:
@@ -160,18 +163,18 @@ def read_member(folder: Path, level: str | None = None) -> Member:
         The name of a level of theory; the search's own if None.
     """
     with RunFolder(folder).open_store() as store:
-        own, rows = _evaluations(store, level)
+        own, settings, rows = _evaluations(store, level)
         run = store.run
-    return Member(str(folder), folder, run, own, host_from_json(run.host), rows)
+    return Member(str(folder), folder, run, own, host_from_json(run.host), rows, settings)
 
 
 def _evaluations(
     store: PopulationStore, level: str | None
-) -> tuple[LevelRecord, tuple[EvaluationRow, ...]]:
-    """Return the valid evaluations at a level: that of the search, or one of DFT."""
+) -> tuple[LevelRecord, Mapping[str, Any] | None, tuple[EvaluationRow, ...]]:
+    """Return a level with its valid evaluations: that of the search, or one of DFT."""
     own = store.level
     if level in (None, own.name):
-        return own, tuple(store.evaluations(verdict="ok"))
+        return own, None, tuple(store.evaluations(verdict="ok"))
     dft = {row.name: row for row in dft_levels(store)}
     if level not in dft:
         found = f"this run has the level {own.name!r} only"
@@ -179,7 +182,8 @@ def _evaluations(
             found = f"this run has the levels {', '.join(map(repr, (own.name, *dft)))}"
         raise UsageError(f"--level {level!r}: {found}.")
     record = LevelRecord(level, dft[level].code, "", (), ranks_only=False)
-    return record, tuple(row for row in dft_rows(store, level) if row.verdict == "ok")
+    rows = tuple(row for row in dft_rows(store, level) if row.verdict == "ok")
+    return record, dft[level].settings, rows
 
 
 def joined_hull(folders: Sequence[Path], level: str | None = None) -> JoinedHull:

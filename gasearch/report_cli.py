@@ -32,6 +32,9 @@ def report(
             "-x", "--x", metavar="X", help="Composition to show in detail; the nearest to 2/3."
         ),
     ] = None,
+    temperature: Annotated[
+        float, typer.Option(metavar="T_K", help="Of the free energies, in kelvins.")
+    ] = 300.0,
     json: Annotated[
         bool, typer.Option("--json", help="Print the numbers of the report as one JSON document.")
     ] = False,
@@ -44,7 +47,7 @@ def report(
     from gasearch.report.collect import collect
     from gasearch.report.page import write_page
 
-    found = collect(folders, x)
+    found = collect(folders, x, temperature)
     write_page(found, output)
     written = []
     if figures is not None:

@@ -160,8 +160,13 @@ class ThermalCurve:
         return all(point.is_exhausted for point in self.points)
 
 
-def thermal_curve(member: Member, metal: Metal, temperature_K: float) -> ThermalCurve:
+def thermal_curve(member: Member, metal: Metal | None, temperature_K: float) -> ThermalCurve:
     """Return what a run says of its cell at a temperature.
+
+    Parameters
+    ----------
+    metal
+        Of the working ion, at the same level; without it there are no voltages.
 
     Raises
     ------
@@ -192,7 +197,9 @@ def thermal_curve(member: Member, metal: Metal, temperature_K: float) -> Thermal
         )
         for composition, one, above in zip(chosen, found, formation, strict=True)
     )
-    steps = thermal_steps(Cathode.of(host), metal, list(zip(x, free, strict=True)))
+    steps: tuple[ThermalStep, ...] = ()
+    if metal is not None:
+        steps = thermal_steps(Cathode.of(host), metal, list(zip(x, free, strict=True)))
     return ThermalCurve(member.name, member.cell, n_units, temperature_K, points, steps)
 
 

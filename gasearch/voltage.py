@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ase.data import atomic_masses, atomic_numbers
 from ase.formula import Formula
 
+from gasearch.dft.metals import KNOWN, metal_energy
 from gasearch.errors import GasearchError, UsageError
 from gasearch.host import Host
 from gasearch.joined import JoinedHull, Member
@@ -167,14 +168,14 @@ def hull_voltage(hull: JoinedHull, metal_energy: float | None = None) -> Voltage
     ----------
     metal_energy
         Of the metal of the working ion, at the level of the hull, in eV per atom; by default that
-        of the potential's model.
+        of the potential's model, or of the DFT level where it is known.
 
     Raises
     ------
     NoEndMemberError
         Where an end of the range has no valid energy.
     NoMetalError
-        Where the model has none, and none is given.
+        Where none is known, and none is given.
     """
     vertices = [(point.x, point.energy_eV_per_fu) for point in hull.vertices()]
     metal = metal_of(hull.members[0], metal_energy)
@@ -188,6 +189,8 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         if not math.isfinite(metal_energy):
             raise UsageError(f"--metal-energy {metal_energy}: expected a number, in eV per atom.")
         return Metal(element, metal_energy, "given")
+    if member.dft_settings is not None:
+        return _dft_metal(element, level.name, member.dft_settings)
     model = _model_folder(member.folder, level.potential)
     if model is None:
         problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
@@ -201,6 +204,17 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         problem = f"{model / _MODEL_FILE} has no energy of {element} metal (working_ion_metal)"
         raise NoMetalError(element, level.name, problem)
     return Metal(element, float(energy), f"{_MODEL_FILE} of {document['name']}")
+
+
+def _dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
+    """Return the metal at a level of DFT, where its code and settings are those of a known one."""
+    energy = metal_energy(settings, element)
+    if energy is None:
+        own = [settings.get("code"), settings.get("xc"), settings.get("cutoff_eV")]
+        told = ", ".join("unknown" if value is None else str(value) for value in own)
+        problem = f"the energy of {element} metal is known for {KNOWN}, not for {told}"
+        raise NoMetalError(element, level, problem)
+    return Metal(element, energy, KNOWN)
 
 
 def _model_folder(run: Path, potential: str) -> Path | None:

@@ -17,10 +17,11 @@ from gasearch.host_declaration import HostError
 from gasearch.inspection import Findings
 from gasearch.joined import DifferentRunsError
 from gasearch.lineage import lineage
-from gasearch.report import cells, energies, moments, orders, parity, progress, xrd
+from gasearch.report import cells, energies, moments, orders, parity, progress, temperature, xrd
 from gasearch.report.collect import collect
 from gasearch.report.material import opened
 from gasearch.report.sections import Chart, StructureView, Table, Text
+from gasearch.thermodynamics import TemperatureError
 from gasearch.voltage import hull_voltage
 
 
@@ -63,11 +64,18 @@ class TestNumbers:
         assert [run["status"] for run in numbers["runs"]] == [
             told("status", folder) for folder in folders
         ]
-        assert report.numbers["voltages"] == [None, None]
+        one = [folders[0], "--level", dft["level"]]
+        assert numbers["voltages"] == [None, told("voltage", *one)]
+        warm, warm_dft = numbers["temperatures"]
+        assert warm_dft == told("voltage", *one, "--temperature", 300)
+        assert warm["metal"] is None
+        given = told("voltage", *folders, "--temperature", 300, "--metal-energy", -1.3)
+        assert [run["points"] for run in warm["runs"]] == [run["points"] for run in given["runs"]]
+        assert warm["notes"] == given["notes"]
 
     def test_every_chapter_is_there_once(self, report):
         keys = [section.key for section in report.sections]
-        assert len(keys) == len(set(keys)) == 15
+        assert len(keys) == len(set(keys)) == 16
         assert all(section.blocks for section in report.sections)
         names = [chart.name for section in report.sections for chart in section.charts]
         assert len(names) == len(set(names)) > 15
@@ -142,7 +150,8 @@ class TestWarnings:
 
     def test_without_a_metal_there_is_one_line(self, sections):
         assert "no voltage: './toy.py:LabelEnergy' has no model.json" in texts(sections["voltage"])
-        assert not sections["voltage"].charts
+        (chart,) = sections["voltage"].charts  # of DFT alone, whose metal is known
+        assert [series.name[:12] for series in chart.series] == ["gpaw-pbeu450"]
 
     def test_a_search_without_ends_has_lines_that_say_so(self, tmp_path, make_run):
         from gasearch.run_folder import RunFolder
@@ -206,6 +215,52 @@ class TestVoltage:
         drawn = section.charts[0].series[0]
         assert list(drawn.y[::2]) == [step["voltage_V"] for step in steps]
         assert list(drawn.x[::2]) == [step["x_from"] for step in steps]
+
+
+class TestTemperature:
+    def test_each_cell_has_its_free_energies_and_open_marks_are_bounds(self, report, sections):
+        section, runs = sections["temperature"], report.numbers["temperatures"][0]["runs"]
+        assert [run["is_exhausted"] for run in runs] == [True, False]
+        chart = section.charts[0]
+        lines = [one for one in chart.series if one.kind == "line"]
+        assert [line.name for line in lines] == ["1x1x1", "1x2x1 (bound)"]
+        for line, run in zip(lines, runs, strict=True):
+            heights = [1000 * p["formation_free_energy_eV_per_fu"] for p in run["points"]]
+            assert list(line.y) == heights
+        drawn = dict.fromkeys((True, False), 0)
+        for one in chart.series:
+            drawn[one.filled] += len(one.x) if one.kind == "points" else 0
+        exhausted = [point["is_exhausted"] for run in runs for point in run["points"]]
+        assert drawn == {True: exhausted.count(True), False: exhausted.count(False)}
+        assert min(drawn.values()) > 0
+        assert "F is an upper bound on that of a cell" in texts(section)
+        assert any("<= -" in cell for row in plain(tables(section)[0]) for cell in row)
+
+    def test_the_voltage_is_that_of_the_command(self, report, sections):
+        (chart,) = [c for c in sections["temperature"].charts if c.name.startswith("voltage-at")]
+        warm, cold = chart.series
+        (run,) = report.numbers["temperatures"][1]["runs"]
+        assert list(warm.y[::2]) == [step["voltage_V"] for step in run["steps"]]
+        steps = report.numbers["voltages"][1]["steps"]
+        assert list(cold.y[::2]) == [step["voltage_V"] for step in steps]
+
+    def test_one_cell_alone_is_told_to_be_small_and_a_temperature_may_be_chosen(self, report_runs):
+        with opened([report_runs / "one"], None, 900.0) as material:
+            section = temperature.temperature_section(material)
+        assert section.title == "Free energies at 900 K"
+        assert "at least two cell sizes" in texts(section)
+        with (
+            opened([report_runs / "one"], None, -1.0) as material,
+            pytest.raises(TemperatureError, match="expected kelvins above 0"),
+        ):
+            temperature.temperature_section(material)
+
+    def test_where_energies_mean_nothing_there_are_none(self, report_runs):
+        with opened([report_runs / "ranks"]) as material:
+            section = temperature.temperature_section(material)
+            assert temperature.document(material, material.hulls[0]) is None
+        assert not section.charts
+        assert section.blocks[0].is_warning
 
 
 class TestOrders:

@@ -168,6 +168,9 @@ class TestBrowser:
         plots = re.findall(r'<div class="plot[^>]*data-figure="([^"]+)".*?class="main-svg"', shown)
         charts = [chart for section in report.sections for chart in section.charts]
         assert sorted(plots) == sorted(chart.name for chart in charts)
+        warm = {name.split("-gpaw")[0] for name in plots if "gpaw" in name}
+        assert {"free-energy", "voltage-at-temperature"} < warm
+        assert "F is an upper bound on that of a cell" in shown
         with_bars = [c for c in charts if any(one.kind == "bars" for one in c.series)]
         assert shown.count('class="barlayer') == len(with_bars) > 5
         n_points = len(re.findall(r'<path class="point"', shown))

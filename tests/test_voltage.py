@@ -165,6 +165,16 @@ class TestMetal:
         assert "'./toy.py:LabelEnergy' has no model.json" in line
         assert "--metal-energy E (eV per atom)" in line
 
+    def test_a_level_of_dft_has_one_where_its_settings_are_known(self, member):
+        settings = {"code": "gpaw", "xc": "PBE", "cutoff_eV": 450.0, "hubbard_u_eV": {"Fe": 5.3}}
+        metal = metal_of(dataclasses.replace(member, dft_settings=settings))
+        assert metal == Metal("Na", -1.32195, "GPAW, PBE, 450 eV: Na")
+        for other in ({"cutoff_eV": 500.0}, {"code": "vasp"}, {"xc": None}):
+            with pytest.raises(NoMetalError) as refused:
+                metal_of(dataclasses.replace(member, dft_settings=settings | other))
+            (line,) = str(refused.value).splitlines()
+            assert "the energy of Na metal is known for GPAW, PBE, 450 eV" in line
+
     def test_a_given_energy_comes_first(self, member):
         document = model_description("chgnet-nafepo4")
         metal = metal_of(self.searched_with(member, "chgnet-nafepo4", document), -1.5)

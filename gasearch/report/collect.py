@@ -24,15 +24,17 @@ from gasearch.report import (
     parity,
     progress,
     structures,
+    temperature,
     xrd,
 )
-from gasearch.report.material import Material, opened
+from gasearch.report.material import ROOM_TEMPERATURE_K, Material, opened
 from gasearch.report.sections import Block, Cell, Chart, Section, Series, Table, Text
 from gasearch.voltage import hull_voltage
 
 _CHAPTERS = (
     energies.hull_section,
     energies.voltage_section,
+    temperature.temperature_section,
     energies.best_section,
     structures.structures_section,
     energies.lowest_section,
@@ -55,8 +57,8 @@ class Report:
     Parameters
     ----------
     numbers
-        The same results as one JSON document: hulls, voltages and status, as the commands print
-        them.
+        The same results as one JSON document: hulls, voltages, free energies and status, as the
+        commands print them.
     """
 
     title: str
@@ -64,15 +66,19 @@ class Report:
     numbers: dict[str, Any]
 
 
-def collect(folders: Sequence[Path], x: str | None = None) -> Report:
+def collect(
+    folders: Sequence[Path], x: str | None = None, temperature_K: float = ROOM_TEMPERATURE_K
+) -> Report:
     """Return the report of run folders of one host; they are closed again.
 
     Parameters
     ----------
     x
         The composition to show in detail, such as "2/3"; by default the nearest to that.
+    temperature_K
+        At which free energies are shown.
     """
-    with opened(folders, x) as material:
+    with opened(folders, x, temperature_K) as material:
         sections = (_summary(material), *(chapter(material) for chapter in _CHAPTERS))
         title = f"{material.host.declaration.name}: ground states"
         return Report(title, _known_targets(sections), _numbers(material))
@@ -155,6 +161,7 @@ def _numbers(material: Material) -> dict[str, Any]:
         "x_of_interest": material.x_of_interest,
         "hulls": [hull_document(hull) for hull in material.hulls],
         "voltages": [_voltage(hull) for hull in material.hulls],
+        "temperatures": [temperature.document(material, hull) for hull in material.hulls],
         "runs": [
             {"run": run.name, "cell": run.cell, "status": status_document(run.status)}
             for run in material.runs

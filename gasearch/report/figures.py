@@ -71,6 +71,7 @@ def draw(chart: Chart) -> Any:
 def _draw_one(axes: Any, one: Series) -> None:
     style: dict[str, Any] = {"color": one.colour, "alpha": one.opacity, "label": one.name or None}
     if one.kind == "points":
+        style |= {} if one.filled else {"mfc": "none"}
         axes.plot(one.x, one.y, one.symbol, ms=0.75 * one.size, **style)
         return
     style |= {"ls": "--" if one.dash else "-", "lw": one.width}

@@ -25,6 +25,7 @@ from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Proposal
 
 OF_INTEREST = 2 / 3
+ROOM_TEMPERATURE_K = 300.0
 _SAME_X = 0.002
 
 
@@ -90,11 +91,14 @@ class Material:
         One for each level of theory that has results: of the searches first, then of DFT.
     asked_x
         The composition that the user wants to see in detail, or None.
+    temperature_K
+        At which free energies are shown.
     """
 
     runs: tuple[OneRun, ...]
     hulls: tuple[JoinedHull, ...]
     asked_x: str | None
+    temperature_K: float = ROOM_TEMPERATURE_K
 
     @property
     def host(self) -> Host:
@@ -142,7 +146,9 @@ class Material:
 
 
 @contextmanager
-def opened(folders: Sequence[Path], x: str | None = None) -> Iterator[Material]:
+def opened(
+    folders: Sequence[Path], x: str | None = None, temperature_K: float = ROOM_TEMPERATURE_K
+) -> Iterator[Material]:
     """Open run folders of one host, for as long as their report is made.
 
     Raises
@@ -159,7 +165,7 @@ def opened(folders: Sequence[Path], x: str | None = None) -> Iterator[Material]:
             findings = Findings(stack.enter_context(place.open_store()))
             runs.append(OneRun(str(folder), place, findings, findings.status()))
         _refuse_other_hosts(runs)
-        yield Material(tuple(runs), tuple(_hulls(runs)), x)
+        yield Material(tuple(runs), tuple(_hulls(runs)), x, temperature_K)
 
 
 def _refuse_other_hosts(runs: Sequence[OneRun]) -> None:

@@ -62,7 +62,8 @@ def _trace(one: Series, chart: Chart) -> dict[str, Any]:
         if chart.bar_width is not None:
             trace["width"] = chart.bar_width
     elif one.kind == "points":
-        marker = {"color": one.colour, "symbol": _SYMBOLS[one.symbol], "size": one.size}
+        symbol = _SYMBOLS[one.symbol] + ("" if one.filled else "-open")
+        marker = {"color": one.colour, "symbol": symbol, "size": one.size}
         trace |= {"type": "scatter", "mode": "markers", "marker": marker}
     else:
         line: dict[str, Any] = {"color": one.colour, "width": one.width}
