@@ -18,6 +18,7 @@ from gasearch import __version__, doctor_cli, hull_cli, report_cli
 from gasearch.dft_cli import dft_app
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potential_cli import potential_app
+from gasearch.store_cli import store_app
 from gasearch.telling import tell
 from gasearch.terminal import make_console
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 )
 app.add_typer(potential_app, name="potential")
 app.add_typer(dft_app, name="dft")
+app.add_typer(store_app, name="store")
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 out = make_console()
 err = make_console(stderr=True)
