@@ -48,12 +48,17 @@ def run(
             help="Begin from a geometry relaxed with Ga in place of Fe3+: where an order was lost.",
         ),
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", min=1, metavar="N", help="At once; as [dft] says by default."),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
     """Compute candidates with GPAW.
 
-    One after another, each as a process of its own. Ctrl-C ends it; the same command goes on.
-    Results are collected at once.
+    Each as a program of its own: here, or as a job of the scheduler that [execution] names. Ctrl-C
+    ends those of this machine; the same command goes on, and finds again what still runs. Results
+    are collected at once.
     """
     with _workplace(folder, read_only=dry_run) as place:
         numbers = _numbers(place, ids or (), relax)
@@ -73,6 +78,7 @@ def run(
                 say=out.print,
                 progress=progress,
                 surrogate=surrogate,
+                at_once=jobs,
             )
     wrong = [one for one in ended if one.status.state != "collected"]
     if wrong:

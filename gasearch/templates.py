@@ -118,6 +118,13 @@ workers = {workers}             # processes on the CPU (on a GPU always one); 0:
 # max_steps = 60                # of it
 # max_step_length = 0.08        # Å
 # wall_limit_s = 86400          # a job that takes longer is ended, and goes on at the next start
+# jobs = 1                      # at once
+# ranks = 1                     # MPI ranks of a job, and the cores, or threads, of each
+# cpus_per_rank = 1
+# nodes = 1                     # of a job; this and what follows are for schedulers
+# gpus_per_node = 0
+# walltime = ""                 # "48:00:00"; "": as in [execution]
+# prefix = []                   # what starts the ranks: ["srun"]; []: mpiexec, where ranks > 1
 # spin_states = {{}}              # moments other than high spin: {{ "Co3+" = 0.0 }}
 # surrogates = {{ "Fe3+" = "Ga", "Mn3+" = "Ga", "V3+" = "Ga", "Co3+" = "Ga" }}  # the last resort
 # moments = {{}}                  # what tells species apart: {{ vasp = {{ "Fe3+" = [4.2, 4.8] }} }}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -13,6 +14,7 @@ _NotNegative = Annotated[float, Field(strict=True, ge=0)]
 _Number = Annotated[float, Field(strict=True)]
 _AtLeastOne = Annotated[int, Field(strict=True, ge=1)]
 KPoint = tuple[_Number, _Number, _Number]
+PREFIX_VALUES = ("ranks", "nodes", "cpus_per_rank")
 Windows = dict[str, tuple[_NotNegative, _NotNegative]]
 
 
@@ -77,6 +79,13 @@ class DftSection(_Section):
     max_steps: _AtLeastOne = 60
     max_step_length: _Positive = 0.08
     wall_limit_s: _Positive = 86_400.0
+    jobs: _AtLeastOne = 1
+    ranks: _AtLeastOne = 1
+    cpus_per_rank: _AtLeastOne = 1
+    nodes: _AtLeastOne = 1
+    gpus_per_node: Annotated[int, Field(strict=True, ge=0)] = 0
+    walltime: str = ""
+    prefix: tuple[str, ...] = ()
     spin_states: dict[str, _NotNegative] = {}
     surrogates: dict[str, str] = {"Fe3+": "Ga", "Mn3+": "Ga", "V3+": "Ga", "Co3+": "Ga"}
     moments: dict[str, Windows] = {}
@@ -84,6 +93,23 @@ class DftSection(_Section):
     vasp: VaspSection = VaspSection()
     espresso: EspressoSection = EspressoSection()
     abinit: AbinitSection = AbinitSection()
+
+    @field_validator("walltime")
+    @classmethod
+    def _hours(cls, walltime: str) -> str:
+        if walltime and not re.fullmatch(r"\d+:[0-5]\d:[0-5]\d", walltime):
+            raise ValueError('expected hours, minutes and seconds, such as "48:00:00"')
+        return walltime
+
+    @field_validator("prefix")
+    @classmethod
+    def _known_values(cls, prefix: tuple[str, ...]) -> tuple[str, ...]:
+        for word in prefix:
+            for name in re.findall(r"{(.*?)}", word):
+                if name not in PREFIX_VALUES:
+                    known = ", ".join(f"{{{known}}}" for known in PREFIX_VALUES)
+                    raise ValueError(f"{{{name}}} is unknown; known: {known}")
+        return prefix
 
     @field_validator("spin_states", "surrogates")
     @classmethod

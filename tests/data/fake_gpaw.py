@@ -2,9 +2,11 @@
 
 It does what `behaviour.json` in the run folder says for this attempt of this job, the last
 entry for all further ones: "done", "scf", "steps", "error", "killed" (while it writes),
-"hang", or "lost": done, with a charge order that is delocalised.
+"hang", "lost": done, with a charge order that is delocalised, or "slow": done, after seconds in
+which it holds the lock of the folder as `gpaw_job.py` does.
 """
 
+import fcntl
 import json
 import os
 import signal
@@ -48,6 +50,11 @@ def main():
     if what == "killed":
         Path("result.traj").write_bytes(b"- of UlmASE-Traj")
         os.kill(os.getpid(), signal.SIGKILL)
+    if what == "slow":
+        lock = Path(".computing").open("a")  # noqa: SIM115 -- until the process ends
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        time.sleep(float(os.environ.get("FAKE_GPAW_S", "3")))
+        what = "done"
     outcome = {"end": what, "reason": f"a fake {what}", "n_steps": 0, "wall_s": 1.0}
     if what in ("done", "lost"):
         write_result(MOMENTS if what == "done" else LOST)
