@@ -317,6 +317,19 @@ class TestFromElsewhere:
         assert job.status().state == "collected"
 
 
+class TestOtherSettings:
+    def test_a_job_whose_text_tells_of_another_cutoff_is_not_collected(self, place):
+        number = orders(place, "Na2Fe4P4O16")[0]
+        job = computed(place, number, result_of(decoration_of(place, number)))
+        text = "Input parameters:\n\nWave functions: Plane wave expansion\n  Cutoff energy: {} eV\n"
+        (job.path / "gpaw-1.txt").write_text(text.format(300))
+        with pytest.raises(RefusedOutputError, match="a cutoff of 300 eV, not the 450 eV"):
+            collect_job(place, job)
+        assert dft_jobs.dft_rows(place.store, job.status().level) == []
+        (job.path / "gpaw-1.txt").write_text(text.format(450))
+        assert collect_job(place, job).candidate == number
+
+
 class TestTrainingFrames:
     def test_they_are_read_with_the_shipped_data(self, place, tmp_path):
         number = orders(place, "Na2Fe4P4O16")[0]

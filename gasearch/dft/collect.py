@@ -14,6 +14,7 @@ from ase import Atoms
 from gasearch.chemistry import Species
 from gasearch.decoration import Decoration
 from gasearch.dft.classify import RULE, Classified, Window, classify, moment_windows
+from gasearch.dft.comparing import refuse_other_settings
 from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
 from gasearch.dft.folders import STATUS, JobFolder, Status, job_folders
 from gasearch.dft.levels import DftLevel
@@ -59,6 +60,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         computed = replace(computed, code=status.code)
     start = read_start(job)
     _refuse_other_crystal(computed, start)
+    refuse_other_settings(computed.source, status.level, status.settings, place.host)
     asked = Decoration.from_bytes(place.host, place.store.proposal(status.candidate).occupation)
     section = place.section
     windows = moment_windows(place.host, computed.code, section.spin_states, section.moments)
