@@ -126,7 +126,28 @@ class TestLeases:
         batch.requeue(lease, "overdue")
         (second,) = (batch.lease([1], 10.0), batch.commit().leases)[1]
         record(store, [lease])
+        record(store, [lease])  # it may come twice
         assert activity(store, True, NOW).late_results == 1
         record(store, [second])
         found = activity(store, True, NOW)
         assert (found.late_results, found.attempts, found.crashes) == (1, 1, 0)
+
+
+def test_a_server_tells_the_same_as_a_file(place):
+    with PopulationStore.create(place, example_run(), LEVEL) as store:
+        say(store, "started")
+        first, second = propose_and_lease(store, 2)
+        record(store, [first])
+        batch = store.batch()
+        batch.requeue(second, "overdue")
+        batch.commit()
+        record(store, [second])
+        batch = store.batch()
+        batch.lease([2], 100.0)
+        batch.commit()
+        found = activity(store, True)
+    assert found.overall_per_h > 0
+    assert found.oldest_lease.candidate == 2
+    assert 0 <= found.oldest_lease.age_s < 60
+    assert not found.oldest_lease.is_overdue
+    assert (found.attempts, found.crashes, found.late_results) == (1, 0, 1)

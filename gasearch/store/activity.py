@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
+from gasearch.store import clock
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.schema import evaluation, event
-from gasearch.store.transaction import LATE_RESULT, LEASED
+from gasearch.store.schema import evaluation, event, extra
+from gasearch.store.transaction import LEASED
 
 _HOUR_S = 3600.0
 
@@ -68,10 +68,15 @@ def activity(store: PopulationStore, is_running: bool, now_s: float | None = Non
     is_running
         Whether a driver has it now: the time since its last start then counts.
     now_s
-        Seconds since 1970; now if None.
+        Seconds since 1970; now, by the clock of the database, if None.
     """
-    now = time.time() if now_s is None else now_s
-    return store._read(lambda connection: _activity(connection, is_running, now))
+
+    def work(connection: Connection) -> Activity:
+        return _activity(
+            connection, is_running, clock.now_s(connection) if now_s is None else now_s
+        )
+
+    return store._read(work)
 
 
 def _activity(connection: Connection, is_running: bool, now_s: float) -> Activity:
@@ -82,7 +87,7 @@ def _activity(connection: Connection, is_running: bool, now_s: float) -> Activit
             func.coalesce(func.sum(evaluation.c.n_crashes), 0),
         ).where(evaluation.c.attempt > 0)
     ).one()
-    late = select(func.count()).select_from(event).where(event.c.kind == LATE_RESULT)
+    late = select(func.count()).select_from(extra)
     return Activity(
         last_hour_per_h=_rate(connection, spans, now_s - _HOUR_S, now_s),
         overall_per_h=_rate(connection, spans, 0.0, now_s),
