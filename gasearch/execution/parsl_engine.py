@@ -178,6 +178,7 @@ class ParslEngine:
                 seen = site.poll(self._longest_s)
             except SiteLostError as error:
                 self._end_life(str(error))
+                continue
             except NoWorkersError as error:
                 self._fail(str(error))
                 return

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _KEPT_FOLDERS = 5
 _ANSWER_S = 60.0  # an interchange that says nothing for so long is of no use any more
+_SEND_MS = 2000  # sending to an interchange that died would wait for ever
 _STRATEGY_S = 5.0
 _LONGEST_PAUSE_S = 300.0
 _MOST_FAILED = 5  # blocks in a row, before any worker was ever there
@@ -91,6 +92,7 @@ class RunningSite:
         self._start(folder)
 
     def _start(self, folder: Path) -> None:
+        import zmq
         from parsl.dataflow.rundirs import make_rundir
 
         _log_to(folder / "driver.log")
@@ -103,6 +105,7 @@ class RunningSite:
             self._provider.script_dir = str(run_dir / "submit_scripts")
             (run_dir / "submit_scripts").mkdir(exist_ok=True)
         executor.start()
+        executor.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         client: Any = executor.command_client
         client.run = functools.partial(client.run, timeout_s=_ANSWER_S)
 

@@ -79,7 +79,7 @@ def _ready_site(section: ExecutionSection) -> Site:
         cores_per_worker=_ANY_NUMBER,
         available_accelerators=section.gpus_per_node if has_gpus else (),
         heartbeat_period=1 if is_local else 10,
-        heartbeat_threshold=8 if is_local else 60,
+        heartbeat_threshold=12 if is_local else 60,
         block_error_handler=False,
         launch_cmd=_guarded_manager(),
         interchange_launch_cmd=_guarded_interchange(),
