@@ -20,6 +20,7 @@ from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.store.check import Problem, check_store
 from gasearch.store.population_store import PopulationStore
+from gasearch.store.promotion_check import check_promotions
 
 
 def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
@@ -30,7 +31,7 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
     replay
         Derive every proposal again from the record; needs the run's operators.
     rejudge
-        Judge every stored structure again by the audit rule, from its stored moments.
+        Judge every stored structure again by the audit rule, from its positions and stored moments.
     """
     with folder.open_store(read_only=False) as store:
         place = store.place  # what is no database was refused by now; an older one is upgraded
@@ -41,6 +42,7 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
         findings = Findings(store)
         problems += _decorations(findings)
         problems += _hull(findings)
+        problems += check_promotions(store)
         if rejudge:
             problems += _audit(folder, findings)
         if replay:
