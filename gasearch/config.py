@@ -275,8 +275,13 @@ def default_of(key: str) -> Any:
 
 def read_run_file(path: Path) -> RunSettings:
     """Return the settings of a run.toml; every error is one line that names the key."""
+    return run_settings(read_document(path), str(path))
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """Return what a run.toml says, whether or not its keys are known."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise RunFileError(
             f"there is no {path}; write one with: gasearch init {shlex.quote(str(path.parent))}"
@@ -285,7 +290,6 @@ def read_run_file(path: Path) -> RunSettings:
         raise RunFileError(f"{path} is not TOML: {error}.") from error
     except OSError as error:
         raise RunFileError(f"{path} cannot be read: {error.strerror}.") from error
-    return run_settings(document, str(path))
 
 
 def run_settings(document: Mapping[str, Any], source: str) -> RunSettings:

@@ -10,13 +10,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import tomllib
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
-from gasearch.config import RunFileError, StoreSection, run_settings
+from gasearch.config import RunFileError, StoreSection, read_document, run_settings
 from gasearch.errors import UsageError
 from gasearch.outputs import written
 from gasearch.store.place import Place, ServerPlace
@@ -106,10 +104,10 @@ def named_section(run_file: Path, *, is_needed: bool) -> StoreSection:
         Whether a file that cannot be read is an error; else it says nothing.
     """
     try:
-        document: dict[str, Any] = tomllib.loads(run_file.read_text(encoding="utf-8-sig"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        if is_needed and not isinstance(error, FileNotFoundError):
-            raise RunFileError(f"{run_file} cannot be read: {error}.") from error
+        document = read_document(run_file)
+    except RunFileError:
+        if is_needed and run_file.exists():
+            raise
         return StoreSection()
     if "store" not in document:
         return StoreSection()

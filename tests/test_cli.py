@@ -15,6 +15,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+from command_line import told_by, told_here
 
 from gasearch import cli
 from gasearch.checking import check_run
@@ -48,49 +49,19 @@ class Slow(LabelEnergy):
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "SLOW": "1", "TERM": "xterm", "COLUMNS": "100"}
 
 
-class Result:
-    def __init__(self, status, out, err):
-        self.status, self.out, self.err = status, out, err
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def line(self):
-        """The one line that a user gets for an error."""
-        (line,) = self.err.splitlines()
-        assert not self.out
-        assert line.startswith("gasearch: ")
-        assert "Traceback" not in line
-        return line
-
-
 @pytest.fixture
 def gasearch(monkeypatch, capsys):
     """A function that runs the command line in this process."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gasearch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        captured = capsys.readouterr()
-        return Result(ending.value.code, captured.out, captured.err)
+        return told_here(monkeypatch, capsys, arguments)
 
     return call
 
 
 def process(*arguments, **keywords):
     """Run the command line in a process of its own."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=ENVIRONMENT,
-        **keywords,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return told_by([*COMMAND, *map(str, arguments)], env=ENVIRONMENT, **keywords)
 
 
 @pytest.fixture(scope="module")

@@ -5,28 +5,10 @@ import subprocess
 import sys
 
 import pytest
+from command_line import told_here
 
-from gasearch import cli
 from gasearch.run_folder import RunFolder
 from gasearch.session import Session
-
-
-class Result:
-    def __init__(self, status, out, err):
-        self.status, self.out, self.err = status, out, err
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def line(self):
-        """The one line that a user gets for an error."""
-        (line,) = self.err.splitlines()
-        assert not self.out
-        assert line.startswith("gasearch: ")
-        assert "Traceback" not in line
-        return line
 
 
 @pytest.fixture
@@ -34,11 +16,7 @@ def gasearch(monkeypatch, capsys):
     """A function that runs the command line in this process."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["gasearch", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        captured = capsys.readouterr()
-        return Result(ending.value.code, captured.out, captured.err)
+        return told_here(monkeypatch, capsys, arguments)
 
     return call
 

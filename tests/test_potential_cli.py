@@ -17,8 +17,8 @@ import ase.db
 import ase.io
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from command_line import told_by, told_here
 
-from gasearch import cli
 from gasearch.potential_cli import potential_app
 from gasearch.potential_training import BarWatch, LineWatch
 from gasearch.potentials.architectures import ARCHITECTURES, Architecture
@@ -71,22 +71,6 @@ class Malice:
         return os.mkdir, (self.trace,)
 
 
-class Result:
-    def __init__(self, status, out, err):
-        self.status, self.out, self.err = status, out, err
-
-    @property
-    def json(self):
-        return json.loads(self.out)
-
-    @property
-    def line(self):
-        (line,) = self.err.splitlines()
-        assert line.startswith("gasearch: ")
-        assert "Traceback" not in line
-        return line
-
-
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
@@ -101,11 +85,14 @@ def potential(monkeypatch, capsys):
     monkeypatch.setitem(ARCHITECTURES, "toy", Architecture(TOY))
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["gasearch", "potential", *map(str, words)])
-        with pytest.raises(SystemExit) as ending:
-            cli.main()
-        captured = capsys.readouterr()
-        return Result(ending.value.code, captured.out, captured.err)
+        return told_here(
+            monkeypatch,
+            capsys,
+            (
+                "potential",
+                *words,
+            ),
+        )
 
     return call
 
@@ -116,10 +103,7 @@ def command(*words):
 
 def process(*words, **keywords):
     """Run `gasearch potential` in a process of its own."""
-    done = subprocess.run(
-        command(*words), capture_output=True, text=True, check=False, timeout=120, **keywords
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return told_by(command(*words), timeout=120, **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -253,7 +237,7 @@ class TestErrors:
         given = ["train", "--architecture", "toy", "--data", frames, *words]
         result = potential(*given, "--output", "new")
         assert result.status == 2
-        assert line in result.line
+        assert line in result.error
         assert not (tmp_path / "new").exists()
 
     def test_a_folder_that_cannot_be_written_to(self, potential, frames, tmp_path):
@@ -261,7 +245,7 @@ class TestErrors:
         given = ["train", "--architecture", "toy", "--data", frames]
         result = potential(*given, "--output", "file/model")
         assert result.status == 1
-        assert "cannot be written" in result.line
+        assert "cannot be written" in result.error
 
     def test_files_without_labels(self, potential, structures, tmp_path):
         bare = [atoms.copy() for atoms in structures[:3]]
@@ -278,7 +262,7 @@ class TestErrors:
         given = ["train", "--architecture", "toy", "--output", "new", "--data", "forces.xyz"]
         result = potential(*given)
         assert result.status == 2
-        assert "no training frame has an energy" in result.line
+        assert "no training frame has an energy" in result.error
 
 
 class TestMeasuring:
@@ -427,7 +411,7 @@ class TestTrust:
         for verb in ("test", "compare", "embed"):
             result = potential(verb, name, frames)
             assert result.status == 2
-            assert "was not opened: it is a pickle" in result.line
+            assert "was not opened: it is a pickle" in result.error
         assert not trace.exists()
 
     def test_nor_does_it_in_a_process_of_its_own(self, frames, tmp_path):
@@ -441,7 +425,7 @@ class TestTrust:
         start = ["--start", "evil.pth.tar", "--architecture", "chgnet", "--output", "new"]
         result = process("train", *start, "--data", frames)
         assert result.status == 2
-        assert "was not opened: it is a pickle" in result.line
+        assert "was not opened: it is a pickle" in result.error
         assert not (tmp_path / "new").exists()
         assert not trace.exists()
 
