@@ -1,0 +1,363 @@
+"""How far one driver goes: hundreds of workers, and a million candidates.
+
+    scale.py                            everything, several minutes
+    scale.py --sizes 1000,10000 --workers 64 --duration 10
+
+Workers sleep as long as a relaxation takes (`scale_workers.py`); each case is a process of its own,
+so that its memory is its own. What is measured: the share of time that workers are busy, candidates
+per second with relaxations that cost nothing, memory of the driver, over SQLite and PostgreSQL; and
+the engine's time per candidate in databases of a thousand to a million (`scale_synthetic.py`).
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import scale_synthetic
+import scale_workers
+import typer
+from machine import describe_machine
+
+from gasearch.arrivals import Immediate
+from gasearch.builtin_hosts import builtin_host
+from gasearch.dispatch import Dispatcher, DispatchSettings
+from gasearch.execution import workers as pools
+from gasearch.execution.contract import Executor, Finished, Happening, PotentialSource, Task
+from gasearch.host import Host
+from gasearch.host_files import host_to_json
+from gasearch.operator import default_operators
+from gasearch.proposing import ProposalSettings, Proposer
+from gasearch.relax.settings import RelaxSettings
+from gasearch.screening.settings import ScreeningSettings
+from gasearch.search import Search
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import LevelRecord, Outcome, RunRecord
+
+PACKAGES = ("gasearch", "numpy", "sqlalchemy", "psycopg", "ase")
+SUPERCELL = (1, 2, 2)  # 16 formula units, 112 atoms
+app = typer.Typer(pretty_exceptions_enable=False)
+
+
+class Free:
+    """An executor whose relaxations cost nothing."""
+
+    def __init__(self) -> None:
+        self._tasks: list[Task] = []
+        self._rng = np.random.default_rng(0)
+
+    def submit(self, task: Task) -> None:
+        """Keep a task."""
+        self._tasks.append(task)
+
+    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
+        """Return everything as relaxed."""
+        tasks, self._tasks = self._tasks, []
+        return [Finished(task, scale_workers.relaxed(task.atoms, self._rng)) for task in tasks]
+
+    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
+        """Return None: nothing takes long."""
+        return None
+
+    def abandon(self, task: Task) -> bool:  # noqa: ARG002
+        """Return False: nothing is abandoned."""
+        return False
+
+    def close(self) -> None:
+        """Nothing runs."""
+
+
+@contextmanager
+def place_of(backend: str, folder: Path) -> Iterator[Any]:
+    """Yield where a population is made: a file, or a schema of a server of our own."""
+    if backend == "sqlite":
+        yield folder / "search.db"
+        return
+    from gasearch.store.testing_server import test_server
+
+    with test_server() as server:
+        yield server.place()
+
+
+def new_store(host: Host, place: Any) -> PopulationStore:
+    """Make a database of a search that ranks only."""
+    run = RunRecord(host_to_json(host), host.atoms, {"search.x": "all"}, {}, 1, 16, {})
+    level = LevelRecord("free", "free", "", (0.0, 0.0), ranks_only=True)
+    return PopulationStore.create(place, run, level)
+
+
+def make_search(
+    host: Host,
+    store: PopulationStore,
+    executor: Executor,
+    stop: threading.Event,
+    observe: Any,
+    *,
+    budget: int,
+    in_flight: int,
+    screened: bool = False,
+) -> Search:
+    """Return a search; screened by a surrogate, or by operators and rank fitness alone."""
+    relax = RelaxSettings()
+    settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
+    drawn = ProposalSettings()
+    if screened:
+        drawn = ProposalSettings(screening=ScreeningSettings(exact=False, hull_aware=False))
+    return Search(
+        host,
+        store,
+        Proposer(host, default_operators(), 1, host.compositions, drawn),
+        Immediate(),
+        Dispatcher(host, store, executor, settings, stop),
+        budget=budget,
+        in_flight=in_flight,
+        stagnation=0,
+        tight_window_per_fu=-1.0,
+        observe=observe,
+        stop=stop,
+    )
+
+
+def most_memory() -> float:
+    """Return the most memory that this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+@app.command()
+def busy(
+    workers: int,
+    in_flight: int,
+    backend: str,
+    duration: float,
+    sleep: float,
+    screened: bool = False,
+    warm_up: float = 6.0,
+) -> None:
+    """Print how busy sleeping workers are, and what the driver takes."""
+    host = Host.build(builtin_host("nafepo4-olivine"), SUPERCELL)
+    folder = Path(tempfile.mkdtemp(prefix="gasearch-scale-"))
+    stamps: list[tuple[float, float, int]] = []
+    stop = threading.Event()
+
+    timer = threading.Timer(warm_up + workers / 20 + duration, stop.set)
+
+    def observe(outcomes: Sequence[Outcome]) -> None:
+        if not stamps:
+            timer.start()
+        stamps.append((time.perf_counter(), time.process_time(), len(outcomes)))
+
+    try:
+        with place_of(backend, folder) as place, new_store(host, place) as store:
+            pools.WorkerProcess = scale_workers.sleeping_processes(sleep)  # type: ignore[misc]
+            source = PotentialSource("sleep", folder, {})
+            pool = pools.WorkerPool(source, workers, 3600.0, folder / "workers.log")
+            search = make_search(
+                host, store, pool, stop, observe, budget=10**9, in_flight=in_flight,
+                screened=screened,
+            )  # fmt: skip
+            search.run()
+            n_candidates = store.n_candidates
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    end_s, end_cpu_s, _ = stamps[-1]
+    since = [stamp for stamp in stamps if stamp[0] >= end_s - duration]
+    wall_s = end_s - since[0][0]
+    n_done = sum(n for _, _, n in since[1:])
+    row = {
+        "backend": backend,
+        "workers": workers,
+        "in_flight": in_flight,
+        "screened": screened,
+        "sleep_s": sleep,
+        "busy_share": n_done * sleep / (wall_s * workers),
+        "candidates_per_s": n_done / wall_s,
+        "driver_cpu_share": (end_cpu_s - since[0][1]) / wall_s,
+        "driver_MB": most_memory(),
+        "candidates": n_candidates,
+    }
+    print(json.dumps(row))
+
+
+@app.command()
+def alone(backend: str, in_flight: int, number: int) -> None:
+    """Print how many candidates per second the engine makes with relaxations that cost nothing."""
+    host = Host.build(builtin_host("nafepo4-olivine"), SUPERCELL)
+    folder = Path(tempfile.mkdtemp(prefix="gasearch-scale-"))
+    try:
+        with place_of(backend, folder) as place, new_store(host, place) as store:
+            began = time.perf_counter(), time.process_time()
+            options = {"budget": number, "in_flight": in_flight}
+            make_search(host, store, Free(), threading.Event(), _nothing, **options).run()
+            wall_s, cpu_s = time.perf_counter() - began[0], time.process_time() - began[1]
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    row = {
+        "backend": backend,
+        "in_flight": in_flight,
+        "candidates": number,
+        "candidates_per_s": number / wall_s,
+        "cpu_ms_per_candidate": 1000 * cpu_s / number,
+        "driver_MB": most_memory(),
+    }
+    print(json.dumps(row))
+
+
+def _nothing(outcomes: Sequence[Outcome]) -> None:
+    """Look at no results."""
+
+
+@app.command()
+def growth(sizes: str, window: int = 1280, limit: float = 600.0) -> None:
+    """Print the engine's time per candidate at each size, until the time limit in seconds."""
+    host = Host.build(builtin_host("nafepo4-olivine"), SUPERCELL)
+    folder = Path(tempfile.mkdtemp(prefix="gasearch-scale-"))
+    began_s = time.monotonic()
+    try:
+        with new_store(host, folder / "search.db") as store:
+            _timed(host, store, 64)
+            filler = scale_synthetic.Filler(host, store)
+            for size in map(int, sizes.split(",")):
+                filled_s = time.monotonic()
+                filler.fill(size - min(window, size // 2))
+                filled_s = time.monotonic() - filled_s
+                row = _timed(host, store, size)
+                file_MB = (folder / "search.db").stat().st_size / 1e6
+                print(json.dumps({**row, "fill_s": filled_s, "file_MB": file_MB}), flush=True)
+                if time.monotonic() - began_s > limit:
+                    break
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _timed(host: Host, store: PopulationStore, size: int) -> dict[str, Any]:
+    """Resume a search and go on to a size; time both."""
+    stamps: list[tuple[float, float, int]] = []
+    began_s, n_before = time.perf_counter(), store.n_candidates
+
+    def observe(outcomes: Sequence[Outcome]) -> None:
+        stamps.append((time.perf_counter(), time.process_time(), len(outcomes)))
+
+    stop = threading.Event()
+    search = make_search(host, store, Free(), stop, observe, budget=size, in_flight=64)
+    search.run()
+    first, last = stamps[0], stamps[-1]
+    number = max(1, sum(n for _, _, n in stamps[1:]))
+    return {
+        "candidates": size,
+        "window": size - n_before,
+        "resume_s": first[0] - began_s,
+        "ms_per_candidate": 1000 * (last[0] - first[0]) / number,
+        "cpu_ms_per_candidate": 1000 * (last[1] - first[1]) / number,
+        "driver_MB": most_memory(),
+    }
+
+
+def _measured(*words: object) -> list[dict[str, Any]]:
+    """Run one case as a process of its own, and return its rows; none where it cannot run."""
+    command = [sys.executable, str(Path(__file__).resolve()), *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
+        print(f"{' '.join(map(str, words))}: left out ({last})", file=sys.stderr)
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@app.command("all")
+def everything(
+    workers: Annotated[str, typer.Option(help="Comma-separated.")] = "64,256",
+    sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1000,10000,100000,1000000",
+    duration: Annotated[float, typer.Option(help="Seconds that are measured.")] = 30.0,
+    output: Annotated[Path | None, typer.Option(help="Folder for scale.json and .md.")] = None,
+) -> None:
+    """Measure everything, and print tables."""
+    backends = ("sqlite", "postgresql")
+    busy_rows, alone_rows = [], []
+    for count in map(int, workers.split(",")):
+        for backend in backends:
+            for in_flight in (count, 3 * count // 2):
+                busy_rows += _measured("busy", count, in_flight, backend, duration, 1.0)
+        busy_rows += _measured("busy", count, 3 * count // 2, "sqlite", duration, 20.0)
+        busy_rows += _measured("busy", count, 3 * count // 2, "sqlite", duration, 1.0, "--screened")
+    for backend in backends:
+        alone_rows += _measured("alone", backend, 64, 6400)
+        alone_rows += _measured("alone", backend, 256, 6400)
+    growth_rows = _measured("growth", sizes)
+    document = {
+        "machine": describe_machine(PACKAGES),
+        "busy": busy_rows,
+        "alone": alone_rows,
+        "growth": growth_rows,
+    }
+    text = tables(document)
+    if output is not None:
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "scale.json").write_text(json.dumps(document, indent=2) + "\n")
+        (output / "scale.md").write_text(text)
+    print(text)
+
+
+def tables(document: dict[str, Any]) -> str:
+    """Return what was measured as Markdown."""
+    machine = ", ".join(f"{key} {value}" for key, value in document["machine"].items())
+    head = "| store | workers | s per task | in flight | screened | busy | candidates/s "
+    lines = [
+        "# How far one driver goes",
+        "",
+        f"Machine: {machine}. The driver, all workers and the PostgreSQL server share its cores;",
+        "the server runs with `fsync = off`, so the latency of its disk is in no figure.",
+        "",
+        "## Workers that sleep",
+        "",
+        f"{head}| driver's core | driver, MB |",
+        "|---|---:|---:|---:|---|---:|---:|---:|---:|",
+        *[_busy_line(row) for row in document["busy"]],
+        "",
+        "## The engine alone: relaxations that cost nothing",
+        "",
+        "| store | in flight | candidates/s | CPU ms per candidate | driver, MB |",
+        "|---|---:|---:|---:|---:|",
+        *[_alone_line(row) for row in document["alone"]],
+        "",
+        "## Growth (SQLite, synthetic databases, 64 in flight)",
+        "",
+        "| candidates | ms per candidate | of it CPU | ratio | resume, s | driver, MB | file, MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+        *[_growth_line(row, document["growth"][0]) for row in document["growth"]],
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _busy_line(row: dict[str, Any]) -> str:
+    screened = "yes" if row["screened"] else "no"
+    name = f"| {row['backend']} | {row['workers']} | {row['sleep_s']:g} | {row['in_flight']}"
+    rates = f"{row['busy_share']:.0%} | {row['candidates_per_s']:.1f}"
+    return (
+        f"{name} | {screened} | {rates} | {row['driver_cpu_share']:.0%} | {row['driver_MB']:.0f} |"
+    )
+
+
+def _alone_line(row: dict[str, Any]) -> str:
+    rates = f"{row['candidates_per_s']:.0f} | {row['cpu_ms_per_candidate']:.2f}"
+    return f"| {row['backend']} | {row['in_flight']} | {rates} | {row['driver_MB']:.0f} |"
+
+
+def _growth_line(row: dict[str, Any], first: dict[str, Any]) -> str:
+    ratio = row["ms_per_candidate"] / first["ms_per_candidate"]
+    times = f"{row['ms_per_candidate']:.2f} | {row['cpu_ms_per_candidate']:.2f} | {ratio:.1f}"
+    sizes = f"{row['resume_s']:.1f} | {row['driver_MB']:.0f} | {row['file_MB']:.0f}"
+    return f"| {row['candidates']:,} | {times} | {sizes} |"
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,109 @@
+"""Workers that sleep as long as a relaxation takes: processes, pipes and messages of the real pool.
+
+They are forked from one small process that has loaded ASE and numpy, so that hundreds of them fit
+onto a small machine: what is measured is the driver, not the start of workers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from queue import SimpleQueue
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from gasearch.execution import process, workers
+from gasearch.execution.contract import PotentialSource
+from gasearch.relax.relaxed import Relaxed
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["scale_workers"])
+
+
+def relaxed(atoms: Atoms, rng: np.random.Generator) -> Relaxed:
+    """Return the start structure as if it were relaxed, with a random energy."""
+    n = len(atoms)
+    return Relaxed(
+        atoms=atoms,
+        energy=float(rng.normal()) - 100.0,
+        forces=np.zeros((n, 3)),
+        stress=np.zeros((3, 3)),
+        fmax=0.0,
+        smax=0.0,
+        n_calls=1,
+        converged=True,
+        moments=None,
+        bond_lengths=np.zeros(16),
+        verdict="ok",
+        reason="",
+        audit="none",
+        wall_s=0.0,
+    )
+
+
+def serve(connection: Connection, sleep_s: float, seed: int) -> None:
+    """Answer as `gasearch.execution.worker` does, one task at a time."""
+    rng = np.random.default_rng(seed)
+    connection.recv()  # the potential
+    connection.send(("ready", None))
+    while True:
+        try:
+            number, atoms, _ = connection.recv()
+            connection.send(("started", [number]))
+            time.sleep(sleep_s)
+            ended = SimpleNamespace(slow=[], ended=[(number, relaxed(atoms, rng))])
+            connection.send(("progress", ended))
+        except (EOFError, OSError):
+            return
+
+
+class _AsPopen:
+    """A forked process with the part of Popen that a pool asks of it."""
+
+    def __init__(self, forked: Any) -> None:
+        self._forked = forked
+        self.pid = forked.pid
+
+    def poll(self) -> int | None:
+        """Return its exit status, or None."""
+        code: int | None = self._forked.exitcode
+        return code
+
+    def kill(self) -> None:
+        """Kill it."""
+        self._forked.kill()
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        self._forked.join()
+        return int(self._forked.exitcode)
+
+
+def sleeping_processes(sleep_s: float) -> Callable[[PotentialSource, Path], process.WorkerProcess]:
+    """Return what makes a worker that sleeps so many seconds per relaxation."""
+
+    class Sleeping(process.WorkerProcess):
+        def __init__(self, source: PotentialSource, log: Path) -> None:  # noqa: ARG002
+            self.connection, theirs = Pipe()
+            arguments = (theirs, sleep_s, len(workers.__name__) + id(self) % 1000)
+            forked = _CONTEXT.Process(target=serve, args=arguments, daemon=True)
+            forked.start()
+            theirs.close()
+            self._process = _AsPopen(forked)  # type: ignore[assignment]
+            self.jobs = {}
+            self.is_ready = False
+            self._heard_s = time.monotonic()
+            self._outbox: SimpleQueue[Any] = SimpleQueue()
+            send = (self.connection, self._outbox)
+            self._sender = threading.Thread(target=process._send_all, args=send, daemon=True)
+            self._sender.start()
+            self._outbox.put(source)
+
+    return Sleeping
