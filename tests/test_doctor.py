@@ -264,6 +264,41 @@ class TestLocks:
             assert problems[0] in check.found
 
 
+class TestServer:
+    @pytest.fixture
+    def look(self, tmp_path, make_run):
+        def look_at(url, **keys):
+            folder = make_run(tmp_path / "run", store={"url": url, **keys})
+            (check,) = database.server(RunFolder(folder))
+            return check
+
+        return look_at
+
+    def test_one_that_answers_is_told_with_its_version(self, look, postgresql):
+        check = look(postgresql.url)
+        assert check.state in ("pass", "warn")
+        assert f"user {postgresql.user}" in check.found
+        assert postgresql.sql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'run_%'") == "0"
+
+    def test_rights_that_are_missing_are_told_with_the_grant(self, look, postgresql):
+        postgresql.sql("CREATE ROLE weak LOGIN")
+        postgresql.sql("CREATE SCHEMA others")
+        url = postgresql.url.replace(f"//{postgresql.user}@", "//weak@")
+        check = look(url)
+        assert (check.state, check.advice) == ("fail", "GRANT CREATE ON DATABASE postgres TO weak")
+        check = look(url, schema_name="others")
+        assert check.state == "fail"
+        assert check.advice == "GRANT USAGE, CREATE ON SCHEMA others TO weak"
+
+    def test_one_that_is_not_there_is_one_line(self, look):
+        pytest.importorskip("psycopg")
+        check = look("postgresql+psycopg://user@127.0.0.1:9/db")
+        assert check.state == "fail"
+        assert "refused" in check.found
+        assert "PGPASSWORD" in check.advice
+        assert "\n" not in check.found
+
+
 class TestGuard:
     def test_an_error_of_ours_is_told_with_its_advice(self):
         def look():

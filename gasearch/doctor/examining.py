@@ -32,7 +32,10 @@ def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:
     yield from machine.environment_on_path()
     yield from machine.folder_is_usable("run folder", folder.path)
     yield from machine.folder_is_usable("scratch", Path(tempfile.gettempdir()))
-    yield from guarded("locks", lambda: database.locks(folder))
+    if settings.store.url:
+        yield from guarded("PostgreSQL", lambda: database.server(folder))
+    else:
+        yield from guarded("locks", lambda: database.locks(folder))
     yield from machine.scheduler_commands(settings.execution.provider)
     try:
         session = Session(folder)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gasearch.doctor.checks import Check, passed, warned
-from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.store.errors import OlderSchemaError
 
@@ -44,9 +43,3 @@ def recorded_run(session: Session) -> Iterator[Check]:
         yield warned(name, f"{done}; {driver} searches it now", "it cannot be started twice")
     else:
         yield passed(name, f"{done}; it can be resumed")
-
-
-def is_network_run(folder: RunFolder) -> bool:
-    """Return whether the population is on a database server."""
-    url = getattr(folder.settings().store, "url", "")
-    return bool(url)
