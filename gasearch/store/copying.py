@@ -61,7 +61,7 @@ def copy_run(source: Place, target: Place) -> Copied:
         PopulationStore.open(source).close()  # an older one is upgraded
         _refuse_problems(source)
         if isinstance(target, Path):
-            for left in target.parent.glob(f".{target.name}.*.new"):  # by a copy that was killed
+            for left in target.parent.glob(f".{target.name}.*.new*"):  # by a copy that was killed
                 left.unlink(missing_ok=True)
         with contextlib.closing(open_storage(source, read_only=True)) as storage:
             storage.read(lambda old: create_storage(target, lambda new: _copy(old, new, target)))

@@ -33,7 +33,7 @@ def arm(number, moment):
     count = 0
 
     def executed(connection, cursor, statement, parameters, context, many):
-        if statement.strip().upper().startswith("BEGIN IMMEDIATE"):
+        if statement.strip().startswith(("BEGIN IMMEDIATE", "SELECT pg_advisory_xact_lock")):
             connection.info["writes"] = True
 
     def before(connection):
