@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,22 @@ def _toml_value(value):
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(_toml_value, value)) + "]"
     return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+@pytest.fixture
+def slurm(tmp_path, monkeypatch):
+    """Put sbatch, squeue and scancel on PATH, whose jobs are processes; return their folder."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    script = Path(__file__).parent / "support" / "fake_slurm.py"
+    for name in ("sbatch", "squeue", "scancel", "sacct"):
+        program = folder / name
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} {name} "$@"\n')
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
+    (tmp_path / "slurm").mkdir()
+    return tmp_path / "slurm"
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,9 @@ from gasearch.execution.engine_file import (
     write_engine_file,
 )
 from gasearch.execution.orphans import command_line, descendants, end_orphans, is_the_same
+from gasearch.execution.parsl_running import Walltimes
 from gasearch.execution.parsl_sites import make_provider, make_site, start_lines
+from gasearch.execution.scheduler_jobs import SchedulerJob, submit_scheduler_job
 from gasearch.execution.settings import ExecutionSection
 from gasearch.run_folder import RunFolder
 
@@ -269,6 +271,69 @@ class TestLongPrograms:
     def test_one_that_cannot_be_started_is_one_line(self, engine, tmp_path):
         with pytest.raises(ExecutionError, match=r"no-such-program cannot be started in .*: No"):
             engine.submit_job(JobRequest(["no-such-program"], tmp_path))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # parsl's sockets
+class TestJobsOfAScheduler:
+    SECTION = ExecutionSection(engine="parsl", provider="slurm", partition="long")
+
+    def test_one_runs_in_its_folder_and_is_found_again(self, slurm, tmp_path):
+        code = "import os; print(os.environ['OMP_NUM_THREADS'], os.environ['SAID'])"
+        resources = Resources(nodes=2, ranks=32, cpus_per_rank=2, walltime="03:00:00")
+        command = [sys.executable, "-c", code]
+        request = JobRequest(command, tmp_path, {"SAID": "a word"}, resources, "dft-7")
+        folder = RunFolder(tmp_path)
+        job = submit_scheduler_job(self.SECTION, folder, request)
+        again = SchedulerJob(self.SECTION, folder, json.loads(json.dumps(job.record)))
+        wait_for(lambda: again.poll() == "ended")
+        assert (tmp_path / "job.log").read_text() == "2 a word\n"
+        (script,) = (slurm / "jobs").glob("*.script")
+        for line in ("nodes=2", "ntasks-per-node=16", "partition=long", "time=180", "dft-7"):
+            assert line in script.read_text()
+
+    def test_one_is_taken_from_the_scheduler_where_that_is_asked(self, slurm, tmp_path):
+        job = submit_scheduler_job(self.SECTION, RunFolder(tmp_path), JobRequest(SLEEP, tmp_path))
+        wait_for(lambda: job.poll() == "running")
+        job.cancel()
+        wait_for(lambda: SchedulerJob(self.SECTION, None, job.record).poll() == "ended")
+
+    def test_a_scheduler_that_takes_none_is_one_line(self, slurm, tmp_path):
+        (slurm / "plan").write_text('{"sbatch": ["error"]}')
+        with pytest.raises(ExecutionError, match="takes no job from") as error:
+            submit_scheduler_job(self.SECTION, RunFolder(tmp_path), JobRequest(SLEEP, tmp_path))
+        assert "\n" not in str(error.value)
+
+    def test_those_of_a_dead_driver_are_cancelled_and_no_others(self, slurm, tmp_path):
+        folder = RunFolder(tmp_path)
+        jobs = [
+            submit_scheduler_job(self.SECTION, folder, JobRequest(SLEEP, tmp_path))
+            for _ in range(2)
+        ]
+        wait_for(lambda: all(job.poll() == "running" for job in jobs))
+        gone = {**processes.identity(), "pid": 2**22 + 1}
+        mine = jobs[0].record["job"]
+        write_engine_file(tmp_path, EngineRecord("parsl", "slurm", gone, (), (mine,)))
+        assert end_orphans(folder, LOCAL) == 1
+        wait_for(lambda: SchedulerJob(self.SECTION, folder, jobs[0].record).poll() == "ended")
+        assert jobs[1].poll() == "running"
+        jobs[1].cancel()
+
+
+class TestWalltimes:
+    def test_a_block_with_less_time_left_than_a_batch_takes_gets_no_more(self):
+        walltimes = Walltimes("00:10:00")
+        walltimes.began("0", 100.0)
+        walltimes.began("0", 400.0)
+        walltimes.began("1", 300.0)
+        assert walltimes.too_short(["0", "1"], 120.0, 549.0) == set()
+        assert walltimes.too_short(["0", "1"], 120.0, 551.0) == {"0"}
+        assert walltimes.too_short(["0", "1"], 330.0, 551.0) == {"0", "1"}
+        assert walltimes.too_short(["new"], 120.0, 551.0) == set()
+
+    def test_this_machine_has_none(self):
+        walltimes = Walltimes("")
+        walltimes.began("0", 0.0)
+        assert walltimes.too_short(["0"], 1e9, 1e9) == set()
 
 
 class TestLocalEngine:

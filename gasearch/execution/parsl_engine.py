@@ -184,6 +184,8 @@ class ParslEngine:
                 return
             except Exception as error:  # noqa: BLE001 -- of a scheduler's command, or of Parsl
                 self._note = f"{type(error).__name__}: {error}"
+                if self._site is None:
+                    self._end_life(f"it does not start: {self._note}")
             else:
                 self._note_begun(seen)
             if time.monotonic() >= self._next_look_s:

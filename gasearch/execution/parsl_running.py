@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import re
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
@@ -57,6 +58,30 @@ class Seen:
     tasks: int = 0
 
 
+class Walltimes:
+    """How long blocks have lived, and which will end before another batch would.
+
+    Parameters
+    ----------
+    limit
+        Of a block, as hours, minutes and seconds; anything else is no limit.
+    """
+
+    def __init__(self, limit: str) -> None:
+        has_limit = re.fullmatch(r"\d+:\d\d:\d\d", limit) is not None
+        self._limit_s = walltime_in_s(limit) - _RESERVE_S if has_limit else math.inf
+        self._began_s: dict[str, float] = {}
+
+    def began(self, block: str, now_s: float) -> None:
+        """Note that a block runs; the first word counts."""
+        self._began_s.setdefault(block, now_s)
+
+    def too_short(self, blocks: Iterable[str], batch_s: float, now_s: float) -> set[str]:
+        """Return those of the blocks that have less time left than a batch may take."""
+        last_s = self._limit_s - batch_s
+        return {block for block in blocks if now_s - self._began_s.get(block, now_s) > last_s}
+
+
 class RunningSite:
     """An executor of Parsl that was started.
 
@@ -82,7 +107,7 @@ class RunningSite:
         self._strategy.add_executors([self._executor])
         self._next_poll_s = self._next_strategy_s = 0.0
         self._managers: set[str] = set()
-        self._began_s: dict[str, float] = {}
+        self._walltimes = Walltimes(str(getattr(self._provider, "walltime", None) or ""))
         self._held: set[str] = set()
         self._failed: set[str] = set()
         self._n_failed = 0
@@ -104,7 +129,11 @@ class RunningSite:
         if hasattr(self._provider, "script_dir"):
             self._provider.script_dir = str(run_dir / "submit_scripts")
             (run_dir / "submit_scripts").mkdir(exist_ok=True)
-        executor.start()
+        try:
+            executor.start()
+        except BaseException:
+            self.close()
+            raise
         executor.outgoing_q.zmq_socket.setsockopt(zmq.SNDTIMEO, _SEND_MS)
         client: Any = executor.command_client
         client.run = functools.partial(client.run, timeout_s=_ANSWER_S)
@@ -163,7 +192,7 @@ class RunningSite:
             self.note = f"the scheduler does not answer: {_first_line(error)}"
         for block, status in self._executor.status_facade.items():
             if status.state.name == "RUNNING":
-                self._began_s.setdefault(block, time.monotonic())
+                self._walltimes.began(block, time.monotonic())
 
     def _count_failures(self) -> None:
         """Note the blocks that failed without a worker; where there are only such, give up."""
@@ -181,17 +210,16 @@ class RunningSite:
 
     def _spare_short_blocks(self, managers: list[dict[str, Any]], longest_batch_s: float) -> None:
         """Send nothing to blocks that would end before a batch does, and end them once idle."""
-        walltime = str(getattr(self._provider, "walltime", None) or "")
-        if not re.fullmatch(r"\d+:\d\d:\d\d", walltime):
-            return
-        last_s = walltime_in_s(walltime) - _RESERVE_S - longest_batch_s
-        busy = {m["block_id"] for m in managers if m["tasks"]}
-        for block in {m["block_id"] for m in managers}:
-            age_s = time.monotonic() - self._began_s.setdefault(block, time.monotonic())
-            if age_s > last_s and block not in self._held:
+        now_s = time.monotonic()
+        blocks = {str(manager["block_id"]) for manager in managers}
+        busy = {str(manager["block_id"]) for manager in managers if manager["tasks"]}
+        for block in blocks:
+            self._walltimes.began(block, now_s)
+        for block in self._walltimes.too_short(blocks, longest_batch_s, now_s):
+            if block not in self._held:
                 self._executor._hold_block(block)
                 self._held.add(block)
-            elif block in self._held and block not in busy:
+            elif block not in busy:
                 job = self._executor.blocks_to_job_id.get(block)
                 with suppress(Exception):  # it ends by itself soon
                     self._provider.cancel([job])

@@ -11,7 +11,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -189,7 +188,7 @@ def shared(tmp_path_factory, request):
 
     folder = tmp_path_factory.mktemp("engine")
     os.environ[MARK] = str(folder)
-    engine = open_engine(ExecutionSection(**PARSL), RunFolder(folder))
+    engine = open_engine(ExecutionSection(**PARSL, min_blocks=1), RunFolder(folder))
     yield engine
     engine.close()
     del os.environ[MARK]
@@ -223,7 +222,8 @@ class TestShared:
         assert (runs[0] / "engine.json").exists(), "the engine goes on"
 
     def test_a_worker_that_is_stopped_past_its_lease_and_goes_on(self, tmp_path, make_run, shared):
-        run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 24, lease_s=3.0)
+        patient = {"lease_s": 3.0, "max_crashes": 1000}  # others are overdue where all is slow
+        run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 24, **patient)
         driving = Driving(run, shared)
         wait_for(lambda: n_done(run) >= 3)
         victim = psutil.Process(wait_for(lambda: roles(run, "worker"))[0])
@@ -265,24 +265,6 @@ class TestShared:
 def reasons(folder):
     with RunFolder(folder).open_store() as store:
         return " ".join(str(event.data) for event in store.events(kind="requeued"))
-
-
-SCHEDULER = Path(__file__).parent.parent / "support" / "fake_slurm.py"
-
-
-@pytest.fixture
-def slurm(tmp_path, monkeypatch):
-    """Put sbatch, squeue and scancel on PATH, whose jobs are processes of this machine."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name in ("sbatch", "squeue", "scancel", "sacct"):
-        script = folder / name
-        script.write_text(f'#!/bin/sh\nexec {sys.executable} -S {SCHEDULER} {name} "$@"\n')
-        script.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("FAKE_SLURM", str(tmp_path / "slurm"))
-    (tmp_path / "slurm").mkdir()
-    return tmp_path / "slurm"
 
 
 def called(slurm, name):
