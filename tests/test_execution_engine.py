@@ -14,6 +14,12 @@ import pytest
 from gasearch.config import RunFileError, run_settings
 from gasearch.dft import processes
 from gasearch.execution.contract import ExecutionError
+from gasearch.execution.devices import (
+    NoDeviceError,
+    elsewhere,
+    enough_for_batches,
+    enough_in_flight,
+)
 from gasearch.execution.engine import JobRequest, Order, Resources, open_engine
 from gasearch.execution.engine_file import (
     EngineRecord,
@@ -103,6 +109,22 @@ class TestSettings:
         assert ExecutionSection(wall_limit_s=100.0).lease_in_s == 200.0
         assert ExecutionSection(engine="parsl", wall_limit_s=100.0).lease_in_s == 680.0
         assert ExecutionSection(lease_s=7.0).lease_in_s == 7.0
+
+
+class TestDevices:
+    def test_nodes_elsewhere_are_taken_at_their_word(self, tmp_path):
+        toy = "./toy_potentials.py:LabelEnergy"
+        data = Path(__file__).parent / "data"
+        assert elsewhere("auto", "pmmcs", tmp_path, 0) == "cpu"
+        assert elsewhere("auto", "pmmcs", tmp_path, 4) == "cuda"
+        assert elsewhere("cpu", "pmmcs", tmp_path, 4) == "cpu"
+        assert elsewhere("auto", toy, data, 4) == "cpu"
+        with pytest.raises(NoDeviceError, match="takes no device"):
+            elsewhere("cuda", toy, data, 4)
+
+    def test_enough_is_in_flight_for_batches(self):
+        assert enough_for_batches("cpu", 4, 28) == 32
+        assert enough_for_batches("cuda", 3, 28) == 3 * enough_in_flight("cuda", 1, 28)
 
 
 class TestEngineFile:

@@ -174,6 +174,9 @@ class RunningSite:
             raise SiteLostError("Parsl's interchange ended")
         if self._executor.bad_state_is_set:
             raise SiteLostError(f"Parsl gave up: {self._executor.executor_exception}")
+        listener = self._executor._result_queue_thread
+        if listener is None or not listener.is_alive():
+            raise SiteLostError("Parsl does not listen any more")
         from parsl.executors.high_throughput.errors import (
             CommandClientBadError,
             CommandClientTimeoutError,

@@ -44,11 +44,6 @@ class FairShares:
             others = sum(part for other, part in parts.items() if other is not share)
             return max(1, parts[share], self._n_places - others)
 
-    def resize(self, n_places: int) -> None:
-        """Change how many places there are."""
-        with self._lock:
-            self._n_places = n_places
-
 
 class Share:
     """What one search has of them."""
