@@ -81,10 +81,10 @@ def run_searches(folders: Sequence[RunFolder], out: Console, err: Console) -> No
             out.print(f"\n{one.prepared.folder.path}:")
             print_end(one.prepared, one.ending, out, err)
     if failed:
-        names = ", ".join(folder.quoted for folder in failed)
+        names = " ".join(folder.quoted for folder in failed)
         raise GasearchError(
             f"{len(failed)} of {len(folders)} searches failed: mend the cause and resume them "
-            f"with: gasearch run {names.replace(',', '')}"
+            f"with: gasearch run {names}"
         )
 
 
@@ -147,5 +147,5 @@ def _tell(folder: RunFolder, error: BaseException, failed: list[RunFolder], err:
     if isinstance(error, GasearchError):
         tell(GasearchError(f"{folder.path}: {error}"), err)
     else:
-        err.print(f"gasearch: {folder.path}: the search met an error of another kind:")
+        err.print(f"gasearch: {folder.path}: the search ended by an error that nobody expected:")
         tell(error, err)
