@@ -8,6 +8,7 @@ import math
 import pickle
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,20 @@ def test_a_failure_that_comes_late_is_kept_too(store: PopulationStore) -> None:
     assert store.by_composition()[0].best is None
 
 
+def test_reasons_may_be_any_bytes_that_a_program_leaves(store: PopulationStore) -> None:
+    propose(store, 1)
+    (granted,) = lease(store, 1)
+    batch = store.batch()
+    batch.requeue(granted, "it said \0 and \udc80", crashed=True)
+    batch.lease([1])
+    (granted,) = batch.commit().leases
+    batch = store.batch()
+    batch.record(granted, relaxed(1, verdict="failed", reason="it said \0 and \udc80, Å"))
+    batch.commit()
+    assert store.evaluation(1).reason == "it said \\0 and \\udc80, Å"
+    assert store.events(kind="requeued")[0].data["reason"] == "it said \0 and \udc80"
+
+
 def test_only_reported_crashes_are_counted(store: PopulationStore) -> None:
     propose(store, 2)
     first, second = lease(store, 1, 2)
@@ -577,6 +592,20 @@ def test_overdue_leases_are_listed(store: PopulationStore) -> None:
     batch.lease([2], lease_s=1000)
     first, _ = batch.commit().leases
     assert store.overdue() == [first]
+
+
+def test_leases_go_by_the_clock_of_the_database(
+    store: PopulationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 1e9)
+    propose(store, 2)
+    batch = store.batch()
+    batch.lease([1, 2], lease_s=1000)
+    batch.commit()
+    monkeypatch.setattr(time, "time", lambda: now + 1e9)
+    assert store.overdue() == []
+    assert all(abs(event.time_s - now) < 3600 for event in store.events())
 
 
 def test_operational_settings_change_and_the_change_is_an_event(store: PopulationStore) -> None:

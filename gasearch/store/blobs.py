@@ -125,7 +125,7 @@ def result_columns(relaxed: Relaxed, what: str) -> tuple[Columns, Columns]:
     """Return the columns of an evaluation, and of its structure; NULL where it failed."""
     row: Columns = {
         "verdict": relaxed.verdict,
-        "reason": relaxed.reason,
+        "reason": _text(relaxed.reason),
         "audit": relaxed.audit,
         "n_calls": int(relaxed.n_calls),
         "converged": bool(relaxed.converged),
@@ -221,6 +221,11 @@ def relaxed(columns: Mapping[str, Any]) -> Relaxed:
         audit=columns["audit"],
         wall_s=columns["wall_s"],
     )
+
+
+def _text(words: str) -> str:
+    """Return words that every database stores: of programs' last words, some are none."""
+    return words.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def _finite(value: float, name: str, what: str) -> float:

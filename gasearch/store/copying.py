@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Row, Table, insert, select, text
+from sqlalchemy import Connection, Row, Table, insert, select
 
 from gasearch.store.check import check_store
 from gasearch.store.errors import StoreError
@@ -18,6 +18,7 @@ from gasearch.store.migrate import make_schema
 from gasearch.store.place import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import last_write, metadata
+from gasearch.store.server_schema import go_on_counting
 from gasearch.store.storage import create_storage, open_storage
 
 _CHUNK = 500
@@ -87,8 +88,7 @@ def _copy(old: Connection, new: Connection, target: Place) -> None:
             _add(written, rows)
         if written.digest() != digest.digest():
             raise NotWholeError(target, f"the rows of {table.name} came out changed")
-        if new.dialect.name == "postgresql":
-            _go_on_counting(new, table)
+        go_on_counting(new, table)
 
 
 def _chunks(connection: Connection, table: Table) -> Iterator[list[Row[Any]]]:
@@ -105,16 +105,3 @@ def _add(digest: Any, rows: list[Row[Any]]) -> None:
 
 def _plain(row: Mapping[str, Any]) -> list[Any]:
     return [bytes(value) if isinstance(value, memoryview) else value for value in row.values()]
-
-
-def _go_on_counting(connection: Connection, table: Table) -> None:
-    """Let the server number the next row after those that were copied."""
-    (key, *more) = table.primary_key
-    if more:
-        return
-    find = text("SELECT pg_get_serial_sequence(:table, :key)")
-    sequence = connection.execute(find, {"table": table.name, "key": key.name}).scalar_one()
-    last = connection.execute(select(key).order_by(key.desc()).limit(1)).scalar_one_or_none()
-    if sequence is not None and last is not None:
-        go_on = text("SELECT setval(CAST(:sequence AS regclass), :last)")
-        connection.execute(go_on, {"sequence": sequence, "last": last})

@@ -40,6 +40,7 @@ from gasearch.store.schema import HOST_STRUCTURE, RUN, SEARCH_LEVEL
 from gasearch.store.schema import level as level_table
 from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
+from gasearch.store.server_schema import go_on_counting
 from gasearch.store.storage import Storage, create_storage, open_storage
 from gasearch.store.transaction import CREATED, Transaction
 
@@ -327,4 +328,5 @@ def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
         )
     )
     connection.execute(insert(level_table).values(id=SEARCH_LEVEL, **levels))
+    go_on_counting(connection, level_table)
     transaction.finish()

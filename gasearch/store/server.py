@@ -39,7 +39,7 @@ from gasearch.store.errors import (
     WriteFailedError,
 )
 from gasearch.store.place import ServerPlace
-from gasearch.store.schema import SCHEMA_VERSION, last_write
+from gasearch.store.schema import DRIVER, SCHEMA_VERSION, last_write
 
 if TYPE_CHECKING:
     from psycopg import Connection as PsycopgConnection
@@ -213,7 +213,7 @@ class ServerDatabase:
         if not self._was_reached:
             return
         old = last_write.c.time < time_s - _FORGOTTEN_AFTER_S
-        connection.execute(last_write.delete().where(old))
+        connection.execute(last_write.delete().where(old, last_write.c.writer != DRIVER))
 
     def _patiently(self, attempt: Callable[[], T]) -> T:
         start, pause_s = time.monotonic(), _PAUSES_S[0]
@@ -278,6 +278,8 @@ def translated(place: ServerPlace) -> Iterator[None]:
         if state in _NOT_OURS:
             advice = "name another schema, or update gasearch"
             raise ForeignFileError(place, f"lacks a table ({told})", advice) from error
+        if not state and type(cause).__name__ == "DataError":  # refused before it was sent
+            raise InvalidRecordError("the batch", told) from error
         if not state:  # before there is a session, or without one any more
             raise GoneNowError(told) from error
         raise ServerError(place, told) from error

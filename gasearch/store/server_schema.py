@@ -5,7 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import CheckConstraint, Connection, Table, UniqueConstraint, func, inspect, select
+from sqlalchemy import (
+    CheckConstraint,
+    Connection,
+    Table,
+    UniqueConstraint,
+    func,
+    inspect,
+    select,
+    text,
+)
 
 from gasearch.store.schema import metadata
 
@@ -39,6 +48,19 @@ def drop_guards(connection: Connection) -> None:
 
 def _guard(change: str) -> str:
     return f"event_refuses_{change.lower()}"
+
+
+def go_on_counting(connection: Connection, table: Table) -> None:
+    """Let a server number the next row after those that were given numbers; SQLite does so."""
+    (key, *more) = table.primary_key
+    if more or connection.dialect.name != "postgresql":
+        return
+    find = text("SELECT pg_get_serial_sequence(:table, :key)")
+    sequence = connection.execute(find, {"table": table.name, "key": key.name}).scalar_one()
+    last = connection.execute(select(func.max(key))).scalar_one()
+    if sequence is not None and last is not None:
+        go_on = text("SELECT setval(CAST(:sequence AS regclass), :last)")
+        connection.execute(go_on, {"sequence": sequence, "last": last})
 
 
 def differences(connection: Connection) -> list[str]:
