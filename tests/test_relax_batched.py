@@ -17,7 +17,7 @@ from gasearch.decoration import Decoration
 from gasearch.host import Host
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.audit import RULE
+from gasearch.relax.audit import CHARGE_RULE
 from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.relax.relaxed import Relaxed
@@ -61,7 +61,7 @@ def test_minima_are_those_of_the_reference_in_about_as_many_calls() -> None:
     found = relax(candidates, fmax=0.01)
     expected = dict(ReferenceRelaxer(Pmmcs(), RelaxSettings(fmax=0.01)).relax(candidates))
     for number, one in found.items():
-        assert (one.verdict, one.reason, one.audit) == ("ok", "", RULE)
+        assert (one.verdict, one.reason, one.audit) == ("ok", "", CHARGE_RULE)
         assert one.converged
         assert one.fmax <= 0.01
         assert one.smax <= 0.002

@@ -22,7 +22,7 @@ from gasearch.potentials.ase_calculator import AseCalculatorPotential
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.audit import RULE
+from gasearch.relax.audit import CHARGE_RULE
 from gasearch.relax.conclusion import LabelsChangedError, check_labels
 from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.relax.relaxed import Relaxed
@@ -65,7 +65,7 @@ def relax(spoil: Spoil, atoms: Atoms | None = None, **settings: float) -> Relaxe
 def test_a_relaxation_from_undistorted_sites_ends_in_a_minimum() -> None:
     atoms = olivine(0.5)
     relaxed = relax(unspoiled, atoms)
-    assert (relaxed.verdict, relaxed.reason, relaxed.audit) == ("ok", "", RULE)
+    assert (relaxed.verdict, relaxed.reason, relaxed.audit) == ("ok", "", CHARGE_RULE)
     assert relaxed.converged
     assert relaxed.fmax < 0.02
     assert relaxed.smax < 0.002

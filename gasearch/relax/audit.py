@@ -24,7 +24,9 @@ from gasearch.relax.relaxed import Verdict
 from gasearch.relax.working_sites import WorkingSites
 
 RULE = "orders-2"
-"""Working ions and charge order; "moments-1" looked at the charge order alone."""
+"""Working ions and charge order."""
+CHARGE_RULE = "moments-1"
+"""Charge order alone: where the sites of working ions are not known, and in earlier runs."""
 MAX_VOLUME_CHANGE = 0.4
 
 MomentRanges = Mapping[Species, tuple[float, float]]

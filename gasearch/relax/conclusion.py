@@ -10,7 +10,7 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.errors import GasearchError
-from gasearch.relax.audit import RULE, Audit, MomentRanges, audit
+from gasearch.relax.audit import CHARGE_RULE, RULE, Audit, MomentRanges, audit
 from gasearch.relax.geometry import mean_bond_lengths, redox_sites
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
@@ -118,7 +118,7 @@ def conclude(start: Atoms, end: End, settings: RelaxSettings) -> Relaxed:
         bond_lengths=mean_bond_lengths(end.atoms, redox_sites(end.atoms)),
         verdict=found.verdict,
         reason=found.reason,
-        audit=RULE,
+        audit=RULE if settings.sites is not None else CHARGE_RULE,
         wall_s=end.wall_s,
     )
 

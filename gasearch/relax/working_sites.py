@@ -27,9 +27,10 @@ class WorkingSites:
     """The working-ion sites of a host, as the audit of a relaxed structure needs them.
 
     An ion is on a site while it is nearer to it than a third of the distance from there to the
-    nearest other working-ion site (1.04 Å in olivine NaFePO4), so that none is on two. Half of it
-    would be where ions stop between two sites. `benchmarks/results/audit.md` has the distances: in
-    DFT frames 0.23 Å at most; with pmmcs below 0.7 Å, around 1.6 Å and above 2 Å, few between.
+    nearest other working-ion site (1.04 Å in olivine NaFePO4), so that none is on two. Measured:
+    0.23 Å at most in the 247 DFT frames of `data/nafepo4-pbeu`; below 0.7 Å in 60 random
+    decorations of 1x2x1 relaxed with `chgnet-nafepo4`; with `pmmcs`, whose Na hop, 467 of 586 ions
+    are below 0.7 Å, 38 from there to 1.4 Å, 33 to 1.7 Å, halfway to the next site, and 48 beyond.
 
     Parameters
     ----------
