@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from ase import Atoms
 from ase.io import read
 
 from gasearch.builtin_hosts import builtin_host
+from gasearch.checking import check_run
 from gasearch.chemistry import Species
 from gasearch.decoration import Decoration
 from gasearch.dispatch import start_structure
@@ -22,6 +24,8 @@ from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.relax.working_sites import WorkingSites
+from gasearch.run_folder import RunFolder
+from gasearch.session import Session
 
 FRAMES = Path(__file__).parents[1] / "data" / "nafepo4-pbeu" / "train.xyz"
 OLIVINE = builtin_host("nafepo4-olivine")
@@ -240,4 +244,31 @@ def test_a_relaxation_in_which_an_ion_hops_loses_its_order_and_another_keeps_it(
     assert "Na 0 moved 3.7" in found[0].reason
     assert found[1].verdict == "ok"
     without = ReferenceRelaxer(Pmmcs(), RelaxSettings()).relax_one(hops)
-    assert without.verdict == "ok"
+    assert (without.verdict, without.audit) == ("ok", "moments-1")
+
+
+def test_verdicts_of_earlier_runs_are_judged_again(tmp_path, make_run, monkeypatch) -> None:
+    """At x = 1/4 of the unit cell Na leaves its site with pmmcs in one of two orders."""
+    search = {"x": ["1/4"]}
+    folder = RunFolder(make_run(tmp_path / "run", potential="pmmcs", budget=4, search=search))
+    with monkeypatch.context() as patch:
+        patch.setattr("gasearch.session.WorkingSites.of", lambda host: None)
+        Session(folder).run()
+    assert check_run(folder) == []
+    (problem,) = check_run(folder, rejudge=True)
+    told = (
+        r"candidate \d was judged ok by moments-1, is order_lost by orders-2: Na 0 moved \d\.\d+ Å"
+    )
+    assert re.match(told, problem.detail)
+
+
+def test_a_search_records_them_and_they_count_no_more(tmp_path, make_run) -> None:
+    search = {"x": ["1/4"]}
+    folder = RunFolder(make_run(tmp_path / "run", potential="pmmcs", budget=4, search=search))
+    Session(folder).run()
+    with folder.open_store() as store:
+        found = sorted((row.x, row.verdict) for row in store.evaluations(verdict=None))
+        valid = [row.x for row in store.evaluations()]
+    assert found == [(0, "ok"), (0.25, "ok"), (0.25, "order_lost"), (1, "ok")]
+    assert valid == [0, 0.25, 1]
+    assert check_run(folder, rejudge=True) == []
