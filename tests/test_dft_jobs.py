@@ -240,3 +240,9 @@ class TestDoctor:
         (folder / "run.toml").write_text(text.replace(str(sys.executable), "/no/python"))
         (check,) = look_for_gpaw(Session(RunFolder(folder)))
         assert (check.state, check.found) == ("fail", "there is no /no/python")
+
+    def test_it_tells_what_starts_the_ranks(self, folder):
+        set_keys(folder, "dft", ranks=4, prefix=["/no/srun"])
+        (check,) = look_for_gpaw(Session(RunFolder(folder)))
+        assert (check.state, check.found) == ("fail", "there is no /no/srun")
+        assert check.advice == "name another in [dft] prefix"

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from gasearch import running
 from gasearch.cli import app
 from gasearch.doctor import database, engine, machine, potential, probe
 from gasearch.doctor.checks import guarded, passed
@@ -262,6 +263,20 @@ class TestLocks:
         if problems:
             assert "PostgreSQL" in check.advice
             assert problems[0] in check.found
+
+    @pytest.mark.parametrize("fs_type", ["nfs4", "ext4"])
+    def test_a_search_is_refused_only_where_a_network_file_system_fails(
+        self, tmp_path, make_run, monkeypatch, fs_type
+    ):
+        problems = ("flock locks are refused: No locks available",)
+        monkeypatch.setattr(running, "file_system", lambda path: fs_type)
+        monkeypatch.setattr(running, "probe", lambda path: LockingProbe(path, fs_type, problems))
+        folder = RunFolder(make_run(tmp_path / "run"))
+        if fs_type == "nfs4":
+            with pytest.raises(running.UnreliableLocksError, match=r"No locks.*PostgreSQL"):
+                running.prepare(folder)
+        else:
+            assert running.prepare(folder).n_done == 0
 
 
 class TestServer:

@@ -1,4 +1,4 @@
-"""Whether the program that computes DFT jobs here is there."""
+"""Whether the programs that compute DFT jobs are there."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gasearch.dft import gpaw
 from gasearch.dft.errors import NoCodeError
 from gasearch.dft.settings import DftSection
+from gasearch.dft.submitting import Submitter, command_line
 from gasearch.doctor.checks import Check, failed, passed, warned
 from gasearch.session import Session
 
@@ -20,17 +21,26 @@ def is_used(session: Session) -> bool:
 
 
 def dft(session: Session) -> Iterator[Check]:
-    """Say which GPAW would compute; where other codes do, its absence is no failure."""
+    """Say which GPAW would compute, and what starts its ranks.
+
+    What is missing is a failure only where it was named, and jobs run on this machine.
+    """
     section = session.settings.dft
-    command = gpaw.command_of(section)
-    if shutil.which(command[0]) is None:
-        yield failed(_NAME, f"there is no {command[0]}", "name another in [dft.gpaw] command")
-        return
+    is_local = Submitter(session.folder, section, session.settings.execution).is_local
+    command, words = gpaw.command_of(section), command_line(section)
+    report = failed if is_local else warned
+    elsewhere = "" if is_local else "; the start-up lines may bring it on the nodes"
+    for program in dict.fromkeys((words[0], command[0])):
+        if shutil.which(program) is None:
+            key = "[dft.gpaw] command" if program == command[0] else "[dft] prefix"
+            yield report(_NAME, f"there is no {program}", f"name another in {key}{elsewhere}")
+            return
     try:
         version = gpaw.require_gpaw(section)
     except NoCodeError as error:
         found, _, advice = str(error).rstrip(".").partition(": ")
-        report = failed if section.gpaw.command else warned
-        yield report(_NAME, found, advice)
+        is_named = bool(section.gpaw.command)
+        yield (report if is_named else warned)(_NAME, found, f"{advice}{elsewhere}")
         return
-    yield passed(_NAME, f"GPAW {version} by {' '.join(command)}")
+    at_once = f"{section.jobs} at once, as processes here" if is_local else "as jobs of a scheduler"
+    yield passed(_NAME, f"GPAW {version} by {' '.join(words)}, {at_once}")
