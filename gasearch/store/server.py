@@ -17,7 +17,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import Connection, Engine, create_engine, make_url, select, text
@@ -40,9 +40,6 @@ from gasearch.store.errors import (
 )
 from gasearch.store.place import ServerPlace
 from gasearch.store.schema import DRIVER, SCHEMA_VERSION, last_write
-
-if TYPE_CHECKING:
-    from psycopg import Connection as PsycopgConnection
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -71,14 +68,19 @@ def advisory_key(place: ServerPlace, what: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) -> Any:
-    """Return a plain connection of psycopg, whose only schema is that of the run."""
+def _driver() -> Any:
     try:
         import psycopg
     except ModuleNotFoundError as error:
         if error.name != "psycopg":
             raise
         raise NoDriverError from error
+    return psycopg
+
+
+def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) -> Any:
+    """Return a plain connection of psycopg, whose only schema is that of the run."""
+    psycopg = _driver()
     url = make_url(place.url)
     arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
     settings = {
@@ -93,7 +95,7 @@ def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) 
     defaults: dict[str, Any] = {"connect_timeout": 10, **_KEEPALIVE}
     fixed = {"application_name": this_process()}
     fixed["options"] = f"{arguments.pop('options', '')} {options}".strip()
-    connection: PsycopgConnection[Any] = psycopg.connect(**{**defaults, **arguments, **fixed})
+    connection = psycopg.connect(**{**defaults, **arguments, **fixed})
     _connections.add(connection)
     return connection
 
@@ -140,6 +142,7 @@ class ServerDatabase:
         self.engine = self._engine()
 
     def _engine(self) -> Engine:
+        _driver()
         return create_engine(
             "postgresql+psycopg://",
             creator=lambda: connect(self.place, busy_s=self.busy_s, read_only=self.read_only),
