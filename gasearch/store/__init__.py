@@ -1,4 +1,4 @@
-"""The population database: one file that holds a whole search and survives its death."""
+"""The population database: a file, or a schema of a server, that holds a whole search."""
 
 from gasearch.store.errors import StoreError
 from gasearch.store.lock import DriverLock

@@ -45,10 +45,11 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 _PAUSES_S = (0.1, 2.0)
 _FORGOTTEN_AFTER_S = 30 * 86_400
+_LONGEST_NAME = 63  # the server cuts the rest
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 
 _BUSY = ("55P03", "40001", "40P01")  # lock timeout, serialization, deadlock
-_GONE = ("08", "57P")  # connection lost; the server stops, or has not started yet
+_GONE = ("08", "57P", "25P03")  # connection lost or ended; the server stops, or just starts
 _CANNOT_WRITE = ("53100", "53200", "25006", "42501")  # disk, memory, read only, no right
 _REFUSED = ("28", "3D", "53300")  # this user, this database, one more connection
 _NOT_OURS = ("42P01", "42703")  # a table or a column is missing
@@ -59,7 +60,7 @@ _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 def this_process() -> str:
     """Return how this process is called in the server's list of sessions."""
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return f"process {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
 
 
 def advisory_key(place: ServerPlace, what: str) -> int:
@@ -87,6 +88,8 @@ def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) 
         "search_path": place.schema,
         "lock_timeout": f"{busy_s * 1000:.0f}",
         "default_transaction_read_only": "on" if read_only else "off",
+        "statement_timeout": "0",
+        "synchronous_commit": "on",  # what was acknowledged is kept, whatever the server's default
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",
         "tcp_keepalives_count": "3",

@@ -21,6 +21,9 @@ _DATABASE = "postgres"
 _UNPRIVILEGED = "postgres"
 _SETTINGS = {
     "fsync": "off",  # the tests kill processes, not the machine
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "jit": "off",
     "shared_buffers": "16MB",
     "max_connections": "40",
     "log_min_messages": "warning",
