@@ -162,7 +162,8 @@ def test_a_folder_that_is_named_twice_is_refused(tmp_path, make_run, run):
         run(one, tmp_path / "two" / ".." / "one")
 
 
-def test_ctrl_c_ends_all_of_them_cleanly(tmp_path, make_run):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_signal_ends_all_of_them_and_each_can_be_resumed(tmp_path, make_run, number):
     folders = [slow_run(tmp_path / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]
     alone = [shutil.copytree(folder, tmp_path / f"alone-{folder.name}") for folder in folders]
     process = subprocess.Popen(
@@ -179,14 +180,15 @@ def test_ctrl_c_ends_all_of_them_cleanly(tmp_path, make_run):
         assert time.monotonic() < end
         time.sleep(0.1)
     started = psutil.Process(process.pid).children(recursive=True)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
-    assert process.returncode == 0
+    is_clean = number == signal.SIGINT
+    assert process.returncode == (0 if is_clean else -number)
     assert "Traceback" not in err
     assert len(started) >= 2
     assert psutil.wait_procs(started, timeout=10)[1] == []
     for folder, other in zip(folders, alone, strict=True):
-        assert f"Resume with: gasearch run {folder}" in out
+        assert (f"Resume with: gasearch run {folder}" in out) == is_clean
         assert 0 < len(recorded(folder)[1]) < 10
         for one in (folder, other):
             text = (one / "run.toml").read_text()
