@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import psutil
@@ -35,6 +36,9 @@ from gasearch.execution.settings import ExecutionSection
 from gasearch.run_folder import RunFolder
 
 LOCAL = ExecutionSection()
+WITH_PARSL = pytest.mark.skipif(
+    find_spec("parsl") is None and "CI" not in os.environ, reason="parsl is not installed"
+)
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
@@ -295,6 +299,7 @@ class TestLongPrograms:
             engine.submit_job(JobRequest(["no-such-program"], tmp_path))
 
 
+@WITH_PARSL
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # parsl's sockets
 class TestJobsOfAScheduler:
     SECTION = ExecutionSection(engine="parsl", provider="slurm", partition="long")
@@ -383,6 +388,7 @@ def _idle(source, folder):
     return WorkerProcess(source, folder / "log")
 
 
+@WITH_PARSL
 class TestSites:
     def test_a_worker_finds_this_python_and_has_one_thread(self):
         lines = start_lines(ExecutionSection(worker_init="module load x"), for_workers=True)

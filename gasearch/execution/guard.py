@@ -28,7 +28,7 @@ from gasearch.execution.orphans import descendants
 RELAXING = "relaxing"
 """What a worker calls itself while it has a batch; of any other name it waits for one."""
 _PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
-_POLL_S = 0.25
+_POLL_S = 0.5
 _SETTLED_S = 0.5
 _MOST_STARTS = 20
 _LONG_S = 60.0  # a program that lived longer was well started

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,17 +79,36 @@ def descendants(*roots: int, direct: bool = False) -> list[int]:
     direct
         Only those that they started themselves.
     """
+    known = None if Path("/proc/self/task", str(os.getpid()), "children").exists() else _parents()
+    found: list[int] = []
+    front = list(roots)
+    while front:
+        front = [child for one in front for child in _children(one, known)]
+        found += front
+        if direct:
+            break
+    return found
+
+
+def _children(pid: int, known: Mapping[int, Sequence[int]] | None) -> list[int]:
+    """Return what a process started itself, by the kernel's list of it where there is one."""
+    if known is not None:
+        return list(known.get(pid, ()))
+    found: list[int] = []
+    with suppress(OSError, ValueError):
+        for thread in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):
+                text = (thread / "children").read_text(encoding="utf-8")
+                found += [int(word) for word in text.split()]
+    return found
+
+
+def _parents() -> dict[int, list[int]]:
+    """Return all processes of this machine by their parents."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError, ValueError, IndexError):
             text = entry.read_text(encoding="utf-8", errors="replace")
             parent = int(text.rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(entry.parent.name))
-    found: list[int] = []
-    front = list(roots)
-    while front:
-        front = [child for one in front for child in children.get(one, [])]
-        found += front
-        if direct:
-            break
-    return found
+    return children

@@ -16,6 +16,7 @@ import psutil
 import pytest
 
 from gasearch.checking import check_run
+from gasearch.execution.contract import ExecutionError
 from gasearch.execution.engine import open_engine
 from gasearch.execution.engine_file import read_engine_file
 from gasearch.run_folder import RunFolder
@@ -262,6 +263,15 @@ class TestShared:
 def reasons(folder):
     with RunFolder(folder).open_store() as store:
         return " ".join(str(event.data) for event in store.events(kind="requeued"))
+
+
+def test_blocks_that_never_bring_a_worker_end_the_search_with_one_line(tmp_path, make_run, mark):
+    broken = {"worker_init": "echo no such module >&2; exit 1", "poll_s": 0.1}
+    folder = make_run(tmp_path / "run", execution=PARSL | broken)
+    with pytest.raises(ExecutionError, match="5 blocks ended and none brought a worker") as error:
+        drive(folder)
+    assert "\n" not in str(error.value)
+    assert not (folder / "engine.json").exists()
 
 
 def called(slurm, name):
