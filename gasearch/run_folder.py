@@ -152,22 +152,22 @@ class RunFolder:
                     f"{self.path} holds no run (neither run.toml nor search.db); "
                     f"make one with: gasearch init {self.quoted}"
                 )
-            driver = None if place is None else driver_of(place)
-            if driver is not None:
-                raise NoRunError(f"the run in {self.path} is just starting ({driver}): wait a bit.")
-            raise NoRunError(
-                f"the run in {self.path} was not started yet; start it with: "
-                f"gasearch run {self.quoted}"
-            )
-        if isinstance(place, Path):
-            return PopulationStore.open(place, read_only=read_only)
-        if not self.is_started:
-            raise NoRunError(
-                f"the run in {self.path} was not started yet, {place} is empty; start it with: "
-                f"gasearch run {self.quoted}"
-            )
-        store = PopulationStore.open(place, read_only=read_only)
+            raise self._not_started()
+        try:
+            store = PopulationStore.open(place, read_only=read_only)
+        except NoDatabaseError:
+            if isinstance(place, Path) or self.is_started:
+                raise
+            raise self._not_started() from None
         return self._confirmed(store, is_driver=is_driver)
+
+    def _not_started(self) -> NoRunError:
+        driver = self.driver()
+        if driver is not None:
+            return NoRunError(f"the run in {self.path} is just starting ({driver}): wait a bit.")
+        return NoRunError(
+            f"the run in {self.path} was not started yet; start it with: gasearch run {self.quoted}"
+        )
 
     def _confirmed(self, store: PopulationStore, *, is_driver: bool) -> PopulationStore:
         try:
