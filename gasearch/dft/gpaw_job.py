@@ -23,6 +23,13 @@ ALREADY_RUNNING = 3
 _STRETCH = 4  # by which the smearing rung broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
+_RISE_EV = (
+    0.02  # above the lowest energy of the cell: more than the noise of two runs on a geometry
+)
+_LEAST_LENGTH = 0.01  # Å, of a step after many that were taken back
+_GAIN_EV = 1e-3  # what counts as a gain in energy of the cell
+_IDLE_STEPS = 6  # without one, after which a relaxation has arrived at the noise of the forces
+_STALLED_FMAX = 0.15  # eV/Å, that its lowest geometry may have then
 
 
 class _NotConvergedError(Exception):
@@ -70,48 +77,126 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     atoms: Any = read("start.traj")
     if job["rung"] == "surrogate":
         atoms.positions = _surrogate_positions(job, atoms, start_s, is_first)
-    newest = _last_frame("relax.traj")
-    if job["task"] == "relax" and newest is not None and len(newest) == len(atoms):
-        atoms.positions = newest.positions
+    lowest = _frame("relax.traj", lowest=True)
+    if job["task"] == "relax" and lowest is not None and len(lowest) == len(atoms):
+        atoms.positions = lowest.positions
     atoms.set_initial_magnetic_moments(job["moments"])
     atoms.calc = _calculator(job, spinpol=True)
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
-    n_steps = _relax(atoms, task, "relax", start_s, is_first)
+    n_steps, frame = _relax(atoms, task, "relax", start_s, is_first)
     if is_first:
-        _write_frames("result.traj", [_frozen(atoms)])
+        _write_frames("result.traj", [frame])
     return {"end": "done", "reason": "", "n_steps": n_steps}
 
 
-def _relax(atoms: Any, task: dict[str, Any], name: str, start_s: float, is_first: bool) -> int:
-    """Relax at fixed cell; each step is appended to a trajectory. Return how many there were."""
-    import numpy as np
-    from ase.io import Trajectory
-    from ase.optimize import BFGS
-
-    memory = _readable_json(f"{name}.bfgs.json") if task["max_steps"] else None
-    optimizer = BFGS(atoms, logfile=None, restart=memory, maxstep=task["max_step_length"])
-    n_steps, fmax = 0, float("inf")
+def _relax(
+    atoms: Any, task: dict[str, Any], name: str, start_s: float, is_first: bool
+) -> tuple[int, Any]:
+    """Relax at fixed cell; return the number of steps and the frame that is the result."""
+    descent = _Descent(task, name, start_s, is_first)
     try:
-        for n_steps, _ in enumerate(optimizer.irun(fmax=task["fmax"], steps=task["max_steps"])):
-            frame = _frozen(atoms)
-            fmax = float(np.linalg.norm(frame.get_forces(), axis=1).max())
-            energy = frame.get_potential_energy()
-            if is_first:
-                last = _last_frame(f"{name}.traj")
-                if last is None or not np.array_equal(last.positions, frame.positions):
-                    with Trajectory(f"{name}.traj", "a") as trajectory:
-                        trajectory.write(frame)
-                told = {"stage": name, "step": n_steps, "energy_eV": energy, "fmax": fmax}
-                _replace("progress.json", json.dumps(told | {"wall_s": time.time() - start_s}))
+        while descent.is_open:
+            descent.go_on(atoms)
     except _convergence_error() as error:
         reason = f"the electrons did not converge in {task['max_scf']} iterations"
-        raise _NotConvergedError("scf", f"{reason} ({name}, step {n_steps})") from error
-    if fmax > task["fmax"]:
-        reason = f"the largest force is {fmax:.3f} eV/Å after {n_steps} steps, not {task['fmax']:g}"
-        raise _NotConvergedError("steps", reason)
-    return n_steps
+        told = f"{reason} ({name}, step {descent.n_calls})"
+        raise _NotConvergedError("scf", told) from error
+    if not descent.is_done:
+        reason = f"the largest force is {descent.fmax:.3f} eV/Å after {task['max_steps']} steps"
+        raise _NotConvergedError("steps", f"{reason}, not {task['fmax']:g}")
+    return descent.n_calls - 1, descent.lowest
+
+
+class _Descent:
+    """A relaxation by BFGS that begins anew from its lowest geometry where it was misled.
+
+    Forces of PBE+U are noisy: now and then the electrons end in another state, and what a
+    quasi-Newton method learns from that leads it astray. So a step that ends much too high is taken
+    back and all is forgotten, and where nothing more is gained the lowest geometry is the result.
+
+    Parameters
+    ----------
+    task
+        With fmax (eV/Å), max_steps and max_step_length (Å).
+    name
+        Of the files in which it is kept.
+    """
+
+    def __init__(self, task: dict[str, Any], name: str, start_s: float, is_first: bool) -> None:
+        self._task = task
+        self._name = name
+        self._start_s = start_s
+        self._is_first = is_first
+        self._length = task["max_step_length"]
+        self._n_idle = 0
+        self.lowest: Any = None
+        self.n_calls = 0
+        self.fmax = float("inf")
+        self.is_done = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether to go on."""
+        return not self.is_done and self.n_calls <= self._task["max_steps"]
+
+    def go_on(self, atoms: Any) -> None:
+        """Relax until it is done, was misled, or has no more steps."""
+        from ase.optimize import BFGS
+
+        memory = f"{self._name}.bfgs.json"
+        restart = _readable_json(memory) if self._task["max_steps"] else None
+        optimizer = BFGS(atoms, logfile=None, restart=restart, maxstep=self._length)
+        for _ in optimizer.irun(fmax=1e-9, steps=self._task["max_steps"] - self.n_calls):
+            frame = _frozen(atoms)
+            self._note(frame)
+            if self.is_done:
+                return
+            if frame.get_potential_energy() > self.lowest.get_potential_energy() + _RISE_EV:
+                break
+        self._length = max(self._length / 2, _LEAST_LENGTH)
+        atoms.positions = self.lowest.positions
+        if self._is_first:
+            Path(memory).unlink(missing_ok=True)
+        _gpaw("gpaw.mpi").world.barrier()
+
+    def _note(self, frame: Any) -> None:
+        """Keep a frame, and see whether it is the last."""
+        import numpy as np
+
+        self.n_calls += 1
+        self.fmax = _largest_force(frame)
+        gain, is_back = float("inf"), False
+        if self.lowest is not None:
+            gain = self.lowest.get_potential_energy() - frame.get_potential_energy()
+            is_back = np.array_equal(self.lowest.positions, frame.positions)
+        self._n_idle = 0 if gain > _GAIN_EV else self._n_idle + 1
+        is_converged = self.fmax <= self._task["fmax"]
+        if gain > 0 or is_converged or is_back:
+            self.lowest = frame
+        is_stalled = self._n_idle >= _IDLE_STEPS and _largest_force(self.lowest) <= _STALLED_FMAX
+        self.is_done = is_converged or is_stalled
+        if self._is_first:
+            self._write(frame)
+
+    def _write(self, frame: Any) -> None:
+        import numpy as np
+        from ase.io import Trajectory
+
+        last = _frame(f"{self._name}.traj")
+        if last is None or not np.array_equal(last.positions, frame.positions):
+            with Trajectory(f"{self._name}.traj", "a") as trajectory:
+                trajectory.write(frame)
+        told = {"stage": self._name, "step": self.n_calls - 1, "fmax": self.fmax}
+        told |= {"energy_eV": frame.get_potential_energy(), "wall_s": time.time() - self._start_s}
+        _replace("progress.json", json.dumps(told))
+
+
+def _largest_force(frame: Any) -> float:
+    import numpy as np
+
+    return float(np.linalg.norm(frame.get_forces(), axis=1).max())
 
 
 def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> Any:
@@ -125,9 +210,9 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     for index, element in job["surrogates"].items():
         stand_in.symbols[int(index)] = element
     stand_in.set_initial_magnetic_moments(job["surrogate_moments"])
-    newest = _last_frame("surrogate.traj")
-    if newest is not None:
-        stand_in.positions = newest.positions
+    lowest = _frame("surrogate.traj", lowest=True)
+    if lowest is not None:
+        stand_in.positions = lowest.positions
     stand_in.calc = _calculator(job, spinpol=any(job["surrogate_moments"]))
     task = {**job, "fmax": _SURROGATE_FMAX, "max_steps": _SURROGATE_STEPS}
     try:
@@ -135,7 +220,8 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     except _NotConvergedError as error:
         if error.end != "steps":
             raise
-    return stand_in.positions
+    _gpaw("gpaw.mpi").world.barrier()
+    return _frame("surrogate.traj", lowest=True).positions
 
 
 def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
@@ -198,15 +284,16 @@ def _frozen(atoms: Any) -> Any:
     return copy
 
 
-def _last_frame(name: str) -> Any:
-    """Return the last whole frame of a trajectory, or None."""
+def _frame(name: str, *, lowest: bool = False) -> Any:
+    """Return the last whole frame of a trajectory, or that of lowest energy, or None."""
     from ase.io import Trajectory
 
     try:
         with Trajectory(name) as trajectory:
-            return trajectory[-1] if len(trajectory) else None
-    except Exception:  # noqa: BLE001 -- of a process that was killed while it wrote
+            frames = list(trajectory) if lowest else [trajectory[-1]]
+    except Exception:  # noqa: BLE001 -- there is none, or a process was killed while it wrote
         return None
+    return min(frames, key=lambda frame: frame.get_potential_energy(), default=None)
 
 
 def _readable_json(name: str) -> str:
