@@ -4,6 +4,8 @@ import copy
 import importlib.util
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -190,3 +192,27 @@ def test_building_leaves_the_process_as_it_was():
         made(hidden_irreps="8x0q")
     made()
     assert (e3nn.get_optimization_defaults(), torch.get_default_dtype()) == before
+
+
+FRESH = """
+from gasearch.builtin_hosts import builtin_host
+from gasearch.host import Host
+from gasearch.potentials.contract import Batch
+from gasearch.potentials.registry import load_potential
+host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+atoms = host.atoms.copy()
+atoms.set_initial_charges([{"Na": 1, "Fe": 2, "P": 5, "O": -2}[s] for s in atoms.symbols])
+atoms.rattle(0.05, seed=1)
+batch = Batch.from_atoms([atoms], "cpu")
+potential = load_potential("mace-nafepo4")
+for _ in range(3):
+    found = potential.evaluate(batch)
+    print(found.energies.tolist(), found.forces.tolist(), found.stresses.tolist())
+"""
+
+
+def test_the_first_evaluation_of_a_process_counts_the_same_as_later_ones():
+    done = subprocess.run([sys.executable, "-c", FRESH], check=True, capture_output=True, text=True)
+    first, second, third = done.stdout.splitlines()
+    assert first == second == third
+    assert "-1" in first

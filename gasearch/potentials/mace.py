@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -118,15 +118,29 @@ class MaceNetwork(Network):
         self.table = SlotTable(slots)
         self.model = _build(self.arguments)
         self.n_features = int(self.model.products[-1].linear.irreps_out.count("0e"))
+        self._has_run = False
 
     def forward(self, graph: Graph) -> NetworkOutput:
         """Return energies, and as features the scalars that the last readout sees."""
+        if not (self._has_run or self.training) and graph.vectors.requires_grad:
+            self._has_run = True
+            self._run_once(graph)
         found = self.model(self._data(graph), compute_force=False)
         return NetworkOutput(
             energies=graph.sum_by_system(found["node_energy"]),
             moments=None,
             features=found["node_feats"][:, -self.n_features :],
         )
+
+    def _run_once(self, graph: Graph) -> None:
+        """Evaluate for nothing: the forces of a process's first evaluation have other last digits.
+
+        mace's TorchScript is profiled in its first run, and then computes in another order.
+        """
+        vectors = graph.vectors.detach().requires_grad_()
+        with torch.enable_grad():
+            found = self.model(self._data(replace(graph, vectors=vectors)), compute_force=False)
+            torch.autograd.grad(found["node_energy"].sum(), vectors)
 
     def clone_slot(self, source: int, target: int) -> None:
         """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
