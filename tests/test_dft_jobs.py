@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -69,12 +70,9 @@ def set_keys(folder, section, **keys):
     (folder / "run.toml").write_text(text)
 
 
-def start_driver(folder, *words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "gasearch", "dft", "run", str(folder), *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+def start_driver(folder, *words, stdout=subprocess.DEVNULL):
+    command = [sys.executable, "-m", "gasearch", "dft", "run", str(folder), *words]
+    return subprocess.Popen(command, stdout=stdout, stderr=subprocess.DEVNULL)
 
 
 def wait_until(condition, limit_s=120.0):
@@ -179,18 +177,31 @@ class TestScheduler:
         assert "OMP_NUM_THREADS=2" in script
         assert not any((folder / "parsl").glob("*/interchange*"))
 
-    def test_it_outlives_its_driver_and_is_found_by_its_number(self, folder, slurm, monkeypatch):
-        monkeypatch.setenv("FAKE_GPAW_S", "6")
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_it_outlives_its_driver_and_is_found_by_its_number(
+        self, folder, slurm, monkeypatch, number
+    ):
+        monkeypatch.setenv("FAKE_GPAW_S", "8")
         behave(folder, "slow")
-        driver = start_driver(folder, "1")
+        driver = start_driver(folder, "1", stdout=subprocess.PIPE)
         wait_until(lambda: states(folder) == ["running"] and starts(folder))
-        driver.kill()
-        driver.wait()
+        driver.send_signal(number)
+        told = driver.communicate()[0].decode()
+        if number == signal.SIGTERM:
+            assert "goes on; the same command finds it" in told
         record = job_folders(folder)[0].status().process
         assert (record["kind"], record["job"]) == ("scheduler", "1000")
         (status,), _ = compute(folder, 1)
         assert (status.state, status.attempt) == ("collected", 1)
         assert len(scripts(slurm)) == len(starts(folder)) == 1
+
+    def test_one_that_the_scheduler_refuses_stops_no_other(self, folder, slurm):
+        (slurm / "plan").write_text(json.dumps({"sbatch": ["error"]}))
+        behave(folder, "done")
+        (first, second), _ = compute(folder, 1, 2)
+        assert (first.state, second.state) == ("prepared", "collected")
+        assert "takes no job" in first.reason
+        assert "Unable to contact slurm controller" in first.reason
 
     def test_one_that_the_scheduler_forgets_goes_on_by_the_same_command(self, folder, slurm):
         (slurm / "plan").write_text(json.dumps({"sbatch": ["lose"]}))

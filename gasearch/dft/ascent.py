@@ -18,6 +18,7 @@ from gasearch.dft.submitting import (
     is_computing,
     log_name,
 )
+from gasearch.execution.contract import ExecutionError
 from gasearch.execution.engine import JobHandle
 
 _ALREADY_RUNNING = 3  # exit status of a program that finds another in its folder
@@ -61,17 +62,13 @@ class Ascent:
             return None
         outcome = self._outcome()
         if outcome is None and not self._has_started:
-            self._start()
-            return None
+            return self._start()
         if outcome is None:
             return self._stays()
         if outcome["end"] == "done":
             return self._collected()
         self._status = self._next(outcome)
-        if self._status.state == "failed":
-            return self._status
-        self._start()
-        return None
+        return self._status if self._status.state == "failed" else self._start()
 
     def interrupt(self, reason: str) -> None:
         """End the program of this machine, and leave a folder that can go on."""
@@ -133,12 +130,16 @@ class Ascent:
         said = lines[-1].strip() if lines else "it said nothing"
         return f"its process ended{'' if code is None else f' with status {code}'}: {said}"
 
-    def _start(self) -> None:
-        """Start the program of the rung on which the job is."""
+    def _start(self) -> Status | None:
+        """Start the program of the rung on which the job is; return how it stays if that fails."""
         attempt = self._status.attempt + 1
         self.job.write_json(JOB, on_rung(self._written, self._status.rung, attempt))
         forget_outcome(self.job)
-        self._handle = self._submitter.submit(self.job, attempt)
+        try:
+            self._handle = self._submitter.submit(self.job, attempt)
+        except ExecutionError as error:
+            self._status = self.job.change(reason=str(error).rstrip("."))
+            return self._stays()
         self._has_started, self._is_found = True, False
         self._running_since_s, self._asked_s = None, time.monotonic()
         self._status = self.job.change(
@@ -146,6 +147,7 @@ class Ascent:
         )
         self._place.note(self.job, self._status)
         self.told = self._tell("running")
+        return None
 
     def _tell(self, state: str) -> str:
         """Return what the program does just now."""
