@@ -1,13 +1,22 @@
 """Batches of an engine: how large they are, and who is to blame where they are lost."""
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
 import pytest
 from ase import Atoms
 
-from gasearch.execution.batch_task import BatchResult
+from gasearch.builtin_hosts import builtin_host
+from gasearch.decoration import Decoration
+from gasearch.execution.batch_task import BatchResult, relax_batch
 from gasearch.execution.batches import BatchExecutor, Returned
 from gasearch.execution.contract import Crashed, ExecutionError, Finished, PotentialSource, Task
 from gasearch.execution.engine import Order
 from gasearch.execution.shares import FairShares, divided
+from gasearch.host import Host
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 from gasearch.run_folder import RunFolder
@@ -214,3 +223,54 @@ class TestShares:
         shares = FairShares(1)
         members = [shares.join() for _ in range(3)]
         assert [member.limit(5) for member in members] == [1, 1, 1]
+
+
+DATA = Path(__file__).parent / "data"
+HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+HANGING = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_execution_batches import crystals, source
+from gasearch.execution.batch_task import relax_batch
+print(len(relax_batch(source("Hanging"), crystals(0.5, 1.0), 1, 600.0).relaxed), flush=True)
+relax_batch(source("Hanging"), crystals(0.75), 1, 1.0)
+print("came back", flush=True)
+"""
+
+
+def source(name):
+    return PotentialSource(f"./toy_potentials.py:{name}", DATA, {})
+
+
+def crystals(*shares):
+    """Return tasks of undistorted crystals, one for each x."""
+    rng = np.random.default_rng(1)
+    decorations = [Decoration.random(HOST, HOST.composition_at(x), rng) for x in shares]
+    return [Task(Lease(n, 1), d.to_atoms(), RelaxSettings()) for n, d in enumerate(decorations)]
+
+
+class TestWorker:
+    """What a worker does with a batch; in a thread, where it does not watch its parent."""
+
+    def relax(self, *arguments):
+        with ThreadPoolExecutor(1) as pool:
+            return pool.submit(relax_batch, *arguments).result()
+
+    def test_results_come_in_the_order_of_the_tasks(self):
+        tasks = crystals(0.25, 0.5, 0.75, 1.0)
+        result = self.relax(source("LabelEnergy"), tasks, 3, 600.0)
+        assert result.unusable == ""
+        assert [len(relaxed.atoms) for relaxed in result.relaxed] == [
+            len(task.atoms) for task in tasks
+        ]
+        alone = [self.relax(source("LabelEnergy"), [task], 1, 600.0) for task in tasks]
+        assert [one.relaxed[0].energy for one in alone] == [r.energy for r in result.relaxed]
+
+    def test_a_potential_that_cannot_be_loaded_is_told(self):
+        assert "NotThere" in self.relax(source("NotThere"), crystals(0.5), 1, 600.0).unusable
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="a guard names processes by /proc")
+    def test_one_that_hangs_ends_its_worker(self):
+        code = HANGING.format(tests=str(Path(__file__).parent))
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (1, "2\n"), done.stderr

@@ -281,22 +281,29 @@ def called(slurm, name):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # parsl's sockets
-def test_a_scheduler_that_answers_errors_and_loses_a_job_costs_only_time(
+def test_a_scheduler_that_answers_errors_and_loses_a_job_and_ctrl_c_cost_only_time(
     tmp_path, make_run, mark, slurm
 ):
     (slurm / "plan").write_text(json.dumps({"sbatch": ["error", "lose"], "squeue": ["error"]}))
     scheduler = {"provider": "slurm", "partition": "gpu", "account": "me", "walltime": "01:00:00"}
     scheduler |= {"scheduler_options": "#SBATCH --qos=long", "worker_init": "export SAID=hello"}
     run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 12, **scheduler)
-    driving = Driving(run)
-    wait_for(lambda: n_done(run) >= 2 or not driving.is_alive())
-    wait_for(lambda: (read_engine_file(run) or driving).jobs)
-    assert driving.end() == "budget"
+    process = start(run, mark)
+    wait_for(lambda: n_done(run) >= 2 or process.poll() is not None)
+    wait_for(lambda: read_engine_file(run).jobs)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    assert f"Resume with: gasearch run {run}" in output
+    assert not (run / "engine.json").exists()
+    wait_for(lambda: not of_run(mark), limit_s=10.0)
+    assert called(slurm, "scancel")
+
+    drive(run)
     drive(calm)
     assert record(run) == record(calm)
     assert_whole(run)
-    assert len(called(slurm, "sbatch")) >= 3
-    assert called(slurm, "scancel")
+    assert len(called(slurm, "sbatch")) >= 4
     script = next((slurm / "jobs").glob("*.script")).read_text()
     for line in ("--partition=gpu", "--account=me", "--qos=long", "--time=60", "SAID=hello"):
         assert line in script
