@@ -1,5 +1,6 @@
 """Batches of an engine: how large they are, and who is to blame where they are lost."""
 
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -231,9 +232,11 @@ HANGING = """
 import sys
 sys.path.insert(0, {tests!r})
 from test_execution_batches import crystals, source
+from gasearch.execution import batch_task
 from gasearch.execution.batch_task import relax_batch
-print(len(relax_batch(source("Hanging"), crystals(0.5, 1.0), 1, 600.0).relaxed), flush=True)
-relax_batch(source("Hanging"), crystals(0.75), 1, 1.0)
+batch_task._LAST_RESORT_S = 0.0
+print(len(relax_batch(source({name!r}), crystals(0.5, 1.0), 1, 600.0).relaxed), flush=True)
+relax_batch(source({name!r}), crystals(0.75), 1, 1.0)
 print("came back", flush=True)
 """
 
@@ -269,8 +272,8 @@ class TestWorker:
     def test_a_potential_that_cannot_be_loaded_is_told(self):
         assert "NotThere" in self.relax(source("NotThere"), crystals(0.5), 1, 600.0).unusable
 
-    @pytest.mark.skipif(sys.platform != "linux", reason="a guard names processes by /proc")
-    def test_one_that_hangs_ends_its_worker(self):
-        code = HANGING.format(tests=str(Path(__file__).parent))
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        assert (done.returncode, done.stdout) == (1, "2\n"), done.stderr
+    @pytest.mark.parametrize(("name", "code"), [("Hanging", 1), ("Frozen", -signal.SIGALRM)])
+    def test_one_that_hangs_ends_its_worker(self, name, code):
+        program = HANGING.format(tests=str(Path(__file__).parent), name=name)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+        assert (done.returncode, done.stdout) == (code, "2\n"), done.stderr

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _TICK_S = 0.25
 _WAITING = "waiting"
+_LAST_RESORT_S = 60.0
 _PR_SET_PDEATHSIG = 1  # of Linux's prctl
 
 
@@ -85,7 +86,7 @@ def relax_batch(
             os._exit(70)  # an accelerator may be of no use to this process any more
         raise
     finally:
-        _worker.left_s = None
+        _allow(None)
         _call_it(_WAITING)
 
 
@@ -93,14 +94,14 @@ def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: flo
     began_s = time.monotonic()
     places = {id(task): n for n, task in enumerate(tasks)}
     ended: dict[int, Relaxed] = {}
-    _worker.left_s = wall_limit_s
+    _allow(wall_limit_s)
     for task in tasks:
         executor.submit(task)
     while len(ended) < len(tasks):
         for happening in executor.wait(60.0):
             if isinstance(happening, Finished):
                 ended[places[id(happening.task)]] = happening.relaxed
-                _worker.left_s = wall_limit_s
+                _allow(wall_limit_s)
     return BatchResult([ended[n] for n in range(len(tasks))], time.monotonic() - began_s)
 
 
@@ -143,6 +144,17 @@ def _watch() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _allow(seconds: float | None) -> None:
+    """Set how long this process may go on without a result; None for as long as it likes.
+
+    Native code may keep the watching thread from running: then a signal ends the process, later.
+    """
+    _worker.left_s = seconds
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + _LAST_RESORT_S if seconds else 0.0)
 
 
 def _call_it(name: str) -> None:

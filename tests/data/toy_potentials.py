@@ -1,5 +1,6 @@
 """Potentials for tests of the engine: they cost nothing, and some of them misbehave on purpose."""
 
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -69,6 +70,13 @@ class Raising(Misbehaving):
 class Hanging(Misbehaving):
     def misbehave(self):
         time.sleep(3600)
+
+
+class Frozen(Misbehaving):
+    """Hangs in native code that lets no other thread of Python run."""
+
+    def misbehave(self):
+        ctypes.PyDLL(None).sleep(3600)
 
 
 class Killer(Misbehaving):
