@@ -93,7 +93,7 @@ workers = {workers}             # processes on the CPU (on a GPU always one); 0:
 # poll_s = 30                   # how often the scheduler is asked
 
 [store]
-# url = ""                      # "": search.db here; or a server, whose password is in PGPASSWORD or
+# url = ""                      # "": search.db here; or a server; its password is in PGPASSWORD or
 #                                 ~/.pgpass: "postgresql+psycopg://user@host/database"
 # schema_name = ""              # where the run is there; "": a name of its own
 # backup_every_s = 3600         # one at most as often, in backups/
