@@ -336,6 +336,21 @@ def test_a_forked_child_does_not_keep_the_lock(
         os.kill(child, 9)
 
 
+def test_the_server_of_the_tests_ends_with_them(tmp_path: Path) -> None:
+    code = (
+        "import time\nfrom gasearch.store.testing_server import test_server\n"
+        "with test_server() as server:\n    print(server.folder, flush=True)\n    time.sleep(600)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    folder = Path(process.stdout.readline().strip())
+    first = (folder / "data" / "postmaster.pid").read_text().splitlines()[0]
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    wait_for(lambda: not folder.exists() and not Path("/proc", first).exists())
+
+
 # --- servers that go away
 
 

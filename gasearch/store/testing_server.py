@@ -30,6 +30,14 @@ _SETTINGS = {
 }
 
 
+# Ends the server and removes its folder once its standard input ends, as it does with its parent.
+_WATCH = """
+read -r _
+pid=$(head -n 1 "$1/data/postmaster.pid") && kill -QUIT "$pid"
+rm -rf "$1"
+"""
+
+
 class NoServerError(StoreError):
     """There is no PostgreSQL here that could be started; the text says why."""
 
@@ -86,12 +94,20 @@ class TestServer:
 def test_server() -> Iterator[TestServer]:
     """Make and start a server, and end and remove it; raises `NoServerError` where there is none.
 
-    PostgreSQL refuses to run as root: there, its processes belong to the user "postgres".
+    It ends with this process, however that dies. PostgreSQL refuses to run as root: there, its
+    processes belong to the user "postgres".
     """
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="gasearch-postgresql-"))
-    server = TestServer(folder, programs, _free_port(), _owner())
+    watch = subprocess.Popen(
+        ["sh", "-c", _WATCH, "sh", str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
     try:
+        server = TestServer(folder, programs, _free_port(), _owner())
         shutil.chown(folder, server.user)
         data = str(folder / "data")
         _run(
@@ -112,6 +128,7 @@ def test_server() -> Iterator[TestServer]:
             server.control("stop", "-m", "immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        watch.communicate()
 
 
 test_server.__test__ = False  # type: ignore[attr-defined]
