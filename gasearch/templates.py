@@ -86,7 +86,7 @@ workers = {workers}             # processes on the CPU (on a GPU always one); 0:
 # max_blocks = 1
 # walltime = "24:00:00"         # of a block
 # gpus_per_node = 0             # each has one worker
-# cpus_per_node = 0             # 0: as the scheduler gives them
+# cpus_per_node = 0             # 0: one for each worker
 # worker_init = ""              # lines of shell before a worker starts: "module load cuda"
 # scheduler_options = ""        # lines for the scheduler: "#SBATCH --qos=long"
 # batch_s = 120                 # structures go to a worker in batches that take so long

@@ -430,6 +430,8 @@ class TestSites:
             "        address='127.0.0.1', max_workers_per_node=3)])\n"
             "def threads():\n"
             "    return Config([ThreadPoolExecutor()])\n"
+            "def broken():\n"
+            "    raise KeyError('account')\n"
             "def nothing():\n"
             "    return None\n"
         )
@@ -444,7 +446,12 @@ class TestSites:
         assert good.executor.max_workers_per_node == 3
         assert "gasearch.execution.guard" in good.executor.launch_cmd
         assert good.executor.block_error_handler.__name__ == "noop_error_handler"
-        for name, problem in (("threads", "needs one executor"), ("nothing", "NoneType, not a")):
+        problems = {
+            "threads": "needs one executor",
+            "nothing": "NoneType, not a",
+            "broken": "fails: KeyError: 'account'",
+        }
+        for name, problem in problems.items():
             with pytest.raises(Exception, match=problem) as error:
                 site(name)
             assert "\n" not in str(error.value)

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from gasearch.dft import processes
+from gasearch.errors import GasearchError
 from gasearch.execution.batch_task import BatchResult, relax_batch
 from gasearch.execution.batches import Batch, BatchExecutor, Blame, Returned
 from gasearch.execution.contract import ExecutionError, Executor
@@ -61,11 +62,22 @@ class ParslEngine:
         self._failure: ExecutionError | None = None
         self._written: tuple[EngineRecord, float] | None = None
         self._next_look_s = 0.0
-        self._site: RunningSite | None = self._new_site()
+        self._site: RunningSite | None = self._first_site()
         self._began_s = time.monotonic()
         self._closing = threading.Event()
         self._monitor = threading.Thread(target=self._watch, name="gasearch-parsl", daemon=True)
         self._monitor.start()
+
+    def _first_site(self) -> RunningSite:
+        """Return the first life, or tell in one line why there is none."""
+        try:
+            return self._new_site()
+        except GasearchError:
+            raise
+        except Exception as error:
+            told = str(error).strip().splitlines() or [""]
+            problem = f"Parsl does not start: {type(error).__name__}: {told[0]}"
+            raise ExecutionError(problem) from error
 
     def _new_site(self) -> RunningSite:
         parsl_folder = self._folder.path / "parsl"

@@ -116,7 +116,14 @@ def _site_of_user(section: ExecutionSection, folder: RunFolder) -> Site:
 def _load(named: str, folder: Path) -> Any:
     from gasearch.plugins import load_plugin
 
-    return load_plugin("provider", named, folder)()
+    function = load_plugin("provider", named, folder)
+    try:
+        return function()
+    except Exception as error:
+        told = str(error).strip().splitlines() or [""]
+        raise ProviderError(
+            f'execution.provider = "{named}" fails: {type(error).__name__}: {told[0]}'
+        ) from error
 
 
 def make_provider(
@@ -137,7 +144,8 @@ def make_provider(
     if section.provider == "local":
         return LocalProvider(**common)
     gpus = section.gpus_per_node if resources is None else resources.gpus_per_node
-    cpus = section.cpus_per_node if resources is None else _cpus_per_node(resources)
+    cpus = _cpus_per_node(resources) if resources else section.cpus_per_node
+    cpus = cpus or section.workers_per_node
     walltime = (resources.walltime if resources else "") or section.walltime
     common |= {"walltime": walltime, "scheduler_options": section.scheduler_options}
     if section.provider == "slurm":
@@ -145,7 +153,7 @@ def make_provider(
             partition=section.partition or None,
             account=section.account or None,
             gpus_per_node=gpus or None,
-            cores_per_node=cpus or None,
+            cores_per_node=cpus,
             exclusive=False,
             cmd_timeout=60,
             **common,
@@ -154,7 +162,7 @@ def make_provider(
         return PBSProProvider(
             queue=section.partition or None,
             account=section.account or None,
-            cpus_per_node=cpus or 1,
+            cpus_per_node=cpus,
             select_options=f"ngpus={gpus}" if gpus else "",
             **common,
         )
@@ -163,7 +171,7 @@ def make_provider(
     return LSFProvider(
         queue=section.partition or None,
         project=section.account or None,
-        cores_per_node=cpus or None,
+        cores_per_node=cpus,
         **common,
     )
 

@@ -305,6 +305,13 @@ def test_a_scheduler_that_answers_errors_and_loses_a_job_and_ctrl_c_cost_only_ti
     assert_whole(run)
     assert len(called(slurm, "sbatch")) >= 4
     script = next((slurm / "jobs").glob("*.script")).read_text()
-    for line in ("--partition=gpu", "--account=me", "--qos=long", "--time=60", "SAID=hello"):
+    for line in (
+        "--partition=gpu",
+        "--account=me",
+        "--qos=long",
+        "--time=60",
+        "SAID=hello",
+        "per-task=2",
+    ):
         assert line in script
     assert "OMP_NUM_THREADS=1" in script
