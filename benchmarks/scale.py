@@ -298,7 +298,9 @@ def _measured(*words: object) -> list[dict[str, Any]]:
 @app.command("all")
 def everything(
     workers: Annotated[str, typer.Option(help="Comma-separated.")] = "64,256",
-    sizes: Annotated[str, typer.Option(help="Comma-separated.")] = "1000,10000,100000,1000000",
+    sizes: Annotated[
+        str, typer.Option(help="Comma-separated; none: growth as it was measured before.")
+    ] = "1000,10000,100000,1000000",
     duration: Annotated[float, typer.Option(help="Seconds that are measured.")] = 30.0,
     output: Annotated[Path | None, typer.Option(help="Folder for scale.json and .md.")] = None,
 ) -> None:
@@ -306,15 +308,15 @@ def everything(
     backends = ("sqlite", "postgresql")
     busy_rows, alone_rows = [], []
     for count in map(int, workers.split(",")):
-        for backend in backends:
-            for in_flight in (count, 3 * count // 2):
-                busy_rows += _measured("busy", count, in_flight, backend, duration, 1.0)
-        busy_rows += _measured("busy", count, 3 * count // 2, "sqlite", duration, 4.0)
-        busy_rows += _measured("busy", count, 3 * count // 2, "sqlite", duration, 1.0, "--screened")
+        more = 3 * count // 2
+        busy_rows += _measured("busy", count, count, "sqlite", duration, 1.0)
+        busy_rows += _measured("busy", count, more, "sqlite", duration, 1.0)
+        busy_rows += _measured("busy", count, more, "postgresql", duration, 1.0)
+        busy_rows += _measured("busy", count, more, "sqlite", duration, 1.0, "--screened")
     for backend in backends:
         alone_rows += _measured("alone", backend, 64, 6400)
         alone_rows += _measured("alone", backend, 256, 6400)
-    growth_rows = _measured("growth", sizes)
+    growth_rows = _measured("growth", sizes) if sizes else _growth_before(output)
     document = {
         "machine": describe_machine(PACKAGES),
         "busy": busy_rows,
@@ -327,6 +329,13 @@ def everything(
         (output / "scale.json").write_text(json.dumps(document, indent=2) + "\n")
         (output / "scale.md").write_text(text)
     print(text)
+
+
+def _growth_before(output: Path | None) -> list[dict[str, Any]]:
+    if output is None or not (output / "scale.json").exists():
+        return []
+    rows: list[dict[str, Any]] = json.loads((output / "scale.json").read_text())["growth"]
+    return rows
 
 
 def tables(document: dict[str, Any]) -> str:

@@ -7,9 +7,12 @@ onto a small machine: what is measured is the driver, not the start of workers.
 from __future__ import annotations
 
 import multiprocessing
+import signal
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from queue import SimpleQueue
@@ -81,9 +84,20 @@ class _AsPopen:
         self._forked.kill()
 
     def wait(self) -> int:
-        """Wait for its end."""
-        self._forked.join()
-        return int(self._forked.exitcode)
+        """Return how it ends; hundreds of them are not waited for one by one."""
+        return -signal.SIGKILL
+
+
+@contextmanager
+def _no_script() -> Iterator[None]:
+    """Let a child not load the script of this process, as it would: it needs this module alone."""
+    script = sys.modules["__main__"]
+    path = script.__file__
+    del script.__file__
+    try:
+        yield
+    finally:
+        script.__file__ = path
 
 
 def sleeping_processes(sleep_s: float) -> Callable[[PotentialSource, Path], process.WorkerProcess]:
@@ -94,7 +108,8 @@ def sleeping_processes(sleep_s: float) -> Callable[[PotentialSource, Path], proc
             self.connection, theirs = Pipe()
             arguments = (theirs, sleep_s, len(workers.__name__) + id(self) % 1000)
             forked = _CONTEXT.Process(target=serve, args=arguments, daemon=True)
-            forked.start()
+            with _no_script():
+                forked.start()
             theirs.close()
             self._process = _AsPopen(forked)  # type: ignore[assignment]
             self.jobs = {}
