@@ -28,15 +28,13 @@ class Filler:
         self._host = host
         self._store = store
         self._rng = np.random.default_rng(seed)
-        self._known: set[str] = set()
-        self._n_seen = 0
+        self._known = {one.fingerprint for one in store.proposals()}
         with store._database.engine.connect() as connection:
             query = select(structure).where(structure.c.id == 1)
             self._template = connection.execute(query).one()._asdict() | dict.fromkeys(_BLOBS, b"0")
 
     def fill(self, n_candidates: int) -> None:
-        """Add candidates until there are so many, beside those that were searched meanwhile."""
-        self._known |= {one.fingerprint for one in self._store.proposals(after=self._n_seen)}
+        """Add candidates until there are so many."""
         while (n := self._store.n_candidates) < n_candidates:
             self._add(n, min(_CHUNK, n_candidates - n))
 
@@ -91,7 +89,6 @@ class Filler:
             )
             rows["structure"].append(self._template | {"id": key, "counts_for": key})
         self._store._database.write(lambda connection: self._insert(connection, rows))
-        self._n_seen = n_before + number
 
     def _insert(self, connection: Any, rows: dict[str, list[dict[str, Any]]]) -> None:
         connection.execute(insert(candidate), rows["candidate"])
