@@ -44,6 +44,14 @@ ASKED = {
         "rank_of_gasearch": "rank[best[0].fingerprint]",
         "made_by": "made_by",
     },
+    "05_sodium_iron_phosphate": {
+        "dft": "[[p.x, p.fingerprint] for p in hulls['DFT'].vertices()]",
+        "kendall": "{one.x: one.kendall for one in compared}",
+        "average_V": "[curve.average_voltage_V for curve in curves.values()]",
+        "corners": "[round(p['x'], 4) for p in corners]",
+        "first": "{x: outside[x][0]['space_group'] for x in ('2/3', '5/6')}",
+        "orders": "{x: len(outside[x]) for x in ('2/3', '5/6')}",
+    },
 }
 
 
@@ -130,6 +138,16 @@ def test_both_ways_into_ase_ga_find_low_crystals(tmp_path):
     assert len(found["charges"]) < 80
     assert {"CutAndSplice", "CoupledSwap", "RandomSlabPermutation"} <= found["origins"].keys()
     assert found["made_by"]["ase_ga.slab_operators:RandomSlabPermutation"] > 0
+
+
+def test_the_results_of_long_searches_are_what_the_text_says(tmp_path):
+    found = execute("05_sodium_iron_phosphate", tmp_path)
+    assert found["dft"] == [[0, "ff"], [0.5, "53"], [1, "00"]]
+    assert found["kendall"]["0.5"] == pytest.approx(0.956, abs=0.001)
+    assert found["average_V"] == pytest.approx([2.916, 2.912], abs=0.001)
+    assert found["corners"] == [0, 0.6667, 1]
+    assert found["first"] == {"2/3": "Pnma", "5/6": "P2_1/c"}
+    assert found["orders"] == {"2/3": 32, "5/6": 7}
 
 
 def committed():

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from gasearch.dft import processes
+from gasearch.execution.contract import ExecutionError
 from gasearch.execution.engine_file import on_this_machine
 from gasearch.execution.orphans import command_line, descendants, end_processes, is_the_same
 from gasearch.execution.settings import walltime_in_s
@@ -34,11 +35,11 @@ _RESERVE_S = 30.0  # of a block's walltime
 _CANCEL_TRIALS = 5
 
 
-class SiteLostError(Exception):
+class SiteLostError(ExecutionError):
     """A life that is over: another one has to begin."""
 
 
-class NoWorkersError(Exception):
+class NoWorkersError(ExecutionError):
     """Blocks that never bring a worker."""
 
 
