@@ -14,6 +14,7 @@ import time
 
 import psutil
 import pytest
+from searched import record
 
 from gasearch.checking import check_run
 from gasearch.execution.contract import ExecutionError
@@ -28,18 +29,6 @@ if "CI" not in os.environ:
 MARK = "GASEARCH_TEST_RUN"
 PARSL = {"engine": "parsl", "workers": 2, "poll_s": 1.0, "batch_s": 0.5}
 SEARCH = {"in_flight": 4, "reproducible": True}
-
-
-def record(folder):
-    """What a search found, without what depends on timing."""
-    with RunFolder(folder).open_store() as store:
-        outcomes = {o.candidate: o for o in store.outcomes()}
-        assert len(outcomes) == len(store.outcomes()), "a candidate counted twice"
-        return [
-            (p.number, p.fingerprint, p.operator, p.parents, p.n_rejected,
-             outcomes[p.number].energy, outcomes[p.number].verdict)
-            for p in store.proposals()
-        ]  # fmt: skip
 
 
 def n_done(folder):

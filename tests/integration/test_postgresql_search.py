@@ -12,6 +12,7 @@ from pathlib import Path
 import ase.db
 import pytest
 from ase.io import read
+from searched import record
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Engine
@@ -32,18 +33,6 @@ from gasearch.store.testing import create, fill
 
 DRIVER = Path(__file__).parent / "kill_driver.py"
 SEARCH = {"reproducible": True, "in_flight": 2}
-
-
-def record(folder):
-    """What a search found, without what depends on timing."""
-    with RunFolder(folder).open_store() as store:
-        outcomes = {o.candidate: o for o in store.outcomes()}
-        assert len(outcomes) == len(store.outcomes()), "a candidate counted twice"
-        return [
-            (p.number, p.fingerprint, p.operator, p.parents, p.n_rejected,
-             outcomes[p.number].energy, outcomes[p.number].verdict)
-            for p in store.proposals()
-        ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

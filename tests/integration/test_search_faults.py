@@ -12,23 +12,12 @@ from pathlib import Path
 
 import psutil
 import pytest
+from searched import record
 
 from gasearch.run_folder import RunFolder
 
 DRIVER = Path(__file__).parent / "kill_driver.py"
 GASEARCH = [sys.executable, "-m", "gasearch"]
-
-
-def record(folder):
-    """What a search found, without what depends on timing."""
-    with RunFolder(folder).open_store() as store:
-        outcomes = {o.candidate: o for o in store.outcomes()}
-        assert len(outcomes) == len(store.outcomes()), "a candidate counted twice"
-        return [
-            (p.number, p.fingerprint, p.operator, p.parents, p.n_rejected,
-             outcomes[p.number].energy, outcomes[p.number].verdict)
-            for p in store.proposals()
-        ]  # fmt: skip
 
 
 def gasearch(*arguments, **options):
