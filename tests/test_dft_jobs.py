@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_dft import FAKE, behave, search_with_fake_gpaw, starts
 
 from gasearch.config import RunFileError, run_settings
 from gasearch.dft import processes
@@ -24,31 +25,18 @@ from gasearch.run_folder import RunFolder
 from gasearch.session import Session
 from gasearch.store.check import check_store
 
-FAKE = Path(__file__).parent / "data" / "fake_gpaw.py"
 SCHEDULER = Path(__file__).parent / "support" / "fake_slurm.py"
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, make_run):
-    command = [sys.executable, str(FAKE)]
-    path = make_run(tmp_path_factory.mktemp("run"), budget=4, **{"dft.gpaw": {"command": command}})
-    Session(RunFolder(path)).run()
-    return path
+    return search_with_fake_gpaw(tmp_path_factory.mktemp("run"), make_run, 4)
 
 
 @pytest.fixture
 def folder(searched, tmp_path):
     """A run of four candidates, whose GPAW is a fake."""
     return shutil.copytree(searched, tmp_path / "run")
-
-
-def behave(folder, *what):
-    (folder / "behaviour.json").write_text(json.dumps(what))
-
-
-def starts(folder):
-    path = folder / "starts.txt"
-    return path.read_text().splitlines() if path.exists() else []
 
 
 def compute(folder, *numbers, at_once=None):

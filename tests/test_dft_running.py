@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from fake_dft import behave, search_with_fake_gpaw, starts
 from typer.testing import CliRunner
 
 from gasearch.cli import app
@@ -22,36 +23,21 @@ from gasearch.dft.ladder import next_rung, on_rung, rungs
 from gasearch.dft.preparing import Workplace, prepare_gpaw
 from gasearch.dft.running import run_jobs
 from gasearch.run_folder import RunFolder
-from gasearch.session import Session
 from gasearch.store import dft_jobs
 from gasearch.store.check import check_store
 
-FAKE = Path(__file__).parent / "data" / "fake_gpaw.py"
 JOB = {"mixer": [0.1, 5, 50.0], "max_scf": 90, "surrogates": {"3": "Ga"}, "smearing_eV": 0.05}
 
 
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory, make_run):
-    command = [sys.executable, str(FAKE)]
-    path = make_run(tmp_path_factory.mktemp("run"), budget=6, **{"dft.gpaw": {"command": command}})
-    Session(RunFolder(path)).run()
-    return path
+    return search_with_fake_gpaw(tmp_path_factory.mktemp("run"), make_run, 6)
 
 
 @pytest.fixture
 def folder(searched, tmp_path):
     """A run of six candidates, whose GPAW is a fake."""
     return shutil.copytree(searched, tmp_path / "run")
-
-
-def behave(folder, *what):
-    (folder / "behaviour.json").write_text(json.dumps(what))
-
-
-def starts(folder):
-    """Return [candidate, rung, first mixing parameter, what happened] of each start."""
-    path = folder / "starts.txt"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def compute(folder, *numbers, relax=True, surrogate=False):
