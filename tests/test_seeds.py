@@ -420,6 +420,21 @@ def test_several_of_each_composition_and_only_searched_ones(small_run):
     assert decoration(DOUBLE, only).x == 0.5
 
 
+def test_a_search_at_another_level_begins_with_what_was_lowest_at_the_first(small_run, make_run):
+    seeds = {"runs": ["../small"], "tilings_per_composition": 2, "coulomb": False}
+    folder = make_run(small_run.parent / "another", budget=10, seeds=seeds)
+    assert Session(RunFolder(folder)).run() == "budget"
+    with RunFolder(small_run).open_store() as store:
+        lowest = {row.fingerprint for row in Findings(store).lowest(2)}
+        first_level = store.level.name
+    with RunFolder(folder).open_store() as store:
+        proposals, level = store.proposals(), store.level.name
+    first = {p.fingerprint for p in proposals if p.operator in ("seed", "end_member")}
+    assert level != first_level
+    assert lowest <= first
+    assert max(p.number for p in proposals if p.operator == "seed") <= len(first)
+
+
 def test_a_run_that_does_not_fit_is_one_line(small_run, tmp_path, make_run):
     folder = small_run.parent / "large"
     lithium = Host.build(builtin_host("lifepo4-olivine"), (1, 2, 1))
