@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gasearch.surrogate import regression
 from gasearch.surrogate.regression import Results, fit_surrogate
 
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
@@ -44,6 +45,17 @@ def test_deviations_say_how_wrong_predictions_are():
     z = (mean - unseen.energy) / total
     assert 0.7 < z.std() < 1.4
     assert np.all(deviation > 0)
+
+
+def test_results_may_be_taken_block_by_block(monkeypatch):
+    results, _ = made(300, noise=0.02)
+    unseen, _ = made(50, seed=1)
+    whole = fit_surrogate(results, GROUPS, SHARES)
+    monkeypatch.setattr(regression, "_BLOCK", 64)
+    parts = fit_surrogate(results, GROUPS, SHARES)
+    np.testing.assert_allclose(predicted(parts, unseen), predicted(whole, unseen), rtol=1e-9)
+    assert parts.validation.error_per_fu == pytest.approx(whole.validation.error_per_fu, rel=1e-9)
+    assert parts.validation.n_results == 300
 
 
 def test_it_is_the_gaussian_process_of_scikit_learn_with_the_same_kernel():

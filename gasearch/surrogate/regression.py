@@ -10,8 +10,9 @@ it with.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,8 @@ _STEPS = (4.0, 4.0, 2.0, 2.0)
 _LENGTH = 0.15
 """How far in x the energies of compositions follow each other."""
 _LEAST_RESULTS = 8
+_BLOCK = 16_384
+"""Results whose columns are held at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,23 +189,57 @@ def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[floa
     design = _Design(groups, np.asarray(shares, dtype=float), results)
     target = results.energy - design.trends[results.composition]
     unit = _spread_within(target, results.composition)
-    columns = design.columns(results.features, results.composition)
-    prior = _Evidence(columns, target / unit, design.groups).most_probable(unit)
-    return _posterior(design, prior, results)
+    evidence = _Evidence(_moments(design, results, target / unit), design.groups)
+    return _posterior(design, evidence.most_probable(unit), results)
 
 
 def _posterior(design: _Design, prior: _Prior, results: Results) -> Surrogate:
-    columns = design.columns(results.features, results.composition) * prior.scales
     target = (results.energy - design.trends[results.composition]) / prior.unit
-    precision = columns.T @ columns / prior.noise
+    moments = _moments(design, results, target, prior.scales)
+    precision = moments.gram / prior.noise
     precision[np.diag_indices_from(precision)] += 1
     factor = _cholesky(precision)
-    scaled = cho_solve((factor, True), columns.T @ target) / prior.noise
-    spread = _half(factor, columns.T)
-    leverage = np.einsum("cn,cn->n", spread, spread) / prior.noise
-    left_out = prior.unit * (target - columns @ scaled) / np.maximum(1 - leverage, 1e-6)
+    scaled = cho_solve((factor, True), moments.projected) / prior.noise
+    left_out = np.empty(len(target))
+    for rows, columns in design.blocks(results, prior.scales):
+        spread = _half(factor, columns.T)
+        leverage = np.einsum("cn,cn->n", spread, spread) / prior.noise
+        missed = prior.unit * (target[rows] - columns @ scaled)
+        left_out[rows] = missed / np.maximum(1 - leverage, 1e-6)
     validation = _validated(left_out, prior.unit * target, results.composition)
     return Surrogate(design, prior, precision, prior.scales * scaled, validation)
+
+
+class _Moments(NamedTuple):
+    """What a fit needs of results: sums over them.
+
+    Parameters
+    ----------
+    gram
+        (n_columns, n_columns) products of columns.
+    projected
+        (n_columns,) products of columns and target.
+    square
+        Of the target.
+    n
+        Results.
+    """
+
+    gram: Floats
+    projected: Floats
+    square: float
+    n: int
+
+
+def _moments(
+    design: _Design, results: Results, target: Floats, scales: Floats | None = None
+) -> _Moments:
+    n_columns = len(design.groups)
+    gram, projected = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
+    for rows, columns in design.blocks(results, scales):
+        gram += columns.T @ columns
+        projected += columns.T @ target[rows]
+    return _Moments(gram, projected, float(target @ target), len(target))
 
 
 def _cholesky(precision: Floats) -> Floats:
@@ -237,6 +274,15 @@ class _Design:
             [features / self._divisor, self.of_composition[composition]],
             axis=1,
         )
+
+    def blocks(
+        self, results: Results, scales: Floats | None = None
+    ) -> Iterator[tuple[slice, Floats]]:
+        """Yield rows and their columns, scaled, a block at a time: all at once take much memory."""
+        for start in range(0, len(results.energy), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            columns = self.columns(results.features[rows], results.composition[rows])
+            yield rows, columns if scales is None else columns * scales
 
     def split(self, weights: Floats) -> tuple[Floats, Floats]:
         """Return coefficients of the bare features, and of the composition."""
@@ -280,11 +326,8 @@ def _validated(left_out: Floats, target: Floats, composition: Integers) -> Cross
 class _Evidence:
     """How probable results are, by the prior variances of the groups and the noise."""
 
-    def __init__(self, columns: Floats, target: Floats, groups: Sequence[str]) -> None:
-        self._n = len(target)
-        self._gram = columns.T @ columns
-        self._square = float(target @ target)
-        self._projected = columns.T @ target
+    def __init__(self, moments: _Moments, groups: Sequence[str]) -> None:
+        self._moments = moments
         self._names = sorted(set(groups) - {"constant"})
         places = {name: k for k, name in enumerate([*self._names, "constant"])}
         self._place = np.array([places[group] for group in groups])
@@ -313,12 +356,12 @@ class _Evidence:
 
     def _log_posterior(self, logarithms: Floats) -> float:
         noise, scales = float(np.exp(logarithms[-1])), self._scales(logarithms[:-1])
-        precision = self._gram * np.outer(scales, scales) / noise
+        precision = self._moments.gram * np.outer(scales, scales) / noise
         precision[np.diag_indices_from(precision)] += 1
         factor = _cholesky(precision)
-        half = _half(factor, scales * self._projected / noise)
-        fit = self._square / noise - float(half @ half)
-        determinant = self._n * np.log(noise) + 2 * float(np.log(np.diag(factor)).sum())
+        half = _half(factor, scales * self._moments.projected / noise)
+        fit = self._moments.square / noise - float(half @ half)
+        determinant = self._moments.n * np.log(noise) + 2 * float(np.log(np.diag(factor)).sum())
         prior = ((logarithms[:-1] - np.log(_CENTRE)) / _WIDTH) ** 2
         prior_noise = ((logarithms[-1] - np.log(_NOISE)) / _NOISE_WIDTH) ** 2
         return float(-0.5 * (fit + determinant + prior.sum() + prior_noise))
