@@ -140,7 +140,7 @@ class TestJoined:
             joined_hull([copy.path], "gpaw")
         with pytest.raises(DifferentRunsError, match="levels of theory differ"):
             _refuse_different(own.members[0], hull.members[0])
-        with pytest.raises(NoMetalError, match="give the energy of Na metal at the level 'gpaw-pbe'"):
+        with pytest.raises(NoMetalError, match="Na metal at the level 'gpaw-pbe' with"):
             metal_of(hull.members[0])
         with copy.open_store() as store:
             found = [m.vertices for m in hull_history(store)]
