@@ -27,7 +27,7 @@ from gasearch.report.sections import (
 from gasearch.thermodynamics import TemperatureError, ThermalCurve, ThermalPoint, thermal_curve
 from gasearch.voltage import Metal, NoMetalError, VoltageCurve, hull_voltage, metal_of
 
-_BOUND = "filled: all decorations of that x were evaluated; open: F is an upper bound"
+_MARKS = "Filled marks: all decorations of that x were evaluated. Open marks: F is an upper bound."
 
 
 def temperature_section(material: Material) -> Section:
@@ -53,7 +53,8 @@ def temperature_section(material: Material) -> Section:
         blocks.append(_table(hull, curves))
     notes = [f"{note.removeprefix('note: ')}." for note in thermal_notes(shown)] if shown else []
     title = f"Free energies at {material.temperature_K:g} K"
-    return Section("temperature", title, [*(Text(_sentence(note)) for note in notes), *blocks])
+    sentences = [*map(_sentence, notes), *([_MARKS] if shown else [])]
+    return Section("temperature", title, [*map(Text, sentences), *blocks])
 
 
 def document(material: Material, hull: JoinedHull) -> dict[str, Any] | None:
@@ -104,7 +105,7 @@ def _free_energies(hull: JoinedHull, curves: Sequence[ThermalCurve]) -> Chart:
                 series.append(_points(own, label, colour, symbol, filled=is_exhausted))
     return Chart(
         name=file_name("free-energy", hull.level.name),
-        title=f"F(x, {curves[0].temperature_K:g} K) against its ends ({_BOUND})",
+        title=f"F(x, {curves[0].temperature_K:g} K) against its ends",
         x_label="x",
         y_label="formation free energy (meV/f.u.)",
         series=series,
