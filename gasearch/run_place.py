@@ -70,9 +70,9 @@ def write_record(folder: Path, record: PlaceRecord) -> None:
 
 
 def claim_schema(folder: Path, url: str) -> PlaceRecord:
-    """Remember a new schema, unless another process has just done so; return what holds."""
-    name = folder / f".{RECORD}.{os.getpid()}.new"
+    """Remember a new schema, unless another process or thread has just done so; return what holds."""
     record = PlaceRecord(url, new_schema(folder))
+    name = folder / f".{RECORD}.{record.schema}.new"
     name.write_text(_text(record), encoding="utf-8")
     try:
         os.link(name, folder / RECORD)

@@ -88,7 +88,7 @@ def test_looking_writes_nothing_and_starting_claims_a_schema(tmp_path):
     assert folder.claim_place() == claimed == RunFolder(tmp_path).place
 
 
-def test_processes_that_claim_at_once_agree(tmp_path):
+def test_drivers_that_claim_at_once_agree(tmp_path):
     claimed = []
     barrier = threading.Barrier(4)
 
