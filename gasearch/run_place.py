@@ -70,7 +70,7 @@ def write_record(folder: Path, record: PlaceRecord) -> None:
 
 
 def claim_schema(folder: Path, url: str) -> PlaceRecord:
-    """Remember a new schema, unless another process or thread has just done so; return what holds."""
+    """Remember a new schema, unless another driver has just done so; return what holds."""
     record = PlaceRecord(url, new_schema(folder))
     name = folder / f".{RECORD}.{record.schema}.new"
     name.write_text(_text(record), encoding="utf-8")
