@@ -108,19 +108,10 @@ def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: flo
 def _executor(source: PotentialSource, places: int) -> InProcessExecutor:
     key = repr((source, places))
     if key not in _worker.executors:
-        import torch
-
         from gasearch.execution.in_process import InProcessExecutor
-        from gasearch.memory import keep_freed_memory
-        from gasearch.potentials.registry import load_potential
-        from gasearch.relax.moment_reader import load_reader
+        from gasearch.execution.loading import load_source
 
-        torch.set_num_threads(1)
-        if source.device == "cpu":
-            keep_freed_memory()
-        species = source.species or None
-        potential = load_potential(source.name, source.folder, source.device, species)
-        reader = load_reader(source.reader, source.device)
+        potential, reader = load_source(source)
         _worker.executors[key] = InProcessExecutor(potential, places, source.limits, reader)
     return _worker.executors[key]
 

@@ -47,19 +47,10 @@ def main(descriptor: int) -> None:
 
 
 def _open(source: PotentialSource, connection: Connection) -> Stream:
-    import torch
-
+    from gasearch.execution.loading import load_source
     from gasearch.execution.stream import Stream
-    from gasearch.memory import keep_freed_memory
-    from gasearch.potentials.registry import load_potential
-    from gasearch.relax.moment_reader import load_reader
 
-    torch.set_num_threads(1)
-    if source.device == "cpu":
-        keep_freed_memory()
-    species = source.species or None
-    potential = load_potential(source.name, source.folder, source.device, species)
-    reader = load_reader(source.reader, source.device)
+    potential, reader = load_source(source)
 
     def tell(numbers: list[int]) -> None:
         connection.send(("started", numbers))
