@@ -24,18 +24,17 @@ import numpy as np
 import typer
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from free import FreeExecutor
 from machine import describe_machine
 
 from gasearch.arrivals import Immediate
 from gasearch.builtin_hosts import builtin_host
 from gasearch.dispatch import Dispatcher, DispatchSettings
-from gasearch.execution.contract import Finished, Happening, Task
 from gasearch.host import Host
 from gasearch.host_files import host_to_json
 from gasearch.inspection import Findings
 from gasearch.operator import default_operators
 from gasearch.proposing import Proposer
-from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 from gasearch.search import Search
 from gasearch.store.population_store import PopulationStore
@@ -44,45 +43,6 @@ from gasearch.store.records import LevelRecord, Outcome, RunRecord
 IN_FLIGHT = 64
 PACKAGES = ("gasearch", "numpy", "sqlalchemy", "ase", "ase-ga")
 SUPERCELL = (1, 2, 2)  # 16 formula units, 112 atoms: 5 million decorations at x = 1/2 alone
-
-
-class FreePotential:
-    """An executor whose relaxations cost nothing: the start structure with a random energy."""
-
-    def __init__(self) -> None:
-        self._tasks: list[Task] = []
-        self._rng = np.random.default_rng(0)
-
-    def submit(self, task: Task) -> None:
-        """Keep a task."""
-        self._tasks.append(task)
-
-    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
-        """Return everything as relaxed."""
-        tasks, self._tasks = self._tasks, []
-        return [Finished(task, self._relaxed(task.atoms)) for task in tasks]
-
-    def close(self) -> None:
-        """Nothing runs."""
-
-    def _relaxed(self, atoms: Atoms) -> Relaxed:
-        n = len(atoms)
-        return Relaxed(
-            atoms=atoms,
-            energy=float(self._rng.normal()) - 100.0,
-            forces=np.zeros((n, 3)),
-            stress=np.zeros((3, 3)),
-            fmax=0.0,
-            smax=0.0,
-            n_calls=1,
-            converged=True,
-            moments=None,
-            bond_lengths=np.zeros(16),
-            verdict="ok",
-            reason="",
-            audit="none",
-            wall_s=0.0,
-        )
 
 
 def time_gasearch(sizes: Sequence[int], window: int, folder: Path) -> list[dict[str, Any]]:
@@ -129,7 +89,7 @@ def _search(host: Host, store: PopulationStore, budget: int, observe: Any) -> Se
     stop = threading.Event()
     relax = RelaxSettings()
     settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
-    dispatcher = Dispatcher(host, store, FreePotential(), settings, stop)
+    dispatcher = Dispatcher(host, store, FreeExecutor(), settings, stop)
     return Search(
         host,
         store,

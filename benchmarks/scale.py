@@ -24,17 +24,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import scale_synthetic
 import scale_workers
 import typer
+from free import FreeExecutor
 from machine import describe_machine
 
 from gasearch.arrivals import Immediate
 from gasearch.builtin_hosts import builtin_host
 from gasearch.dispatch import Dispatcher, DispatchSettings
 from gasearch.execution import workers as pools
-from gasearch.execution.contract import Executor, Finished, Happening, PotentialSource, Task
+from gasearch.execution.contract import Executor, PotentialSource
 from gasearch.host import Host
 from gasearch.host_files import host_to_json
 from gasearch.operator import default_operators
@@ -48,34 +48,6 @@ from gasearch.store.records import LevelRecord, Outcome, RunRecord
 PACKAGES = ("gasearch", "numpy", "sqlalchemy", "psycopg", "ase")
 SUPERCELL = (1, 2, 2)  # 16 formula units, 112 atoms
 app = typer.Typer(pretty_exceptions_enable=False)
-
-
-class Free:
-    """An executor whose relaxations cost nothing."""
-
-    def __init__(self) -> None:
-        self._tasks: list[Task] = []
-        self._rng = np.random.default_rng(0)
-
-    def submit(self, task: Task) -> None:
-        """Keep a task."""
-        self._tasks.append(task)
-
-    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
-        """Return everything as relaxed."""
-        tasks, self._tasks = self._tasks, []
-        return [Finished(task, scale_workers.relaxed(task.atoms, self._rng)) for task in tasks]
-
-    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
-        """Return None: nothing takes long."""
-        return None
-
-    def abandon(self, task: Task) -> bool:  # noqa: ARG002
-        """Return False: nothing is abandoned."""
-        return False
-
-    def close(self) -> None:
-        """Nothing runs."""
 
 
 @contextmanager
@@ -204,7 +176,7 @@ def alone(backend: str, in_flight: int, number: int) -> None:
         with place_of(backend, folder) as place, new_store(host, place) as store:
             began = time.perf_counter(), time.process_time()
             options = {"budget": number, "in_flight": in_flight}
-            make_search(host, store, Free(), threading.Event(), _nothing, **options).run()
+            make_search(host, store, FreeExecutor(), threading.Event(), _nothing, **options).run()
             wall_s, cpu_s = time.perf_counter() - began[0], time.process_time() - began[1]
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -265,7 +237,7 @@ def timed(path: Path, size: int) -> None:
     with PopulationStore.open(path) as store:
         began_s, n_before = time.perf_counter(), store.n_candidates
         stop = threading.Event()
-        search = make_search(host, store, Free(), stop, observe, budget=size, in_flight=64)
+        search = make_search(host, store, FreeExecutor(), stop, observe, budget=size, in_flight=64)
         search.run()
     first, last = stamps[0], stamps[-1]
     number = max(1, sum(n for _, _, n in stamps[1:]))

@@ -20,35 +20,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from ase import Atoms
+from free import relaxed
 
 from gasearch.execution import process, workers
 from gasearch.execution.contract import PotentialSource
-from gasearch.relax.relaxed import Relaxed
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["scale_workers"])
-
-
-def relaxed(atoms: Atoms, rng: np.random.Generator) -> Relaxed:
-    """Return the start structure as if it were relaxed, with a random energy."""
-    n = len(atoms)
-    return Relaxed(
-        atoms=atoms,
-        energy=float(rng.normal()) - 100.0,
-        forces=np.zeros((n, 3)),
-        stress=np.zeros((3, 3)),
-        fmax=0.0,
-        smax=0.0,
-        n_calls=1,
-        converged=True,
-        moments=None,
-        bond_lengths=np.zeros(16),
-        verdict="ok",
-        reason="",
-        audit="none",
-        wall_s=0.0,
-    )
 
 
 def serve(connection: Connection, sleep_s: float, seed: int) -> None:
