@@ -23,7 +23,7 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import combinations
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TextIO
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -146,6 +146,13 @@ class Energies:
         return found
 
 
+def _keep(file: TextIO, line: dict[str, Any]) -> None:
+    """Write a line at once, so that nothing is lost with the process."""
+    file.write(json.dumps(line) + "\n")
+    file.flush()
+    typer.echo(json.dumps(line))
+
+
 def _host() -> Host:
     return Host.build(builtin_host("nafepo4-olivine"), SUPERCELL)
 
@@ -190,9 +197,7 @@ def charge_orders(folder: Path, most: int = 20) -> None:
                 "energy_per_fu": relaxed.energy / host.n_formula_units,
                 "verdict": relaxed.verdict,
             }
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            typer.echo(json.dumps(line))
+            _keep(file, line)
 
 
 @app.command()
@@ -219,9 +224,7 @@ def blind(model: Path, output: Path = Path("blind.jsonl")) -> None:
                 "energy_per_fu": relaxed.energy / host.n_formula_units,
                 "converged": relaxed.converged,
             }
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            typer.echo(json.dumps(line))
+            _keep(file, line)
 
 
 @app.command()
