@@ -41,7 +41,7 @@ from ase_ga.standard_comparators import StringComparator
 from energies import Digits, Integers
 from landscapes import Landscape
 
-from gasearch.host import Host
+from gasearch.crystal.host import Host
 
 WEIGHTS = (3, 1, 1, 1)
 """Crossover, permutation, composition mutation, symmetric permutation."""

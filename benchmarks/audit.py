@@ -23,8 +23,8 @@ from machine import describe_machine
 from gasearch.relax.audit import audit
 from gasearch.relax.geometry import mean_bond_lengths
 from gasearch.relax.moment_reader import chgnet_reader
-from gasearch.training.frames import Frame
-from gasearch.training.reading import read_frames
+from gasearch.training.data.frames import Frame
+from gasearch.training.data.reading import read_frames
 from gasearch.training.state import write_durably
 
 ROOT = Path(__file__).parents[1]

@@ -24,18 +24,18 @@ import typer
 from ase import Atoms
 from machine import describe_machine
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.host import Host
-from gasearch.memory import keep_freed_memory
-from gasearch.potentials.checkpoint import load_checkpoint
+from gasearch.allocator import keep_freed_memory
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch
-from gasearch.potentials.network_potential import NetworkPotential
+from gasearch.potentials.networks.checkpoint import load_checkpoint
+from gasearch.potentials.networks.network_potential import NetworkPotential
+from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.geometry import charge_labels, mean_bond_lengths, redox_sites
-from gasearch.relax.reference import ReferenceRelaxer
-from gasearch.training.frames import Frame, lowest_frames
-from gasearch.training.reading import read_frames
-from gasearch.training.splitting import fold_names
+from gasearch.training.data.frames import Frame, lowest_frames
+from gasearch.training.data.reading import read_frames
+from gasearch.training.data.splitting import fold_names
 from gasearch.training.state import write_durably
 
 ROOT = Path(__file__).parents[1]

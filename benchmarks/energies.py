@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.host import Host
-from gasearch.surrogate.electrostatics import CoulombEnergy
+from gasearch.crystal.host import Host
+from gasearch.search.surrogate.coulomb import CoulombEnergy
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]

@@ -28,8 +28,8 @@ from energies import (
     spread,
 )
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.host import Composition, Host
+from gasearch.crystal.host import Composition, Host
+from gasearch.crystal.io.builtin import builtin_host
 
 NAMES = ("coulomb", "many-body")
 CACHE = Path(__file__).parent / ".cache"

@@ -35,9 +35,9 @@ _CALLS = 12
 
 def crystal() -> Atoms:
     """Return rattled NaFePO4 with its labels."""
-    from gasearch.builtin_hosts import builtin_host
-    from gasearch.decoration import Decoration
-    from gasearch.host import Host
+    from gasearch.crystal.decoration import Decoration
+    from gasearch.crystal.host import Host
+    from gasearch.crystal.io.builtin import builtin_host
 
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
     rng = np.random.default_rng(0)

@@ -33,12 +33,12 @@ import typer
 from machine import describe_machine
 from numpy.typing import NDArray
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.dispatch import start_structure
-from gasearch.host import Host
-from gasearch.run_folder import RunFolder
-from gasearch.surrogate.electrostatics import CoulombEnergy
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.run.folder import RunFolder
+from gasearch.search.dispatcher import start_structure
+from gasearch.search.surrogate.coulomb import CoulombEnergy
 
 SUPERCELL = (1, 3, 1)
 SHARES = ("2/3", "5/6")
@@ -160,7 +160,7 @@ def _host() -> Host:
 @app.command()
 def search(folder: Path, budget: int = 420) -> None:
     """Start or continue the search; like `gasearch run` on a folder of its own."""
-    from gasearch.cli import app as gasearch
+    from gasearch.cli.app import app as gasearch
 
     if not folder.exists():
         shares = ", ".join(f'"{share}"' for share in SHARES)
@@ -203,7 +203,7 @@ def charge_orders(folder: Path, most: int = 20) -> None:
 @app.command()
 def blind(model: Path, output: Path = Path("blind.jsonl")) -> None:
     """Relax each Na order with a charge-blind model, from one charge order."""
-    from gasearch.potentials.checkpoint import load_checkpoint
+    from gasearch.potentials.networks.checkpoint import load_checkpoint
     from gasearch.relax.batched.relaxer import BatchRelaxer
     from gasearch.relax.settings import RelaxSettings
 

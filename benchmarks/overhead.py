@@ -27,16 +27,16 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from free import FreeExecutor
 from machine import describe_machine
 
-from gasearch.arrivals import Immediate
-from gasearch.builtin_hosts import builtin_host
-from gasearch.dispatch import Dispatcher, DispatchSettings
-from gasearch.host import Host
-from gasearch.host_files import host_to_json
-from gasearch.inspection import Findings
-from gasearch.operator import default_operators
-from gasearch.proposing import Proposer
+from gasearch.analysis.findings import Findings
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.crystal.io.hosts import host_to_json
+from gasearch.operators.contract import default_operators
 from gasearch.relax.settings import RelaxSettings
-from gasearch.search import Search
+from gasearch.search.dispatcher import Dispatcher, DispatchSettings
+from gasearch.search.proposer import Proposer
+from gasearch.search.search import Search
+from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
 
@@ -148,7 +148,7 @@ def _fill(prepared: Any, host: Host, number: int, rng: np.random.Generator) -> N
 
 
 def _random_atoms(host: Host, composition: Any, rng: np.random.Generator) -> Atoms:
-    from gasearch.decoration import Decoration
+    from gasearch.crystal.decoration import Decoration
 
     return Decoration.random(host, composition, rng).to_atoms()
 

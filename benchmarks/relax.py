@@ -170,7 +170,7 @@ def _summary(
 def peak(name: str, batch: int) -> float:
     """Return how far memory rises above the loaded model while so many structures relax, in MB."""
     from gasearch.potentials.registry import load_potential
-    from gasearch.relax.batched.limit import BatchLimit
+    from gasearch.relax.batched.memory import BatchLimit
     from gasearch.relax.batched.relaxer import BatchRelaxer
     from gasearch.relax.settings import RelaxSettings
 
@@ -277,7 +277,7 @@ def draw(found: list[dict[str, Any]], path: Path) -> None:
     """Draw the calls of each relaxation, by method."""
     from matplotlib.figure import Figure
 
-    from gasearch.plotting import BLUE, GREY
+    from gasearch.display.plotting import BLUE, GREY
 
     columns = min(2, len(found))
     height = math.ceil(len(found) / columns)

@@ -30,12 +30,12 @@ from machine import describe_machine
 from relax_runs import RATTLE, SETTINGS, by_ase
 from relax_stock import stock_of
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Potential
 from gasearch.potentials.registry import load_potential
-from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit
 from gasearch.relax.batched.relaxer import BatchRelaxer, expected_edges
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.torch_sim_adapter import torch_sim_model, torch_sim_state

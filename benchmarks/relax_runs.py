@@ -17,12 +17,12 @@ from ase.optimize import BFGS, FIRE
 from ase.optimize.cellawarebfgs import CellAwareBFGS
 from relax_stock import Stock
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.enumerating import decorations
-from gasearch.host import Host
+from gasearch.analysis.enumerate import decorations
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Potential
-from gasearch.relax.batched.limit import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit
 from gasearch.relax.batched.relaxer import BatchRelaxer, expected_edges
 from gasearch.relax.settings import RelaxSettings
 

@@ -18,9 +18,9 @@ from energies import Digits, Floats, Integers, spread
 from landscapes import Landscape, canonical_words, sublattice_space_groups
 from numpy.typing import NDArray
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.host import Composition, Host
-from gasearch.hull import Hull, formation_hull
+from gasearch.analysis.hull import Hull, formation_hull
+from gasearch.crystal.host import Composition, Host
+from gasearch.crystal.io.builtin import builtin_host
 
 TABLES = Path(__file__).parent / "tables"
 AS_LOW = 2e-4

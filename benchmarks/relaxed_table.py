@@ -42,15 +42,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import typer
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.dispatch import start_structure
-from gasearch.host import Composition, Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Composition, Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.shipped import shipped_names
 from gasearch.relax.audit import RULE
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 from gasearch.relax.working_sites import WorkingSites
+from gasearch.search.dispatcher import start_structure
 
 if TYPE_CHECKING:
     from gasearch.relax.batched.relaxer import BatchRelaxer
@@ -117,7 +117,7 @@ def make_relaxer(potential: str, device: str, probe: Decoration) -> tuple[BatchR
     """
     import torch
 
-    from gasearch.memory import keep_freed_memory
+    from gasearch.allocator import keep_freed_memory
     from gasearch.potentials.level import measure_level
     from gasearch.potentials.registry import load_potential
     from gasearch.relax.batched.relaxer import BatchRelaxer

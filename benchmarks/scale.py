@@ -30,18 +30,18 @@ import typer
 from free import FreeExecutor
 from machine import describe_machine
 
-from gasearch.arrivals import Immediate
-from gasearch.builtin_hosts import builtin_host
-from gasearch.dispatch import Dispatcher, DispatchSettings
-from gasearch.execution import workers as pools
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Executor, PotentialSource
-from gasearch.host import Host
-from gasearch.host_files import host_to_json
-from gasearch.operator import default_operators
-from gasearch.proposing import ProposalSettings, Proposer
+from gasearch.execution.local import pool as pools
+from gasearch.operators.contract import default_operators
 from gasearch.relax.settings import RelaxSettings
-from gasearch.screening.settings import ScreeningSettings
-from gasearch.search import Search
+from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.search.dispatcher import Dispatcher, DispatchSettings
+from gasearch.search.proposer import ProposalSettings, Proposer
+from gasearch.search.search import Search
+from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
 
@@ -56,7 +56,7 @@ def place_of(backend: str, folder: Path) -> Iterator[Any]:
     if backend == "sqlite":
         yield folder / "search.db"
         return
-    from gasearch.store.testing_server import test_server
+    from gasearch.testing.postgresql import test_server
 
     with test_server() as server:
         yield server.place()

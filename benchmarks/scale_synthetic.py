@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from sqlalchemy import insert, select
 
-from gasearch.host import Host
-from gasearch.store.blobs import digest
+from gasearch.crystal.host import Host
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import candidate, evaluation, event, structure
+from gasearch.store.sql.blobs import digest
 
 _CHUNK = 20_000
 _BLOBS = ("numbers", "positions", "cell", "initial_charges", "initial_magmoms", "forces", "stress")

@@ -22,15 +22,16 @@ from typing import Any
 import numpy as np
 from free import relaxed
 
-from gasearch.execution import process, workers
 from gasearch.execution.contract import PotentialSource
+from gasearch.execution.local import pool as workers
+from gasearch.execution.local import process
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["scale_workers"])
 
 
 def serve(connection: Connection, sleep_s: float, seed: int) -> None:
-    """Answer as `gasearch.execution.worker` does, one task at a time."""
+    """Answer as `gasearch.execution.local.worker` does, one task at a time."""
     rng = np.random.default_rng(seed)
     connection.recv()  # the potential
     connection.send(("ready", None))

@@ -34,7 +34,7 @@ from search_methods import ase_ga_run, evaluations_needed
 from search_report import RUNS, markdown, quantile, statistics
 from search_tables import table_names
 
-from gasearch.operator import default_operators
+from gasearch.operators.contract import default_operators
 
 RESULTS = Path(__file__).parent / "results"
 COST = "cost"

@@ -21,10 +21,10 @@ from search_methods import (
     tempering_keys,
 )
 
-from gasearch.host import Composition
-from gasearch.operator import default_operators
-from gasearch.proposing import ProposalSettings
-from gasearch.screening.settings import GROUPS, Group
+from gasearch.crystal.host import Composition
+from gasearch.operators.contract import default_operators
+from gasearch.run.screening_settings import GROUPS, Group
+from gasearch.search.proposer import ProposalSettings
 
 METHODS = {
     "gasearch-budget": "gasearch, budget known",

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 from energies import Digits
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.host import Composition, Host
-from gasearch.operator import default_operators
-from gasearch.proposing import ProposalSettings, Proposed, Proposer
-from gasearch.screening.learner import is_refit
-from gasearch.screening.settings import ScreeningSettings
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Composition, Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.operators.contract import default_operators
+from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.search.proposer import ProposalSettings, Proposed, Proposer
+from gasearch.search.surrogate.fitting import is_refit
 from gasearch.store.records import Outcome
 
 CELLS = ((1, 3, 1), (1, 3, 2))

@@ -18,12 +18,12 @@ from landscapes import Landscape, LargeLandscape, LargeMinimum, canonical_words
 from relaxed_landscapes import RelaxedLandscape
 from tempering import tempering_visits
 
-from gasearch.host import Composition, Host
-from gasearch.operator import WeightedOperator
-from gasearch.proposing import ProposalSettings, Proposer
-from gasearch.screening.settings import GROUPS, FeatureSettings, Group, ScreeningSettings
+from gasearch.crystal.host import Composition, Host
+from gasearch.operators.contract import WeightedOperator
+from gasearch.run.screening_settings import GROUPS, FeatureSettings, Group, ScreeningSettings
+from gasearch.search.proposer import ProposalSettings, Proposer
+from gasearch.search.surrogate.coulomb import CoulombEnergy
 from gasearch.store.records import Outcome
-from gasearch.surrogate.electrostatics import CoulombEnergy
 
 Run = Callable[[int], Iterator[int]]
 """From a seed to the keys of what is evaluated, in that order."""

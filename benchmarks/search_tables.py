@@ -31,7 +31,7 @@ from search_methods import (
     vertex_compositions,
 )
 
-from gasearch.host import Composition
+from gasearch.crystal.host import Composition
 
 LEAST_DISTINCT = 50
 """Decorations that a composition must have to be searched alone."""

@@ -20,13 +20,13 @@ import typer
 from ase import Atoms
 from machine import describe_machine
 
-from gasearch.memory import keep_freed_memory
+from gasearch.allocator import keep_freed_memory
 from gasearch.potentials.contract import Potential
 from gasearch.potentials.registry import load_potential
-from gasearch.relax.reference import ReferenceRelaxer
-from gasearch.training.frames import Frame, by_decoration, lowest_frames
-from gasearch.training.predicting import predict_energies
-from gasearch.training.reading import read_frames
+from gasearch.relax.ase_relaxer import ReferenceRelaxer
+from gasearch.training.data.frames import Frame, by_decoration, lowest_frames
+from gasearch.training.data.reading import read_frames
+from gasearch.training.evaluation.predict import predict_energies
 from gasearch.training.state import write_durably
 
 ROOT = Path(__file__).parents[1]

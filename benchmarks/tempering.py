@@ -34,7 +34,7 @@ from landscapes import (
 )
 from machine import describe_machine
 
-from gasearch.host import Composition, Host
+from gasearch.crystal.host import Composition, Host
 
 PATIENCE = 5_000
 """Steps without a new decoration after which a run has nothing more to tell."""

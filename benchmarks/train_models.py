@@ -32,26 +32,26 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 from machine import describe_machine
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.host import Host
-from gasearch.memory import keep_freed_memory
-from gasearch.potentials.checkpoint import (
+from gasearch.allocator import keep_freed_memory
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.potentials.contract import Potential
+from gasearch.potentials.networks.checkpoint import (
     MODEL_FILE,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
-from gasearch.potentials.contract import Potential
-from gasearch.potentials.model_card import ModelCard
-from gasearch.potentials.network_potential import NetworkPotential
+from gasearch.potentials.networks.model_card import ModelCard
+from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.training.evaluating import Report, evaluate_model
+from gasearch.training.data.frames import Frame
+from gasearch.training.data.reading import read_frames
+from gasearch.training.data.splitting import Split, k_fold, split_by_decoration
+from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.frames import Frame
 from gasearch.training.loop import Progress
-from gasearch.training.reading import read_frames
 from gasearch.training.settings import TrainingSettings
-from gasearch.training.splitting import Split, k_fold, split_by_decoration
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
 from gasearch.training.teacher import teacher_frames

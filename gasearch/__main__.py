@@ -1,5 +1,5 @@
 """`python -m gasearch` is the command line."""
 
-from gasearch.cli import main
+from gasearch.cli.app import main
 
 main()

@@ -3,12 +3,11 @@
 import os
 import shutil
 import sys
-from pathlib import Path
 
 import pytest
+from places import FAKE_SLURM, TOYS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-TOYS = Path(__file__).parent / "data" / "toy_potentials.py"
 
 
 def write_run(folder, potential="./toy.py:LabelEnergy", supercell=(1, 1, 1), budget=16, **sections):
@@ -52,7 +51,7 @@ def slurm(tmp_path, monkeypatch):
     """Put sbatch, squeue and scancel on PATH, whose jobs are processes; return their folder."""
     folder = tmp_path / "bin"
     folder.mkdir()
-    script = Path(__file__).parent / "support" / "fake_slurm.py"
+    script = FAKE_SLURM
     for name in ("sbatch", "squeue", "scancel", "sacct"):
         program = folder / name
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -S {script} {name} "$@"\n')
@@ -71,8 +70,8 @@ def report_runs(tmp_path_factory):
     write_run(folder / "one", budget=16, relax=relax)
     write_run(folder / "two", supercell=(1, 2, 1), budget=24, relax=relax)
     write_run(folder / "ranks", "pmmcs", budget=16, relax={"fmax": 5.0, "smax": 5.0})
-    from gasearch.run_folder import RunFolder
-    from gasearch.session import Session
+    from gasearch.run.folder import RunFolder
+    from gasearch.search.session import Session
 
     for name in ("one", "two", "ranks"):
         Session(RunFolder(folder / name)).run()
@@ -85,9 +84,9 @@ def _compute(folder):
     from ase.calculators.singlepoint import SinglePointCalculator
     from ase.io import write
 
-    from gasearch.decoration import Decoration
-    from gasearch.dft.collect import collect_job
-    from gasearch.dft.preparing import Workplace, prepare_gpaw
+    from gasearch.crystal.decoration import Decoration
+    from gasearch.dft.jobs.collect import collect_job
+    from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
 
     with folder.open_store(read_only=False) as store:
         place = Workplace.of(folder, store)
@@ -123,7 +122,7 @@ def make_run():
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL server of the tests' own."""
-    from gasearch.store.testing_server import NoServerError, test_server
+    from gasearch.testing.postgresql import NoServerError, test_server
 
     try:
         import psycopg  # noqa: F401

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import gasearch
-from gasearch.config import RunFileError
+from gasearch.analysis.export import NothingFoundError
+from gasearch.analysis.hull import NoEndMemberError
 from gasearch.errors import DecorationError, UsageError
-from gasearch.export import NothingFoundError
-from gasearch.hull import NoEndMemberError
-from gasearch.outputs import OutputError
+from gasearch.files import OutputError
 from gasearch.plugins import PluginError
-from gasearch.session import ChangedHostError, ChangedRunError
+from gasearch.run.config import RunFileError
+from gasearch.search.session import ChangedHostError, ChangedRunError
 from gasearch.store.errors import SearchRunningError
 
 ROOT = Path(gasearch.__file__).parent

@@ -4,15 +4,14 @@ import re
 import tomllib
 import zipfile
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
+from places import ROOT
 
 import gasearch
 from gasearch.potentials.shipped import shipped_names
 
-ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 
 
@@ -52,7 +51,7 @@ def test_it_holds_the_licence_and_the_entry_points(wheel):
     assert wheel[licence] == (ROOT / "LICENSE").read_bytes()
     (points,) = [name for name in wheel if name.endswith("entry_points.txt")]
     text = wheel[points].decode()
-    assert "gasearch = gasearch.cli:main" in text
+    assert "gasearch = gasearch.cli.app:main" in text
     for name in PROJECT["entry-points"]["gasearch.operators"]:
         assert f"{name} = gasearch_operators." in text
 
@@ -65,5 +64,6 @@ def test_there_is_one_version():
 def test_every_entry_point_leads_to_a_name_in_the_wheel(wheel, group):
     for value in PROJECT["entry-points"][group].values():
         module, _, name = value.partition(":")
-        source = wheel[f"{module.replace('.', '/')}.py"].decode()
+        path = module.replace(".", "/")
+        source = wheel.get(f"{path}.py", wheel.get(f"{path}/__init__.py", b"")).decode()
         assert re.search(rf"^(class|def) {name}\b", source, flags=re.MULTILINE)

@@ -2,18 +2,17 @@
 
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
-from gasearch.config import RunSettings, run_settings
 from gasearch.plugins import registered
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from gasearch.run.config import RunSettings, run_settings
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 from gasearch.testing import check_operator
 from gasearch.training.settings_file import read_training_file
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -71,7 +70,7 @@ def test_every_registered_operator_is_named():
 
 
 def test_every_command_is_named():
-    from gasearch.cli import app
+    from gasearch.cli.app import app
 
     names = [c.name or c.callback.__name__ for c in app.registered_commands]
     potential = app.registered_groups[0].typer_instance.registered_commands

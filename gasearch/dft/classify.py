@@ -11,12 +11,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.chemistry import Species
-from gasearch.decoration import Decoration
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.species import Species
 from gasearch.dft.errors import DftError
 from gasearch.dft.spins import spin_of
 from gasearch.errors import GasearchError
-from gasearch.host import Host
 
 ChargeOrder = Literal["kept", "moved", "delocalised"]
 RULE = "dft-moments-1"

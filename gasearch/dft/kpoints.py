@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import ArrayLike, NDArray
 
-from gasearch.host import Host
+from gasearch.crystal.host import Host
 
 Points = NDArray[np.float64]
 DATA_SET: dict[str, tuple[tuple[float, float, float], ...]] = {

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gasearch.crystal.host import Host
 from gasearch.dft.kpoints import canonical, gpaw_points, grid, mesh
-from gasearch.dft.settings import DftSection
 from gasearch.errors import UsageError
-from gasearch.host import Host
+from gasearch.run.dft_section import DftSection
 
 Code = Literal["gpaw", "vasp", "espresso", "abinit"]
 CODES: tuple[Code, ...] = ("gpaw", "vasp", "espresso", "abinit")

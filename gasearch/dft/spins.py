@@ -13,8 +13,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.charge_files import species_of
-from gasearch.chemistry import Species
+from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import Species
 
 _MOST_BONDS = 6
 _BONDED = 1.3  # of the shortest bond

@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 from gasearch.doctor.checks import Check, failed, one_line, passed, warned
 from gasearch.errors import GasearchError
-from gasearch.run_folder import RunFolder
-from gasearch.run_place import read_record
-from gasearch.store.locking_probe import probe
-from gasearch.store.place import ServerPlace
+from gasearch.run.folder import RunFolder
+from gasearch.run.location import read_record
+from gasearch.store.location import ServerPlace
+from gasearch.store.sqlite.locking_probe import probe
 
 _NAME = "locks"
 _SERVER = "PostgreSQL"
@@ -44,7 +44,7 @@ def locks(folder: RunFolder) -> Iterator[Check]:
 
 def server(folder: RunFolder) -> Iterator[Check]:
     """Say whether the server of [store] answers, and what this user may do there."""
-    from gasearch.store.server import connect, translated
+    from gasearch.store.postgresql.connection import connect, translated
 
     store, record = folder.settings().store, read_record(folder.path)
     schema = record.schema if record else store.schema_name or _NO_SCHEMA

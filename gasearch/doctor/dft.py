@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from gasearch.dft import gpaw
+from gasearch.dft.codes import gpaw
 from gasearch.dft.errors import NoCodeError
-from gasearch.dft.settings import DftSection
-from gasearch.dft.submitting import Submitter, command_line
+from gasearch.dft.jobs.submit import Submitter, command_line
 from gasearch.doctor.checks import Check, failed, passed, warned
-from gasearch.session import Session
+from gasearch.run.dft_section import DftSection
+from gasearch.search.session import Session
 
 _NAME = "DFT"
 

@@ -10,12 +10,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from gasearch.doctor.checks import Check, failed, one_line, passed, warned
-from gasearch.execution.contract import Crashed, Executor, Finished, Task
-from gasearch.execution.engine import Order, open_engine
-from gasearch.execution.settings import ExecutionSection
+from gasearch.execution.contract import Crashed, Executor, Finished, Order, Task
+from gasearch.execution.engines import open_engine
 from gasearch.relax.settings import RelaxSettings
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from gasearch.run.execution_section import ExecutionSection
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 from gasearch.store.records import Lease
 
 _PATIENCE_S = 600.0
@@ -25,7 +25,7 @@ _FEW_CALLS = 3
 
 def parsl(session: Session) -> Iterator[Check]:
     """Say whether Parsl is there, and makes a provider of what [execution] says."""
-    from gasearch.execution.parsl_sites import make_site, require_parsl
+    from gasearch.execution.parsl.providers import make_site, require_parsl
 
     require_parsl()
     section = session.settings.execution

@@ -10,8 +10,8 @@ from gasearch.doctor import database, dft, engine, machine, potential, run
 from gasearch.doctor.checks import Check, failed, guarded, one_line, passed
 from gasearch.errors import GasearchError
 from gasearch.execution.devices import NoDeviceError
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 
 
 def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:

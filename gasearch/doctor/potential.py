@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.doctor.checks import Check, failed, one_line, passed, warned
-from gasearch.session import Session
+from gasearch.search.session import Session
 
 _PATIENCE_S = 600.0
 _ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.errors import GasearchError
-from gasearch.run_folder import RunFolder
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 from gasearch.seeding import named_rng
-from gasearch.session import Session
 
 
 def main(folder: str, result: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from gasearch.doctor.checks import Check, passed, warned
-from gasearch.session import Session
+from gasearch.search.session import Session
 from gasearch.store.errors import OlderSchemaError
 
 

@@ -1,1 +1,4 @@
-"""Where relaxations run: in this process, or in worker processes that may be killed."""
+"""Where relaxations run: a stream of tasks over processes, devices and clusters.
+
+What a relaxation is lives in `relax`.
+"""

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gasearch.dft import processes
+from gasearch import processes
 
 NAME = "engine.json"
 _FORMAT = 1
@@ -27,14 +27,14 @@ class EngineRecord:
     Parameters
     ----------
     driver
-        The process of the driver: host, pid and start time (`gasearch.dft.processes.identity`).
+        The process of the driver: host, pid and start time (`gasearch.processes.identity`).
     processes
         What it started on its own machine, each with its role ("interchange", "block", "manager",
         "worker") and a part of its command line beside its identity.
     jobs
         Identifiers of the scheduler.
     workers
-        As `gasearch.execution.engine.Workers`.
+        As `gasearch.execution.contract.Workers`.
     updated
         Seconds since 1970.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from ase import Atoms
@@ -14,6 +15,9 @@ from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.conclusion import MomentReader
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
+
+if TYPE_CHECKING:
+    from gasearch.execution.contract import PotentialSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,3 +112,19 @@ def _refuse_broken(device: torch.device) -> None:
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def load_source(source: PotentialSource) -> tuple[Potential, MomentReader | None]:
+    """Return the potential and the reader of moments of a worker, which gets one thread."""
+    import torch
+
+    from gasearch.allocator import keep_freed_memory
+    from gasearch.potentials.registry import load_potential
+    from gasearch.relax.moment_reader import load_reader
+
+    torch.set_num_threads(1)
+    if source.device == "cpu":
+        keep_freed_memory()
+    species = source.species or None
+    potential = load_potential(source.name, source.folder, source.device, species)
+    return potential, load_reader(source.reader, source.device)

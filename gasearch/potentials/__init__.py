@@ -1,1 +1,5 @@
-"""Potentials: the contract, its registry, and one file per architecture."""
+"""Energies, forces, stresses and moments of decorated structures.
+
+The contract, the potentials without a network, and the registry; networks have folders of
+their own. Nothing here relaxes.
+"""

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import Species
 from gasearch.errors import GasearchError
 from gasearch.plugins import class_name
 from gasearch.potentials.contract import Batch, Evaluated

@@ -6,7 +6,7 @@ import importlib.util
 from dataclasses import dataclass
 
 from gasearch.plugins import registered
-from gasearch.potentials.architectures import ARCHITECTURES, Architecture
+from gasearch.potentials.networks.architectures import ARCHITECTURES, Architecture
 from gasearch.potentials.shipped import DEFAULT, model_description, shipped_names
 
 

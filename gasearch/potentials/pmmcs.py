@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from ase.data import chemical_symbols
 
-from gasearch.chemistry import NotNeutralError, Species, formula
+from gasearch.crystal.species import NotNeutralError, Species, formula
 from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
 from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
 from gasearch.potentials.pairs import Crystals, Pairs, PairTable, find_pairs, padded

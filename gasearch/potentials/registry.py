@@ -87,8 +87,8 @@ def _is_path(text: str, folder: Path) -> bool:
 def _from_path(
     text: str, path: Path, device: str, species: Mapping[str, str | int] | None
 ) -> Potential:
-    from gasearch.potentials.checkpoint import load_checkpoint
-    from gasearch.potentials.foreign import LOADERS, is_foreign, load_foreign
+    from gasearch.potentials.networks.checkpoint import load_checkpoint
+    from gasearch.potentials.networks.foreign import LOADERS, is_foreign, load_foreign
 
     if path.is_dir():
         _refuse_species(text, species)

@@ -1,6 +1,6 @@
 """Models that come with gasearch, in `gasearch/models`, trained on `data/nafepo4-pbeu`.
 
-Each is a checkpoint as anybody's (`gasearch.potentials.checkpoint`) and a registered name. Their
+Each is a checkpoint as anybody's (see `networks.checkpoint`) and a registered name. Their
 cards say what they were trained on, how wrong they are and what they must not be used for. No torch
 is imported before one is loaded.
 """
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import Species
 
 if TYPE_CHECKING:
-    from gasearch.potentials.network_potential import NetworkPotential
+    from gasearch.potentials.networks.network_potential import NetworkPotential
 
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = "chgnet-nafepo4"
@@ -48,7 +48,7 @@ def load_shipped(name: str, device: str = "cpu") -> NetworkPotential:
     MissingPackageError
         Where the package of its architecture is not installed.
     """
-    from gasearch.potentials.checkpoint import load_checkpoint
+    from gasearch.potentials.networks.checkpoint import load_checkpoint
 
     return load_checkpoint(MODELS / name, device)
 

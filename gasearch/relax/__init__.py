@@ -1,1 +1,1 @@
-"""Relaxation of candidates: the result, its verdict, and the relaxers that produce it."""
+"""Relaxation of one structure or of many, and the verdict on what came out. No database here."""

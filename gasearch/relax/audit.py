@@ -5,14 +5,13 @@ A change of the rule changes its version. No torch here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import MomentRanges, Species
 from gasearch.relax.geometry import (
     charge_labels,
     framework_bonds,
@@ -28,12 +27,6 @@ RULE = "orders-2"
 CHARGE_RULE = "moments-1"
 """Charge order alone: where the sites of working ions are not known, and in earlier runs."""
 MAX_VOLUME_CHANGE = 0.4
-
-MomentRanges = Mapping[Species, tuple[float, float]]
-"""Lowest and highest moment (Bohr magnetons, absolute) that a reader gives a species.
-
-They belong to the reader: Fe2+ reads 3.7 in a PAW sphere of GPAW and 3.9 from CHGNet.
-"""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from gasearch.crystal.species import MomentRanges
 from gasearch.errors import GasearchError
-from gasearch.relax.audit import CHARGE_RULE, RULE, Audit, MomentRanges, audit
+from gasearch.relax.audit import CHARGE_RULE, RULE, Audit, audit
 from gasearch.relax.geometry import mean_bond_lengths, redox_sites
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import Species
 
 _MOST_BONDS = 6
 _LONGEST_BOND = 1.45  # of the shortest: a distorted octahedron reaches 1.3, the next shell 1.5

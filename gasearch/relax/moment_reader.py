@@ -14,9 +14,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.contract import Batch
-from gasearch.relax.audit import MomentRanges
 
 if TYPE_CHECKING:
     from gasearch.potentials.contract import Potential

@@ -16,7 +16,7 @@ from ase.geometry import minkowski_reduce
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from gasearch.host import Host
+    from gasearch.crystal.host import Host
 
 _REACH = 1 / 3  # of the distance to the nearest other site
 _TOLD = 3  # moves that a reason names

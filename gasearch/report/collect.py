@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from gasearch import __version__
-from gasearch.console import RANKS_ONLY, status_document
+from gasearch.analysis.joint_hull import JoinedHull
+from gasearch.analysis.voltage import hull_voltage
+from gasearch.display.hull_tables import hull_document, voltage_document
+from gasearch.display.search_tables import RANKS_ONLY, status_document
 from gasearch.errors import GasearchError
-from gasearch.hull_tables import hull_document, voltage_document
-from gasearch.joined import JoinedHull
-from gasearch.report import (
+from gasearch.report.chapters import (
     cells,
     energies,
     lineages,
@@ -27,9 +28,8 @@ from gasearch.report import (
     temperature,
     xrd,
 )
-from gasearch.report.material import ROOM_TEMPERATURE_K, Material, opened
+from gasearch.report.chapters.material import ROOM_TEMPERATURE_K, Material, opened
 from gasearch.report.sections import Block, Cell, Chart, Section, Series, Table, Text
-from gasearch.voltage import hull_voltage
 
 _CHAPTERS = (
     energies.hull_section,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gasearch.outputs import make_folder, written
-from gasearch.plotting import VERMILION, NoPlotError
+from gasearch.display.plotting import VERMILION, NoPlotError
+from gasearch.files import make_folder, written
 from gasearch.report.collect import Report
 from gasearch.report.sections import Chart, Series
 

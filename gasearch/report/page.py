@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.errors import GasearchError
-from gasearch.outputs import written
+from gasearch.files import written
 from gasearch.report.collect import Report, as_json
 from gasearch.report.plotly_charts import plotly_figure
 from gasearch.report.sections import Block, Cell, Chart, Section, StructureView, Table, Text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from gasearch.plotting import VERMILION
+from gasearch.display.plotting import VERMILION
 from gasearch.report.sections import Band, Chart, Series
 
 _SYMBOLS = {

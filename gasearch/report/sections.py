@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gasearch.display.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 from gasearch.errors import GasearchError
-from gasearch.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
 
 Kind = Literal["points", "line", "steps", "bars"]
 SYMBOLS = ("o", "s", "^", "D", "v", "P")
@@ -119,7 +119,7 @@ class Text:
 
 @dataclass(frozen=True)
 class StructureView:
-    """Structures that can be turned, as `gasearch.report.structures` makes them."""
+    """Structures that can be turned, as `gasearch.report.chapters.structures` makes them."""
 
     structures: Sequence[dict[str, Any]]
 

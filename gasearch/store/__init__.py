@@ -1,7 +1,6 @@
 """The population database: a file, or a schema of a server, that holds a whole search."""
 
 from gasearch.store.errors import StoreError
-from gasearch.store.lock import DriverLock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import (
     FIRST_OUTSIDE,
@@ -20,6 +19,7 @@ from gasearch.store.records import (
     Queued,
     RunRecord,
 )
+from gasearch.store.sqlite.lock import DriverLock
 
 __all__ = [
     "FIRST_OUTSIDE",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select
 
-from gasearch.store import clock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import evaluation, event, extra
-from gasearch.store.transaction import LEASED
+from gasearch.store.sql import clock
+from gasearch.store.sql.transaction import LEASED
 
 _HOUR_S = 3600.0
 

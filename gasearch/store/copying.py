@@ -11,15 +11,14 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Table, insert, select
 
-from gasearch.store.check import check_store
+from gasearch.store.checks.check import check_store
 from gasearch.store.errors import StoreError
-from gasearch.store.lock import driver_lock
+from gasearch.store.location import Place
 from gasearch.store.migrate import make_schema
-from gasearch.store.place import Place
+from gasearch.store.opening import create_storage, driver_lock, open_storage
 from gasearch.store.population_store import PopulationStore
+from gasearch.store.postgresql.schema import go_on_counting
 from gasearch.store.schema import last_write, metadata
-from gasearch.store.server_schema import go_on_counting
-from gasearch.store.storage import create_storage, open_storage
 
 _CHUNK = 500
 _TABLES = [table for table in metadata.sorted_tables if table is not last_write]

@@ -15,12 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
-from gasearch.store import blobs
-from gasearch.store.ase_rows import AseRows
-from gasearch.store.candidate_rows import candidate_row, event_data, new_keys, parent_rows, validate
-from gasearch.store.dft_events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
 from gasearch.store.errors import UnknownCandidateError
-from gasearch.store.json_text import to_json
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, JsonValue, Proposal
 from gasearch.store.schema import (
@@ -33,7 +28,18 @@ from gasearch.store.schema import (
     promotion,
     structure,
 )
-from gasearch.store.transaction import Transaction
+from gasearch.store.sql import blobs
+from gasearch.store.sql.ase_rows import AseRows
+from gasearch.store.sql.candidate_rows import (
+    candidate_row,
+    event_data,
+    new_keys,
+    parent_rows,
+    validate,
+)
+from gasearch.store.sql.events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
+from gasearch.store.sql.json_text import to_json
+from gasearch.store.sql.transaction import Transaction
 
 _NAN = float("nan")
 _DFT = "dft"
@@ -196,7 +202,7 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
     """File a result under the order that came out; return the candidate and the evaluation.
 
     A candidate that is not there yet is added outside of the numbered stream, without anything
-    being asked of the search; see `gasearch.store.adoption`. One that has an
+    being asked of the search; see `gasearch.store.sql.adoption`. One that has an
     evaluation at this level keeps the lower of the two. All in one transaction.
     """
 

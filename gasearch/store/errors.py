@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gasearch.errors import GasearchError
-from gasearch.store.place import Place
+from gasearch.store.location import Place
 
 
 class StoreError(GasearchError, RuntimeError):

@@ -14,13 +14,13 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from gasearch.store import schema
-from gasearch.store.database import Database, copy_database, schema_version
 from gasearch.store.errors import OlderSchemaError, TruncatedFileError
-from gasearch.store.lock import driver_lock, is_held_here
-from gasearch.store.place import Place
-from gasearch.store.server_schema import drop_guards, make_guards
+from gasearch.store.location import Place
+from gasearch.store.opening import driver_lock, is_held_here
+from gasearch.store.postgresql.schema import drop_guards, make_guards
+from gasearch.store.sqlite.ase_views import create_views, drop_views
+from gasearch.store.sqlite.database import Database, copy_database, schema_version
 from gasearch.store.storage import Storage
-from gasearch.store.views import create_views, drop_views
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 REVISIONS = [MIGRATIONS / "versions"]

@@ -11,16 +11,11 @@ from uuid import uuid4
 from sqlalchemy import Connection, insert
 
 from gasearch.relax.relaxed import Relaxed, Verdict
-from gasearch.store import backups, extras, migrate, queries
-from gasearch.store.ase_rows import HOST_COLUMNS
-from gasearch.store.batch import Batch
-from gasearch.store.blobs import hashes, structure_columns
-from gasearch.store.clock import now_s
-from gasearch.store.database import Database
+from gasearch.store import migrate
 from gasearch.store.errors import NoDatabaseError
-from gasearch.store.evaluation_state import leases_in_flight
-from gasearch.store.json_text import to_json
-from gasearch.store.place import Place
+from gasearch.store.location import Place
+from gasearch.store.opening import create_storage, open_storage
+from gasearch.store.postgresql.schema import go_on_counting
 from gasearch.store.records import (
     CompositionRow,
     Counts,
@@ -40,9 +35,17 @@ from gasearch.store.schema import HOST_STRUCTURE, RUN, SEARCH_LEVEL
 from gasearch.store.schema import level as level_table
 from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
-from gasearch.store.server_schema import go_on_counting
-from gasearch.store.storage import Storage, create_storage, open_storage
-from gasearch.store.transaction import CREATED, Transaction
+from gasearch.store.sql import extras, queries
+from gasearch.store.sql.ase_rows import HOST_COLUMNS
+from gasearch.store.sql.batch import Batch
+from gasearch.store.sql.blobs import hashes, structure_columns
+from gasearch.store.sql.clock import now_s
+from gasearch.store.sql.evaluation_state import leases_in_flight
+from gasearch.store.sql.json_text import to_json
+from gasearch.store.sql.transaction import CREATED, Transaction
+from gasearch.store.sqlite import backups
+from gasearch.store.sqlite.database import Database
+from gasearch.store.storage import Storage
 
 T = TypeVar("T")
 
@@ -51,7 +54,7 @@ class PopulationStore:
     """A whole search: in one file, or in one schema of a server.
 
     Changes go through `batch`; all else reads. One thread at a time may use a store. A search also
-    holds a `gasearch.store.lock.driver_lock`, so that it is the only one.
+    holds a `gasearch.store.opening.driver_lock`, so that it is the only one.
     """
 
     def __init__(self, database: Storage) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, insert, select
 
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import SEARCH_LEVEL, level, promotion
-from gasearch.store.transaction import Transaction
+from gasearch.store.sql.transaction import Transaction
 
 PROMOTED = "promoted"
 """The kind of the event that is written with each promotion."""

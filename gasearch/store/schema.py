@@ -24,8 +24,8 @@ from sqlalchemy import (
 )
 
 from gasearch.relax.relaxed import VERDICTS
-from gasearch.store.column_types import TEXT, WIDE
 from gasearch.store.records import PURPOSES, STATES
+from gasearch.store.sql.column_types import TEXT, WIDE
 
 SCHEMA_VERSION = "0003"
 RUN = 1
@@ -160,7 +160,7 @@ structure = Table(
     Column("pbc", Integer, nullable=False),
     Column("key_value_pairs", TEXT, nullable=False),
     Column("data", TEXT, nullable=False),
-    # Of each blob, by column; see `gasearch.store.blobs` for their encoding.
+    # Of each blob, by column; see `gasearch.store.sql.blobs` for their encoding.
     Column("sha256", TEXT, nullable=False),
     Column("numbers", LargeBinary, nullable=False),
     Column("positions", LargeBinary, nullable=False),

@@ -15,11 +15,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import GasearchError
-from gasearch.host import Host
-from gasearch.operator import Operator
+from gasearch.operators.contract import Operator
 from gasearch.seeding import candidate_rng
 from gasearch.testing.toy import toy_host
 
@@ -115,7 +115,7 @@ class _Trial:
         raise OperatorCheckError(_name(self.operator), check, problem)
 
     def check_interface(self) -> None:
-        """Check what `gasearch.operator.Operator` asks for."""
+        """Check what `gasearch.operators.contract.Operator` asks for."""
         if isinstance(self.operator, type):
             self.fail("interface", "is a class; pass an instance")
         n_parents = getattr(self.operator, "n_parents", None)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ase import Atoms
 
-from gasearch.chemistry import Species
-from gasearch.host import Host
-from gasearch.host_declaration import HostDeclaration, SublatticeDeclaration
+from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
+from gasearch.crystal.host import Host
+from gasearch.crystal.species import Species
 
 _REDOX = ("Fe2+", "Fe3+")
 _MIXED = ("Fe2+", "Fe3+", "Mn2+", "Mn3+")

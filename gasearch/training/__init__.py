@@ -1,1 +1,1 @@
-"""From labelled frames to a charge-aware potential: reading, splitting, training, testing."""
+"""Networks fitted to DFT frames. Frames live in `data`, what a model is worth in `evaluation`."""

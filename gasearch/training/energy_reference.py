@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from gasearch.potentials.network import Network, make_graph
-from gasearch.potentials.species_map import SpeciesMap
-from gasearch.training.frames import Array
-from gasearch.training.samples import Sample, Unit, join
+from gasearch.potentials.networks.network import Network, make_graph
+from gasearch.potentials.networks.species_map import SpeciesMap
+from gasearch.training.data.frames import Array
+from gasearch.training.data.samples import Sample, Unit, join
 
 _ROUNDS = 20
 _NOISE = 0.005  # eV per atom: errors beyond it lose weight

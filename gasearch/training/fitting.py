@@ -13,20 +13,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import MomentRanges, Species
 from gasearch.errors import UsageError
-from gasearch.potentials.model_card import ModelCard, TrainingDomain
-from gasearch.potentials.network import Network
-from gasearch.potentials.network_potential import identity as identity_of
-from gasearch.relax.audit import MomentRanges
+from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
+from gasearch.potentials.networks.network import Network
+from gasearch.potentials.networks.network_potential import identity as identity_of
+from gasearch.training.data.frames import Frame, all_species, data_hash, without_repeats
+from gasearch.training.data.label_pairs import LabelPair, label_pairs
+from gasearch.training.data.samples import Sample, Unit, frame_unit, join, pair_unit
+from gasearch.training.data.splitting import Split
 from gasearch.training.energy_reference import fit_reference, reference_table
-from gasearch.training.frames import Frame, all_species, data_hash, without_repeats
-from gasearch.training.label_pairs import LabelPair, label_pairs
 from gasearch.training.loop import Progress, Task, Trainer
 from gasearch.training.losses import evaluate_minibatch
-from gasearch.training.samples import Sample, Unit, frame_unit, join, pair_unit
 from gasearch.training.settings import LossSettings, TrainingSettings
-from gasearch.training.splitting import Split
 from gasearch.training.state import Counters
 
 _BAND = 0.1  # of the gap between two states' moments: ambiguous

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 
 from gasearch.errors import GasearchError
-from gasearch.potentials.network import Network
+from gasearch.potentials.networks.network import Network
+from gasearch.training.data.samples import Minibatch, Unit, join
 from gasearch.training.losses import ErrorSums, Parts, error_sums, evaluate_minibatch, loss_parts
-from gasearch.training.samples import Minibatch, Unit, join
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.state import Counters, load_state, save_state
 

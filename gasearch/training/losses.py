@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from gasearch.potentials.network import Derived, Network, energies_forces_stress
-from gasearch.training.samples import Minibatch
+from gasearch.potentials.networks.network import Derived, Network, energies_forces_stress
+from gasearch.training.data.samples import Minibatch
 from gasearch.training.settings import LossSettings
 
 

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gasearch.errors import UsageError
 from gasearch.plugins import nearest
-from gasearch.training.labels import Labelling
+from gasearch.training.data.labels import Labelling
 from gasearch.training.settings import LossSettings, TrainingSettings
 
 _Section = TypeVar("_Section", TrainingSettings, Labelling)

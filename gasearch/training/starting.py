@@ -8,14 +8,14 @@ from typing import Any
 
 import torch
 
-from gasearch.chemistry import Species
+from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
-from gasearch.potentials.architectures import ARCHITECTURES, architecture
 from gasearch.potentials.contract import Batch
-from gasearch.potentials.model_card import ModelCard
-from gasearch.potentials.network import Network, find_edges
-from gasearch.potentials.species_map import SpeciesMap
-from gasearch.training.frames import Frame, all_species
+from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
+from gasearch.potentials.networks.model_card import ModelCard
+from gasearch.potentials.networks.network import Network, find_edges
+from gasearch.potentials.networks.species_map import SpeciesMap
+from gasearch.training.data.frames import Frame, all_species
 
 STARTS = ("ga", "clone", "blind", "fresh")
 """Words for a start; anything else is the folder of a model, or a trusted file of its package.
@@ -126,7 +126,7 @@ def slots_for(species: Sequence[Species], *, is_blind: bool = False) -> dict[Spe
 
 
 def _from_chgnet(start: str, frames: Sequence[Frame]) -> tuple[Network, ModelCard]:
-    from gasearch.potentials.chgnet_weights import from_pretrained
+    from gasearch.potentials.chgnet.weights import from_pretrained
 
     slots = slots_for(all_species(frames))
     surrogates = {str(one): slot for one, slot in slots.items() if slot != one.number}
@@ -142,7 +142,7 @@ def _from_path(name: str, path: Path, frames: Sequence[Frame]) -> tuple[Network,
         return _OWN_FILES[name](path, slots_for(all_species(frames)))
     if not path.is_dir():
         raise StartError(name, str(path), f"expected a folder or one of {', '.join(STARTS)}")
-    from gasearch.potentials.checkpoint import read_checkpoint
+    from gasearch.potentials.networks.checkpoint import read_checkpoint
 
     network, card = read_checkpoint(path)
     if network.architecture != name:
@@ -154,7 +154,7 @@ def _from_path(name: str, path: Path, frames: Sequence[Frame]) -> tuple[Network,
 
 def _from_mace_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
     """Return a foundation model, with the higher oxidation states as clones of their element."""
-    from gasearch.potentials.mace_foundation import from_foundation
+    from gasearch.potentials.mace.weights import from_foundation
     from gasearch.potentials.trust import read_trusted
 
     return from_foundation(read_trusted(path), slots, "clone")
@@ -162,7 +162,7 @@ def _from_mace_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, 
 
 def _from_chgnet_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
     """Return what CHGNet's own trainer wrote; its slots keep what they know."""
-    from gasearch.potentials.chgnet_weights import from_trainer_file
+    from gasearch.potentials.chgnet.weights import from_trainer_file
     from gasearch.potentials.trust import read_trusted
 
     found = from_trainer_file(read_trusted(path), SpeciesMap(slots, is_open=True), "chgnet")

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from gasearch.errors import UsageError
-from gasearch.outputs import written
+from gasearch.files import written
 
 _KEY = "gasearch"
 

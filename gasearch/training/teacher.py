@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ase import Atoms
 
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Potential
 from gasearch.relax.optimizer import make_optimizer
 from gasearch.relax.settings import RelaxSettings
-from gasearch.training.frames import Frame, bare
-from gasearch.training.predicting import predict
+from gasearch.training.data.frames import Frame, bare
+from gasearch.training.evaluation.predict import predict
 
 _NORMAL, _SHEAR = 0.02, 0.008  # standard deviations of strains
 _RATTLES = (0.02, 0.04, 0.07)  # Å

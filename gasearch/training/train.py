@@ -9,18 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from gasearch.allocator import keep_freed_memory
 from gasearch.errors import UsageError
-from gasearch.memory import keep_freed_memory
-from gasearch.potentials.checkpoint import MODEL_FILE, save_checkpoint
-from gasearch.potentials.network_potential import NetworkPotential
-from gasearch.training.evaluating import Report, evaluate_model
+from gasearch.potentials.networks.checkpoint import MODEL_FILE, save_checkpoint
+from gasearch.potentials.networks.network_potential import NetworkPotential
+from gasearch.training.data.frames import Frame
+from gasearch.training.data.labels import Labelling
+from gasearch.training.data.reading import FrameSet, read_frames
+from gasearch.training.data.splitting import Split, split_by_decoration, split_off
+from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.frames import Frame
-from gasearch.training.labels import Labelling
 from gasearch.training.loop import Progress
-from gasearch.training.reading import FrameSet, read_frames
 from gasearch.training.settings import TrainingSettings
-from gasearch.training.splitting import Split, split_by_decoration, split_off
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
 

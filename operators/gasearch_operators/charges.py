@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gasearch.crystal.host import Host
 from gasearch.errors import UsageError
-from gasearch.host import Host
 from gasearch_operators.sites import Digits, Integers, site_tables
 
 

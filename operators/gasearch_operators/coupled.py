@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
 from gasearch_operators.charges import nearness_cost, pay, refuse_no_reach
 from gasearch_operators.sites import (
     Digits,

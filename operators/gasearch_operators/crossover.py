@@ -1,6 +1,6 @@
 """Children of two parents: a slab of one crystal set into the other, or site by site.
 
-Both keep the composition of one parent; the pieces are mended by `gasearch.repair`.
+Both keep the composition of one parent; the pieces are mended by `gasearch.crystal.repair`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.decoration import Decoration
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.repair import nearest_composition, repair
 from gasearch.errors import UsageError
-from gasearch.host import Host
-from gasearch.repair import nearest_composition, repair
 from gasearch_operators.sites import Digits, site_tables
 
 _TRIES = 8  # cuts that give back a parent are drawn again this often

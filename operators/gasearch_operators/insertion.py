@@ -9,10 +9,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.decoration import Decoration
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Composition
+from gasearch.crystal.repair import repair
 from gasearch.errors import UsageError
-from gasearch.host import Composition
-from gasearch.repair import repair
 from gasearch_operators.charges import nearness_cost, pay, refuse_no_reach
 from gasearch_operators.sites import Digits, Integers, occupants, site_tables
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.chemistry import VACANCY, Species
-from gasearch.decoration import Decoration
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.species import VACANCY, Species
 from gasearch.errors import UsageError
-from gasearch.host import Host
 
 Digits = NDArray[np.uint8]
 Integers = NDArray[np.int64]

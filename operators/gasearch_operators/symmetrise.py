@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
 from gasearch_operators.sites import Digits, Integers
 
 _TRIES = 8  # operations whose orbits cannot hold the parent's species counts are passed over

@@ -20,8 +20,8 @@ from sqlalchemy.engine import Engine  # noqa: E402
 
 import gasearch.potentials.registry  # noqa: E402
 import gasearch.relax.batched.relaxer  # noqa: E402, F401
-from gasearch.run_folder import RunFolder  # noqa: E402
-from gasearch.session import Session  # noqa: E402
+from gasearch.run.folder import RunFolder  # noqa: E402
+from gasearch.search.session import Session  # noqa: E402
 
 
 def die():

@@ -28,10 +28,10 @@ import time
 from pathlib import Path
 
 from gasearch.store import DriverLock, PopulationStore
-from gasearch.store.batch import Batch
-from gasearch.store.check import check_store
+from gasearch.store.checks.check import check_store
 from gasearch.store.records import Committed
-from gasearch.store.testing import example_proposal, example_relaxed
+from gasearch.store.sql.batch import Batch
+from gasearch.testing.store import example_proposal, example_relaxed
 
 MOMENTS = ("before", "inside", "after")
 

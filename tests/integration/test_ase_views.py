@@ -20,9 +20,10 @@ from ase.db.core import now
 from ase.db.sqlite import SQLite3Database
 from ase_ga.data import DataConnection
 from ase_ga.population import RankFitnessPopulation
+from places import STORE_PROCESS
 
 from gasearch.store import PopulationStore
-from gasearch.store.testing import (
+from gasearch.testing.store import (
     create,
     example_proposal,
     example_run,
@@ -339,7 +340,7 @@ def test_a_population_of_ase_ga_stands_on_it(path: Path, store: PopulationStore)
 def test_readers_see_each_candidate_once_while_a_search_writes(tmp_path: Path) -> None:
     path = tmp_path / "search.db"
     create(path, 4).close()
-    script = Path(__file__).with_name("store_process.py")
+    script = STORE_PROCESS
     command = [sys.executable, script, "write", path, tmp_path / "acknowledged", "4", "0.1"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as search:
         try:

@@ -12,29 +12,28 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from places import SHIPPED_FRAMES, TOYS
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.dft.folders import job_folders
-from gasearch.dft.gpaw import SCRIPT, job_input
-from gasearch.dft.ladder import on_rung
-from gasearch.dft.settings import DftSection
-from gasearch.host import Host
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.dft.codes.gpaw import SCRIPT, job_input
+from gasearch.dft.jobs.folders import job_folders
+from gasearch.dft.jobs.ladder import on_rung
+from gasearch.run.dft_section import DftSection
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 from gasearch.store import dft_jobs
-from gasearch.store.check import check_store
-from gasearch.training.reading import read_frames
+from gasearch.store.checks.check import check_store
+from gasearch.training.data.reading import read_frames
 
 if importlib.util.find_spec("gpaw") is None and os.environ.get("CI") != "true":
     pytest.skip("no GPAW here: tools/gpaw.sh installs it", allow_module_level=True)
 
-DATA = Path(__file__).parents[2] / "data" / "nafepo4-pbeu" / "train.xyz"
 RUN = """\
 [host]
 structure = "nafef3.extxyz"
@@ -78,7 +77,7 @@ def searched(tmp_path_factory):
     places = [[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
     atoms = Atoms("NaFeF3", cell=[3.95] * 3, pbc=True, scaled_positions=places)
     ase.io.write(folder / "nafef3.extxyz", atoms)
-    shutil.copy(Path(__file__).parents[1] / "data" / "toy_potentials.py", folder / "toy.py")
+    shutil.copy(TOYS, folder / "toy.py")
     (folder / "run.toml").write_text(RUN)
     Session(RunFolder(folder)).run()
     return folder
@@ -196,7 +195,7 @@ def test_electrons_that_never_converge_make_a_failed_job_with_its_reason(folder)
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("GASEARCH_SLOW"), reason="minutes; set GASEARCH_SLOW=1")
 def test_a_frame_of_the_shipped_data_has_the_energy_that_it_says(tmp_path):
-    frame = ase.io.read(DATA, 0)
+    frame = ase.io.read(SHIPPED_FRAMES, 0)
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
     written = on_rung(job_input(frame, host, DftSection(), relax=False), 0, 1)
     (tmp_path / "job.json").write_text(json.dumps(written))

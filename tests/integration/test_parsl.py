@@ -16,12 +16,12 @@ import psutil
 import pytest
 from searched import record
 
-from gasearch.checking import check_run
 from gasearch.execution.contract import ExecutionError
-from gasearch.execution.engine import open_engine
 from gasearch.execution.engine_file import read_engine_file
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from gasearch.execution.engines import open_engine
+from gasearch.run.folder import RunFolder
+from gasearch.search.check import check_run
+from gasearch.search.session import Session
 
 if "CI" not in os.environ:
     pytest.importorskip("parsl", reason="parsl is not installed")
@@ -171,7 +171,7 @@ def test_killed_in_turn_and_together_the_search_is_as_if_nothing_had_ever_been_k
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory, request):
     """One engine with two workers for several searches."""
-    from gasearch.execution.settings import ExecutionSection
+    from gasearch.run.execution_section import ExecutionSection
 
     folder = tmp_path_factory.mktemp("engine")
     os.environ[MARK] = str(folder)

@@ -1,23 +1,21 @@
 """Plain CHGNet, as its authors trained it: a good reader of charge order, and blind to labels."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from places import SHIPPED_FRAMES
 
 pytest.importorskip("chgnet")
 
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.registry import load_potential
+from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.geometry import redox_sites
-from gasearch.relax.reference import ReferenceRelaxer
 from gasearch.relax.settings import RelaxSettings
-from gasearch.training.predicting import predict
-from gasearch.training.reading import read_frames
+from gasearch.training.data.reading import read_frames
+from gasearch.training.evaluation.predict import predict
 
-DATA = Path(__file__).parents[2] / "data" / "nafepo4-pbeu" / "train.xyz"
 SPLIT = 4.15  # Bohr magnetons: between its Fe2+ (3.9) and its Fe3+ (4.3)
 
 
@@ -34,7 +32,7 @@ def moments(potential, structures):
 
 def test_it_reads_the_charge_order_of_dft_geometries(chgnet):
     relaxed = ("relax", "again", "strain")
-    frames = [f for f in read_frames([DATA]).frames if f.tag.startswith(relaxed)]
+    frames = [f for f in read_frames([SHIPPED_FRAMES]).frames if f.tag.startswith(relaxed)]
     frames = [frame for frame in frames if "rattle" not in frame.tag]
     assert len(frames) == 153
     read = moments(chgnet, [frame.atoms for frame in frames])

@@ -12,26 +12,26 @@ from pathlib import Path
 import ase.db
 import pytest
 from ase.io import read
+from places import KILL_DRIVER
 from searched import record
 from sqlalchemy import event
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Engine
 from typer.testing import CliRunner
 
-from gasearch.checking import check_run
-from gasearch.cli import app
+from gasearch.cli.app import app
 from gasearch.errors import UsageError
-from gasearch.run_folder import NoRunError, RunFolder
-from gasearch.session import Session
+from gasearch.run.folder import NoRunError, RunFolder
+from gasearch.search.check import check_run
+from gasearch.search.session import Session
 from gasearch.store.copying import NotWholeError, copy_run
-from gasearch.store.database import Database
 from gasearch.store.errors import NoDatabaseError, SearchRunningError
-from gasearch.store.lock import driver_lock
-from gasearch.store.place import ServerPlace
+from gasearch.store.location import ServerPlace
+from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.testing import create, fill
+from gasearch.store.sqlite.database import Database
+from gasearch.testing.store import create, fill
 
-DRIVER = Path(__file__).parent / "kill_driver.py"
 SEARCH = {"reproducible": True, "in_flight": 2}
 
 
@@ -99,7 +99,10 @@ def test_killed_at_its_commits_a_search_ends_as_if_it_had_never_been(on_server, 
     kills = [[n, moment] for n in (1, 4) for moment in ("before", "after")]
     (on_server / "kills.json").write_text(json.dumps(kills))
     done = subprocess.run(
-        [sys.executable, str(DRIVER), str(on_server)], capture_output=True, text=True, timeout=300
+        [sys.executable, str(KILL_DRIVER), str(on_server)],
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert done.returncode == 0, done.stderr
     codes = json.loads(done.stdout)[str(on_server)]
@@ -234,7 +237,8 @@ class TestCopying:
         for source, target in ((here, there), (there, tmp_path / "back.db")):
             code = (
                 "import os\nfrom pathlib import *\n"
-                "from gasearch.store import copying\nfrom gasearch.store.place import ServerPlace\n"
+                "from gasearch.store import copying\n"
+                "from gasearch.store.location import ServerPlace\n"
                 "make, n = copying._chunks, []\n"
                 "def chunks(connection, table):\n"
                 "    if table.name == 'event' and n.append(1) is None and len(n) == 2:\n"
@@ -295,7 +299,7 @@ def there_is(place, postgresql):
 
 def test_a_file_needs_no_driver_of_postgresql(tmp_path):
     code = (
-        "import sys\nfrom gasearch.store.testing import create\nfrom pathlib import Path\n"
+        "import sys\nfrom gasearch.testing.store import create\nfrom pathlib import Path\n"
         f"create(Path({str(tmp_path / 'search.db')!r})).close()\n"
         "print([name for name in sys.modules if name.startswith('psycopg')])\n"
     )

@@ -8,15 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import psutil
 import pytest
+from places import KILL_DRIVER
 from searched import record
 
-from gasearch.run_folder import RunFolder
+from gasearch.run.folder import RunFolder
 
-DRIVER = Path(__file__).parent / "kill_driver.py"
 GASEARCH = [sys.executable, "-m", "gasearch"]
 
 
@@ -37,7 +36,7 @@ def assert_whole(folder, *options):
 
 def drive(*folders):
     done = subprocess.run(
-        [sys.executable, str(DRIVER), *map(str, folders)],
+        [sys.executable, str(KILL_DRIVER), *map(str, folders)],
         capture_output=True,
         text=True,
         timeout=500,

@@ -18,15 +18,15 @@ from ase_ga.offspring_creator import CombinationMutation, OperationSelector
 from ase_ga.population import RankFitnessPopulation
 from ase_ga.standard_comparators import StringComparator
 
-from gasearch.ase_ga_adapters import AseGaOperator, LatticeOperator, from_candidate, to_candidate
-from gasearch.builtin_hosts import builtin_host
-from gasearch.decoration import Decoration
-from gasearch.host import Host
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.operators.ase_ga import AseGaOperator, LatticeOperator, from_candidate, to_candidate
 from gasearch_operators.coupled import CoupledSwap
 from gasearch_operators.crossover import CutAndSplice
 from gasearch_operators.insertion import InsertExtract
-from gasearch_operators.iron import ChargeSwap
-from gasearch_operators.sodium import NaVacancySwap
+from gasearch_operators.redox import ChargeSwap
+from gasearch_operators.working_ion import NaVacancySwap
 
 
 def pair_energy(host: Host, occupations: np.ndarray) -> np.ndarray:

@@ -16,12 +16,13 @@ from pathlib import Path
 
 import ase.db
 import pytest
+from places import STORE_PROCESS
 
 from gasearch.store import DriverLock, PopulationStore
-from gasearch.store.batch import Batch
-from gasearch.store.check import check_store
+from gasearch.store.checks.check import check_store
 from gasearch.store.errors import BusyError, SearchRunningError, WriteFailedError
-from gasearch.store.testing import (
+from gasearch.store.sql.batch import Batch
+from gasearch.testing.store import (
     create,
     example_proposal,
     example_relaxed,
@@ -29,8 +30,6 @@ from gasearch.store.testing import (
     propose_and_lease,
     record,
 )
-
-SCRIPT = Path(__file__).with_name("store_process.py")
 
 
 @pytest.fixture
@@ -43,7 +42,7 @@ def path(tmp_path: Path) -> Path:
 @contextlib.contextmanager
 def process(*arguments: object) -> Iterator[subprocess.Popen[str]]:
     """Run `store_process.py` for as long as the block lasts."""
-    command = [sys.executable, SCRIPT, *map(str, arguments)]
+    command = [sys.executable, STORE_PROCESS, *map(str, arguments)]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True) as started:
         try:

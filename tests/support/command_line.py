@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from gasearch import cli
+from gasearch.cli import app as cli
 
 
 class Told:

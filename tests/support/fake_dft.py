@@ -2,12 +2,13 @@
 
 import json
 import sys
-from pathlib import Path
 
-from gasearch.run_folder import RunFolder
-from gasearch.session import Session
+from places import DATA
 
-FAKE = Path(__file__).parents[1] / "data" / "fake_gpaw.py"
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
+
+FAKE = DATA / "fake_gpaw.py"
 
 
 def search_with_fake_gpaw(folder, make_run, budget):

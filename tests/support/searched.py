@@ -1,6 +1,6 @@
 """What a search found."""
 
-from gasearch.run_folder import RunFolder
+from gasearch.run.folder import RunFolder
 
 
 def record(folder):

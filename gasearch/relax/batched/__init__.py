@@ -1,1 +1,1 @@
-"""Many relaxations at once on one device; what a structure becomes depends on that one alone."""
+"""Many structures relaxed at once, each as if it were alone."""

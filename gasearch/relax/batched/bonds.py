@@ -13,7 +13,7 @@ import torch
 
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pairs import Crystals, PairTable, find_pairs
-from gasearch.relax.batched.deformation import rows_times
+from gasearch.relax.batched.strain import rows_times
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from gasearch.relax.batched.curvature import Curvature
+from gasearch.relax.batched.hessians import Curvature
 from gasearch.relax.batched.state import Rows
 
 TRUST = 0.2

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import torch
 
-from gasearch.relax.batched.curvature import Dense, LastSteps
 from gasearch.relax.batched.descent import Descent, longest
 from gasearch.relax.batched.fire import Fire
+from gasearch.relax.batched.hessians import Dense, LastSteps
 from gasearch.relax.batched.state import Rows, State
 
 DENSE_WIDTH = 157

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import torch
 
 from gasearch.potentials.contract import Batch
-from gasearch.potentials.network import Edges
-from gasearch.potentials.network_potential import is_sane
+from gasearch.potentials.networks.network import Edges
+from gasearch.potentials.networks.network_potential import is_sane
 from gasearch.relax.batched.bonds import Bonds, find_bonds, joined, squared_lengths
 
 SKIN = 0.6

@@ -12,17 +12,17 @@ from ase import Atoms
 
 from gasearch.errors import GasearchError
 from gasearch.potentials.contract import Batch, Potential, check_species
-from gasearch.potentials.network_potential import is_sane
+from gasearch.potentials.networks.network_potential import is_sane
 from gasearch.relax.batched.chunks import Snapshot
-from gasearch.relax.batched.ending import Concluder, Ending
-from gasearch.relax.batched.evaluating import Evaluator, Question, shares_evaluations
-from gasearch.relax.batched.guards import Judged, judge
-from gasearch.relax.batched.limit import BatchLimit
-from gasearch.relax.batched.minimizers import Minimizers
+from gasearch.relax.batched.convergence import Judged, judge
+from gasearch.relax.batched.evaluator import Evaluator, Question, shares_evaluations
+from gasearch.relax.batched.memory import BatchLimit
 from gasearch.relax.batched.neighbours import SkinList
+from gasearch.relax.batched.optimizer import Minimizers
 from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
+from gasearch.relax.batched.queue import Queue, Waiting
+from gasearch.relax.batched.results import Concluder, Ending
 from gasearch.relax.batched.state import State
-from gasearch.relax.batched.waiting import Queue, Waiting
 from gasearch.relax.conclusion import LeftHandedCellError, MomentReader, told
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings

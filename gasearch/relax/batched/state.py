@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 
 from gasearch.potentials.contract import Batch, formal_charges
-from gasearch.relax.batched.deformation import exponential, product, rows_times
+from gasearch.relax.batched.strain import exponential, product, rows_times
 from gasearch.relax.settings import RelaxSettings
 
 _PER_ATOM = ("undeformed", "numbers", "charges", "labels", "system")

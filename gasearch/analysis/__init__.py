@@ -1,0 +1,4 @@
+"""What a search has found: findings, hulls, voltages, thermodynamics, lineage, exports.
+
+Reads databases, changes none.
+"""

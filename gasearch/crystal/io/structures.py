@@ -1,0 +1,258 @@
+"""Structure files, partial occupancies included. What the sites mean is told in `hosts`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.io.cif import CIFBlock, parse_cif
+from ase.io.formats import UnknownFileTypeError, filetype
+from numpy.typing import NDArray
+
+from gasearch.crystal.declaration import HostError
+from gasearch.crystal.io.oxidation_states import cif_charges
+
+FULL = 0.995  # occupancies are written with two or three decimals
+_SAME_SITE = 2e-3  # in fractional coordinates, as ASE's reader has it
+_SYMMETRY_OPERATIONS = (
+    "_space_group_symop_operation_xyz",
+    "_space_group_symop.operation_xyz",
+    "_symmetry_equiv_pos_as_xyz",
+)
+
+
+@dataclass(frozen=True, eq=False)
+class HostStructure:
+    """A structure as its file has it.
+
+    Parameters
+    ----------
+    path
+        The file.
+    atoms
+        Every site once, with the element that holds most of it.
+    shares
+        Occupancy of each element, per site: {"Na": 0.7} or {"Fe": 0.5, "Mn": 0.5}.
+    labels
+        Names of the sites: those of the CIF file, else the elements with their index.
+    charges
+        (n,) oxidation states as the file has them, in e; NaN where it has none, or several.
+    """
+
+    path: Path
+    atoms: Atoms
+    shares: tuple[Mapping[str, float], ...]
+    labels: tuple[str, ...]
+    charges: NDArray[np.float64] | None = None
+
+    def is_full(self, site: int) -> bool:
+        """Whether one element alone fills a site."""
+        return max(self.shares[site].values()) >= FULL
+
+    def is_mixed(self, site: int) -> bool:
+        """Whether several elements share a site."""
+        return len(self.shares[site]) > 1
+
+    def fractions(self, sites: Sequence[int]) -> dict[str, float]:
+        """Return the mean share of each element over sites."""
+        elements = dict.fromkeys(e for n in sites for e in self.shares[n])
+        return {
+            e: round(sum(self.shares[n].get(e, 0.0) for n in sites) / len(sites), 6)
+            for e in elements
+        }
+
+    def describe(self, sites: Sequence[int]) -> str:
+        """Return sites with their occupancies, such as 'O3 (O 0.8)', equal ones once."""
+        texts = dict.fromkeys(f"{self.labels[n]} ({_listed(self.shares[n])})" for n in sites)
+        return ", ".join(texts)
+
+
+def read_structure(path: str | Path) -> HostStructure:
+    """Return the crystal in a CIF, POSCAR, extxyz or any other file that ASE reads.
+
+    The last structure counts where a file holds several.
+    """
+    return _read(Path(path), slice(-1, None))[0]
+
+
+def read_structures(path: str | Path) -> list[HostStructure]:
+    """Return every crystal in a file, in its order."""
+    return _read(Path(path), slice(None))
+
+
+def _read(path: Path, chosen: slice) -> list[HostStructure]:
+    if not path.is_file():
+        raise HostError(f"there is no structure file {path}.")
+    try:
+        is_cif = filetype(str(path)) == "cif"
+        structures = _read_cif(path, chosen) if is_cif else _read_other(path, chosen)
+    except UnknownFileTypeError as error:
+        raise HostError(
+            f"{path} is of no known format: give a CIF, POSCAR or extxyz file."
+        ) from error
+    except HostError:
+        raise
+    except Exception as error:
+        raise HostError(
+            f"{path} cannot be read as a structure ({type(error).__name__}: {_one_line(error)})."
+        ) from error
+    for structure in structures:
+        _refuse_impossible(structure)
+    return structures
+
+
+def refuse_partial_framework(structure: HostStructure, mobile: Iterable[int]) -> None:
+    """Refuse disorder on any site that is not among the mobile ones."""
+    rest = set(range(len(structure.atoms))).difference(mobile)
+    partial = [n for n in sorted(rest) if not structure.is_full(n)]
+    if partial:
+        raise HostError(
+            f"{structure.path}: partially filled framework sites: {structure.describe(partial)}. "
+            "Only declared sublattices may be disordered: declare these sites, or order them."
+        )
+
+
+def _read_other(path: Path, chosen: slice) -> list[HostStructure]:
+    frames = ase.io.read(path, index=chosen)
+    if not frames or not all(isinstance(atoms, Atoms) for atoms in frames):
+        raise HostError(f"{path} holds no structure.")
+    return [_other_structure(path, atoms) for atoms in frames]
+
+
+def _other_structure(path: Path, atoms: Atoms) -> HostStructure:
+    occupancy = atoms.info.get("occupancy", {})
+    kinds = atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms)))
+    shares = tuple(
+        _sorted_shares(occupancy.get(str(kind)) or {symbol: 1.0})
+        for kind, symbol in zip(kinds, atoms.symbols, strict=True)
+    )
+    charges = atoms.get_initial_charges() if atoms.has("initial_charges") else None
+    labels = [f"{s}{n}" for n, s in enumerate(atoms.symbols)]
+    return _structure(path, atoms, shares, labels, charges)
+
+
+def _read_cif(path: Path, chosen: slice) -> list[HostStructure]:
+    blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
+    if not blocks:
+        raise HostError(f"{path} holds no structure: no atom sites are listed.")
+    return [_cif_structure(path, block) for block in blocks[chosen]]
+
+
+def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
+    with warnings.catch_warnings():
+        if any(key in block for key in _SYMMETRY_OPERATIONS):
+            # The operations are listed, so that nothing depends on the name of the setting.
+            warnings.filterwarnings("ignore", message="crystal system")
+        atoms = block.get_atoms()
+    if atoms.cell.rank < 3:
+        raise HostError(f"{path} has no cell: a crystal with three lattice vectors is needed.")
+    kinds, labels = atoms.arrays["spacegroup_kinds"], block.get("_atom_site_label")
+    listed = block.get_unsymmetrized_structure()
+    if not isinstance(labels, list) or len(labels) != len(listed):
+        labels = list(listed.symbols)
+    on_site = _listed_on_sites(atoms, listed)
+    shares = _cif_shares(block, listed, on_site)
+    charges = cif_charges(block, len(listed))
+    return _structure(
+        path,
+        atoms,
+        [shares[k] for k in kinds],
+        [str(labels[k]) for k in kinds],
+        None if charges is None else np.array([_common(charges[on_site[k]]) for k in kinds]),
+    )
+
+
+def _listed_on_sites(atoms: Atoms, listed: Atoms) -> dict[int, list[int]]:
+    """Return, by kind of site, the listed atoms that lie on it: several where they share it."""
+    sites, found = atoms.get_scaled_positions(), dict[int, list[int]]()
+    for n, place in enumerate(listed.get_scaled_positions()):
+        difference = sites - place
+        difference -= np.round(difference)
+        site = int(np.abs(difference).max(axis=1).argmin())
+        if np.abs(difference[site]).max() < _SAME_SITE:
+            found.setdefault(int(atoms.arrays["spacegroup_kinds"][site]), []).append(n)
+    return found
+
+
+def _common(values: NDArray[np.float64]) -> float:
+    """Return the one value, or NaN where there are several."""
+    return float(values[0]) if np.all(values == values[0]) else float("nan")
+
+
+def _cif_shares(
+    block: CIFBlock, listed: Atoms, on_site: Mapping[int, Sequence[int]]
+) -> dict[int, dict[str, float]]:
+    """Return the occupancies per kind of site: all listed atoms that lie on it, added up.
+
+    ASE's own table forgets one of two entries of the same element (Fe2+ and Fe3+ on one site).
+    """
+    occupancies = block.get("_atom_site_occupancy")
+    values = occupancies if isinstance(occupancies, list) else [occupancies] * len(listed)
+    shares: dict[int, dict[str, float]] = {}
+    for kind, here in on_site.items():
+        own: dict[str, float] = {}
+        for n in here:
+            symbol = listed.symbols[n]
+            own[symbol] = own.get(symbol, 0.0) + _occupancy(values[n])
+        shares[kind] = _sorted_shares(own)
+    return shares
+
+
+def _occupancy(value: Any) -> float:
+    return 1.0 if value in {None, "?", "."} else float(value)
+
+
+def _sorted_shares(shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the elements that are there, the most frequent first."""
+    present = {element: float(share) for element, share in shares.items() if share > 0}
+    return dict(sorted(present.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _structure(
+    path: Path,
+    atoms: Atoms,
+    shares: Sequence[Mapping[str, float]],
+    labels: Sequence[str],
+    charges: NDArray[np.float64] | None,
+) -> HostStructure:
+    """Return the structure without sites that nothing occupies."""
+    kept = [n for n, share in enumerate(shares) if share]
+    bare = Atoms(
+        [next(iter(shares[n])) for n in kept],
+        positions=atoms.positions[kept],
+        cell=atoms.cell,
+        pbc=True,
+    )
+    own = tuple(shares[n] for n in kept)
+    known = None if charges is None else charges[kept]
+    return HostStructure(path, bare, own, tuple(labels[n] for n in kept), known)
+
+
+def _refuse_impossible(structure: HostStructure) -> None:
+    if structure.atoms.cell.rank < 3:
+        raise HostError(
+            f"{structure.path} has no cell: a crystal with three lattice vectors is needed."
+        )
+    if not len(structure.atoms):
+        raise HostError(f"{structure.path} holds no atoms.")
+    if "X" in structure.atoms.symbols:
+        raise HostError(f"{structure.path} holds atoms of an unknown element (X).")
+    crowded = [n for n, share in enumerate(structure.shares) if sum(share.values()) > 2 - FULL]
+    if crowded:
+        raise HostError(
+            f"{structure.path}: more than one atom on a site: {structure.describe(crowded)}."
+        )
+
+
+def _listed(shares: Mapping[str, float]) -> str:
+    return ", ".join(f"{element} {share:.3g}" for element, share in shares.items())
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

@@ -1,0 +1,162 @@
+"""`gasearch dft export`: job folders for a workflow of the user's own, and frames for training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from gasearch.dft.classify import Classified, classify, moment_windows
+from gasearch.dft.codes.espresso import abinit_files, espresso_files
+from gasearch.dft.codes.vasp import files as vasp_files
+from gasearch.dft.errors import JobFolderError, UnknownJobError
+from gasearch.dft.jobs.folders import JobFolder
+from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw, register, write_start
+from gasearch.dft.levels import dft_level
+from gasearch.errors import UsageError
+from gasearch.files import written
+from gasearch.store import dft_jobs
+
+_WRITERS: dict[str, Callable[..., dict[str, str]]] = {
+    "vasp": vasp_files,
+    "espresso": espresso_files,
+    "abinit": abinit_files,
+}
+EXPORTED = (*_WRITERS, "gpaw")
+
+
+def export_jobs(
+    place: Workplace, numbers: Sequence[int], code: str, *, relax: bool, ferromagnetic: bool
+) -> list[JobFolder]:
+    """Write a folder of inputs for each candidate; those that are there are left as they are."""
+    if code not in EXPORTED:
+        raise UsageError(f"--code {code}: expected one of {', '.join(EXPORTED)}.")
+    if code == "gpaw":
+        if not ferromagnetic:
+            raise UsageError("--antiferromagnetic is for VASP, Quantum ESPRESSO and ABINIT.")
+        return [prepare_gpaw(place, number, relax=relax) for number in numbers]
+    level = dft_level(code, place.section, place.host, relax=relax, ferromagnetic=ferromagnetic)
+    jobs = []
+    for number in numbers:
+        job = place.job(number, level)
+        jobs.append(job)
+        if job.exists:
+            continue
+        atoms = place.structure(number)
+        name = f"candidate {number} {place.store.proposal(number).composition}"
+        texts = _WRITERS[code](atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
+        job.make()
+        for file, text in texts.items():
+            with written(job.path / file, replace=True) as partial:
+                partial.write_text(text, encoding="utf-8")
+        write_start(job.path, atoms)
+        register(place, job, number, level, "relax" if relax else "single-point", "exported")
+    return jobs
+
+
+def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
+    """Return the results of DFT as labelled frames: each step of a relaxation that kept an order.
+
+    Oxidation states are those that the moments show, so frames on either side of a hole's jump
+    carry different labels.
+
+    Parameters
+    ----------
+    level
+        Its name; may be left out where all results have the same settings of the electrons.
+    """
+    names = chosen_levels(place, level)
+    jobs = [(JobFolder(place.folder.path / row.folder), row) for row in dft_jobs.jobs(place.store)]
+    frames = []
+    for job, row in jobs:
+        if row.level in names and row.state == "collected":
+            windows = moment_windows(
+                place.host, row.code, place.section.spin_states, place.section.moments
+            )
+            for count, atoms in enumerate(_steps(place, job, row)):
+                moments = atoms.get_magnetic_moments()
+                found = classify(None, atoms, moments, windows, place.host)
+                if found.decoration is not None:
+                    frames.append(_frame(place, found, atoms, f"relax{count}", row))
+    return frames
+
+
+def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[Atoms]:
+    """Return what a job computed, step by step where its folder still has the steps."""
+    trajectory = job.path / "relax.traj"
+    if row.code == "gpaw" and trajectory.is_file():
+        try:
+            found = ase.io.read(trajectory, index=":")
+        except Exception as error:
+            raise JobFolderError(f"{trajectory} cannot be read ({error}): remove it.") from error
+        return found if isinstance(found, list) else [found]
+    if row.found is None:
+        return []
+    relaxed = dft_jobs.dft_relaxed(place.store, row.found, row.level)
+    atoms = relaxed.atoms.copy()
+    results: dict[str, Any] = {"energy": relaxed.energy, "magmoms": relaxed.moments}
+    if np.isfinite(relaxed.forces).all():
+        results["forces"] = relaxed.forces
+    atoms.calc = SinglePointCalculator(atoms, **results)
+    return [atoms]
+
+
+def _frame(
+    place: Workplace, found: Classified, atoms: Atoms, tag: str, row: dft_jobs.DftJobRow
+) -> Atoms:
+    decoration = found.decoration
+    frame: Atoms = found.atoms.copy()
+    known = ("energy", "forces", "magmoms")
+    results = {name: atoms.calc.results[name] for name in known if name in atoms.calc.results}
+    frame.calc = SinglePointCalculator(frame, **results)
+    if decoration is not None:
+        name = f"{_cell_name(place)}-{decoration.fingerprint}"
+        frame.info.update(x=decoration.x, decoration=name, orbit_size=decoration.orbit_size)
+    frame.info.update(tag=tag, level=row.level, gaid=row.candidate)
+    return frame
+
+
+def chosen_levels(place: Workplace, level: str | None) -> set[str]:
+    """Return the level that is named, or all with results, if they differ in geometry alone."""
+    levels = dft_jobs.dft_levels(place.store)
+    names = [one.name for one in levels]
+    if level is not None:
+        if level not in names:
+            known = ", ".join(names) or "none"
+            raise UnknownJobError(f"no DFT level {level!r} here; there are: {known}.")
+        return {level}
+    used = [one for one in levels if dft_jobs.dft_rows(place.store, one.name)]
+    if not used:
+        raise UnknownJobError(
+            f"no DFT result was collected in {place.folder.path} yet; see: "
+            f"gasearch dft status {place.folder.quoted}"
+        )
+    electrons = {json.dumps({**one.settings, "geometry": ""}, sort_keys=True) for one in used}
+    if len(electrons) > 1:
+        raise UnknownJobError(
+            "there are results of several DFT levels, which one file must not mix: choose one "
+            f"with --level ({', '.join(one.name for one in used)})."
+        )
+    return {one.name for one in used}
+
+
+def _cell_name(place: Workplace) -> str:
+    matrix = place.host.matrix
+    diagonal = np.diag(matrix)
+    if np.array_equal(matrix, np.diag(diagonal)):
+        return "".join(map(str, diagonal.tolist()))
+    return "x".join(str(n) for n in matrix.ravel().tolist())
+
+
+def write_frames(frames: Sequence[Atoms], path: Path) -> None:
+    """Write frames as extxyz, in the form of the shipped data."""
+    if not frames:
+        raise UnknownJobError("no DFT result with a charge order to write.")
+    with written(path) as partial:
+        ase.io.write(partial, list(frames), format="extxyz")

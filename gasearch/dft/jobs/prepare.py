@@ -1,0 +1,147 @@
+"""From a candidate of a run to a prepared job folder."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.hosts import host_from_json
+from gasearch.dft.codes import gpaw
+from gasearch.dft.errors import JobFolderError, UnknownJobError
+from gasearch.dft.jobs.folders import START, JobFolder, Status
+from gasearch.dft.jobs.ladder import on_rung
+from gasearch.dft.levels import DftLevel, dft_level
+from gasearch.run.dft_section import DftSection
+from gasearch.run.folder import RunFolder
+from gasearch.store import dft_jobs
+from gasearch.store.errors import UnknownCandidateError
+from gasearch.store.population_store import PopulationStore
+
+JOB = "job.json"
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """A run whose candidates are computed with DFT.
+
+    Parameters
+    ----------
+    store
+        Open for writing, unless the work only looks.
+    """
+
+    folder: RunFolder
+    store: PopulationStore
+    host: Host
+    section: DftSection
+
+    @classmethod
+    def of(cls, folder: RunFolder, store: PopulationStore) -> Workplace:
+        """Return the workplace of a run; its host is the one in the database."""
+        return cls(folder, store, host_from_json(store.run.host), folder.settings().dft)
+
+    def chosen(self, ids: Sequence[int]) -> list[int]:
+        """Return the candidates that the user names, or those promoted without a job yet."""
+        if not ids:
+            return dft_jobs.promoted_without_job(self.store)
+        missing = [str(number) for number in ids if not self._is_relaxed(number)]
+        if missing:
+            raise UnknownJobError(
+                f"candidate {', '.join(missing)} has no relaxed structure with verdict ok here; "
+                f"see: gasearch best {self.folder.quoted}"
+            )
+        return list(dict.fromkeys(ids))
+
+    def _is_relaxed(self, number: int) -> bool:
+        try:
+            return self.store.evaluation(number).verdict == "ok"
+        except UnknownCandidateError:
+            return False
+
+    def structure(self, number: int) -> Atoms:
+        """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
+        return self.store.relaxed(number).atoms
+
+    def job(self, number: int, level: DftLevel) -> JobFolder:
+        """Return the folder of a job, whether it exists or not."""
+        return JobFolder.of(self.folder.path, number, level.name)
+
+    def relative(self, job: JobFolder) -> str:
+        """Return how the database names the folder of a job."""
+        path, run = job.path.resolve(), self.folder.path.resolve()
+        if not path.is_relative_to(run):
+            raise UnknownJobError(f"{job.path} is no job of the run in {self.folder.path}.")
+        return path.relative_to(run).as_posix()
+
+    def note(self, job: JobFolder, status: Status) -> None:
+        """Write to the database where a job stands."""
+        dft_jobs.put_job(
+            self.store,
+            status.candidate,
+            status.level,
+            status.code,
+            self.relative(job),
+            status.state,
+            status.reason,
+        )
+
+
+def prepare_gpaw(place: Workplace, number: int, *, relax: bool) -> JobFolder:
+    """Return the folder of a GPAW job, made unless it is there."""
+    level = dft_level("gpaw", place.section, place.host, relax=relax)
+    job = place.job(number, level)
+    if job.exists:
+        return job
+    atoms = place.structure(number)
+    written = gpaw.job_input(atoms, place.host, place.section, relax=relax)
+    job.make()
+    write_start(job.path, atoms)
+    shutil.copyfile(gpaw.SCRIPT, job.path / gpaw.SCRIPT.name)
+    job.write_json("settings.json", written)
+    job.write_json(JOB, on_rung(written, 0, 0))
+    register(place, job, number, level, written["task"], "prepared")
+    return job
+
+
+def register(
+    place: Workplace, job: JobFolder, number: int, level: DftLevel, task: str, state: str
+) -> Status:
+    """Write the status file last of all, and the row in the database."""
+    dft_jobs.add_level(place.store, level.name, level.code, level.settings)
+    status = Status(
+        candidate=number,
+        level=level.name,
+        code=level.code,
+        task=task,
+        state="exported" if state == "exported" else "prepared",
+        settings=dict(level.settings),
+    )
+    status = job.write(status)
+    place.note(job, status)
+    return status
+
+
+def write_start(folder: Path, atoms: Atoms) -> None:
+    """Write the structure that a job begins with, labels included, to the last digit."""
+    bare = atoms.copy()
+    bare.calc = None
+    partial = folder / f".{START}"
+    ase.io.write(partial, bare, format="traj")
+    partial.replace(folder / START)
+
+
+def read_start(job: JobFolder) -> Atoms:
+    """Return the structure that a job began with."""
+    try:
+        atoms = ase.io.read(job.path / START)
+    except Exception as error:
+        raise JobFolderError(f"{job.path / START} cannot be read ({error}): restore it.") from error
+    if not isinstance(atoms, Atoms):
+        raise JobFolderError(f"{job.path / START} holds no structure: restore it.")
+    return atoms

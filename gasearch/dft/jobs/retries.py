@@ -1,0 +1,235 @@
+"""One DFT job on its way up its retry ladder, a step at a time, beside others."""
+
+from __future__ import annotations
+
+import signal
+import time
+from typing import Any
+
+from gasearch.dft.errors import RefusedOutputError
+from gasearch.dft.jobs.collect import Collected, collect_job
+from gasearch.dft.jobs.folders import JobFolder, Status
+from gasearch.dft.jobs.ladder import next_rung, on_rung, rungs
+from gasearch.dft.jobs.prepare import JOB, Workplace
+from gasearch.dft.jobs.submit import (
+    Submitter,
+    UnknownProgram,
+    in_words,
+    is_computing,
+    log_name,
+)
+from gasearch.execution.contract import ExecutionError, JobHandle
+
+_ALREADY_RUNNING = 3  # exit status of a program that finds another in its folder
+_OUTCOME = "outcome.json"
+
+
+class Ascent:
+    """A job from where its folder says that it is until it is collected, has failed, or stays.
+
+    Parameters
+    ----------
+    submitter
+        What starts its programs.
+    """
+
+    def __init__(self, place: Workplace, submitter: Submitter, job: JobFolder) -> None:
+        self.job = job
+        self._place = place
+        self._submitter = submitter
+        self._status = _adopted(job)
+        self._written = _refreshed(place, job.read_json("settings.json") or {})
+        self._handle = submitter.find(job, self._status)
+        self._is_found = self._handle is not None
+        self._has_started = False
+        self._running_since_s: float | None = None
+        self._asked_s = float("-inf")
+        self._ended_s: float | None = None
+        self.told = "begins"
+        if self._handle is None and self._status.state == "failed":
+            forget_outcome(job)
+            self._status = job.change(state="prepared", reason="", rung=0, tried=())
+
+    @property
+    def outlives_driver(self) -> bool:
+        """Whether its program is left alone when the driver is stopped."""
+        return not self._submitter.is_local or isinstance(self._handle, UnknownProgram)
+
+    def step(self) -> Status | None:
+        """Go on without waiting; return where the job ended, once it has."""
+        if self._handle is not None and self._is_under_way(self._handle):
+            return None
+        outcome = self._outcome()
+        if outcome is None and not self._has_started:
+            return self._start()
+        if outcome is None:
+            return self._stays()
+        if outcome["end"] == "done":
+            return self._collected()
+        self._status = self._next(outcome)
+        return self._status if self._status.state == "failed" else self._start()
+
+    def interrupt(self, reason: str) -> None:
+        """End the program of this machine, and leave a folder that can go on."""
+        if self._handle is None or self.outlives_driver:
+            return
+        self._handle.cancel()
+        self._handle = None
+        self._status = self.job.change(reason=reason)
+        self._stays()
+
+    def _is_under_way(self, handle: JobHandle) -> bool:
+        """Return whether the program still runs; if it does not, note how it ended."""
+        now_s = time.monotonic()
+        if now_s - self._asked_s < self._submitter.poll_s:
+            return True
+        self._asked_s = now_s
+        state = handle.poll()
+        limit_s = self._place.section.wall_limit_s
+        if state == "running":
+            self._running_since_s = self._running_since_s or now_s
+        is_late = self._running_since_s is not None and now_s - self._running_since_s > limit_s
+        if state in ("waiting", "running") and not is_late:
+            self.told = self._tell(state)
+            return True
+        if is_late and state == "running":
+            handle.cancel()
+        elif self._awaits_files(now_s):
+            return True
+        self._note_end(handle, state, is_late)
+        return False
+
+    def _awaits_files(self, now_s: float) -> bool:
+        """Return whether a scheduler's job ended so recently that files may be on their way."""
+        self._ended_s = self._ended_s or now_s
+        is_recent = now_s - self._ended_s < 2 * self._submitter.poll_s
+        return not self._submitter.is_local and is_recent and self._outcome() is None
+
+    def _note_end(self, handle: JobHandle, state: str, is_late: bool) -> None:
+        self._handle, self._running_since_s, self._ended_s = None, None, None
+        if self._outcome() is not None:
+            return
+        reason = "the scheduler does not know it any more" if state == "lost" else ""
+        reason = reason or self._how_it_ended(handle.exit_status)
+        if is_late:
+            reason = f"it took longer than dft.wall_limit_s = {self._place.section.wall_limit_s:g}"
+        self._status = self.job.change(reason=reason)
+
+    def _how_it_ended(self, code: int | None) -> str:
+        """Return why a program left no outcome."""
+        if code is not None and code < 0:
+            return f"its process was ended by signal {-code} ({signal.Signals(-code).name})"
+        if code == _ALREADY_RUNNING:
+            return "another process computes it already"
+        try:
+            log = self.job.path / log_name(self._status.attempt)
+            lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            lines = []
+        said = lines[-1].strip() if lines else "it said nothing"
+        return f"its process ended{'' if code is None else f' with status {code}'}: {said}"
+
+    def _start(self) -> Status | None:
+        """Start the program of the rung on which the job is; return how it stays if that fails."""
+        attempt = self._status.attempt + 1
+        self.job.write_json(JOB, on_rung(self._written, self._status.rung, attempt))
+        forget_outcome(self.job)
+        try:
+            self._handle = self._submitter.submit(self.job, attempt)
+        except ExecutionError as error:
+            self._status = self.job.change(reason=str(error).rstrip("."))
+            return self._stays()
+        self._has_started, self._is_found = True, False
+        self._running_since_s, self._asked_s = None, time.monotonic()
+        self._status = self.job.change(
+            state="running", attempt=attempt, reason="", process=self._handle.record
+        )
+        self._place.note(self.job, self._status)
+        self.told = self._tell("running")
+        return None
+
+    def _tell(self, state: str) -> str:
+        """Return what the program does just now."""
+        if state == "waiting":
+            return f"{in_words(self._status.process)} waits in its queue"
+        told = self.job.read_json("progress.json") or {}
+        force = f", largest force {told['fmax']:.2f} eV/Å" if told.get("step") is not None else ""
+        step = f"{told.get('stage', 'first')} step {told.get('step', 0)}"
+        name = rungs(self._written)[self._status.rung]
+        on = "" if name == "as set" else f"{name}, "
+        iterations = _iterations(self.job, self._status.attempt)
+        lead = f"{in_words(self._status.process)} computes it already: waiting; "
+        return f"{lead if self._is_found else ''}{on}{step}{force}, {iterations} iterations"
+
+    def _outcome(self) -> dict[str, Any] | None:
+        """Return what the newest attempt left, or None."""
+        outcome = self.job.read_json(_OUTCOME)
+        return outcome if outcome and outcome.get("attempt") == self._status.attempt else None
+
+    def _stays(self) -> Status:
+        """Leave a job that was killed as one that can go on."""
+        reason = self._status.reason or "its process ended without a word"
+        status = self.job.change(state="prepared", reason=f"{reason}; the same command goes on")
+        self._place.note(self.job, status)
+        return status
+
+    def _next(self, outcome: dict[str, Any]) -> Status:
+        """Climb to the next rung, or give the job up; only electrons that do not converge climb."""
+        reason, status = str(outcome["reason"]), self._status
+        tried = (*status.tried, f"{rungs(self._written)[status.rung]}: {reason}")
+        rung = next_rung(self._written, status.rung) if outcome["end"] == "scf" else None
+        if rung is not None:
+            forget_outcome(self.job)
+            return self.job.change(state="prepared", rung=rung, tried=tried, reason="")
+        if outcome["end"] == "scf":
+            reason = f"{reason}, nor on any rung of the ladder"
+        status = self.job.change(state="failed", tried=tried, reason=reason)
+        self._place.note(self.job, status)
+        return status
+
+    def _collected(self) -> Status:
+        try:
+            found: Collected = collect_job(self._place, self.job)
+        except RefusedOutputError as error:
+            status = self.job.change(state="failed", reason=error.problem)
+            self._place.note(self.job, status)
+            return status
+        return found.status
+
+
+def _adopted(job: JobFolder) -> Status:
+    """Return where a job stands, with a start that its driver did not live to record."""
+    status = job.status()
+    begun = (job.read_json(JOB) or {}).get("attempt", 0)
+    if begun <= status.attempt:
+        return status
+    left = (job.read_json(_OUTCOME) or {}).get("attempt")
+    if left == begun or is_computing(job):
+        return job.change(state="running", attempt=begun, process=None)
+    return status
+
+
+def forget_outcome(job: JobFolder) -> None:
+    """Remove what an earlier attempt left."""
+    (job.path / _OUTCOME).unlink(missing_ok=True)
+
+
+def _refreshed(place: Workplace, written: dict[str, Any]) -> dict[str, Any]:
+    """Return the input with what may change between starts, as run.toml has it now."""
+    section, own = place.section, place.section.gpaw
+    return {
+        **written,
+        "fmax": section.fmax,
+        "max_steps": section.max_steps,
+        "max_step_length": section.max_step_length,
+        "mixer": list(own.mixer),
+        "max_scf": own.max_scf,
+    }
+
+
+def _iterations(job: JobFolder, attempt: int) -> int:
+    try:
+        text = (job.path / f"gpaw-{attempt}.txt").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return 0
+    return text.count("\niter:")

@@ -1,0 +1,173 @@
+"""`gasearch dft run`: jobs, some at once, each a program of its own that outlives its driver."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+from gasearch.dft.codes import gpaw
+from gasearch.dft.jobs.folders import JobFolder, Status, one_runner
+from gasearch.dft.jobs.ladder import rungs
+from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
+from gasearch.dft.jobs.retries import Ascent, forget_outcome
+from gasearch.dft.jobs.submit import Submitter
+
+_TICK_S = 0.1
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of one job.
+
+    Parameters
+    ----------
+    line
+        For people.
+    """
+
+    job: JobFolder
+    status: Status
+    line: str
+
+
+def run_jobs(
+    place: Workplace,
+    numbers: Sequence[int],
+    *,
+    relax: bool,
+    say: Say,
+    progress: Say,
+    surrogate: bool = False,
+    at_once: int | None = None,
+) -> list[Ended]:
+    """Compute candidates, some at once; what is computed already is left as it is.
+
+    A job that was interrupted goes on where it was, and one that still runs is waited for. One that
+    had failed is tried again: it is among `numbers` because somebody asked for it by name.
+
+    Parameters
+    ----------
+    say
+        Takes lines that stay.
+    progress
+        Takes what the jobs under way do just now.
+    surrogate
+        Begin on the last rung, with a geometry that was relaxed with surrogate elements; also for
+        jobs whose charge order was not kept.
+    at_once
+        Programs at the most; as [dft] says if None.
+    """
+    submitter = Submitter(place.folder, place.section, place.folder.settings().execution)
+    if submitter.is_local:
+        gpaw.require_gpaw(place.section)
+    with one_runner(place.folder.path), _gentle_end():
+        crowd = _Crowd(place, submitter, numbers, say, progress)
+        return crowd.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
+
+
+class _Crowd:
+    """Jobs under way beside each other."""
+
+    def __init__(
+        self,
+        place: Workplace,
+        submitter: Submitter,
+        numbers: Sequence[int],
+        say: Say,
+        progress: Say,
+    ) -> None:
+        self._place = place
+        self._submitter = submitter
+        self._numbers = numbers
+        self._say = say
+        self._progress = progress
+        self._under_way: dict[int, Ascent] = {}
+        self._ended: dict[int, Ended] = {}
+
+    def run(self, at_once: int, *, relax: bool, surrogate: bool) -> list[Ended]:
+        waiting = list(self._numbers)
+        try:
+            while waiting or self._under_way:
+                while waiting and len(self._under_way) < at_once:
+                    self._begin(waiting.pop(0), relax=relax, surrogate=surrogate)
+                self._step()
+        except BaseException:
+            self._interrupt()
+            raise
+        return [self._ended[number] for number in self._numbers]
+
+    def _interrupt(self) -> None:
+        for number, ascent in self._under_way.items():
+            ascent.interrupt("interrupted")
+            if ascent.outlives_driver:
+                self._say(f"{self._head(number, ascent.job)} goes on; the same command finds it")
+
+    def _begin(self, number: int, *, relax: bool, surrogate: bool) -> None:
+        job = prepare_gpaw(self._place, number, relax=relax)
+        status = job.status()
+        if surrogate:
+            status = _from_surrogate(job, status, self._submitter)
+        if status.state == "collected":
+            self._end(number, job, status, f" is collected already: {summary(status)}")
+        else:
+            self._under_way[number] = Ascent(self._place, self._submitter, job)
+
+    def _step(self) -> None:
+        for number, ascent in list(self._under_way.items()):
+            status = ascent.step()
+            if status is not None:
+                del self._under_way[number]
+                self._end(number, ascent.job, status, f": {summary(status)}")
+        if self._under_way:
+            told = [f"{self._head(n, a.job)}, {a.told}" for n, a in self._under_way.items()]
+            self._progress("; ".join(told))
+            time.sleep(_TICK_S)
+
+    def _head(self, number: int, job: JobFolder) -> str:
+        return f"{self._numbers.index(number) + 1} of {len(self._numbers)}: {job.path.name}"
+
+    def _end(self, number: int, job: JobFolder, status: Status, how: str) -> None:
+        ended = Ended(job, status, f"{self._head(number, job)}{how}")
+        self._ended[number] = ended
+        self._say(ended.line)
+
+
+def _from_surrogate(job: JobFolder, status: Status, submitter: Submitter) -> Status:
+    """Put a job that is not under way onto the last rung, unless it kept its charge order."""
+    written = job.read_json("settings.json") or {}
+    if status.charge_order == "kept" or not written.get("surrogates"):
+        return status
+    if submitter.find(job, status) is not None:
+        return status
+    forget_outcome(job)
+    rung = len(rungs(written)) - 1
+    return job.change(state="prepared", reason="", rung=rung, tried=(), charge_order=None)
+
+
+def summary(status: Status) -> str:
+    """Return in one line what became of a job."""
+    if status.state != "collected":
+        return f"{status.state}{f' ({status.reason})' if status.reason else ''}"
+    energy = "" if status.energy_eV is None else f", {status.energy_eV:.4f} eV"
+    became = f" to candidate {status.found}" if status.charge_order == "moved" else ""
+    why = f" ({status.reason})" if status.reason else ""
+    return f"charge order {status.charge_order}{became}{energy}{why}"
+
+
+@contextmanager
+def _gentle_end() -> Iterator[None]:
+    """Let SIGTERM end a run as Ctrl-C does: with the jobs' processes ended, folders resumable."""
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

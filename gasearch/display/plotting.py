@@ -1,0 +1,153 @@
+"""Figures. matplotlib is imported when one is drawn."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from gasearch.errors import GasearchError, UsageError
+from gasearch.files import written
+
+_ENDINGS = (".png", ".pdf", ".svg")
+# Okabe and Ito: readable for the colour-blind
+BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+GREEN, VERMILION, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+Steps = Sequence[tuple[float, float, float]]
+
+
+class NoPlotError(GasearchError, RuntimeError):
+    """A figure that cannot be drawn."""
+
+
+class Point(Protocol):
+    """What has a place on the energy axis."""
+
+    @property
+    def x(self) -> float:
+        """Filled share."""
+        ...
+
+    @property
+    def formation_energy_eV_per_fu(self) -> float | None:  # noqa: N802 -- the unit
+        """None where there is no hull yet."""
+        ...
+
+    @property
+    def on_hull(self) -> bool:
+        """Whether it is a ground state."""
+        ...
+
+
+def plot_hull(
+    points: Sequence[Point],
+    level: str,
+    output: Path,
+    ranks_only: bool,
+    history: Sequence[Sequence[tuple[float, float]]] = (),
+) -> None:
+    """Write a figure of formation energies and their lower convex hull.
+
+    Parameters
+    ----------
+    points
+        Those that know their `cell` have a marker for each.
+    output
+        Its ending chooses the format: png, pdf or svg. An older figure is replaced.
+    history
+        Earlier hulls, oldest first, as (x, formation energy in eV/f.u.): thin lines.
+    """
+    _refuse_ending(output)
+    known = [point for point in points if point.formation_energy_eV_per_fu is not None]
+    if not known:
+        raise NoPlotError("nothing to draw: both ends of the range need a valid energy first.")
+    figure = _figure()
+    axes = figure.add_subplot()
+    _draw_history(axes, history)
+    _draw(axes, known)
+    axes.set_title(f"{level}{' (ranks orders at one x only)' if ranks_only else ''}", fontsize=10)
+    _save(figure, output)
+
+
+def plot_voltage(curves: Mapping[str, Steps], element: str, title: str, output: Path) -> None:
+    """Write a figure of voltage against x.
+
+    Parameters
+    ----------
+    curves
+        By the name in the legend: (x from, x to, voltage in V) in ascending x.
+    element
+        Of the metal.
+    """
+    _refuse_ending(output)
+    figure = _figure()
+    axes = figure.add_subplot()
+    styles = zip(curves.items(), itertools.cycle(COLOURS), itertools.cycle(_DASHES), strict=False)
+    for (name, steps), colour, dash in styles:
+        x = [end for x_from, x_to, _ in steps for end in (x_from, x_to)]
+        voltages_V = [voltage_V for _, _, voltage_V in steps for _ in range(2)]
+        axes.plot(x, voltages_V, dash, color=colour, label=name)
+    axes.set_xlabel("x")
+    axes.set_ylabel(f"voltage against {element} metal (V)")
+    axes.set_title(title, fontsize=10)
+    axes.legend(frameon=False)
+    _save(figure, output)
+
+
+_DASHES = ("-", "--", "-.", ":")
+
+
+def _refuse_ending(output: Path) -> None:
+    if output.suffix not in _ENDINGS:
+        raise UsageError(f"--plot {output}: expected a name that ends in {', '.join(_ENDINGS)}.")
+
+
+def _save(figure: Any, output: Path) -> None:
+    with written(output, replace=True) as path:
+        figure.savefig(path, dpi=200)
+
+
+def _figure() -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError as error:
+        if error.name != "matplotlib":
+            raise
+        raise NoPlotError("no matplotlib here; try: pip install 'gasearch[report]'") from error
+    return Figure(figsize=(6, 4), layout="constrained")
+
+
+def _draw(axes: Any, points: Sequence[Point]) -> None:
+    cells = sorted({getattr(point, "cell", "") for point in points}, key=lambda c: (len(c), c))
+    several = len(cells) > 1
+    for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
+        own = [_meV(point) for point in points if getattr(point, "cell", "") == cell]
+        style = {"ms": 4, "color": GREY, "alpha": 0.6}
+        axes.plot(*zip(*own, strict=True), marker, label=cell if several else "candidates", **style)
+    ground = [point for point in points if point.on_hull]
+    axes.plot(*zip(*sorted(map(_meV, ground)), strict=True), "-", color=BLUE, label="hull")
+    for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
+        own = [_meV(point) for point in ground if getattr(point, "cell", "") == cell]
+        if own:
+            axes.plot(*zip(*own, strict=True), marker, color=BLUE)
+    axes.set_xlabel("x")
+    axes.set_ylabel("formation energy (meV/f.u.)")
+    axes.legend(frameon=False)
+
+
+def _draw_history(axes: Any, history: Sequence[Sequence[tuple[float, float]]]) -> None:
+    """Draw earlier hulls, the older the fainter."""
+    for n, hull in enumerate(history, 1):
+        if hull:
+            x, energy = zip(*hull, strict=True)
+            alpha = 0.2 + 0.6 * n / len(history)
+            label = "earlier hulls" if n == len(history) else None
+            milli = [1000 * e for e in energy]
+            axes.plot(x, milli, "-", lw=0.6, color=ORANGE, alpha=alpha, label=label)
+
+
+def _meV(point: Point) -> tuple[float, float]:  # noqa: N802 -- the unit
+    return point.x, 1000 * (point.formation_energy_eV_per_fu or 0.0)

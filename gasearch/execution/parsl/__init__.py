@@ -1,0 +1,1 @@
+"""Workers on a cluster, through Parsl, and jobs of its scheduler."""

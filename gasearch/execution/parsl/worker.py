@@ -1,0 +1,155 @@
+"""What a worker of Parsl does: a batch of structures in, their relaxations out.
+
+The potential is loaded once per process and kept. A worker knows nothing of the search.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gasearch.execution.contract import Finished, PotentialSource, Task
+from gasearch.execution.parsl.guard import RELAXING
+
+if TYPE_CHECKING:
+    from gasearch.execution.in_process import InProcessExecutor
+    from gasearch.relax.relaxed import Relaxed
+
+_TICK_S = 0.25
+_WAITING = "waiting"
+_LAST_RESORT_S = 60.0
+_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+
+
+@dataclass(frozen=True)
+class BatchResult:
+    """What came of a batch.
+
+    Parameters
+    ----------
+    relaxed
+        In the order of the tasks.
+    wall_s
+        Time that their relaxations took, without the loading of the potential.
+    unusable
+        Why the potential cannot be loaded; "" where it was.
+    """
+
+    relaxed: Sequence[Relaxed]
+    wall_s: float
+    unusable: str = ""
+
+
+@dataclass
+class _Worker:
+    """The state of this process."""
+
+    executors: dict[str, InProcessExecutor] = field(default_factory=dict)
+    left_s: float | None = None
+    is_watched: bool = False
+
+
+_worker = _Worker()
+
+
+def relax_batch(
+    source: PotentialSource, tasks: Sequence[Task], places: int, wall_limit_s: float
+) -> BatchResult:
+    """Relax structures, at most `places` of them together, and return all results.
+
+    Parameters
+    ----------
+    wall_limit_s
+        Where no relaxation ends for so long, the process ends itself; time during which it was
+        stopped does not count.
+    """
+    _watch()
+    _call_it(RELAXING)
+    try:
+        try:
+            executor = _executor(source, places)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the search must hear of it
+            return BatchResult((), 0.0, f"{type(error).__name__}: {error}")
+        return _relax(executor, tasks, wall_limit_s)
+    except Exception:
+        _worker.executors.clear()
+        if source.device != "cpu":
+            os._exit(70)  # an accelerator may be of no use to this process any more
+        raise
+    finally:
+        _allow(None)
+        _call_it(_WAITING)
+
+
+def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: float) -> BatchResult:
+    began_s = time.monotonic()
+    places = {id(task): n for n, task in enumerate(tasks)}
+    ended: dict[int, Relaxed] = {}
+    _allow(wall_limit_s)
+    for task in tasks:
+        executor.submit(task)
+    while len(ended) < len(tasks):
+        for happening in executor.wait(60.0):
+            if isinstance(happening, Finished):
+                ended[places[id(happening.task)]] = happening.relaxed
+                _allow(wall_limit_s)
+    return BatchResult([ended[n] for n in range(len(tasks))], time.monotonic() - began_s)
+
+
+def _executor(source: PotentialSource, places: int) -> InProcessExecutor:
+    key = repr((source, places))
+    if key not in _worker.executors:
+        from gasearch.execution.in_process import InProcessExecutor
+        from gasearch.execution.stream import load_source
+
+        potential, reader = load_source(source)
+        _worker.executors[key] = InProcessExecutor(potential, places, source.limits, reader)
+    return _worker.executors[key]
+
+
+def _watch() -> None:
+    """End this process when its manager died, or when a relaxation takes too long."""
+    if _worker.is_watched or threading.current_thread() is not threading.main_thread():
+        return
+    _worker.is_watched = True
+    if sys.platform == "linux":  # at once, and even where native code keeps all threads waiting
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_TICK_S)
+            if _worker.left_s is not None:
+                _worker.left_s -= _TICK_S
+                if _worker.left_s <= 0:
+                    break
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _allow(seconds: float | None) -> None:
+    """Set how long this process may go on without a result; None for as long as it likes.
+
+    Native code may keep the watching thread from running: then a signal ends the process, later.
+    """
+    _worker.left_s = seconds
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + _LAST_RESORT_S if seconds else 0.0)
+
+
+def _call_it(name: str) -> None:
+    """Name this process, so that its guard knows whether it has a batch."""
+    if threading.current_thread() is threading.main_thread():
+        with suppress(OSError):
+            Path("/proc/self/comm").write_text(name, encoding="utf-8")

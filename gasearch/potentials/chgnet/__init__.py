@@ -1,0 +1,23 @@
+"""CHGNet: the network, and its weights from its package and from files of its trainer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from gasearch.potentials.networks.network_potential import NetworkPotential
+
+
+def chgnet(device: str = "cpu", species: Mapping[str, str | int] | None = None) -> NetworkPotential:
+    """Return CHGNet 0.3.0 as it is: blind to oxidation states, but its moments tell them apart.
+
+    Parameters
+    ----------
+    species
+        What stands for an oxidation state, as in run.toml: {"Fe3+": "Ga"}.
+    """
+    from gasearch.potentials.chgnet.weights import stock
+
+    return stock(species=species or {}, device=device)

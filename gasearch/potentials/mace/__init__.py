@@ -1,0 +1,1 @@
+"""MACE: the network, and its weights from files of other packages."""

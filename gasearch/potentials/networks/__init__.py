@@ -1,0 +1,1 @@
+"""What all networks share: slots, checkpoints, model cards, and how one becomes a potential."""

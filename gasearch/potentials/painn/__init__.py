@@ -1,0 +1,1 @@
+"""PaiNN and cPaiNN: the networks, and their weights from files of other packages."""

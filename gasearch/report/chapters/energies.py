@@ -1,0 +1,318 @@
+"""Chapters on energies: hulls of all levels, voltage, and the lowest at one composition."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from gasearch.analysis.joint_hull import HullPoint, JoinedHull
+from gasearch.analysis.voltage import VoltageCurve, hull_voltage
+from gasearch.display.hull_tables import metal_line, voltage_line
+from gasearch.display.plotting import COLOURS
+from gasearch.display.search_tables import RANKS_ONLY
+from gasearch.errors import GasearchError
+from gasearch.report.chapters.material import Material, key_of, same_x
+from gasearch.report.sections import (
+    BLUE,
+    GREY,
+    SYMBOLS,
+    Block,
+    Cell,
+    Chart,
+    Section,
+    Series,
+    Table,
+    Text,
+    file_name,
+    meV,
+)
+
+LOWEST = 10
+_MOST_DRAWN = 4_000
+_LOWEST_DRAWN = 50
+_HOST_ONLY = (
+    "The hull is that of this host: only orders of its working ions and charges were compared. "
+    "Another polymorph may be lower."
+)
+_MARICITE = " For NaFePO4 it is: maricite is the stable polymorph, not olivine."
+
+
+def hull_section(material: Material) -> Section:
+    """Return the hulls, one for each level of theory, and all of them together."""
+    maricite = _MARICITE if material.host.declaration.name == "nafepo4-olivine" else ""
+    blocks: list[Block] = [Text(_HOST_ONLY + maricite)]
+    drawn = []
+    for hull in material.hulls:
+        blocks += _one_hull(material, hull)
+        drawn += [] if hull.missing_ends() else [hull]
+    if len(drawn) > 1:
+        blocks.append(_together(drawn))
+    return Section("hull", "Hull", blocks)
+
+
+def _one_hull(material: Material, hull: JoinedHull) -> list[Block]:
+    name = hull.level.name
+    warning = [Text(RANKS_ONLY, is_warning=True)] if hull.level.ranks_only else []
+    missing = hull.missing_ends()
+    if missing:
+        where = " and ".join(f"x = {x:.4g}" for x in missing)
+        return [*warning, Text(f"{name}: no hull yet, for no valid candidate is at {where}.")]
+    members = material.members(hull)
+    n_points, n_shown = len(hull.points), len(thinned(hull.points))
+    few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
+    text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
+    told = Text(f"{name}: {text}, {len(members)} ground states.")
+    return [*warning, told, _hull_chart(hull, members), _members_table(hull, members)]
+
+
+def _hull_chart(hull: JoinedHull, members: Sequence[HullPoint]) -> Chart:
+    cells = sorted({point.cell for point in hull.points}, key=lambda cell: (len(cell), cell))
+    shown = thinned(hull.points)
+    series = [_line(members, "hull", BLUE)]
+    for cell, symbol in zip(cells, itertools.cycle(SYMBOLS), strict=False):
+        own = [point for point in shown if point.cell == cell]
+        above = [point for point in own if not point.on_hull]
+        label = f"candidates, {cell}"
+        if above:
+            series.append(_points(hull, above, label, GREY, symbol, 0.55))
+        ground = [point for point in own if point.on_hull]
+        if ground:
+            series.append(_points(hull, ground, f"ground states, {cell}", BLUE, symbol, 1.0))
+    suffix = " (no physical meaning)" if hull.level.ranks_only else ""
+    return Chart(
+        name=file_name("hull", hull.level.name),
+        title=f"Formation energies, {hull.level.name}{suffix}",
+        x_label="x",
+        y_label="formation energy (meV/f.u.)",
+        series=series,
+        height=440,
+    )
+
+
+def thinned(points: Sequence[HullPoint], most: int = _MOST_DRAWN) -> list[HullPoint]:
+    """Return so many points that a page can hold them: of each x the lowest, and some of the rest.
+
+    Parameters
+    ----------
+    points
+        By x and energy.
+    most
+        About so many; fewer are returned as they are.
+    """
+    if len(points) <= most:
+        return list(points)
+    step = -(-len(points) // (most // 2))
+    kept = []
+    for _, group in itertools.groupby(points, key=lambda point: round(point.x, 9)):
+        own = list(group)
+        kept += [*own[:_LOWEST_DRAWN], *own[_LOWEST_DRAWN::step]]
+    return kept
+
+
+def _line(members: Sequence[HullPoint], name: str, colour: str, dash: bool = False) -> Series:
+    x, y = [p.x for p in members], [_milli(p) for p in members]
+    return Series(x, y, "line", name, colour, dash=dash)
+
+
+def _points(
+    hull: JoinedHull,
+    points: Sequence[HullPoint],
+    name: str,
+    colour: str,
+    symbol: str,
+    opacity: float,
+) -> Series:
+    return Series(
+        x=[p.x for p in points],
+        y=[_milli(p) for p in points],
+        name=name,
+        colour=colour,
+        symbol=symbol,
+        opacity=opacity,
+        texts=[_told(p) for p in points],
+        targets=[key_of(p.run, p.id, hull.level.name) for p in points],
+    )
+
+
+def _told(point: HullPoint) -> str:
+    return (
+        f"candidate {point.id}, {point.formula}, {point.cell}, {meV(point.above_hull_eV_per_fu)} "
+        f"meV/f.u. above the hull, by {point.operator}"
+    )
+
+
+def _milli(point: HullPoint) -> float:
+    return 1000 * (point.formation_energy_eV_per_fu or 0.0)
+
+
+def _together(hulls: Sequence[JoinedHull]) -> Chart:
+    series = []
+    for hull, colour, n in zip(hulls, itertools.cycle(COLOURS), itertools.count(), strict=False):
+        members = hull.vertices()
+        series.append(_line(members, hull.level.name, colour, dash=n > 0))
+        symbol = SYMBOLS[n % len(SYMBOLS)]
+        series.append(_points(hull, members, "", colour, symbol, 1.0))
+    return Chart(
+        name="hulls-of-all-levels",
+        title="Ground states by level of theory",
+        x_label="x",
+        y_label="formation energy (meV/f.u.)",
+        series=series,
+    )
+
+
+def _members_table(hull: JoinedHull, members: Sequence[HullPoint]) -> Table:
+    names = ("id", "x", "formula", "run", "cell", "E_f (meV/f.u.)", "made by", "fingerprint")
+    rows = [
+        (
+            Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
+            f"{p.x:.4g}",
+            p.formula,
+            p.run,
+            p.cell,
+            meV(p.formation_energy_eV_per_fu),
+            p.operator,
+            p.fingerprint,
+        )
+        for p in members
+    ]
+    return Table(names, rows, "Ground states")
+
+
+def voltage_section(material: Material) -> Section:
+    """Return the voltages of all levels whose metal is known."""
+    blocks: list[Block] = []
+    series: list[Series] = []
+    for hull, colour in zip(material.hulls, itertools.cycle(COLOURS), strict=False):
+        name = hull.level.name
+        if hull.level.ranks_only:
+            text = f"{name}: no voltage. {RANKS_ONLY.removeprefix('note: ')}."
+            blocks.append(Text(text, is_warning=True))
+            continue
+        try:
+            curve = hull_voltage(hull)
+        except GasearchError as error:
+            blocks.append(Text(f"{name}: {str(error).split('; give the')[0]}."))
+            continue
+        series.append(_voltage_series(curve, name, colour))
+        text = f"{metal_line(name, curve.metal)}; {voltage_line(curve)}"
+        blocks += [Text(f"{text}."), _voltage_table(curve)]
+    if series:
+        chart = Chart("voltage", "Voltage, T = 0", "x", "voltage (V)", series)
+        blocks.insert(0, chart)
+    return Section("voltage", "Voltage", blocks)
+
+
+def _voltage_series(curve: VoltageCurve, name: str, colour: str) -> Series:
+    x = [end for step in curve.steps for end in (step.x_from, step.x_to)]
+    voltages_V = [step.voltage_V for step in curve.steps for _ in range(2)]
+    return Series(x, voltages_V, "line", f"{name}, against {curve.metal.element}", colour)
+
+
+def _voltage_table(curve: VoltageCurve) -> Table:
+    rows = [
+        (
+            f"{step.x_from:.4g}",
+            f"{step.x_to:.4g}",
+            f"{step.voltage_V:.3f}",
+            f"{step.capacity_mAh_per_g:.1f}",
+        )
+        for step in curve.steps
+    ]
+    return Table(("x", "to x", "voltage (V)", "capacity (mAh/g)"), rows)
+
+
+def lowest_section(material: Material) -> Section:
+    """Return the lowest candidates at the composition of interest, at each level."""
+    blocks: list[Block] = []
+    series: list[Series] = []
+    x = material.x_of_interest
+    for hull, colour, n in zip(
+        material.hulls, itertools.cycle(COLOURS), itertools.count(), strict=False
+    ):
+        points = material.at_x(hull)[:LOWEST]
+        if not points:
+            blocks.append(Text(f"{hull.level.name}: no valid candidate at x = {x:.4g}."))
+            continue
+        heights = [1000 * (p.energy_eV_per_fu - points[0].energy_eV_per_fu) for p in points]
+        series.append(
+            Series(
+                x=[float(place) for place in range(1, len(points) + 1)],
+                y=heights,
+                name=hull.level.name,
+                colour=colour,
+                symbol=SYMBOLS[n % len(SYMBOLS)],
+                texts=[_told(p) for p in points],
+                targets=[key_of(p.run, p.id, hull.level.name) for p in points],
+                size=9,
+            )
+        )
+        blocks.append(_lowest_table(hull, points, heights))
+    if series:
+        label = "above the lowest (meV/f.u.)"
+        title = f"The lowest at x = {x:.4g}"
+        blocks.insert(0, Chart("lowest-at-x", title, "rank", label, series, whole_x=True))
+    return Section("lowest", f"The lowest at x = {x:.4g}", blocks)
+
+
+def _lowest_table(hull: JoinedHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
+    names = ("rank", "id", "above the lowest (meV/f.u.)", "above hull (meV/f.u.)", "run", "cell")
+    rows = [
+        (
+            str(rank),
+            Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
+            f"{height:.1f}",
+            meV(p.above_hull_eV_per_fu),
+            p.run,
+            p.cell,
+            f"{p.orbit_size:,}",
+            p.fingerprint,
+        )
+        for rank, (p, height) in enumerate(zip(points, heights, strict=True), 1)
+    ]
+    return Table((*names, "equivalent", "fingerprint"), rows, hull.level.name)
+
+
+def best_section(material: Material) -> Section:
+    """Return the candidates nearest to the hull of each search."""
+    blocks: list[Block] = []
+    for hull in material.search_hulls:
+        near = nearest(material, hull)
+        if not near:
+            blocks.append(Text(f"{hull.level.name}: no hull yet, so nothing is near to it."))
+            continue
+        blocks.append(_best_table(hull, near))
+    blocks.append(Text("Click on a number to see the structure below."))
+    return Section("best", "Best candidates", blocks)
+
+
+def nearest(material: Material, hull: JoinedHull) -> list[HullPoint]:
+    """Return the ground states of a hull and the ten that come next; ends of the range once."""
+    members = material.members(hull)
+    known = [
+        point
+        for point in hull.points
+        if point.above_hull_eV_per_fu is not None
+        and (point in members or not any(same_x(point.x, end) for end in hull.x_range))
+    ]
+    known.sort(key=lambda p: (p.above_hull_eV_per_fu, p.x))
+    return known[: len(members) + LOWEST]
+
+
+def _best_table(hull: JoinedHull, points: Sequence[HullPoint]) -> Table:
+    names = ("id", "x", "run", "cell", "E (eV/f.u.)", "E_f (meV/f.u.)", "above hull (meV/f.u.)")
+    rows = [
+        (
+            Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
+            f"{p.x:.4g}",
+            p.run,
+            p.cell,
+            f"{p.energy_eV_per_fu:.4f}",
+            meV(p.formation_energy_eV_per_fu),
+            meV(p.above_hull_eV_per_fu),
+            f"{p.orbit_size:,}",
+            p.operator,
+        )
+        for p in points
+    ]
+    return Table((*names, "equivalent", "made by"), rows, hull.level.name)

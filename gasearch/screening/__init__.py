@@ -1,1 +1,0 @@
-"""Which of many possible candidates deserves the next relaxation."""

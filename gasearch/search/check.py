@@ -1,0 +1,149 @@
+"""`gasearch check`: proof that a population database is whole and says the truth about itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+
+import numpy as np
+from ase import Atoms
+
+from gasearch.analysis.findings import Findings, Ranked
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.species import MomentRanges
+from gasearch.errors import GasearchError
+from gasearch.relax.audit import RULE, audit
+from gasearch.relax.working_sites import WorkingSites
+from gasearch.run.config import RunSettings
+from gasearch.run.folder import RunFolder
+from gasearch.search.dispatcher import rattled, start_structure
+from gasearch.search.replay import differences
+from gasearch.search.session import Session
+from gasearch.store.checks.check import Problem, check_store
+from gasearch.store.checks.promotions import check_promotions
+from gasearch.store.population_store import PopulationStore
+
+
+def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
+    """Return what is wrong with a run's database; an empty list proves it whole.
+
+    Parameters
+    ----------
+    replay
+        Derive every proposal again from the record; needs the run's operators.
+    rejudge
+        Judge every stored structure again by the audit rule, from its positions and stored moments.
+    """
+    with folder.open_store(read_only=False) as store:
+        place = store.place  # what is no database was refused by now; an older one is upgraded
+    problems = list(check_store(place))
+    if any(problem.check == "integrity" for problem in problems):
+        return problems
+    with folder.open_store() as store:
+        findings = Findings(store)
+        problems += _decorations(findings)
+        problems += _hull(findings)
+        problems += check_promotions(store)
+        if rejudge:
+            problems += _audit(folder, findings)
+        if replay:
+            problems += _replay(folder, store)
+    return problems
+
+
+def _decorations(findings: Findings) -> Iterator[Problem]:
+    """Neutral, and recorded under their own fingerprints, orbit sizes and compositions."""
+    proposals = findings.store.proposals()
+    outside = [proposal for _, proposal in findings.store.outside()]
+    for proposal in [*proposals, *outside]:
+        try:
+            decoration = Decoration.from_bytes(findings.host, proposal.occupation)
+        except GasearchError as error:
+            yield Problem("neutrality", f"candidate {proposal.number}: {error}")
+            continue
+        found = (decoration.fingerprint, decoration.orbit_size, decoration.formula, decoration.x)
+        stored = (proposal.fingerprint, proposal.orbit_size, proposal.composition, proposal.x)
+        if found != stored:
+            yield Problem("decoration", f"candidate {proposal.number}: {stored}, but is {found}")
+
+
+def _hull(findings: Findings) -> Iterator[Problem]:
+    """No two other points lie below a hull member, and each point's height is right."""
+    rows = [row for row in findings.ranked() if row.formation_energy_eV_per_fu is not None]
+    lowest: dict[float, float] = {}
+    for row in rows:
+        energy = row.formation_energy_eV_per_fu or 0.0
+        lowest[row.x] = min(lowest.get(row.x, np.inf), energy)
+    for row in rows:
+        below = (row.formation_energy_eV_per_fu or 0.0) - _envelope(lowest, row)
+        if abs(below - (row.above_hull_eV_per_fu or 0.0)) > 1e-8:
+            yield Problem("hull", f"candidate {row.id} is {below} eV/f.u. above the hull")
+
+
+def _envelope(lowest: dict[float, float], row: Ranked) -> float:
+    """Return the hull's height at a point, by trying every pair of points around it."""
+    best = lowest[row.x]
+    for x1, y1 in lowest.items():
+        for x2, y2 in lowest.items():
+            if x1 < row.x < x2:
+                best = min(best, y1 + (y2 - y1) * (row.x - x1) / (x2 - x1))
+    return best
+
+
+def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
+    """Judge every stored structure again, from the start structure and the stored moments."""
+    settings, store = folder.settings(), findings.store
+    ranges, sites = _moment_ranges(folder, settings), WorkingSites.of(findings.host)
+    for row in store.evaluations(verdict=None, tight=False):
+        if row.verdict == "failed":
+            continue
+        decoration = Decoration.from_bytes(findings.host, store.proposal(row.candidate).occupation)
+        relaxed = store.relaxed(row.candidate, "search")
+        start = _start_of(relaxed.atoms, decoration, settings)
+        found = audit(start, relaxed.atoms, relaxed.moments, ranges, sites)
+        if found.verdict != ("ok" if row.verdict == "unconverged" else row.verdict):
+            detail = f"candidate {row.candidate} was judged {row.verdict} by {row.audit}"
+            why = f": {found.reason}" if found.reason else ""
+            yield Problem("audit", f"{detail}, is {found.verdict} by {RULE}{why}")
+
+
+def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> Atoms:
+    """Return what a structure was relaxed from: in early runs the decoration as it was proposed."""
+    rattle, seed = settings.relax.rattle, settings.search.seed
+    start = start_structure(decoration, rattle, seed)
+    same_sites = len(start) == len(relaxed) and np.array_equal(
+        start.get_initial_charges(), relaxed.get_initial_charges()
+    )
+    return start if same_sites else rattled(decoration, rattle, seed)
+
+
+def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
+    if settings.relax.reader == "chgnet":
+        from gasearch.relax.moment_reader import CHGNET_RANGES
+
+        return CHGNET_RANGES
+    from gasearch.potentials.registry import load_potential
+
+    named = settings.potential
+    potential = load_potential(named.name, folder.path, species=named.species or None)
+    return getattr(potential, "moment_ranges", None)
+
+
+def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
+    session = Session(folder)
+    session.refuse_changes(store.run)
+    changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
+    note = f" (the run began with {', '.join(changed)})" if changed else ""
+    proposer = session.proposer(ranks_only=store.level.ranks_only)
+    lines = differences(proposer, session.arrivals(), store.proposals(), store.outcomes())
+    for line in lines:
+        yield Problem("replay", line + note)
+
+
+def _other_versions(recorded: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return those packages that proposals depend on and that had another version at the start."""
+    return [
+        (name, recorded[name])
+        for name in ("gasearch", "numpy")
+        if name in recorded and recorded[name] != version(name)
+    ]

@@ -1,0 +1,376 @@
+"""What to relax next: a pure function of the seed, the candidate's number and known results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Composition, Host
+from gasearch.errors import UsageError
+from gasearch.operators.contract import WeightedOperator
+from gasearch.run.screening_settings import NO_SCREENING, ScreeningSettings
+from gasearch.search.history import Knowledge
+from gasearch.search.population import Member
+from gasearch.search.screening.coulomb_starts import CoulombStarts
+from gasearch.search.screening.coverage import covered, is_their_turn
+from gasearch.search.screening.enumerated import Wholes
+from gasearch.search.screening.hull_neighbours import NEIGHBOUR, LastLook
+from gasearch.search.screening.operator_rates import OperatorRates
+from gasearch.search.screening.pool import Children
+from gasearch.search.screening.screen import Screen
+from gasearch.search.surrogate.fitting import Learner
+from gasearch.seeding import candidate_rng
+from gasearch.store.records import JsonValue, Outcome, Proposal
+
+_ENUMERATE_UP_TO = 2_000_000  # raw decorations; a few seconds, once per composition
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """How proposals are drawn.
+
+    Parameters
+    ----------
+    initial
+        Candidates drawn at random, or by Coulomb energy, before operators take over.
+    population
+        Members that may become parents, per composition.
+    max_draws
+        Operator draws before a random decoration is taken instead.
+    end_members
+        Whether the two ends of the neutral range come first.
+    coulomb
+        Whether every other one of the initial candidates has the lowest Coulomb energy.
+    screening
+        How a surrogate ranks what could be proposed.
+    """
+
+    initial: int = 20
+    population: int = 20
+    max_draws: int = 50
+    end_members: bool = True
+    coulomb: bool = False
+    screening: ScreeningSettings = NO_SCREENING
+
+
+@dataclass(frozen=True, eq=False)
+class Proposed:
+    """A decoration that nobody proposed before.
+
+    Parameters
+    ----------
+    number
+        Of the candidate, from 1.
+    operator
+        What made it: "end_member", "seed", "coulomb", "random", "screened", "neighbour",
+        "surrogate_descent", or the name of the operator.
+    parents
+        Numbers of the parents.
+    n_rejected
+        Draws that repeated a known decoration.
+    generation
+        1 + the largest generation of its parents; 0 without parents.
+    budget
+        Candidates that the search might make when it was drawn; 0: not known.
+    details
+        How it was chosen; told in the database, used by nobody.
+    """
+
+    number: int
+    decoration: Decoration
+    operator: str
+    parents: tuple[int, ...]
+    n_rejected: int
+    generation: int
+    budget: int = 0
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
+
+    def as_record(self, known: int) -> Proposal:
+        """Return it as the store keeps it, with the number of the last result that it used."""
+        decoration = self.decoration
+        return Proposal(
+            number=self.number,
+            occupation=decoration.occupation.tobytes(),
+            fingerprint=decoration.fingerprint,
+            orbit_size=decoration.orbit_size,
+            composition=decoration.formula,
+            x=decoration.x,
+            operator=self.operator,
+            parents=self.parents,
+            known=known,
+            n_rejected=self.n_rejected,
+            generation=self.generation,
+            budget=self.budget,
+            details=self.details,
+        )
+
+
+@dataclass
+class _Draw:
+    """One proposal while it is drawn.
+
+    Parameters
+    ----------
+    among
+        Compositions that it may belong to.
+    n_rejected
+        How many draws repeated a known decoration.
+    """
+
+    number: int
+    budget: int
+    rng: np.random.Generator
+    among: list[Composition]
+    n_rejected: int = 0
+
+    @property
+    def remaining(self) -> int:
+        """Candidates that the budget has left, this one included."""
+        return self.budget - self.number + 1
+
+
+class Proposer:
+    """The state that proposals follow from: all candidates, and the results known so far.
+
+    Parameters
+    ----------
+    host, operators
+        What is searched, and by which moves.
+    seed
+        Of the search; candidate k draws from `candidate_rng(seed, k)` alone.
+    compositions
+        Those to search.
+    seeds
+        Occupations (n_sites,) to begin with, as bytes.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        operators: Sequence[WeightedOperator],
+        seed: int,
+        compositions: Sequence[Composition],
+        settings: ProposalSettings | None = None,
+        seeds: Sequence[bytes] = (),
+    ) -> None:
+        self._host = host
+        self._seed = seed
+        self.settings = settings or ProposalSettings()
+        screening = self.settings.screening
+        ends = (host.compositions[0], host.compositions[-1]) if self.settings.end_members else ()
+        self._ends = tuple(dict.fromkeys(ends))
+        self.compositions = tuple(sorted({*compositions, *self._ends}))
+        self._seeds = tuple(Decoration.from_bytes(host, occupation) for occupation in seeds)
+        self.knowledge = Knowledge(host, self.compositions, self.settings.population)
+        self._rates = OperatorRates(self._useful(operators), adaptive=screening.adaptive)
+        self._children = Children(self.knowledge, self._rates.draw)
+        self.learner = Learner(self.knowledge, screening.features)
+        self._wholes = Wholes(self.knowledge)
+        self._coulomb = CoulombStarts(self.knowledge, self._wholes)
+        self._screen = Screen(self.knowledge, self.learner, self._wholes, self._children, screening)
+        self.last_look = LastLook(self.knowledge, self.learner, screening)
+
+    def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
+        """Leave out operators that could only waste draws here."""
+        one_x = len(self.compositions) == 1
+        useful = tuple(
+            operator
+            for operator in operators
+            if operator.applies_to(self._host) and not (one_x and operator.changes_x)
+        )
+        if not useful:
+            names = ", ".join(operator.name for operator in operators)
+            raise UsageError(f"none of the operators {names} can do anything in this search.")
+        return useful
+
+    @property
+    def operator_rates(self) -> dict[str, float]:
+        """Share of each operator that can do something here, by name."""
+        return self._rates.rates
+
+    def register(self, proposal: Proposal | Proposed) -> None:
+        """Make a candidate known: it is not proposed again. Without effect on the results."""
+        record = proposal.as_record(0) if isinstance(proposal, Proposed) else proposal
+        if record.number is None:
+            raise ValueError("only the numbered stream is proposed")
+        self.learner.begin(record.number)
+        candidate = self.knowledge.register(
+            record.number,
+            record.occupation,
+            record.fingerprint,
+            record.composition,
+            record.generation,
+            record.operator,
+        )
+        self._wholes.close(candidate.composition, candidate.fingerprint)
+
+    def add_outcome(self, outcome: Outcome) -> None:
+        """Make a result known; only those with verdict "ok" become parents."""
+        rank = self.knowledge.add_outcome(outcome)
+        self._rates.add(self.knowledge.candidates[outcome.candidate].operator, rank)
+
+    def is_stagnant(self, n_candidates: int) -> bool:
+        """Return whether no niche minimum improved in the last `n_candidates` results; 0: never."""
+        return 0 < n_candidates <= self.knowledge.n_results - self.knowledge.last_improvement
+
+    def propose(self, number: int, budget: int = 0) -> Proposed | None:
+        """Return candidate `number` and register it, or None: every decoration was proposed.
+
+        Parameters
+        ----------
+        budget
+            Candidates that the search may make in all; 0: as many as there are.
+        """
+        draw = self._begin(number, budget)
+        if not draw.among:
+            return None
+        drawn = self._start(draw) or self._searched(draw) or self._random(draw)
+        self.register(drawn)
+        return drawn
+
+    def look_around(self, number: int, budget: int = 0) -> Proposed | None:
+        """Return a neighbour of what was found to be lowest; None where none may lie lower."""
+        drawn = self._neighbour(self._begin(number, budget))
+        if drawn is not None:
+            self.register(drawn)
+        return drawn
+
+    def _begin(self, number: int, budget: int) -> _Draw:
+        self.learner.begin(number)
+        rng = candidate_rng(self._seed, number)
+        return _Draw(number, budget, rng, self.knowledge.open_compositions)
+
+    def _start(self, draw: _Draw) -> Proposed | None:
+        """Return an end member, a seed, or one of the initial candidates."""
+        n_ends = len(self._ends)
+        if draw.number <= n_ends:
+            decoration = Decoration.random(self._host, self._ends[draw.number - 1], draw.rng)
+            if decoration.fingerprint not in self.knowledge.seen:
+                return self._proposed(draw, decoration, "end_member")
+        for decoration in self._seeds:
+            if decoration.fingerprint not in self.knowledge.seen:
+                return self._proposed(draw, decoration, "seed")
+        if self.knowledge.n_results >= self.settings.initial + n_ends + len(self._seeds):
+            return None
+        composition = self._least_visited(draw)
+        if self.settings.coulomb and self.knowledge.n_seen[composition] % 2 == 0:
+            found = self._coulomb.lowest_unseen(composition, draw.rng)
+            if found is not None:
+                return self._proposed(draw, found, "coulomb")
+        return self._random(draw, composition)
+
+    def _searched(self, draw: _Draw) -> Proposed | None:
+        screening = self.settings.screening
+        to_finish = self._covered(draw)
+        n_open = sum(to_finish.values())
+        is_late = bool(draw.budget) and draw.remaining <= screening.refine * draw.budget
+        if is_late and n_open < draw.remaining:
+            drawn = self._neighbour(draw)
+            if drawn is not None:
+                return drawn
+        is_covered = bool(to_finish) and is_their_turn(n_open, draw.remaining, draw.rng)
+        if is_covered:
+            draw.among = sorted(to_finish)
+        surrogate = self.learner.surrogate if screening.surrogate else None
+        is_screened = is_covered or draw.rng.random() >= screening.unscreened
+        if surrogate is not None and is_screened:
+            choice = self._screen.draw(surrogate, draw.among, draw.rng)
+            if choice is not None:
+                return self._proposed(
+                    draw, choice.decoration, choice.operator, choice.parents, choice.details
+                )
+        return self._offspring(draw)
+
+    def _covered(self, draw: _Draw) -> dict[Composition, int]:
+        """Return the compositions that the budget covers, with what is open of each."""
+        if not (draw.budget and self.settings.screening.exact):
+            return {}
+        return covered(self.knowledge, draw.among, draw.remaining)
+
+    def _neighbour(self, draw: _Draw) -> Proposed | None:
+        found = self.last_look.draw()
+        if found is None:
+            return None
+        decoration, member, details = found
+        return self._proposed(draw, decoration, NEIGHBOUR, (member,), details)
+
+    def _offspring(self, draw: _Draw) -> Proposed | None:
+        """Return an unseen child of known results, or None after too many draws."""
+        niches = self._productive(draw.among)
+        for _ in range(self.settings.max_draws):
+            drawn = self._children.draw(niches, draw.rng)
+            if drawn is None or drawn[0].composition not in self.compositions:
+                continue
+            child, operator, parents = drawn
+            if child.fingerprint not in self.knowledge.seen:
+                return self._proposed(draw, child, operator, parents)
+            draw.n_rejected += 1
+        return None
+
+    def _productive(self, open_compositions: Sequence[Composition]) -> list[Composition]:
+        """Return the niches whose children may be new: open ones, and their neighbours in x."""
+        counts = {c.n_working for c in open_compositions}
+        return [
+            c for c in self.compositions if counts & {c.n_working - 1, c.n_working, c.n_working + 1}
+        ]
+
+    def _random(self, draw: _Draw, composition: Composition | None = None) -> Proposed:
+        chosen = composition or self._least_visited(draw)
+        decoration = Decoration.random(self._host, chosen, draw.rng)
+        last = draw.n_rejected + self.settings.max_draws
+        while decoration.fingerprint in self.knowledge.seen:
+            draw.n_rejected += 1
+            if draw.n_rejected < last:
+                decoration = Decoration.random(self._host, chosen, draw.rng)
+            else:
+                decoration = self._unseen(chosen, draw.rng)
+        return self._proposed(draw, decoration, "random")
+
+    def _least_visited(self, draw: _Draw) -> Composition:
+        """Return one of the compositions with the fewest candidates, so that none is left out."""
+        n_seen = self.knowledge.n_seen
+        fewest = min(n_seen[c] for c in draw.among)
+        visited_least = [c for c in draw.among if n_seen[c] == fewest]
+        return visited_least[int(draw.rng.integers(len(visited_least)))]
+
+    def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
+        """Return one of the decorations that are left; enumerates them where that is cheap."""
+        if composition in self._wholes:
+            whole = self._wholes[composition]
+            left = np.flatnonzero(whole.is_open)
+            return Decoration(self._host, whole.occupations[left[int(rng.integers(len(left)))]])
+        if self._host.n_raw(composition) <= _ENUMERATE_UP_TO:
+            texts = self._host.fingerprints(composition)
+            unseen = [text for text in texts if text not in self.knowledge.seen]
+            return Decoration.from_fingerprint(self._host, unseen[int(rng.integers(len(unseen)))])
+        while True:  # most of so many are unseen: this ends soon
+            decoration = Decoration.random(self._host, composition, rng)
+            if decoration.fingerprint not in self.knowledge.seen:
+                return decoration
+
+    def _proposed(
+        self,
+        draw: _Draw,
+        decoration: Decoration,
+        operator: str,
+        parents: Sequence[Member] = (),
+        details: Mapping[str, JsonValue] | None = None,
+    ) -> Proposed:
+        numbers = tuple(parent.number for parent in parents)
+        generations = [self.knowledge.candidates[number].generation for number in numbers]
+        told = dict(details or {})
+        if parents and self.settings.screening.adaptive and operator != NEIGHBOUR:
+            told["rates"] = dict(self.operator_rates)
+        return Proposed(
+            number=draw.number,
+            decoration=decoration,
+            operator=operator,
+            parents=numbers,
+            n_rejected=draw.n_rejected,
+            generation=1 + max(generations) if generations else 0,
+            budget=draw.budget,
+            details=told,
+        )

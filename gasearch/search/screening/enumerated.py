@@ -1,0 +1,106 @@
+"""Compositions that are listed as a whole: every decoration has its features, nothing is drawn."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gasearch.crystal.host import Composition, Host
+from gasearch.search.history import Knowledge
+from gasearch.search.surrogate.coulomb import CoulombEnergy
+from gasearch.search.surrogate.fitting import Learner
+from gasearch.search.surrogate.regression import Surrogate
+
+Floats = NDArray[np.float64]
+Digits = NDArray[np.uint8]
+
+_MOST_RAW = 1_000_000  # about a second
+_MOST_DISTINCT = 40_000
+_MOST_IN_ALL = 200_000
+"""Decorations of all listed compositions together: their features take some 150 MB."""
+
+
+class Whole:
+    """All distinct decorations of one composition, and which of them nobody proposed yet.
+
+    Attributes
+    ----------
+    occupations
+        (n, n_sites), canonical.
+    is_open
+        (n,).
+    """
+
+    def __init__(self, host: Host, composition: Composition, seen: set[str]) -> None:
+        self.composition = composition
+        chunks = [chunk for chunk, _ in host.enumerate_distinct(composition)]
+        self.occupations: Digits = np.concatenate(chunks)
+        self._row_of = host.canonicalizer.first_rows(self.occupations)
+        self.is_open = np.array([fingerprint not in seen for fingerprint in self._row_of])
+        self._features: Floats | None = None
+        self._mean: tuple[int, Floats] | None = None
+        self._host = host
+
+    def close(self, fingerprint: str) -> None:
+        """Note that a decoration was proposed."""
+        self.is_open[self._row_of[fingerprint]] = False
+
+    @functools.cached_property
+    def coulomb(self) -> Floats:
+        """(n,) Coulomb energies on the undistorted host, in eV/f.u."""
+        return CoulombEnergy(self._host)(self.occupations)
+
+    def features(self, learner: Learner) -> Floats:
+        """Return (n, n_features), computed once."""
+        if self._features is None:
+            self._features = learner.features(self.occupations, self.composition)
+        return self._features
+
+    def lowest(self, learner: Learner, fitted: Surrogate, number: int) -> NDArray[np.int64]:
+        """Return so many rows of open decorations, those that the model puts lowest."""
+        if self._mean is None or self._mean[0] != learner.n_fits:
+            index = learner.index(self.composition)
+            self._mean = (learner.n_fits, fitted.mean(self.features(learner), index))
+        mean = np.where(self.is_open, self._mean[1], np.inf)
+        n = min(number, int(self.is_open.sum()))
+        rows = np.argpartition(mean, n - 1)[:n] if n < len(mean) else np.arange(len(mean))
+        return np.asarray(np.sort(rows[np.isfinite(mean[rows])]))
+
+
+class Wholes:
+    """The compositions that are small enough to be listed, listed when they are first needed."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._listed: dict[Composition, Whole] = {}
+        self._small = _small(knowledge.host, knowledge.compositions)
+
+    def __contains__(self, composition: Composition) -> bool:
+        return composition in self._small
+
+    def __getitem__(self, composition: Composition) -> Whole:
+        if composition not in self._listed:
+            host, seen = self._knowledge.host, self._knowledge.seen
+            self._listed[composition] = Whole(host, composition, seen)
+        return self._listed[composition]
+
+    def close(self, composition: Composition, fingerprint: str) -> None:
+        """Note that a decoration was proposed."""
+        if composition in self._listed:
+            self._listed[composition].close(fingerprint)
+
+
+def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composition]:
+    """Return those that can be listed, the smallest first, as far as memory goes."""
+    few = [c for c in compositions if host.n_raw(c) <= _MOST_RAW]
+    sizes = sorted((host.n_distinct(c), c) for c in few)
+    chosen, total = set(), 0
+    for n_distinct, composition in sizes:
+        total += n_distinct
+        if n_distinct > _MOST_DISTINCT or total > _MOST_IN_ALL:
+            break
+        chosen.add(composition)
+    return frozenset(chosen)

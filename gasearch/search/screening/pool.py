@@ -1,0 +1,150 @@
+"""Pools of children at one composition: by operators, at random, and down the model's slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Composition, Host
+from gasearch.operators.contract import WeightedOperator
+from gasearch.search.history import Knowledge
+from gasearch.search.population import Member
+from gasearch.search.screening.exchanges import descend
+
+Digits = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+DrawOperator = Callable[[np.random.Generator], WeightedOperator]
+
+Drawn = tuple[Decoration, str, tuple[Member, ...]]
+"""A child, its operator and its parents."""
+
+DESCENT = "surrogate_descent"
+_RANDOM_SHARE = 0.1
+_STARTS, _STEPS, _KEPT = 3, 12, 10
+_NEIGHBOURS, _SITES_TIMES_NEIGHBOURS = 200, 10_000
+"""Neighbours looked at in each step down: fewer in large cells, where each costs more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pool:
+    """Possible candidates at one composition; equivalents may repeat.
+
+    Parameters
+    ----------
+    occupations
+        (n, n_sites).
+    operators
+        (n,) what made each.
+    parents
+        (n,) the members that each was made from.
+    """
+
+    occupations: Digits
+    operators: Sequence[str]
+    parents: Sequence[tuple[Member, ...]]
+
+    def __len__(self) -> int:
+        return len(self.operators)
+
+
+class Children:
+    """Draws children as the operators make them.
+
+    Parameters
+    ----------
+    draw_operator
+        Returns an operator, the more often the higher its rate.
+    """
+
+    def __init__(self, knowledge: Knowledge, draw_operator: DrawOperator) -> None:
+        self._knowledge = knowledge
+        self._draw_operator = draw_operator
+
+    def draw(
+        self,
+        niches: Sequence[Composition],
+        rng: np.random.Generator,
+        *,
+        at: Composition | None = None,
+    ) -> Drawn | None:
+        """Return one child of parents in some niches, its operator and parents; None: no child.
+
+        Parameters
+        ----------
+        at
+            Where the child is wanted: operators that keep x then take parents from there alone.
+        """
+        operator = self._draw_operator(rng)
+        if at is not None and not operator.changes_x:
+            niches = [at]
+        parents = self._knowledge.population.parents(operator.operator.n_parents, niches, rng)
+        if parents is None:
+            return None
+        child = operator([parent.decoration for parent in parents], rng)
+        return None if child is None else (child, operator.name, parents)
+
+    def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Drawn]:
+        """Yield up to `size` children at one composition, some of them random decorations."""
+        knowledge = self._knowledge
+        near = neighbouring(knowledge.compositions, composition)
+        for _ in range(size):
+            if rng.random() < _RANDOM_SHARE or not knowledge.population.members(composition):
+                yield Decoration.random(knowledge.host, composition, rng), "random", ()
+                continue
+            drawn = self.draw(near, rng, at=composition)
+            if drawn is not None and drawn[0].composition == composition:
+                yield drawn
+
+
+def neighbouring(
+    compositions: Sequence[Composition], composition: Composition
+) -> list[Composition]:
+    """Return a composition and those with one working ion more or less."""
+    return [c for c in compositions if abs(c.n_working - composition.n_working) <= 1]
+
+
+def children_pool(
+    children: Children, composition: Composition, size: int, rng: np.random.Generator
+) -> Pool | None:
+    """Return a pool of children at one composition; None where there are none."""
+    drawn = list(children.at(composition, size, rng))
+    if not drawn:
+        return None
+    return Pool(
+        np.array([child.occupation for child, _, _ in drawn]),
+        [operator for _, operator, _ in drawn],
+        [parents for _, _, parents in drawn],
+    )
+
+
+def with_descents(
+    pool: Pool, host: Host, energies: Callable[[Digits], Floats], rng: np.random.Generator
+) -> Pool:
+    """Return a pool with what lies down the model's slopes from its lowest members.
+
+    Parameters
+    ----------
+    energies
+        What the model predicts, from occupations (n, n_sites) to (n,).
+    """
+    starts = np.argsort(energies(pool.occupations), kind="stable")[:_STARTS]
+    occupations, operators, parents = [pool.occupations], [*pool.operators], [*pool.parents]
+    for start in starts.tolist():
+        path = descend(
+            host,
+            energies,
+            pool.occupations[start],
+            rng,
+            steps=_STEPS,
+            neighbours=min(_NEIGHBOURS, _SITES_TIMES_NEIGHBOURS // host.n_sites + 1),
+            kept=_KEPT,
+        )
+        met = np.concatenate(path)
+        occupations.append(met)
+        operators += [DESCENT] * len(met)
+        parents += [pool.parents[start]] * len(met)
+    return Pool(np.concatenate(occupations), operators, parents)

@@ -1,0 +1,450 @@
+"""From a run folder to a search that is ready to go: new, or resumed where it was left."""
+
+from __future__ import annotations
+
+import functools
+import json
+import platform
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.io.hosts import host_to_json
+from gasearch.errors import UsageError
+from gasearch.execution.contract import Engine, Executor, Order, PotentialSource
+from gasearch.execution.devices import (
+    choose_device,
+    elsewhere,
+    enough_for_batches,
+    enough_in_flight,
+    layout,
+)
+from gasearch.execution.engines import open_engine
+from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
+from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.working_sites import WorkingSites
+from gasearch.run.config import ScreeningSection, default_of
+from gasearch.run.folder import RunFolder, build_host, searched_compositions
+from gasearch.run.screening_settings import FeatureSettings, ScreeningSettings
+from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
+from gasearch.search.proposer import ProposalSettings, Proposer
+from gasearch.search.search import Ending, Search
+from gasearch.search.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
+from gasearch.search.visibility import Arrivals, Immediate, Lagged
+from gasearch.seeding import named_rng
+from gasearch.store.opening import driver_lock
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import LevelRecord, Outcome, RunRecord
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from gasearch.potentials.contract import Potential
+
+_BEFORE = {
+    "screening.surrogate": False,
+    "screening.exact": False,
+    "screening.refine": 0.0,
+    "screening.adaptive": False,
+    "seeds.coulomb": False,
+}
+"""What held in runs that were started before these keys existed."""
+_SEEDS_FOUND = "seeds.found"
+"""Recorded beside the settings: the seeds themselves, so that their files may go."""
+_PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
+
+
+class ChangedRunError(UsageError):
+    """A resumed run whose run.toml defines another search than the one in the database."""
+
+    def __init__(self, key: str, stored: object, found: object, folder: Path) -> None:
+        super().__init__(key, stored, found, folder)
+        self.key = key
+        self.stored = stored
+        self.found = found
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"{self.key} defines the search and cannot change on resume: it was started with "
+            f"{self.stored!r}, run.toml now says {self.found!r}. Put it back, or start another "
+            f"run folder than {self.folder}."
+        )
+
+
+class ChangedHostError(UsageError):
+    """A resumed run whose structure file, or built-in host, is not the one that it started with."""
+
+    def __init__(self, structure: str, differing: Sequence[str], folder: Path) -> None:
+        super().__init__(structure, differing, folder)
+        self.structure = structure
+        self.differing = tuple(differing)
+        self.folder = folder
+
+    def __str__(self) -> str:
+        return (
+            f"the host {self.structure!r} was changed since the search was started "
+            f"({', '.join(self.differing)}): put it back, or start another run folder than "
+            f"{self.folder}."
+        )
+
+
+class Session:
+    """Everything that a search of one run folder needs.
+
+    Parameters
+    ----------
+    folder
+        With a run.toml.
+    """
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.settings = folder.settings()
+        self.host = build_host(self.settings.host, folder.path)
+        self.compositions = searched_compositions(self.settings, self.host)
+        self.operators = self._operators()
+
+    def _operators(self) -> tuple[WeightedOperator, ...]:
+        if not self.settings.operators:
+            return default_operators()
+        return load_operators(self.settings.operators, self.folder.path)
+
+    def run(
+        self,
+        observe: Callable[[Sequence[Outcome]], None] = lambda outcomes: None,  # noqa: ARG005
+        stop: threading.Event | None = None,
+        engine: Engine | None = None,
+    ) -> Ending:
+        """Start or resume the search, and return why it ended.
+
+        Parameters
+        ----------
+        observe
+            Called with the results of each commit.
+        stop
+            Set it, from a signal handler for instance, to end the search cleanly.
+        engine
+            What other searches use too, and who made it closes it; else one of its own, as
+            [execution] says.
+        """
+        with driver_lock(self.folder.claim_place()), self._store() as store:
+            before = store.run.operational
+            changes = _changes(before, self.settings.operational())
+            batch = store.batch()
+            if changes:
+                batch.set_operational(changes)
+            batch.event("started", data={"versions": dict(_versions())})
+            batch.commit()
+            with self._engine(engine) as at_hand:
+                ending = self._search(store, observe, stop or threading.Event(), at_hand).run()
+            batch = store.batch()
+            batch.event("ended", data={"ending": ending})
+            batch.commit()
+        return ending
+
+    @contextmanager
+    def _engine(self, shared: Engine | None) -> Iterator[Engine]:
+        if shared is not None:
+            yield shared
+            return
+        engine = open_engine(self.settings.execution, self.folder)
+        try:
+            yield engine
+        finally:
+            engine.close()
+
+    def _store(self) -> PopulationStore:
+        """Open the database after comparing it with run.toml and the potential, or make it."""
+        if self.folder.is_started:
+            store = self.folder.open_store(read_only=False, is_driver=True)
+            try:
+                self.refuse_changes(store.run)
+                self._refuse_other_level(store.level)
+            except BaseException:
+                store.close()
+                raise
+            return store
+        return self.folder.create_store(self._new_run(), self._new_level())
+
+    def proposer(self, *, ranks_only: bool) -> Proposer:
+        """Return a proposer that knows nothing yet.
+
+        Parameters
+        ----------
+        ranks_only
+            Whether the energies of the search make no hull.
+        """
+        search, screening = self.settings.search, self.settings.screening
+        settings = ProposalSettings(
+            search.initial,
+            search.population,
+            search.max_draws,
+            coulomb=self.settings.seeds.coulomb,
+            screening=_screening_settings(screening, ranks_only),
+        )
+        seeds = [seed.occupation for seed in self.seeds]
+        return Proposer(self.host, self.operators, search.seed, self.compositions, settings, seeds)
+
+    @functools.cached_property
+    def seeds(self) -> tuple[Seed, ...]:
+        """What the search starts from besides random decorations, as it was found at its start."""
+        if self.folder.is_started:
+            with self.folder.open_store() as store:
+                return seeds_from_record(store.run.settings.get(_SEEDS_FOUND))
+        ends = self.host.compositions[0], self.host.compositions[-1]
+        searched = {*self.compositions, *ends}
+        return collect_seeds(self.settings.seeds, self.host, self.folder.path, searched)
+
+    def arrivals(self) -> Arrivals:
+        """Return the rule for what a proposal may know."""
+        search = self.settings.search
+        if search.reproducible:
+            return Lagged(self.in_flight, self.settings.relax.long_calls)
+        return Immediate()
+
+    def _search(
+        self,
+        store: PopulationStore,
+        observe: Callable[[Sequence[Outcome]], None],
+        stop: threading.Event,
+        engine: Engine,
+    ) -> Search:
+        settings = self.settings
+        store_settings = settings.store
+
+        def after_commit(outcomes: Sequence[Outcome]) -> None:
+            store.backup_if_due(
+                self.folder.backups, store_settings.backup_every_s, store_settings.backups
+            )
+            observe(outcomes)
+
+        executor = engine.executor(self._order())
+        dispatcher = Dispatcher(self.host, store, executor, self._dispatch(), stop)
+        return Search(
+            self.host,
+            store,
+            self.proposer(ranks_only=store.level.ranks_only),
+            self.arrivals(),
+            dispatcher,
+            budget=settings.search.budget,
+            in_flight=self.in_flight,
+            stagnation=settings.search.stagnation,
+            tight_window_per_fu=settings.relax.tight_window_per_fu,
+            observe=after_commit if store_settings.backups else observe,
+            stop=stop,
+        )
+
+    def _dispatch(self) -> DispatchSettings:
+        relax, execution = self.settings.relax, self.settings.execution
+        search = RelaxSettings(
+            fmax=relax.fmax,
+            smax=relax.smax,
+            max_calls=relax.max_calls,
+            long_calls=relax.long_calls,
+            sites=WorkingSites.of(self.host),
+        )
+        return DispatchSettings(
+            seed=self.settings.search.seed,
+            rattle=relax.rattle,
+            relax={"search": search, "tight": replace(search, fmax=relax.tight_fmax)},
+            lease_s=execution.lease_in_s,
+            max_crashes=execution.max_crashes,
+        )
+
+    def _order(self) -> Order:
+        """Return what the search wants of its engine."""
+        execution, named = self.settings.execution, self.settings.potential
+        alone = self.settings.search.reproducible
+        chosen = layout(self.device, execution.most_workers, self.in_flight, alone=alone)
+        source = PotentialSource(
+            named.name,
+            self.folder.path.resolve(),
+            named.species,
+            chosen.device,
+            self.folder.batch_limits.resolve(),
+            self.settings.relax.reader,
+        )
+        return Order(
+            source=source,
+            folder=self.folder,
+            log=self.folder.worker_log,
+            in_flight=self.in_flight,
+            places=chosen.places,
+            wall_limit_s=execution.wall_limit_s,
+            in_process=functools.partial(self._in_process, chosen.places, source.limits),
+        )
+
+    def _in_process(self, places: int, limits: Path | None) -> Executor:
+        from gasearch.execution.in_process import InProcessExecutor
+        from gasearch.relax.moment_reader import load_reader
+
+        reader = load_reader(self.settings.relax.reader, self.potential.device)
+        return InProcessExecutor(self.potential, places, limits, reader)
+
+    @functools.cached_property
+    def device(self) -> str:
+        """Where relaxations run, as torch writes it."""
+        potential, execution = self.settings.potential.name, self.settings.execution
+        if execution.engine == "parsl":
+            n_gpus = execution.gpus_per_node
+            return elsewhere(execution.device, potential, self.folder.path, n_gpus)
+        return choose_device(execution.device, potential, self.folder.path)
+
+    @functools.cached_property
+    def in_flight(self) -> int:
+        """Candidates at once; where "auto" defines the search, as many as when it was started."""
+        search, execution = self.settings.search, self.settings.execution
+        if search.in_flight != "auto":
+            return search.in_flight
+        if search.reproducible and self.folder.is_started:
+            with self.folder.open_store() as store:
+                recorded = store.run.settings.get("search.in_flight")
+            if isinstance(recorded, int):
+                return recorded
+        n_workers, n_atoms = execution.most_workers, len(self.host.atoms)
+        if execution.engine == "parsl":
+            return enough_for_batches(self.device, n_workers, n_atoms)
+        return enough_in_flight(self.device, n_workers, n_atoms)
+
+    @functools.cached_property
+    def potential(self) -> Potential:
+        """What computes energies in this process; loaded when it is first asked for.
+
+        It leaves an accelerator to the worker that owns it, unless relaxations run here.
+        """
+        from gasearch.potentials.registry import load_potential
+
+        named = self.settings.potential
+        device = self.device  # one that is not there is refused here, before anything is made
+        if self.settings.execution.workers:
+            device = "cpu"
+        return load_potential(named.name, self.folder.path, device, named.species or None)
+
+    def _defining(self) -> dict[str, Any]:
+        weights = [[o.name, o.weight] for o in self.operators]
+        defining = {**self.settings.defining(), "operators.weights": weights}
+        if "search.in_flight" in defining:
+            defining["search.in_flight"] = self.in_flight
+        return defining
+
+    def _new_run(self) -> RunRecord:
+        return RunRecord(
+            host=host_to_json(self.host),
+            host_atoms=Decoration.random(
+                self.host, self.host.compositions[-1], named_rng(0, "host")
+            ).to_atoms(),
+            settings={**self._defining(), _SEEDS_FOUND: seeds_to_record(self.seeds)},
+            operational=self.settings.operational(),
+            seed=self.settings.search.seed,
+            n_formula_units=self.host.n_formula_units,
+            versions=_versions(),
+        )
+
+    def warnings(self) -> list[str]:
+        """Return what the user should know before a start or a resume."""
+        return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
+
+    def _extrapolations(self) -> list[str]:
+        """Return in what the structures lie outside of what the potential was trained on."""
+        ask = getattr(self.potential, "extrapolations", None)
+        if ask is None:
+            return []
+        told = {text: None for atoms in self._probes() for text in ask(atoms)}
+        name = self.potential.name
+        return [f"{name} extrapolates here: {', '.join(told)}."] if told else []
+
+    def _no_backups(self) -> list[str]:
+        store = self.settings.store
+        if not (store.url and store.backups):
+            return []
+        return ["no backups are made here: the population is on a server, whose business they are."]
+
+    def _changed_versions(self) -> list[str]:
+        if not self.folder.is_started:
+            return []
+        with self.folder.open_store(read_only=False) as store:
+            recorded = store.run.versions
+        now = _versions()
+        return [
+            f"this run was started with {name} {recorded[name]}, here is {now[name]}: "
+            "its numbers may differ from those of an uninterrupted run."
+            for name in ("numpy", "torch")
+            if name in recorded and recorded[name] != now[name]
+        ]
+
+    def refuse_changes(self, run: RunRecord) -> None:
+        """Refuse a run.toml that defines another search than the recorded one."""
+        now = self._defining()
+        named = {*run.settings, *now} - {_SEEDS_FOUND}
+        # whether the search is reproducible decides which keys define it: name that one first
+        keys = sorted(named, key=lambda key: (key != "search.reproducible", key))
+        for key in keys:
+            stored = run.settings.get(key, _BEFORE.get(key))
+            if stored is None and now[key] == default_of(key):
+                continue  # a key that came with a later version, left at its default
+            if stored != now.get(key):
+                raise ChangedRunError(key, stored, now.get(key), self.folder.path)
+        differing = host_differences(run.host, host_to_json(self.host))
+        if differing:
+            raise ChangedHostError(self.settings.host.structure, differing, self.folder.path)
+
+    def _probes(self) -> list[Atoms]:
+        """Return two fixed decorations whose energies identify the potential."""
+        compositions = self.host.compositions
+        chosen = (compositions[len(compositions) // 2], compositions[-1])
+        return [
+            rattled(Decoration.random(self.host, c, named_rng(n, "probe")), 0.05, n)
+            for n, c in enumerate(chosen)
+        ]
+
+    def _new_level(self) -> LevelRecord:
+        from gasearch.potentials.awareness import require_charge_aware
+
+        potential = self.potential
+        blind = self.settings.potential.allow_charge_blind
+        require_charge_aware(potential, self._probes(), named_rng(0, "awareness"), blind)
+        return self._level(potential)
+
+    def _level(self, potential: Potential) -> LevelRecord:
+        from gasearch.potentials.level import measure_level
+
+        level = measure_level(potential, self._probes())
+        return LevelRecord(
+            name=level.name,
+            potential=self.settings.potential.name,
+            weights_hash=level.weights_hash,
+            probe_energies=level.probe_energies,
+            ranks_only=potential.ranks_only,
+        )
+
+    def _refuse_other_level(self, stored: LevelRecord) -> None:
+        from gasearch.potentials.level import compare_levels
+
+        compare_levels(stored, self._level(self.potential))
+
+
+def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
+    """Return what a run.toml says, and what the level of theory allows."""
+    features = FeatureSettings(section.pair_reach, section.triplet_reach, tuple(section.features))
+    rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
+    return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
+
+
+def host_differences(stored: str, now: str) -> list[str]:
+    """Return in what two hosts differ, such as ["cell", "positions"]; both as JSON."""
+    before, after = json.loads(stored), json.loads(now)
+    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
+
+
+def _changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in now.items() if stored.get(key) != value}
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

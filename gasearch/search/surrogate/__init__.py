@@ -1,0 +1,1 @@
+"""A linear model of energies, learned from the run's own results, on features of decorations."""

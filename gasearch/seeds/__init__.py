@@ -1,6 +1,0 @@
-"""Where a search may start from: user structures, and ground states of smaller cells."""
-
-from gasearch.seeds.collecting import collect_seeds
-from gasearch.seeds.seed import Seed, SeedError, seeds_from_record, seeds_to_record
-
-__all__ = ["Seed", "SeedError", "collect_seeds", "seeds_from_record", "seeds_to_record"]

@@ -1,0 +1,166 @@
+"""Rebuilding the state of a search from its events alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gasearch.store.sql.evaluation_state import Key
+from gasearch.store.sql.events import ADDED, ADOPTED, DFT_RECORDED
+from gasearch.store.sql.transaction import (
+    CREATED,
+    LATE_RESULT,
+    LEASED,
+    OPERATIONAL,
+    PROPOSED,
+    QUEUED,
+    RECORDED,
+    REQUEUED,
+)
+
+# What the events of schema 0001 do not tell, as the upgrade fills it in.
+_SINCE_0002: Mapping[str, Any] = {"budget": 0, "details": None}
+
+
+@dataclass
+class Replayed:
+    """An evaluation as the events tell it; the columns of the same names must agree."""
+
+    state: str = "queued"
+    attempt: int = 0
+    n_crashes: int = 0
+    verdict: str | None = None
+    energy: float | None = None
+    result: int | None = None
+    n_calls: int | None = None
+
+
+@dataclass
+class Replay:
+    """What the events amount to, and what they do that no search does."""
+
+    run: dict[str, Any] = field(default_factory=dict)
+    level: dict[str, Any] = field(default_factory=dict)
+    operational: dict[str, Any] = field(default_factory=dict)
+    candidates: dict[int, dict[str, Any]] = field(default_factory=dict)
+    evaluations: dict[Key, Replayed] = field(default_factory=dict)
+    dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
+    extras: dict[int, dict[str, Any]] = field(default_factory=dict)  # by their key
+    n_results: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def apply(self, number: int, kind: str, candidate: int | None, text: str) -> None:
+        """Go on by one event."""
+        handler = _HANDLERS.get(kind)
+        if handler is None:
+            return
+        try:
+            handler(self, candidate, json.loads(text))
+        except (KeyError, TypeError, ValueError) as error:
+            self.faults.append(f"event {number} ({kind}) cannot be followed: {error!r}")
+
+    def _created(self, _: int | None, data: Mapping[str, Any]) -> None:
+        self.run, self.level = dict(data["run"]), dict(data["level"])
+        self.operational = json.loads(self.run.pop("operational"))
+
+    def _operational(self, _: int | None, data: Mapping[str, Any]) -> None:
+        self.operational |= data
+
+    def _proposed(self, candidate: int, data: Mapping[str, Any]) -> None:
+        self._added(candidate, data)
+        self.evaluations[candidate, "search"] = Replayed()
+
+    def _outside(self, _: int | None, data: Mapping[str, Any]) -> None:
+        told = dict(data)
+        self._added(told.pop("candidate"), told)
+
+    def _added(self, candidate: int, data: Mapping[str, Any]) -> None:
+        for old in data["parents"]:
+            if old not in self.candidates:
+                self._fault(candidate, f"was proposed before its parent {old}")
+        if data["known"] > self.n_results:
+            known = f"knew result {data['known']} when {self.n_results} were committed"
+            self._fault(candidate, known)
+        if candidate in self.candidates:
+            self._fault(candidate, "was proposed twice")
+        self.candidates[candidate] = {**_SINCE_0002, **data}
+
+    def _queued(self, candidate: int, data: Mapping[str, Any]) -> None:
+        if (candidate, data["purpose"]) in self.evaluations:
+            self._fault(candidate, f"was queued twice ({data['purpose']})")
+        self.evaluations[candidate, data["purpose"]] = Replayed()
+
+    def _leased(self, candidate: int, data: Mapping[str, Any]) -> None:
+        found = self.evaluations[candidate, data["purpose"]]
+        if found.state != "queued" or data["attempt"] != found.attempt + 1:
+            self._fault(candidate, f"was leased while {found.state}, attempt {found.attempt}")
+        found.state, found.attempt = "relaxing", data["attempt"]
+
+    def _requeued(self, candidate: int, data: Mapping[str, Any]) -> None:
+        found = self._in_flight(candidate, data)
+        found.state = "queued"
+        found.n_crashes += data["crashed"]
+
+    def _recorded(self, candidate: int, data: Mapping[str, Any]) -> None:
+        found = self._in_flight(candidate, data)
+        found.state = "failed" if data["verdict"] == "failed" else "relaxed"
+        found.verdict, found.energy = data["verdict"], data["energy"]
+        found.n_calls, found.result = data["n_calls"], data["result"]
+        if data["purpose"] == "search":
+            self.n_results += 1
+            if data["result"] != self.n_results:
+                self._fault(candidate, f"has result {data['result']}, not {self.n_results}")
+
+    def _late(self, candidate: int, data: Mapping[str, Any]) -> None:
+        key = data.get("extra")  # before schema 0003 late results were not kept
+        if key is None:
+            return
+        if data["attempt"] > self.evaluations[candidate, data["purpose"]].attempt:
+            self._fault(candidate, f"has a late result of attempt {data['attempt']}, never begun")
+        told = ("purpose", "attempt", "verdict", "energy", "n_calls")
+        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in told}
+
+    def _adopted(self, _: int | None, data: Mapping[str, Any]) -> None:
+        new, old = data["candidate"], data["was"]
+        self.candidates.pop(old)
+        self.dft = {
+            (new if n == old else n, level): found for (n, level), found in self.dft.items()
+        }
+
+    def _dft_recorded(self, _: int | None, data: Mapping[str, Any]) -> None:
+        candidate = data["candidate"]
+        if candidate not in self.candidates:
+            self._fault(candidate, "has a DFT result before it was proposed")
+        self.dft[candidate, data["level"]] = Replayed(
+            state="relaxed",
+            attempt=1,
+            verdict=data["verdict"],
+            energy=data["energy"],
+            n_calls=data["n_calls"],
+        )
+
+    def _in_flight(self, candidate: int, data: Mapping[str, Any]) -> Replayed:
+        found = self.evaluations[candidate, data["purpose"]]
+        if found.state != "relaxing" or data["attempt"] != found.attempt:
+            self._fault(candidate, f"ended attempt {data['attempt']} while {found.state}")
+        return found
+
+    def _fault(self, candidate: int, what: str) -> None:
+        self.faults.append(f"candidate {candidate} {what}")
+
+
+_HANDLERS: Mapping[str, Any] = {
+    CREATED: Replay._created,
+    OPERATIONAL: Replay._operational,
+    PROPOSED: Replay._proposed,
+    QUEUED: Replay._queued,
+    LEASED: Replay._leased,
+    REQUEUED: Replay._requeued,
+    RECORDED: Replay._recorded,
+    LATE_RESULT: Replay._late,
+    ADDED: Replay._outside,
+    ADOPTED: Replay._adopted,
+    DFT_RECORDED: Replay._dft_recorded,
+}

@@ -1,0 +1,1 @@
+"""A population in a schema of a PostgreSQL server."""

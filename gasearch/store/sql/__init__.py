@@ -1,0 +1,1 @@
+"""Rows, queries and transactions that both kinds of database share."""

@@ -1,0 +1,1 @@
+"""A population in a SQLite file, which ASE reads as a database of its own."""

@@ -1,0 +1,1 @@
+"""Frames from files, their labels, and how they are split."""

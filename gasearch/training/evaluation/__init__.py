@@ -1,0 +1,1 @@
+"""Errors of a model against labelled frames, compared and drawn."""

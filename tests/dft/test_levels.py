@@ -1,0 +1,138 @@
+"""Levels of theory of DFT: k sets of supercells, and what makes two results comparable."""
+
+import ase.io
+import numpy as np
+import pytest
+from places import DFT_FRAMES
+
+from gasearch.analysis.metals import metal_energy
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.dft.codes.gpaw import job_input
+from gasearch.dft.kpoints import canonical, folded, gpaw_points, grid, mesh, unfolded
+from gasearch.dft.levels import dft_level
+from gasearch.errors import UsageError
+from gasearch.run.dft_section import DftSection
+
+QUARTER = [[0.0, 0.25, 0.25]]
+
+
+def olivine(*repeats):
+    return Host.build(builtin_host("nafepo4-olivine"), repeats or (1, 1, 1))
+
+
+def level(host, code="gpaw", **keywords):
+    options = {k: keywords.pop(k) for k in ("relax", "ferromagnetic") if k in keywords}
+    return dft_level(code, DftSection.model_validate(keywords), host, **options)
+
+
+class TestKPoints:
+    @pytest.mark.parametrize(
+        ("repeats", "point"),
+        [((1, 2, 1), (0, 0.5, 0.25)), ((1, 1, 2), (0, 0.25, 0.5)), ((1, 3, 1), (0, 0.75, 0.25))],
+    )
+    def test_a_point_of_the_unit_cell_is_folded(self, repeats, point):
+        host = olivine(*repeats)
+        assert gpaw_points(host, (), 0.3) == pytest.approx(np.array([point]))
+
+    def test_a_folded_point_unfolds_to_what_it_came_from(self):
+        matrix = np.array([[1, 1, 0], [-1, 1, 0], [0, 0, 3]])
+        start = np.array([[0.1, 0.3, 0.2]])
+        back = unfolded(folded(start, matrix), matrix)
+        assert len(back) == 6  # the determinant
+        assert np.isclose(back, start).all(axis=1).any()
+
+    @pytest.mark.parametrize("repeats", [(1, 2, 1), (1, 1, 2), (1, 2, 2)])
+    def test_cells_doubled_along_b_or_c_have_the_k_set_of_the_data(self, repeats):
+        host = olivine(*repeats)
+        assert canonical(gpaw_points(host, (), 0.3), host) == QUARTER
+
+    @pytest.mark.parametrize("repeats", [(1, 3, 1), (1, 1, 3), (2, 1, 1), (1, 4, 1)])
+    def test_other_cells_have_another_k_set(self, repeats):
+        host = olivine(*repeats)
+        assert canonical(gpaw_points(host, (), 0.3), host) != QUARTER
+
+    def test_commensurate_meshes_are_one_k_set(self):
+        host = Host.build(builtin_host("na2fesio4"), (1, 1, 1))
+        doubled = Host.build(builtin_host("na2fesio4"), (1, 2, 1))
+        small, large = grid((2, 4, 2)), grid((2, 2, 2))
+        assert canonical(small, host) == canonical(large, doubled)
+
+    def test_a_mesh_is_as_dense_as_it_is_asked_to_be(self):
+        atoms = olivine().atoms
+        for spacing in (0.2, 0.3, 1.0):
+            size = np.array(mesh(atoms, spacing))
+            length = 2 * np.pi / atoms.cell.lengths()
+            assert (length / size <= spacing + 1e-9).all()
+            assert (length / np.maximum(size - 1, 1) > spacing - 1e-9)[size > 1].all()
+
+
+class TestLevels:
+    def test_the_default_is_that_of_the_shipped_data(self):
+        found = level(olivine())
+        assert found.settings["kpoints_of_unit_cell"] == QUARTER
+        assert found.settings["hubbard_u_eV"] == {"Fe": 5.3}
+        assert (found.settings["cutoff_eV"], found.settings["xc"]) == (450.0, "PBE")
+        assert found.name.startswith("gpaw-pbeu450-")
+
+    def test_doubled_cells_share_the_level_and_tripled_ones_do_not(self):
+        assert level(olivine(1, 2, 1)).name == level(olivine()).name
+        assert level(olivine(1, 3, 1)).name != level(olivine()).name
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"hubbard_u_eV": {"Fe": 4.0}},
+            {"smearing_eV": 0.1},
+            {"gpaw": {"cutoff_eV": 500.0}},
+            {"gpaw": {"kpoints": [[0.0, 0.0, 0.0]]}},
+            {"spin_states": {"Fe2+": 0.0}},
+            {"relax": False},
+        ],
+    )
+    def test_what_changes_energies_changes_the_level(self, change):
+        assert level(olivine(), **change).name != level(olivine()).name
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"fmax": 0.01},
+            {"gpaw": {"mixer": [0.05, 5, 50.0]}},
+            {"hubbard_u_eV": {"Fe": 5.3, "Mn": 4.0}},
+        ],
+    )
+    def test_what_only_helps_to_converge_does_not(self, change):
+        assert level(olivine(), **change).name == level(olivine()).name
+
+    def test_an_antiferromagnetic_level_is_another_one(self):
+        host = olivine()
+        names = {level(host, "vasp", ferromagnetic=order).name for order in (True, False)}
+        assert len(names) == 2
+
+    def test_an_unknown_code_is_refused(self):
+        with pytest.raises(UsageError, match="expected one of gpaw, vasp"):
+            level(olivine(), "castep")
+
+
+def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
+    host = olivine()
+    assert metal_energy(level(host).settings, "Na") == -1.32195
+    assert metal_energy(level(host, relax=False).settings, "Na") == -1.32195
+    assert metal_energy(level(host).settings, "Li") is None
+    assert metal_energy(level(host, gpaw={"cutoff_eV": 500.0}).settings, "Na") is None
+    assert metal_energy(level(host, "vasp").settings, "Na") is None
+
+
+def test_the_input_of_a_job_is_that_of_the_shipped_data():
+    frame = ase.io.read(DFT_FRAMES, 0)
+    job = job_input(frame, olivine(), DftSection(), relax=True)
+    assert job["kpoints"] == QUARTER
+    assert job["hubbard"] == {"Fe": ["d", 5.3]}
+    assert (job["mixer"], job["max_scf"], job["smearing_eV"]) == ([0.1, 5, 50.0], 90, 0.05)
+    n_na = np.count_nonzero(frame.symbols == "Na")
+    assert job["total_moment"] == pytest.approx(5 * 4 - n_na)
+    assert sum(job["moments"]) == pytest.approx(job["total_moment"])
+    charges = frame.get_initial_charges()
+    holes = [str(i) for i in np.flatnonzero((frame.symbols == "Fe") & (charges == 3))]
+    assert job["surrogates"] == dict.fromkeys(holes, "Ga")
+    assert sum(job["surrogate_moments"]) == pytest.approx(4 * (4 - len(holes)))

@@ -1,0 +1,159 @@
+"""The models that come with gasearch: whole, charge-aware, at the level of the data, documented."""
+
+import importlib.util
+import os
+from importlib.metadata import entry_points
+
+import numpy as np
+import pytest
+from places import SHIPPED_FRAMES
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.crystal.species import Species
+from gasearch.potentials.awareness import charge_awareness
+from gasearch.potentials.contract import Batch, UntrainedSpeciesError
+from gasearch.potentials.listing import potentials
+from gasearch.potentials.networks.architectures import ARCHITECTURES
+from gasearch.potentials.networks.checkpoint import read_checkpoint
+from gasearch.potentials.networks.network_potential import NetworkPotential
+from gasearch.potentials.registry import load_potential
+from gasearch.potentials.shipped import (
+    DEFAULT,
+    MODELS,
+    default_for,
+    model_description,
+    shipped_names,
+)
+from gasearch.relax.ase_relaxer import ReferenceRelaxer
+from gasearch.relax.geometry import mean_bond_lengths, redox_sites
+from gasearch.run.folder import RunFolder
+from gasearch.run.initialize import initialize, species_of_declaration
+from gasearch.search.session import Session
+from gasearch.testing import check_potential
+from gasearch.training.data.frames import lowest_frames
+from gasearch.training.data.reading import read_frames
+
+CARD = {"about", "data", "split", "errors", "use_for", "not_for", "licence"}
+LIMIT = 5_000_000  # bytes
+FE3 = Species("Fe", 3)
+
+
+def is_here(name):
+    package = ARCHITECTURES[model_description(name)["architecture"]].package
+    return bool(os.environ.get("CI")) or importlib.util.find_spec(package) is not None
+
+
+@pytest.fixture(params=shipped_names())
+def name(request):
+    if not is_here(request.param):
+        pytest.skip(f"the package of {request.param} is not installed")
+    return request.param
+
+
+@pytest.fixture
+def model(name):
+    return load_potential(name)
+
+
+@pytest.fixture(scope="module")
+def frames():
+    return read_frames([SHIPPED_FRAMES]).frames
+
+
+def olivine(x, supercell=(1, 1, 1), seed=0):
+    host = Host.build(builtin_host("nafepo4-olivine"), supercell)
+    rng = np.random.default_rng(seed)
+    atoms = Decoration.random(host, host.composition_at(x), rng).to_atoms()
+    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+    return atoms
+
+
+def test_all_four_architectures_are_shipped():
+    shipped = {model_description(name)["architecture"] for name in shipped_names()}
+    assert shipped == {"chgnet", "mace", "painn", "cpainn"}
+    names = {point.name for point in entry_points(group="gasearch.potentials")}
+    assert {"default", *shipped_names()} <= names
+
+
+def test_it_is_small_and_says_what_it_is(name):
+    files = sorted((MODELS / name).iterdir())
+    assert [file.name for file in files] == ["model.json", "weights.safetensors"]
+    assert sum(file.stat().st_size for file in files) < LIMIT
+    document = model_description(name)
+    assert document["name"] == name
+    assert set(document["card"]) >= CARD
+    assert document["working_ion_metal"] == {"Na": -1.32195}
+    assert document["card"]["errors"]["force_mae_meV_per_A"] > 0
+    (row,) = [row for row in potentials() if row.name == name]
+    assert row.about == document["card"]["about"]
+
+
+def test_it_keeps_the_contract(name):
+    network, card = read_checkpoint(MODELS / name)
+    exact = NetworkPotential(network.double(), card)
+    check_potential(exact, [olivine(0.5), olivine(0.75, seed=1)], tolerance=1e-5, step=5e-4)
+
+
+def test_it_listens_to_the_labels(model):
+    structures = [olivine(0.5), olivine(0.75, seed=1), olivine(0.25, seed=2)]
+    assert charge_awareness(model, structures, np.random.default_rng(0)) > 100
+
+
+def test_sodium_costs_what_it_costs_in_dft(model, frames):
+    ends = {frame.decoration: frame for frame in lowest_frames(frames)}
+    full, empty = ends["111-v0-0"], ends["111-v4-0"]
+    found = model.evaluate(Batch.from_atoms([full.atoms, empty.atoms])).energies
+    true = full.energy - empty.energy  # eV for four Na
+    assert float(found[0] - found[1]) == pytest.approx(true, abs=0.4)
+    both = [model.card.reference[model.card.species_map.slot(Species("Fe", q))] for q in (2, 3)]
+    assert both[0] == both[1]
+
+
+def test_what_it_was_not_trained_on_is_refused(model):
+    atoms = olivine(1.0)
+    atoms.symbols[0] = "Li"
+    with pytest.raises(UntrainedSpeciesError):
+        model.evaluate(Batch.from_atoms([atoms]))
+
+
+def test_the_default_keeps_charge_orders_from_undistorted_sites():
+    if not is_here(DEFAULT):
+        pytest.skip("the package of the default is not installed")
+    model = load_potential("default")
+    assert model.name == DEFAULT
+    host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+    for seed, x in enumerate((0.25, 0.5, 0.75)):
+        rng = np.random.default_rng(seed)
+        atoms = Decoration.random(host, host.composition_at(x), rng).to_atoms()
+        atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
+        relaxed = ReferenceRelaxer(model).relax_one(atoms)
+        assert relaxed.verdict == "ok", relaxed.reason
+        sites = redox_sites(atoms)
+        is_oxidised = atoms.get_initial_charges()[sites] == 3
+        bonds = mean_bond_lengths(relaxed.atoms, sites)
+        assert np.array_equal(bonds < 2.13, is_oxidised), bonds
+
+
+def test_the_default_is_chosen_for_hosts_that_it_knows():
+    chosen = {
+        host: default_for(species_of_declaration(builtin_host(host)))
+        for host in ("nafepo4-olivine", "lifepo4-olivine", "na2fesio4")
+    }
+    assert chosen["nafepo4-olivine"] == DEFAULT
+    assert chosen["lifepo4-olivine"] == chosen["na2fesio4"] == "pmmcs"
+
+
+def test_a_run_in_a_larger_cell_is_told_that_the_default_extrapolates(tmp_path):
+    if not is_here(DEFAULT):
+        pytest.skip("the package of the default is not installed")
+    told = {}
+    for supercell in ((1, 1, 1), (1, 2, 1)):
+        folder = RunFolder(tmp_path / str(supercell[1]))
+        initialize(folder, "nafepo4-olivine", supercell, None, 10, 1)
+        told[supercell] = Session(folder).warnings()
+    assert told[1, 1, 1] == []
+    (line,) = told[1, 2, 1]
+    assert line.startswith(f"{DEFAULT} extrapolates here: ")
+    assert "56 atoms (trained on 24 to 28)" in line

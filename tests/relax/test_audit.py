@@ -1,0 +1,169 @@
+"""The verdict on relaxed structures, and the geometry that it looks at."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.crystal.species import Species
+from gasearch.relax.audit import Audit, audit
+from gasearch.relax.geometry import (
+    framework_bonds,
+    fused_pair,
+    mean_bond_lengths,
+    redox_elements,
+    redox_sites,
+)
+
+HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
+RANGES = {Species("Fe", 2): (3.0, 4.15), Species("Fe", 3): (4.15, 5.0)}
+
+
+def olivine(x: float = 0.5, seed: int = 0) -> Atoms:
+    return Decoration.random(HOST, HOST.composition_at(x), np.random.default_rng(seed)).to_atoms()
+
+
+def high_spin(atoms: Atoms) -> np.ndarray:
+    """Moments as a reader gives them: a little below the high-spin ones."""
+    return 0.93 * atoms.get_initial_magnetic_moments()
+
+
+def test_an_untouched_structure_is_ok() -> None:
+    atoms = olivine()
+    assert audit(atoms, atoms.copy()) == Audit("ok", "")
+    assert audit(atoms, atoms.copy(), high_spin(atoms), RANGES) == Audit("ok", "")
+
+
+def test_a_contradicting_moment_loses_the_order_and_bonds_are_told_beside_it() -> None:
+    atoms = olivine(0.5)
+    moments = high_spin(atoms)
+    trivalent = int(np.flatnonzero(atoms.get_initial_charges() == 3)[0])
+    moments[trivalent] = 3.71
+    found = audit(atoms, atoms, moments, RANGES)
+    assert found.verdict == "order_lost"
+    start = f"Fe {trivalent} is labelled Fe3+ but has moment 3.71, mean bond 2.1"
+    assert found.reason.startswith(start)
+
+
+def test_a_delocalised_hole_loses_the_order() -> None:
+    atoms = olivine(0.75)
+    moments = np.where(atoms.numbers == 26, 4.0, 0.0)
+    assert audit(atoms, atoms, moments, RANGES).verdict == "order_lost"
+    between = {Species("Fe", 2): (3.0, 3.9), Species("Fe", 3): (4.2, 5.0)}
+    found = audit(atoms, atoms, moments, between)
+    assert found.verdict == "order_lost"
+    assert found.reason.endswith("and 1 more")
+
+
+def test_the_sign_of_a_moment_does_not_matter() -> None:
+    atoms = olivine(0.5)
+    signs = np.where(np.arange(len(atoms)) % 2, 1, -1)
+    assert audit(atoms, atoms, signs * high_spin(atoms), RANGES).verdict == "ok"
+
+
+def test_moments_without_ranges_decide_nothing() -> None:
+    atoms = olivine(0.5)
+    assert audit(atoms, atoms, np.zeros(len(atoms)), None).verdict == "ok"
+    assert audit(atoms, atoms, None, RANGES).verdict == "ok"
+
+
+def test_bond_lengths_alone_decide_nothing() -> None:
+    start = olivine(0.5)
+    final = start.copy()
+    final.set_cell(1.08 * start.cell.array, scale_atoms=True)  # all Fe-O as long as in Fe2+
+    assert audit(start, final, high_spin(start), RANGES).verdict == "ok"
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1.15, "+52 %"), (0.84, "-41 %")])
+def test_a_changed_volume_is_broken(factor: float, told: str) -> None:
+    start = olivine()
+    final = start.copy()
+    final.set_cell(factor * start.cell.array, scale_atoms=True)
+    found = audit(start, final)
+    assert found.verdict == "broken"
+    assert told in found.reason
+
+
+def test_fused_atoms_are_broken_through_a_cell_face_too() -> None:
+    start = olivine(1.0)
+    final = start.copy()
+    final.positions[4] = final.positions[0] + final.cell.array[0] + [0.1, 0, 0]
+    found = audit(start, final)
+    assert found == Audit("broken", "Na 0 and Fe 4 are 0.10 Å apart")
+
+
+def test_a_phosphate_that_loses_an_oxygen_is_broken() -> None:
+    start = olivine(1.0)
+    final = start.copy()
+    centre, anions = next(iter(framework_bonds(start).items()))
+    away = final.get_distance(centre, anions[0], mic=True, vector=True)
+    final.positions[anions[0]] += 0.6 * away
+    found = audit(start, final)
+    assert found.verdict == "broken"
+    assert found.reason == f"P {centre} had 4 O and has 3"
+
+
+def test_exchanged_oxygens_are_broken_although_each_phosphorus_has_four() -> None:
+    start = olivine(1.0)
+    bonds = framework_bonds(start)
+    (one, other) = (anions[0] for anions in list(bonds.values())[:2])
+    final = start.copy()
+    final.positions[[one, other]] = final.positions[[other, one]]
+    found = audit(start, final)
+    assert found.verdict == "broken"
+    assert found.reason.endswith("has others in their place")
+
+
+def test_each_phosphorus_has_four_oxygens_whatever_the_cell() -> None:
+    atoms = olivine(1.0)
+    for crystal in (atoms, atoms.repeat((1, 2, 1))):
+        assert {len(anions) for anions in framework_bonds(crystal).values()} == {4}
+    shifted = atoms.copy()
+    shifted.positions += np.random.default_rng(0).integers(-2, 3, (28, 3)) @ atoms.cell.array
+    assert framework_bonds(shifted) == framework_bonds(atoms)
+
+
+def test_a_tetrahedral_site_has_four_bonds() -> None:
+    atoms = Atoms("FeO4", [[0, 0, 0], [1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]])
+    atoms.set_initial_charges([3, -2, -2, -2, -2])
+    atoms.set_cell([8, 8, 4.6])  # images of oxygens at 3.0 Å and more
+    atoms.pbc = True
+    assert mean_bond_lengths(atoms, redox_sites(atoms)) == pytest.approx(3**0.5)
+
+
+def test_mean_bond_lengths_are_those_of_six_shortest() -> None:
+    atoms = olivine(1.0)
+    sites = redox_sites(atoms)
+    assert len(sites) == 4
+    found = mean_bond_lengths(atoms, sites)
+    oxygens = np.flatnonzero(atoms.numbers == 8)
+    images = atoms.repeat((3, 3, 3))
+    middle = 13 * len(atoms)  # the same atom in the central cell
+    every = [i + n * len(atoms) for n in range(27) for i in oxygens]
+    for site, length in zip(sites, found, strict=True):
+        distances = np.sort(images.get_distances(int(site) + middle, every))
+        assert length == pytest.approx(distances[:6].mean())
+    assert 2.15 < found.mean() < 2.25
+
+
+def test_redox_elements_are_those_with_a_moment() -> None:
+    assert redox_elements(olivine(0.5)) == {"Fe"}
+    assert redox_elements(olivine(0.0)) == {"Fe"}
+    assert list(redox_sites(olivine(0.5), frozenset({"P"}))) == [6, 7, 8, 9]
+
+
+def test_a_crystal_is_not_fused() -> None:
+    assert fused_pair(olivine(1.0)) is None
+
+
+def test_the_audit_needs_no_torch() -> None:
+    modules = "gasearch.relax.audit, gasearch.relax.relaxed, gasearch.relax.settings"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,180 @@
+"""`check_store` is silent about a whole database and finds what has been changed in one."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from gasearch.store import PopulationStore
+from gasearch.store.checks.check import Problem, check_store
+from gasearch.store.errors import CorruptedBlobError
+from gasearch.testing.store import create, example_proposal, fill
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("whole") / "search.db"
+    with create(path) as store:
+        fill(store, 24)
+        batch = store.batch()
+        batch.set_operational({"budget": 900})
+        batch.event("stagnation", None, {"generation": 3})
+        batch.propose([example_proposal(None, origin="seed.cif", fingerprint="seed")])
+        batch.commit()
+    return path
+
+
+@pytest.fixture
+def copy(whole: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(whole, tmp_path / "search.db"))
+
+
+def change(path: Path, *statements: str) -> None:
+    """Change a file behind the back of gasearch, as a curious user with sqlite3 would."""
+    connection = sqlite3.connect(path)
+    names = ("event_refuses_update", "event_refuses_delete")
+    query = "SELECT sql FROM sqlite_master WHERE type='trigger' ORDER BY name"
+    triggers = [sql for (sql,) in connection.execute(query)]
+    connection.execute("PRAGMA ignore_check_constraints=ON")
+    for name in names:
+        connection.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        assert connection.execute(statement).rowcount > 0
+    for trigger in triggers:
+        connection.execute(trigger)
+    connection.commit()
+    connection.close()
+
+
+def test_a_whole_database_has_no_problems(whole: Path) -> None:
+    assert check_store(whole) == []
+
+
+def test_checking_changes_nothing(copy: Path) -> None:
+    before = copy.read_bytes()
+    check_store(copy)
+    assert copy.read_bytes() == before
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+@pytest.mark.parametrize(
+    ("statement", "check", "detail"),
+    [
+        ("UPDATE evaluation SET energy = energy + 1e-9 WHERE candidate = 2", "events", "'energy'"),
+        ("UPDATE evaluation SET n_crashes = 0 WHERE candidate = 4", "events", "'n_crashes'"),
+        ("UPDATE evaluation SET attempt = 7 WHERE candidate = 4", "events", "'attempt'"),
+        ("UPDATE evaluation SET n_calls = 1 WHERE candidate = 4", "events", "'n_calls'"),
+        (
+            "UPDATE evaluation SET state='queued', lease_ends=NULL WHERE state='relaxing'",
+            "events",
+            "'state'",
+        ),
+        (
+            "UPDATE evaluation SET verdict = 'ok' WHERE verdict = 'order_lost'",
+            "events",
+            "'verdict'",
+        ),
+        ("UPDATE evaluation SET result = 99 WHERE result = 24", "numbering", "result 24"),
+        ("UPDATE candidate SET known = 3 WHERE id = 9", "events", "'known'"),
+        ("UPDATE candidate SET fingerprint = 'other' WHERE id = 9", "events", "'fingerprint'"),
+        ("UPDATE candidate SET budget = 501 WHERE id = 9", "events", "'budget'"),
+        ("UPDATE candidate SET details = '{}' WHERE id = 9", "events", "'details'"),
+        ("UPDATE candidate SET details = NULL WHERE id = 10", "events", "'details'"),
+        ("UPDATE candidate SET x = 0.1 WHERE id = 9", "events", "'x'"),
+        ("UPDATE candidate SET occupation = x'00' WHERE id = 9", "hashes", "candidate 9"),
+        ("UPDATE parent SET parent = 1 WHERE child = 8 AND position = 0", "events", "'parents'"),
+        ("UPDATE parent SET parent = 999 WHERE child = 8 AND position = 0", "references", "row"),
+        ("DELETE FROM parent WHERE child = 8", "events", "'parents'"),
+        ("DELETE FROM structure WHERE counts_for = 5", "events", "candidate 5, search"),
+        ("UPDATE structure SET counts_for = NULL WHERE counts_for = 5", "counting", "candidate 5"),
+        ("UPDATE structure SET forces = NULL WHERE counts_for = 2", "hashes", "'forces'"),
+        ("UPDATE structure SET sha256 = '{}' WHERE counts_for = 2", "hashes", "'positions'"),
+        ("UPDATE structure SET sha256 = 'oops' WHERE counts_for = 2", "hashes", "'sha256'"),
+        ("UPDATE structure SET cell = zeroblob(72) WHERE id = 0", "hashes", "the host"),
+        ("UPDATE structure SET data = '{}' WHERE counts_for = 2", "ase", "'data'"),
+        ("UPDATE extra SET energy = energy + 1e-9 WHERE id = 2", "events", "late result 2"),
+        ("UPDATE extra SET attempt = 7 WHERE id = 2", "events", "late result 2"),
+        ("DELETE FROM extra WHERE id = 2", "events", "no row"),
+        ("UPDATE extra SET cell = zeroblob(72) WHERE id = 2", "hashes", "late result 2"),
+        ("UPDATE run SET operational = '{\"budget\":1}'", "events", "'budget'"),
+        ("UPDATE run SET settings = '{}'", "events", "'settings'"),
+        ("UPDATE level SET weights_hash = 'another'", "events", "'weights_hash'"),
+        ("DELETE FROM event WHERE id = 7", "events", "event 7 is missing"),
+        ("UPDATE event SET data = '{}' WHERE id = 7", "events", "event 7"),
+        ("UPDATE event SET candidate = 1 WHERE kind = 'leased' AND candidate = 3", "events", "1"),
+    ],
+)
+def test_a_change_behind_its_back_is_found(
+    copy: Path, statement: str, check: str, detail: str
+) -> None:
+    change(copy, statement)
+    problems = check_store(copy)
+    assert any(p.check == check and detail in p.detail for p in problems), problems
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["DROP TRIGGER event_refuses_delete", "DROP VIEW keys", "DROP INDEX parent_by_parent"],
+)
+def test_a_changed_schema_is_found(copy: Path, statement: str) -> None:
+    connection = sqlite3.connect(copy)
+    connection.execute(statement)
+    connection.close()
+    name = statement.split()[-1]
+    assert check_store(copy) == [Problem("schema", f"{name} is missing")]
+
+
+def test_events_can_only_be_added(copy: Path) -> None:
+    connection = sqlite3.connect(copy)
+    for statement in ("UPDATE event SET time = 0", "DELETE FROM event WHERE id = 1"):
+        with pytest.raises(sqlite3.IntegrityError, match="only ever added"):
+            connection.execute(statement)
+    connection.close()
+
+
+def test_a_flipped_byte_of_a_structure_is_found_by_check_and_by_reading(copy: Path) -> None:
+    with PopulationStore.open(copy) as store:
+        positions = store.relaxed(10).atoms.positions.tobytes()
+    content = bytearray(copy.read_bytes())
+    assert content.count(positions) == 1
+    content[content.index(positions) + 50] ^= 0x10
+    copy.write_bytes(content)
+    connection = sqlite3.connect(copy)
+    assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    connection.close()
+    (problem,) = check_store(copy)
+    assert problem.check == "hashes"
+    assert "candidate 10, search relaxation" in problem.detail
+    assert "'positions'" in problem.detail
+    with PopulationStore.open(copy) as store:
+        with pytest.raises(CorruptedBlobError, match=r"candidate 10.*'positions'"):
+            store.relaxed(10)
+        assert store.relaxed(9).atoms  # the others are as they were
+
+
+def test_a_flipped_byte_of_a_decoration_is_found_by_check_and_by_reading(copy: Path) -> None:
+    change(copy, "UPDATE candidate SET occupation = x'00ff' WHERE id = 3")
+    with (
+        PopulationStore.open(copy) as store,
+        pytest.raises(CorruptedBlobError, match=r"candidate 3.*'occupation'"),
+    ):
+        store.proposals()
+
+
+def test_a_damaged_page_is_found(copy: Path) -> None:
+    content = bytearray(copy.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+    copy.write_bytes(content)
+    problems = check_store(copy)
+    assert problems
+    assert {problem.check for problem in problems} <= {"integrity", "file"}
+
+
+def test_a_file_that_is_refused_is_a_problem(tmp_path: Path) -> None:
+    (problem,) = check_store(tmp_path / "missing.db")
+    assert problem.check == "file"
+    assert "does not exist" in str(problem)
