@@ -1,1 +1,1 @@
-"""Revisions of the schema, for alembic; `gasearch.store.migrate` runs them."""
+"""Revisions of the database schema, for alembic: how an older file becomes one of today."""
