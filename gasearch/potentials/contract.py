@@ -152,12 +152,15 @@ class Evaluated:
         (B, 3, 3), dE/d(strain)/volume in eV/Å^3, tension positive as in ASE.
     moments
         (N,) magnetic moments, in Bohr magnetons, or None where the potential has none.
+    penalties
+        (B,) what a hold adds to each energy, in eV; None where nothing is held.
     """
 
     energies: torch.Tensor
     forces: torch.Tensor
     stresses: torch.Tensor
     moments: torch.Tensor | None = None
+    penalties: torch.Tensor | None = None
 
 
 @runtime_checkable
@@ -271,15 +274,20 @@ def nothing_known(batch: Batch) -> Evaluated:
     size, n = len(batch), len(batch.positions)
     nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
     return Evaluated(
-        nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), moments=nan.repeat(n)
+        nan.repeat(size),
+        nan.repeat(n, 3),
+        nan.repeat(size, 3, 3),
+        moments=nan.repeat(n),
+        penalties=nan.repeat(size),
     )
 
 
 def in_double(found: Evaluated) -> Evaluated:
     """Return the same results in float64."""
     moments = None if found.moments is None else found.moments.double()
+    penalties = None if found.penalties is None else found.penalties.double()
     return Evaluated(
-        found.energies.double(), found.forces.double(), found.stresses.double(), moments=moments
+        found.energies.double(), found.forces.double(), found.stresses.double(), moments, penalties
     )
 
 
@@ -290,3 +298,5 @@ def put(results: Evaluated, found: Evaluated, rows: slice, atoms: slice) -> None
     results.stresses[rows] = found.stresses
     if results.moments is not None and found.moments is not None:
         results.moments[atoms] = found.moments
+    if results.penalties is not None and found.penalties is not None:
+        results.penalties[rows] = found.penalties

@@ -7,7 +7,7 @@ oxidation states, and no energy reference; `network_potential` adds both.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -160,11 +160,18 @@ class Derived:
         (N, 3) float64, in eV/Å.
     stresses
         (B, 3, 3) float64, symmetric, in eV/Å^3; tension positive.
+    penalties
+        (B,) float64, in eV, of which forces and stresses contain the derivatives; None without.
     """
 
     output: NetworkOutput
     forces: torch.Tensor
     stresses: torch.Tensor
+    penalties: torch.Tensor | None = None
+
+
+Penalty = Callable[[Batch, NetworkOutput], torch.Tensor]
+"""From a batch and what a network says about it to an energy (B,) that is added, in eV."""
 
 
 def find_edges(batch: Batch, cutoff: float) -> Edges:
@@ -230,6 +237,7 @@ def energies_forces_stress(
     edges: Edges | None = None,
     *,
     create_graph: bool = False,
+    penalty: Penalty | None = None,
 ) -> Derived:
     """Return energies, forces and stresses of a batch, from one backward pass.
 
@@ -242,6 +250,8 @@ def energies_forces_stress(
     create_graph
         Whether a loss of forces and stresses shall be differentiable by the weights: for training.
         Otherwise nothing in the result carries a gradient.
+    penalty
+        What is added to the energies before they are differentiated; the output has it apart.
     """
     if edges is None:
         edges = find_edges(batch, network.cutoff)
@@ -251,11 +261,16 @@ def energies_forces_stress(
     leaf = Batch(positions, batch.cells, batch.numbers, batch.charges, batch.system)
     with torch.enable_grad():
         output = network(make_graph(leaf, slots, edges, network.dtype, symmetric))
-        down, virials = torch.autograd.grad(
-            output.energies.sum(), (positions, strains), create_graph=create_graph
-        )
+        penalties = None if penalty is None else penalty(leaf, output)
+        total = output.energies.sum()
+        if penalties is not None:
+            total = total + penalties.sum()
+        down, virials = torch.autograd.grad(total, (positions, strains), create_graph=create_graph)
     stresses = virials / torch.linalg.det(batch.cells).abs()[:, None, None]
-    return Derived(output if create_graph else _detached(output), -down, stresses)
+    if create_graph:
+        return Derived(output, -down, stresses, penalties)
+    penalties = None if penalties is None else penalties.detach()
+    return Derived(_detached(output), -down, stresses, penalties)
 
 
 def _offsets(batch: Batch, inverses: torch.Tensor, pairs: Pairs) -> torch.Tensor:

@@ -87,6 +87,7 @@ class NetworkPotential:
             _nan(batch, n, 3),
             _nan(batch, len(batch), 3, 3),
             _nan(batch, n) if self.network.has_moments else None,
+            _nan(batch, len(batch)) if hasattr(self, "penalty") else None,
         )
         for systems in passes:
             atoms = systems[batch.system]
@@ -105,10 +106,14 @@ class NetworkPotential:
             raise UntrainedSpeciesError(self.name, error.unmapped, error.mapped) from error
 
     def _evaluate(self, batch: Batch, slots: torch.Tensor, edges: Edges | None) -> Evaluated:
-        found = energies_forces_stress(self.network, batch, slots, edges)
+        found = energies_forces_stress(
+            self.network, batch, slots, edges, penalty=getattr(self, "penalty", None)
+        )
         energies = found.output.energies.to(torch.float64) + self.reference_energies(batch, slots)
+        if found.penalties is not None:
+            energies = energies + found.penalties
         moments = _moments(self.network, found)
-        return Evaluated(energies, found.forces, found.stresses, moments)
+        return Evaluated(energies, found.forces, found.stresses, moments, found.penalties)
 
     def reference_energies(self, batch: Batch, slots: torch.Tensor) -> torch.Tensor:
         """Return (B,) what the card's energy reference adds to each cell, in eV, float64."""
@@ -209,6 +214,8 @@ def _put(
     evaluated.stresses[systems] = found.stresses
     if evaluated.moments is not None and found.moments is not None:
         evaluated.moments[atoms] = found.moments
+    if evaluated.penalties is not None and found.penalties is not None:
+        evaluated.penalties[systems] = found.penalties
 
 
 def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
