@@ -51,7 +51,7 @@ def test_states_that_look_alike_are_refused_with_both_numbers(by, values, expect
 
 @pytest.mark.parametrize("hinge", [0.0, 0.5, -0.1, math.nan])
 def test_a_hinge_outside_of_the_gap_is_refused(hinge):
-    with pytest.raises(UsageError, match="between 0 and 0.5"):
+    with pytest.raises(UsageError, match=r"between 0 and 0\.5"):
         held_ranges("moments", {FE2: 3.9, FE3: 4.4}, hinge=hinge)
 
 

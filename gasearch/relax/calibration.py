@@ -1,0 +1,292 @@
+"""What the states of a host's redox elements look like to a potential: the ranges of a hold.
+
+The ends of the composition range are relaxed with the potential alone, which knows elements only.
+There all sites of an element have one oxidation state, or one mean of two, so that nothing is to be
+ordered: their mean moments and valence sums show what each state looks like.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.species import MomentRanges, Species
+from gasearch.errors import UsageError
+from gasearch.potentials.contract import Batch, Potential
+from gasearch.potentials.held.hold import (
+    HINGE,
+    STIFFNESS,
+    UNITS,
+    By,
+    Hold,
+    held_ranges,
+)
+from gasearch.potentials.held.valence import BondReader, NoBondParameterError, bond_lengths
+from gasearch.potentials.networks.network_potential import NetworkPotential
+from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.settings import RelaxSettings
+from gasearch.seeding import named_rng
+
+_RATTLE = 0.05  # Å, of the start
+_MIDDLE = 1e-6  # a hinge of an audit: the walls meet in the middle
+
+
+class CannotCalibrateError(UsageError):
+    """A host whose states cannot be told apart by what its end members look like."""
+
+    def __init__(self, potential: str, problem: str) -> None:
+        super().__init__(potential, problem)
+        self.potential = potential
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"potential {self.potential!r} cannot be held on this host: {self.problem}. Take "
+            'another potential, or hold = "off" with allow_charge_blind = true.'
+        )
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the sites of one element look like at one end of the range.
+
+    Parameters
+    ----------
+    element
+        Of the sites.
+    state
+        Mean oxidation state by the labels, in e.
+    moment
+        Mean magnetic moment, in Bohr magnetons; None for a potential without any.
+    valence
+        Mean bond valence sum; None where bonds have no parameters.
+    """
+
+    element: str
+    state: float
+    moment: float | None
+    valence: float | None
+
+    def value(self, by: By) -> float | None:
+        """Return the quantity that a hold goes by."""
+        return self.moment if by == "moments" else self.valence
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A hold for a host, and how to read what comes out of it.
+
+    Parameters
+    ----------
+    hold
+        What the potential is held by.
+    values
+        Moment and valence sum of each species, by quantity, as measured or extended from there.
+    judged_by
+        The other quantity, by which relaxed structures are judged, and the ranges there; empty
+        where its states look alike, for what cannot see a difference condemns nobody.
+    """
+
+    hold: Hold
+    values: Mapping[By, Mapping[Species, float]]
+    judged_by: Mapping[By, Mapping[Species, tuple[float, float]]]
+
+    def in_words(self) -> list[str]:
+        """Return what was measured, a line for each quantity."""
+        lines = []
+        for by, values in self.values.items():
+            shown = ", ".join(f"{species} {value:.2f}" for species, value in sorted(values.items()))
+            lines.append(f"{by}: {shown} {UNITS[by]}")
+        return [*lines, f"held by {self.hold.by}: {self.hold.in_words()}"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON writes it, for the record of a run."""
+        return {
+            "hold": self.hold.to_json(),
+            "values": {
+                by: {str(species): value for species, value in sorted(values.items())}
+                for by, values in self.values.items()
+            },
+            "judged_by": {
+                by: Hold(by, ranges, 1.0).to_json()["ranges"]
+                for by, ranges in self.judged_by.items()
+            },
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Calibration:
+        """Return the calibration that `to_json` wrote."""
+        empty = {"stiffness": 1.0, "bond_lengths": {}}
+        return cls(
+            Hold.from_json(document["hold"]),
+            {
+                by: {Species.parse(text): float(value) for text, value in values.items()}
+                for by, values in document["values"].items()
+            },
+            {
+                by: Hold.from_json({"by": by, "ranges": ranges, **empty}).ranges
+                for by, ranges in document["judged_by"].items()
+            },
+        )
+
+    def moment_ranges(self) -> MomentRanges:
+        """Return by which moments a result is judged; {} where moments tell nothing."""
+        return self.judged_by.get("moments", {})
+
+    def bond_reader(self) -> BondReader | None:
+        """Return what judges results by their bonds; None where bonds tell nothing."""
+        ranges = self.judged_by.get("bonds")
+        return BondReader(self.hold.bond_lengths, ranges) if ranges else None
+
+
+def calibrate(
+    host: Host,
+    potential: Potential,
+    by: By | Literal["auto"] = "auto",
+    *,
+    stiffness: float | None = None,
+    hinge: float = HINGE,
+    settings: RelaxSettings | None = None,
+) -> Calibration:
+    """Relax the ends of a host's range, and return what its states can be held by.
+
+    Parameters
+    ----------
+    potential
+        Not held, and blind to oxidation states.
+    by
+        "auto": moments where these tell the states apart, else bonds.
+    stiffness
+        In eV per squared unit of the quantity; by the quantity if None.
+    hinge
+        Where a hold begins, beyond the middle between two states, as a share of their difference.
+
+    Raises
+    ------
+    CannotCalibrateError
+        Where neither quantity, or not the one that is asked for, tells the states apart.
+    """
+    states = _states(host)
+    if not states:
+        raise CannotCalibrateError(potential.name, "no element has two oxidation states")
+    lengths, no_lengths = _lengths(host, states)
+    looks = _looks(host, potential, states, lengths, settings or RelaxSettings())
+    problems: dict[By, str] = {}
+    values: dict[By, dict[Species, float]] = {}
+    ranges: dict[By, dict[Species, tuple[float, float]]] = {}
+    judged: dict[By, Mapping[Species, tuple[float, float]]] = {}
+    quantities: tuple[By, ...] = ("moments", "bonds")
+    for one in quantities:
+        try:
+            values[one] = _values(one, states, looks, no_lengths)
+            ranges[one] = held_ranges(one, values[one], hinge)
+            judged[one] = held_ranges(one, values[one], _MIDDLE)
+        except UsageError as error:
+            problems[one] = str(error).rstrip(".")
+    if not (isinstance(potential, NetworkPotential) and potential.network.has_moments):
+        ranges.pop("moments", None)
+        problems.setdefault("moments", "it gives no moments that can be differentiated")
+    chosen = next((one for one in quantities if by in (one, "auto") and one in ranges), None)
+    if chosen is None:
+        told = problems.values() if by == "auto" else [problems[by]]
+        raise CannotCalibrateError(potential.name, "; ".join(told))
+    hold = Hold(chosen, ranges[chosen], stiffness or STIFFNESS[chosen], lengths)
+    others = {one: found for one, found in judged.items() if one != chosen}
+    return Calibration(hold, values, others or {chosen: judged[chosen]})
+
+
+def _states(host: Host) -> dict[str, tuple[Species, ...]]:
+    """Return the species of each element that has several oxidation states, in ascending charge."""
+    found: dict[str, set[Species]] = {}
+    for sublattice in host.sublattices:
+        for species in sublattice.species:
+            if not species.is_vacancy:
+                found.setdefault(species.element, set()).add(species)
+    return {e: tuple(sorted(s)) for e, s in sorted(found.items()) if len(s) > 1}
+
+
+def _lengths(host: Host, states: Mapping[str, Any]) -> tuple[dict[str, float], str]:
+    """Return the bond parameters of the host, or why there are none."""
+    anions = {species.element for species in host.framework if species.charge < 0}
+    if not anions:
+        return {}, "the host has no anions"
+    try:
+        return bond_lengths(states, anions), ""
+    except NoBondParameterError as error:
+        return {}, str(error).rstrip(".")
+    except ModuleNotFoundError:
+        return {}, "bond parameters come from pymatgen: pip install 'gasearch[report]'"
+
+
+def _looks(
+    host: Host,
+    potential: Potential,
+    states: Mapping[str, Any],
+    lengths: Mapping[str, float],
+    settings: RelaxSettings,
+) -> list[Look]:
+    """Return what the elements look like in the relaxed ends of the range."""
+    ends = dict.fromkeys((host.compositions[0], host.compositions[-1]))
+    starts = []
+    for number, composition in enumerate(ends):
+        rng = named_rng(number, "calibration")
+        atoms = Decoration.random(host, composition, rng).to_atoms()
+        atoms.positions += rng.normal(0.0, _RATTLE, atoms.positions.shape)
+        starts.append((number, atoms))
+    found = []
+    for _, relaxed in sorted(BatchRelaxer(potential, settings).relax(starts), key=lambda r: r[0]):
+        if relaxed.verdict in ("broken", "failed"):
+            problem = f"{relaxed.atoms.symbols} does not relax with it ({relaxed.reason})"
+            raise CannotCalibrateError(potential.name, problem)
+        found += _looks_of(relaxed.atoms, potential, states, lengths)
+    return found
+
+
+def _looks_of(
+    atoms: Atoms, potential: Potential, states: Mapping[str, Any], lengths: Mapping[str, float]
+) -> list[Look]:
+    moments = potential.evaluate(Batch.from_atoms([atoms], potential.device)).moments
+    by_atom = None if moments is None else moments.abs().cpu().numpy()
+    sums = BondReader(lengths, {}).read(atoms) if lengths else None
+    charges = atoms.get_initial_charges()
+    looks = []
+    for element in states:
+        sites = np.flatnonzero(atoms.symbols == element)
+        if len(sites):
+            state = float(charges[sites].mean())
+            looks.append(Look(element, state, _mean(by_atom, sites), _mean(sums, sites)))
+    return looks
+
+
+def _mean(values: NDArray[np.float64] | None, sites: NDArray[np.int64]) -> float | None:
+    return None if values is None else float(values[sites].mean())
+
+
+def _values(
+    by: By, states: Mapping[str, tuple[Species, ...]], looks: list[Look], no_lengths: str
+) -> dict[Species, float]:
+    """Return the quantity of each species, on the line through what the ends look like."""
+    if by == "bonds" and no_lengths:
+        raise UsageError(no_lengths)
+    values: dict[Species, float] = {}
+    for element, species in states.items():
+        points = [
+            (look.state, value)
+            for look in looks
+            if look.element == element and (value := look.value(by)) is not None
+        ]
+        if not points:
+            raise UsageError("it gives no moments")
+        x, y = np.array(points).T
+        if np.ptp(x) < 1e-6:
+            raise UsageError(f"both ends of the range have the same state of {element}")
+        slope, origin = np.polyfit(x, y, 1)
+        values |= {one: float(origin + slope * one.charge) for one in species}
+    return values
