@@ -76,7 +76,7 @@ def activity(store: PopulationStore, is_running: bool, now_s: float | None = Non
             connection, is_running, clock.now_s(connection) if now_s is None else now_s
         )
 
-    return store._read(work)
+    return store.read(work)
 
 
 def _activity(connection: Connection, is_running: bool, now_s: float) -> Activity:

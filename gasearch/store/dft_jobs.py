@@ -116,33 +116,30 @@ class DftRecord:
 def dft_levels(store: PopulationStore) -> list[DftLevelRow]:
     """Return the DFT levels of a run, oldest first."""
     query = select(level).where(level.c.id != SEARCH_LEVEL).order_by(level.c.id)
-    return store._read(lambda connection: [_level_row(row) for row in connection.execute(query)])
+    return store.read(lambda connection: [_level_row(row) for row in connection.execute(query)])
 
 
 def add_level(store: PopulationStore, name: str, code: str, settings: Mapping[str, Any]) -> int:
     """Return the key of a level, which is added unless it is there."""
 
-    def work(connection: Connection) -> int:
-        known = _level_key(connection, name)
+    def work(transaction: Transaction) -> int:
+        known = _level_key(transaction.connection, name)
         if known is not None:
             return known
         text = to_json(dict(settings), f"the settings of level {name}")
         row = {"name": name, "potential": code, "weights_hash": "", "probe_energies": "[]"}
-        key = connection.execute(
-            insert(level).values(**row, ranks_only=False, settings=text)
-        ).inserted_primary_key
-        transaction = Transaction(connection)
+        added = insert(level).values(**row, ranks_only=False, settings=text)
+        key = transaction.connection.execute(added).inserted_primary_key
         transaction.add_event(DFT_LEVEL, None, {"name": name, "code": code, "settings": text})
-        transaction.finish()
         return int(key[0]) if key else 0
 
-    return store._database.write(work)
+    return store.write(work)
 
 
 def jobs(store: PopulationStore) -> list[DftJobRow]:
     """Return the jobs of a run, oldest first."""
     query = select(dft_job, level.c.name).join(level, level.c.id == dft_job.c.level)
-    return store._read(
+    return store.read(
         lambda connection: [
             _job_row(row) for row in connection.execute(query.order_by(dft_job.c.id))
         ]
@@ -160,8 +157,8 @@ def put_job(
 ) -> None:
     """Add a job, or change where it stands."""
 
-    def work(connection: Connection) -> None:
-        transaction = Transaction(connection)
+    def work(transaction: Transaction) -> None:
+        connection = transaction.connection
         key = _level_key(connection, level_name)
         if key is None:
             raise UnknownCandidateError(number, f"level {level_name!r}")
@@ -176,9 +173,8 @@ def put_job(
             connection.execute(update(dft_job).where(dft_job.c.id == known.id).values(**row))
         data = {"folder": folder, "level": level_name, "state": state, "reason": reason}
         transaction.add_event(DFT_JOB, number, data)
-        transaction.finish()
 
-    store._database.write(work)
+    store.write(work)
 
 
 def promoted_without_job(store: PopulationStore) -> list[int]:
@@ -189,13 +185,13 @@ def promoted_without_job(store: PopulationStore) -> list[int]:
         .group_by(promotion.c.candidate)
         .order_by(func.min(promotion.c.id))
     )
-    return store._read(lambda connection: list(connection.execute(query).scalars()))
+    return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
     """Return the candidate that has a fingerprint, or None."""
     query = select(candidate.c.id).where(candidate.c.fingerprint == fingerprint)
-    return store._read(lambda connection: connection.execute(query).scalar_one_or_none())
+    return store.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
 
 def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | None]:
@@ -206,13 +202,13 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
     evaluation at this level keeps the lower of the two. All in one transaction.
     """
 
-    def work(connection: Connection) -> tuple[int | None, int | None]:
-        transaction = Transaction(connection)
+    def work(transaction: Transaction) -> tuple[int | None, int | None]:
+        connection = transaction.connection
         job = connection.execute(select(dft_job).where(dft_job.c.folder == found.folder)).one()
         number, key = None, None
         if found.became is not None:
-            number = _candidate(connection, transaction, found.became)
-            key = _evaluate(connection, transaction, number, job.level, found)
+            number = _candidate(transaction, found.became)
+            key = _evaluate(transaction, number, job.level, found)
         row = {
             "state": "collected",
             "charge_order": found.charge_order,
@@ -224,10 +220,9 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
         connection.execute(update(dft_job).where(dft_job.c.id == job.id).values(**row))
         told = {name: row[name] for name in row if name != "changed"} | {"folder": found.folder}
         transaction.add_event(DFT_JOB, job.candidate, told | {"data": dict(found.data)})
-        transaction.finish()
         return number, key
 
-    return store._database.write(work)
+    return store.write(work)
 
 
 def dft_rows(store: PopulationStore, level_name: str) -> list[EvaluationRow]:
@@ -247,7 +242,7 @@ def dft_rows(store: PopulationStore, level_name: str) -> list[EvaluationRow]:
         columns["fmax"] = _NAN if found.fmax is None else found.fmax
         return EvaluationRow(**columns, result=None)
 
-    return store._read(lambda connection: [row(found) for found in connection.execute(query)])
+    return store.read(lambda connection: [row(found) for found in connection.execute(query)])
 
 
 def dft_relaxed(store: PopulationStore, number: int, level_name: str) -> Relaxed:
@@ -270,11 +265,12 @@ def dft_relaxed(store: PopulationStore, number: int, level_name: str) -> Relaxed
         fmax = _NAN if row.fmax is None else row.fmax
         return blobs.relaxed(columns | {"smax": _NAN, "fmax": fmax})
 
-    return store._read(work)
+    return store.read(work)
 
 
-def _candidate(connection: Connection, transaction: Transaction, became: Proposal) -> int:
+def _candidate(transaction: Transaction, became: Proposal) -> int:
     """Return the candidate of a decoration, which is added unless it is there."""
+    connection = transaction.connection
     query = select(candidate.c.id).where(candidate.c.fingerprint == became.fingerprint)
     known = connection.execute(query).scalar_one_or_none()
     if known is not None:
@@ -290,10 +286,9 @@ def _candidate(connection: Connection, transaction: Transaction, became: Proposa
     return key
 
 
-def _evaluate(
-    connection: Connection, transaction: Transaction, number: int, key: int, found: DftRecord
-) -> int:
+def _evaluate(transaction: Transaction, number: int, key: int, found: DftRecord) -> int:
     """Write an evaluation, unless there is a lower one; return the one that is there then."""
+    connection = transaction.connection
     what = f"the DFT result of candidate {number}"
     row, columns = _columns(found.relaxed, what)
     known = connection.execute(

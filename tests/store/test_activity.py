@@ -15,11 +15,12 @@ NOW = 1_000_000.0
 def store(tmp_path):
     """A database whose record may be falsified, to move what happened in time."""
     with PopulationStore.create(tmp_path / "search.db", example_run(), LEVEL) as store:
-        store._database.write(drop_triggers)
+        store.write(drop_triggers)
         yield store
 
 
-def drop_triggers(connection):
+def drop_triggers(transaction):
+    connection = transaction.connection
     names = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     for (name,) in list(connection.exec_driver_sql(names)):
         connection.exec_driver_sql(f"DROP TRIGGER {name}")
@@ -35,12 +36,12 @@ def shift(store, kind, time_s, candidate=None):
     """Let the newest event of a kind have happened at another time."""
     found = store.events(kind=kind, candidate=candidate)[-1]
     change = update(event).where(event.c.id == found.number).values(time=time_s)
-    store._database.write(lambda connection: connection.execute(change))
+    store.write(lambda transaction: transaction.connection.execute(change))
 
 
 def finish(store, number, time_s):
     change = update(evaluation).where(evaluation.c.candidate == number).values(finished=time_s)
-    store._database.write(lambda connection: connection.execute(change))
+    store.write(lambda transaction: transaction.connection.execute(change))
 
 
 def start(store, time_s):

@@ -15,7 +15,7 @@ from gasearch.store.schema import event, promotion
 
 def check_promotions(store: PopulationStore) -> Iterator[Problem]:
     """Yield where a promotion and its event differ, or one of them is missing."""
-    stored, told = store._read(_read)
+    stored, told = store.read(_read)
     for key, row in stored.items():
         name = f"the promotion of candidate {key[0]} by {key[1]!r}"
         if key not in told:

@@ -10,15 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, insert, select
 
-from gasearch.relax.relaxed import Relaxed
-from gasearch.store.errors import UnknownCandidateError
-from gasearch.store.records import ExtraRow, Lease
+from gasearch.store.records import Lease
 from gasearch.store.schema import SEARCH_LEVEL, extra, structure
-from gasearch.store.sql import blobs
-
-_NAN = float("nan")
-_SHOWN = ("id", "candidate", "attempt", "purpose", "verdict", "energy", "n_calls")
-_MORE = ("reason", "audit", "wall_s", "finished")
 
 
 def is_stored(connection: Connection, evaluation: int, columns: Mapping[str, Any]) -> bool:
@@ -57,26 +50,3 @@ def keep(
         return None
     added = connection.execute(insert(extra).values(**head, **row, **columns, finished=time_s))
     return int(added.inserted_primary_key[0]) if added.inserted_primary_key else None
-
-
-def extras(connection: Connection, candidate: int | None = None) -> list[ExtraRow]:
-    """Return all late results, or those of one candidate, in the order in which they came."""
-    query = select(*(extra.c[name] for name in (*_SHOWN, *_MORE))).order_by(extra.c.id)
-    if candidate is not None:
-        query = query.where(extra.c.candidate == candidate)
-    found = []
-    for row in connection.execute(query):
-        columns = row._asdict()
-        columns["energy"] = _NAN if row.energy is None else row.energy
-        found.append(ExtraRow(**columns))
-    return found
-
-
-def extra_relaxed(connection: Connection, key: int) -> Relaxed:
-    """Return the structure of a late result after verifying its bytes."""
-    row = connection.execute(select(extra).where(extra.c.id == key)).one_or_none()
-    if row is None:
-        raise UnknownCandidateError(key, "late result under this number")
-    columns = row._asdict()
-    blobs.verify(columns, f"late result {key}")
-    return blobs.relaxed(columns)
