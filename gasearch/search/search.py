@@ -20,6 +20,7 @@ from gasearch.search.replay import retrace
 from gasearch.search.visibility import Arrivals
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Outcome, Proposal
+from gasearch.store.sql.events import REFINED, SURROGATE
 
 Ending = Literal["budget", "stagnation", "exhausted", "stopped"]
 
@@ -79,7 +80,7 @@ class Search:
             ending = self._steady_state()
             if ending != "stopped":
                 members: list[JsonValue] = [*self._proposer.last_look.report()]
-                self._dispatcher.tell("refined", {"members": members})
+                self._dispatcher.tell(REFINED, {"members": members})
             while not self._stop.is_set() and self._tighten():
                 self._finish_waiting()
             return "stopped" if self._stop.is_set() else ending
@@ -138,7 +139,7 @@ class Search:
             "mean_error_eV_per_fu": validation.mean_error_per_fu,
             "used": validation.is_useful,
         }
-        return [("surrogate", data)]
+        return [(SURROGATE, data)]
 
     def _record(self) -> None:
         """Wait for results and commit them; only then do they count."""

@@ -40,6 +40,7 @@ from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
+from gasearch.store.sql.events import ENDED, STARTED
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -139,12 +140,12 @@ class Session:
             batch = store.batch()
             if changes:
                 batch.set_operational(changes)
-            batch.event("started", data={"versions": dict(_versions())})
+            batch.event(STARTED, data={"versions": dict(_versions())})
             batch.commit()
             with self._engine(engine) as at_hand:
                 ending = self._search(store, observe, stop or threading.Event(), at_hand).run()
             batch = store.batch()
-            batch.event("ended", data={"ending": ending})
+            batch.event(ENDED, data={"ending": ending})
             batch.commit()
         return ending
 

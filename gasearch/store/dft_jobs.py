@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import EvaluationRow, JsonValue, Proposal
+from gasearch.store.records import EvaluationRow, JsonValue, Proposal, from_columns
 from gasearch.store.schema import (
     SEARCH_LEVEL,
     candidate,
@@ -30,6 +30,7 @@ from gasearch.store.schema import (
 )
 from gasearch.store.sql import blobs
 from gasearch.store.sql.ase_rows import AseRows
+from gasearch.store.sql.blobs import to_json
 from gasearch.store.sql.candidate_rows import (
     candidate_row,
     event_data,
@@ -38,10 +39,9 @@ from gasearch.store.sql.candidate_rows import (
     validate,
 )
 from gasearch.store.sql.events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
-from gasearch.store.sql.json_text import to_json
+from gasearch.store.sql.queries import evaluation_rows, relaxed_rows
 from gasearch.store.sql.transaction import Transaction
 
-_NAN = float("nan")
 _DFT = "dft"
 
 
@@ -227,45 +227,31 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
 
 def dft_rows(store: PopulationStore, level_name: str) -> list[EvaluationRow]:
     """Return the evaluations at a DFT level, by x, then energy, then candidate."""
-    own = ("composition", "x", "fingerprint", "orbit_size", "operator", "origin", "generation")
-    names = ("candidate", "energy", "verdict", "n_calls", "fmax", "reason", "audit", "wall_s")
     query = (
-        select(*(candidate.c[name] for name in own), *(evaluation.c[name] for name in names))
-        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        evaluation_rows()
         .join(level, level.c.id == evaluation.c.level)
         .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
         .order_by(candidate.c.x, evaluation.c.energy, candidate.c.id)
     )
-
-    def row(found: Row[Any]) -> EvaluationRow:
-        columns: dict[str, Any] = {**found._asdict(), "smax": _NAN, "purpose": _DFT}
-        columns["fmax"] = _NAN if found.fmax is None else found.fmax
-        return EvaluationRow(**columns, result=None)
-
-    return store.read(lambda connection: [row(found) for found in connection.execute(query)])
+    return store.read(
+        lambda connection: [
+            from_columns(EvaluationRow, row._asdict()) for row in connection.execute(query)
+        ]
+    )
 
 
 def dft_relaxed(store: PopulationStore, number: int, level_name: str) -> Relaxed:
     """Return the structure of a candidate at a DFT level, with forces and moments; NaN stress."""
-    own = ("verdict", "energy", "fmax", "n_calls", "converged", "reason", "audit", "wall_s")
     query = (
-        select(structure, *(evaluation.c[name] for name in own))
-        .join(evaluation, evaluation.c.id == structure.c.id)
+        relaxed_rows()
         .join(level, level.c.id == evaluation.c.level)
         .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
         .where(evaluation.c.candidate == number)
     )
-
-    def work(connection: Connection) -> Relaxed:
-        row = connection.execute(query).one_or_none()
-        if row is None:
-            raise UnknownCandidateError(number, f"structure at level {level_name}")
-        columns = row._asdict()
-        blobs.verify(columns, f"candidate {number} at level {level_name}")
-        fmax = _NAN if row.fmax is None else row.fmax
-        return blobs.relaxed(columns | {"smax": _NAN, "fmax": fmax})
-
-    return store.read(work)
+    row = store.read(lambda connection: connection.execute(query).one_or_none())
+    if row is None:
+        raise UnknownCandidateError(number, f"structure at level {level_name}")
+    return blobs.relaxed(row._asdict(), f"candidate {number} at level {level_name}")
 
 
 def _candidate(transaction: Transaction, became: Proposal) -> int:

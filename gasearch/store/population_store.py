@@ -26,10 +26,10 @@ from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
 from gasearch.store.sql.ase_rows import HOST_COLUMNS
 from gasearch.store.sql.batch import Batch
-from gasearch.store.sql.blobs import hashes, structure_columns
-from gasearch.store.sql.json_text import to_json
+from gasearch.store.sql.blobs import hashes, structure_columns, to_json
+from gasearch.store.sql.events import CREATED
 from gasearch.store.sql.queries import Queries
-from gasearch.store.sql.transaction import CREATED, Transaction
+from gasearch.store.sql.transaction import Transaction
 from gasearch.store.sqlite import backups
 from gasearch.store.sqlite.database import Database
 from gasearch.store.storage import Storage

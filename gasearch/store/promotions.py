@@ -9,10 +9,8 @@ from sqlalchemy import Connection, insert, select
 
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import SEARCH_LEVEL, level, promotion
+from gasearch.store.sql.events import PROMOTED
 from gasearch.store.sql.transaction import Transaction
-
-PROMOTED = "promoted"
-"""The kind of the event that is written with each promotion."""
 
 
 @dataclass(frozen=True)

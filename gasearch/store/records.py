@@ -1,10 +1,17 @@
-"""What goes into the population database and comes out of it, as plain immutable data."""
+"""What goes into the population database and comes out of it, as plain immutable data.
+
+A field of `Proposal` is a column of the table of candidates, and a field of
+`gasearch.relax.relaxed.Relaxed` is one of the tables of results, if its type is in `PLAIN`: tables
+are made, written, read, copied and checked by these fields. A new one has a default, which is what
+older databases hold.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from ase import Atoms
 
@@ -18,6 +25,16 @@ State = Literal["queued", "relaxing", "relaxed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 Purpose = Literal["search", "tight"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+T = TypeVar("T")
+Wide: TypeAlias = int
+"""A whole number of 64 bits."""
+Details: TypeAlias = Mapping[str, JsonValue]
+"""Stored as JSON; NULL where it is empty."""
+PLAIN = ("int", "Wide", "float", "bool", "str", "bytes", "Verdict", "Details")
+"""Types of fields that are columns, as they are written in the annotations."""
+LATER = {"later": True}
+"""Of a field of candidates that older databases lack; the events there do not tell it."""
 
 FIRST_OUTSIDE = 1_000_000_001
 """Candidates that the search did not propose are numbered from here on, far above its own."""
@@ -116,7 +133,7 @@ class Proposal:
     number: int | None
     occupation: bytes
     fingerprint: str
-    orbit_size: int
+    orbit_size: Wide
     composition: str
     x: float
     operator: str
@@ -125,8 +142,8 @@ class Proposal:
     n_rejected: int = 0
     origin: str = "search"
     generation: int = 0
-    budget: int = 0
-    details: Mapping[str, JsonValue] = field(default_factory=dict, compare=False)
+    budget: int = field(default=0, metadata=LATER)
+    details: Details = field(default_factory=dict, compare=False, metadata=LATER)
 
 
 @dataclass(frozen=True)
@@ -350,3 +367,38 @@ class Event:
     kind: str
     candidate: int | None
     data: Mapping[str, JsonValue]
+
+
+def plain_fields(record: type) -> list[Field[Any]]:
+    """Return the fields of a record that are columns."""
+    return [one for one in fields(record) if one.type in PLAIN]
+
+
+def _default(one: Field[Any]) -> Any:
+    """Return what stands for a NULL in the column of a field: its default, or NaN for a number."""
+    if one.default is not MISSING:
+        return one.default
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    return float("nan") if one.type == "float" else None
+
+
+def of_older(record: type) -> dict[str, Any]:
+    """Return what the columns of later fields hold in databases that are older than they."""
+    later = [one for one in plain_fields(record) if "later" in one.metadata]
+    return {one.name: None if one.type == "Details" else one.default for one in later}
+
+
+def from_columns(record: type[T], columns: Mapping[str, Any], **others: Any) -> T:
+    """Return a record of the columns that are called as its fields; `others` are not plain."""
+    values = dict(others)
+    for one in fields(record):  # type: ignore[arg-type]
+        if one.name in others:
+            continue
+        value = columns[one.name]
+        if value is None:
+            value = _default(one)
+        elif one.type == "Details":
+            value = json.loads(value)
+        values[one.name] = value
+    return record(**values)

@@ -31,14 +31,13 @@ from gasearch.store.schema import (
     extra,
     structure,
 )
-from gasearch.store.sql.ase_rows import AseRows
+from gasearch.store.sql.ase_rows import SHOWN, AseRows
 from gasearch.store.sql.blobs import damaged_columns, digest
 from gasearch.store.sql.evaluation_state import EvaluationState, best_evaluation
 from gasearch.store.sqlite.database import schema_version
 from gasearch.store.storage import Storage
 
 _CHUNK = 200
-_SHOWN = ("verdict", "energy", "n_calls", "reason", "audit")
 Problems: TypeAlias = Iterator["Problem"]
 Check: TypeAlias = Callable[[Storage], Iterator["Problem"]]
 
@@ -133,7 +132,7 @@ def _structures(database: Storage) -> Problems:
 
 
 def _structure_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
-    columns = (evaluation.c[name] for name in ("candidate", "level", "purpose", *_SHOWN))
+    columns = (evaluation.c[name] for name in ("candidate", *SHOWN))
     query = (
         select(structure, *columns)
         .outerjoin(evaluation, evaluation.c.id == structure.c.id)
@@ -280,10 +279,9 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
 def _compare_extras(snapshot: Snapshot, replay: Replay) -> Problems:
     told = dict(replay.extras)
     for row in snapshot.extras:
-        columns = row._asdict()
-        key = columns.pop("id")
-        if told.pop(key, None) != columns:
-            yield Problem("events", f"late result {key} differs from its event")
+        columns = told.pop(row.id, None)
+        if columns is None or columns.items() - row._asdict().items():
+            yield Problem("events", f"late result {row.id} differs from its event")
     for key in told:
         yield Problem("events", f"late result {key} has an event but no row")
 

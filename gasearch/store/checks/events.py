@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gasearch.store.records import Proposal, of_older
 from gasearch.store.sql.evaluation_state import Key
-from gasearch.store.sql.events import ADDED, ADOPTED, DFT_RECORDED
-from gasearch.store.sql.transaction import (
+from gasearch.store.sql.events import (
+    ADDED,
+    ADOPTED,
     CREATED,
+    DFT_RECORDED,
     LATE_RESULT,
     LEASED,
     OPERATIONAL,
@@ -20,8 +23,8 @@ from gasearch.store.sql.transaction import (
     REQUEUED,
 )
 
-# What the events of schema 0001 do not tell, as the upgrade fills it in.
-_SINCE_0002: Mapping[str, Any] = {"budget": 0, "details": None}
+# What older events do not tell, as the upgrade fills it in.
+_OLDER = of_older(Proposal)
 
 
 @dataclass
@@ -85,7 +88,7 @@ class Replay:
             self._fault(candidate, known)
         if candidate in self.candidates:
             self._fault(candidate, "was proposed twice")
-        self.candidates[candidate] = {**_SINCE_0002, **data}
+        self.candidates[candidate] = _OLDER | dict(data)
 
     def _queued(self, candidate: int, data: Mapping[str, Any]) -> None:
         if (candidate, data["purpose"]) in self.evaluations:

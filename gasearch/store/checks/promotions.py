@@ -9,8 +9,8 @@ from sqlalchemy import Connection, select
 
 from gasearch.store.checks.check import Problem
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.promotions import PROMOTED
 from gasearch.store.schema import event, promotion
+from gasearch.store.sql.events import PROMOTED
 
 
 def check_promotions(store: PopulationStore) -> Iterator[Problem]:

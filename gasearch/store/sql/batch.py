@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import InvalidRecordError
 from gasearch.store.records import Committed, JsonValue, Lease, Proposal, Purpose
-from gasearch.store.sql.transaction import KINDS, Result, Transaction
+from gasearch.store.sql.events import KINDS
+from gasearch.store.sql.transaction import Result, Transaction
 from gasearch.store.storage import Storage
 
 Apply = Callable[[Transaction, list[Any]], None]

@@ -25,6 +25,7 @@ from gasearch.store.records import (
     Purpose,
     Queued,
     RunRecord,
+    from_columns,
 )
 from gasearch.store.schema import (
     HOST_STRUCTURE,
@@ -37,6 +38,7 @@ from gasearch.store.schema import (
     level,
     parent,
     run,
+    selected,
     structure,
 )
 from gasearch.store.sql import blobs
@@ -46,25 +48,7 @@ from gasearch.store.sql.evaluation_state import leases_in_flight
 T = TypeVar("T")
 _X_TOLERANCE = 1e-6
 _NAN = float("nan")
-_KEY: Column[int] = candidate.c.id
-_PROPOSAL_COLUMNS = (
-    "id",
-    "occupation_sha256",
-    "occupation",
-    "fingerprint",
-    "orbit_size",
-    "composition",
-    "x",
-    "operator",
-    "known",
-    "n_rejected",
-    "origin",
-    "generation",
-    "budget",
-    "details",
-)
-_EXTRA = ("id", "candidate", "attempt", "purpose", "verdict", "energy", "n_calls")
-_EXTRA_MORE = ("reason", "audit", "wall_s", "finished")
+_id: Column[int] = candidate.c.id
 
 
 class Queries(ABC):
@@ -92,11 +76,9 @@ class Queries(ABC):
             select(run).where(run.c.id == RUN),
             select(structure).where(structure.c.id == HOST_STRUCTURE),
         )
-        columns = host._asdict()
-        blobs.verify(columns, "the host")
         return RunRecord(
             host=row.host,
-            host_atoms=blobs.structure(columns),
+            host_atoms=blobs.structure(host._asdict(), "the host"),
             settings=json.loads(row.settings),
             operational=json.loads(row.operational),
             seed=int(row.seed),
@@ -134,15 +116,14 @@ class Queries(ABC):
 
     def outcomes(self, after: int = 0) -> list[Outcome]:
         """Return the results of the search from number `after` + 1 on, in their order."""
-        names = ("result", "candidate", "energy", "verdict", "n_calls", "purpose")
         query = (
-            select(candidate.c.composition, *(evaluation.c[name] for name in names))
+            select(*selected(Outcome, evaluation, candidate))
             .join(evaluation, evaluation.c.candidate == candidate.c.id)
             .where(evaluation.c.result > after)
             .order_by(evaluation.c.result)
         )
         (rows,) = self._rows(query)
-        return [Outcome(**row._asdict() | {"energy": _number(row.energy)}) for row in rows]
+        return [from_columns(Outcome, row._asdict()) for row in rows]
 
     def proposals(self, after: int = 0) -> list[Proposal]:
         """Return the numbered candidates from `after` + 1 on, in order."""
@@ -161,7 +142,7 @@ class Queries(ABC):
 
     def lineage(self, candidate: int) -> list[tuple[int, Proposal]]:
         """Return a candidate and all that it descends from, with their keys, in order."""
-        first = select(_KEY).where(candidate == _KEY).cte("line", recursive=True)
+        first = select(_id).where(_id == candidate).cte("line", recursive=True)
         line = first.union(select(parent.c.parent).join(first, parent.c.child == first.c.id))
         found = self._proposals(lambda key: key.in_(select(line.c.id)))
         if not found:
@@ -176,31 +157,26 @@ class Queries(ABC):
             select(parent.c.child, parent.c.parent)
             .where(choose(parent.c.child))
             .order_by(parent.c.child, parent.c.position),
-            select(*(candidate.c[name] for name in _PROPOSAL_COLUMNS))
-            .where(choose(_KEY))
-            .order_by(_KEY),
+            select(_id, candidate.c.occupation_sha256, *selected(Proposal, candidate))
+            .where(choose(_id))
+            .order_by(_id),
         )
         parents: dict[int, tuple[int, ...]] = {}
         for child, number in links:
             parents[child] = (*parents.get(child, ()), number)
         found = []
         for row in rows:
-            columns = row._asdict()
-            number, sha256 = columns.pop("id"), columns.pop("occupation_sha256")
-            if blobs.digest(row.occupation) != sha256:
-                raise CorruptedBlobError(f"candidate {number}", "occupation")
-            columns |= {
-                "number": number if number < FIRST_OUTSIDE else None,
-                "parents": parents.get(number, ()),
-                "details": json.loads(row.details) if row.details else {},
-            }
-            found.append((number, Proposal(**columns)))
+            if blobs.digest(row.occupation) != row.occupation_sha256:
+                raise CorruptedBlobError(f"candidate {row.id}", "occupation")
+            number = row.id if row.id < FIRST_OUTSIDE else None
+            own = {"number": number, "parents": parents.get(row.id, ())}
+            found.append((row.id, from_columns(Proposal, row._asdict(), **own)))
         return found
 
     def queued(self, limit: int | None = None) -> list[Queued]:
         """Return what waits for its relaxation, oldest first."""
         query = (
-            select(evaluation.c.candidate, evaluation.c.purpose, evaluation.c.n_crashes)
+            select(*selected(Queued, evaluation))
             .where(evaluation.c.state == "queued")
             .order_by(evaluation.c.id)
             .limit(limit)
@@ -229,7 +205,7 @@ class Queries(ABC):
         """Return where the search stands."""
         state = (evaluation.c.purpose, evaluation.c.state, evaluation.c.verdict)
         totals, states, late = self._rows(
-            select(func.count(_KEY), func.coalesce(func.sum(candidate.c.n_rejected), 0)),
+            select(func.count(_id), func.coalesce(func.sum(candidate.c.n_rejected), 0)),
             select(*state, func.count(), func.coalesce(func.sum(evaluation.c.n_calls), 0))
             .group_by(*state)
             .order_by(*state),
@@ -304,54 +280,45 @@ class Queries(ABC):
             conditions.append(candidate.c.composition == composition)
         energy = evaluation.c.energy
         query = (
-            _evaluation_rows()
+            evaluation_rows()
             .where(*conditions)
-            .order_by(candidate.c.x, energy.is_(None), energy, _KEY)
+            .order_by(candidate.c.x, energy.is_(None), energy, _id)
             .limit(limit)
         )
         (rows,) = self._rows(query)
-        return [_evaluation_row(row) for row in rows]
+        return [from_columns(EvaluationRow, row._asdict()) for row in rows]
 
     def evaluation(self, candidate: int) -> EvaluationRow:
         """Return the row of one candidate."""
-        (rows,) = self._rows(_evaluation_rows().where(structure.c.counts_for == candidate))
+        (rows,) = self._rows(evaluation_rows().where(structure.c.counts_for == candidate))
         for row in rows:
-            return _evaluation_row(row)
+            return from_columns(EvaluationRow, row._asdict())
         raise UnknownCandidateError(candidate, "result")
 
     def relaxed(self, candidate: int, purpose: Purpose | None = None) -> Relaxed:
         """Return a structure after verifying its bytes; by default the evaluation that counts."""
-        own = ("verdict", "energy", "fmax", "smax", "n_calls", "converged", "reason", "audit")
-        query = (
-            select(structure, *(evaluation.c[name] for name in (*own, "wall_s", "purpose")))
-            .join(evaluation, evaluation.c.id == structure.c.id)
-            .where(evaluation.c.candidate == candidate, evaluation.c.level == SEARCH_LEVEL)
-        )
-        counts = structure.c.counts_for == candidate
-        (rows,) = self._rows(
-            query.where(counts if purpose is None else evaluation.c.purpose == purpose)
-        )
+        own = structure.c.counts_for == candidate
+        if purpose is not None:
+            own = (evaluation.c.candidate == candidate) & (evaluation.c.purpose == purpose)
+        query = relaxed_rows().where(own, evaluation.c.level == SEARCH_LEVEL)
+        (rows,) = self._rows(query)
         for row in rows:
-            columns = row._asdict()
-            blobs.verify(columns, f"candidate {candidate}, {row.purpose} relaxation")
-            return blobs.relaxed(columns)
+            return blobs.relaxed(row._asdict(), f"candidate {candidate}, {row.purpose} relaxation")
         raise UnknownCandidateError(candidate, f"{purpose or 'relaxed'} structure")
 
     def extras(self, candidate: int | None = None) -> list[ExtraRow]:
         """Return the late results, which count nowhere, in the order in which they came."""
-        query = select(*(extra.c[name] for name in (*_EXTRA, *_EXTRA_MORE))).order_by(extra.c.id)
+        query = select(*selected(ExtraRow, extra)).order_by(extra.c.id)
         if candidate is not None:
             query = query.where(extra.c.candidate == candidate)
         (rows,) = self._rows(query)
-        return [ExtraRow(**row._asdict() | {"energy": _number(row.energy)}) for row in rows]
+        return [from_columns(ExtraRow, row._asdict()) for row in rows]
 
     def extra_relaxed(self, key: int) -> Relaxed:
         """Return the structure of a late result after verifying its bytes."""
         (rows,) = self._rows(select(extra).where(extra.c.id == key))
         for row in rows:
-            columns = row._asdict()
-            blobs.verify(columns, f"late result {key}")
-            return blobs.relaxed(columns)
+            return blobs.relaxed(row._asdict(), f"late result {key}")
         raise UnknownCandidateError(key, "late result under this number")
 
     def events(
@@ -392,7 +359,7 @@ _NICHES = (
         _counted(evaluation.c.state == "failed", "failed"),
         _counted(evaluation.c.verdict == "ok", "valid"),
     )
-    .join(evaluation, evaluation.c.candidate == _KEY)
+    .join(evaluation, evaluation.c.candidate == _id)
     .where(*_SEARCHED)
     .group_by(candidate.c.composition, candidate.c.x)
     .order_by(candidate.c.x, candidate.c.composition)
@@ -400,21 +367,21 @@ _NICHES = (
 
 # The candidates of each composition whose search relaxation ended without an ok.
 _NOT_VALID = (
-    select(candidate.c.composition, _KEY, evaluation.c.verdict)
-    .join(evaluation, evaluation.c.candidate == _KEY)
+    select(candidate.c.composition, _id, evaluation.c.verdict)
+    .join(evaluation, evaluation.c.candidate == _id)
     .where(*_SEARCHED, evaluation.c.verdict != "ok")
-    .order_by(_KEY)
+    .order_by(_id)
 )
 
 
 def _lowest() -> Select[Any]:
     """Return the query for the lowest ok candidate of each composition."""
     place = func.row_number().over(
-        partition_by=candidate.c.composition, order_by=(evaluation.c.energy, _KEY)
+        partition_by=candidate.c.composition, order_by=(evaluation.c.energy, _id)
     )
     ranked = (
-        select(candidate.c.composition, _KEY, evaluation.c.energy, place.label("place"))
-        .join(structure, structure.c.counts_for == _KEY)
+        select(candidate.c.composition, _id, evaluation.c.energy, place.label("place"))
+        .join(structure, structure.c.counts_for == _id)
         .join(evaluation, evaluation.c.id == structure.c.id)
         .where(evaluation.c.verdict == "ok")
         .subquery()
@@ -425,28 +392,20 @@ def _lowest() -> Select[Any]:
 _LOWEST = _lowest()
 
 
-def _evaluation_rows() -> Select[Any]:
-    own = ("composition", "x", "fingerprint", "orbit_size", "operator", "origin", "generation")
-    names = ("candidate", "energy", "verdict", "purpose", "n_calls", "fmax", "smax", "reason")
-    more = ("audit", "wall_s", "result")
+def evaluation_rows() -> Select[Any]:
+    """Return the query for an `EvaluationRow` of each evaluation that has ended."""
     return (
-        select(
-            *(candidate.c[name] for name in own), *(evaluation.c[name] for name in (*names, *more))
-        )
-        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        select(*selected(EvaluationRow, evaluation, candidate))
+        .join(evaluation, evaluation.c.candidate == _id)
         .join(structure, structure.c.id == evaluation.c.id)
     )
 
 
-def _evaluation_row(row: Row[Any]) -> EvaluationRow:
-    columns = row._asdict()
-    numbers = {name: _number(columns[name]) for name in ("energy", "fmax", "smax")}
-    return EvaluationRow(**columns | numbers)
+def relaxed_rows() -> Select[Any]:
+    """Return the query for what `blobs.relaxed` makes results of."""
+    columns = (evaluation.c.purpose, *selected(Relaxed, evaluation))
+    return select(structure, *columns).join(evaluation, evaluation.c.id == structure.c.id)
 
 
 def _event(row: Row[Any]) -> Event:
     return Event(row.id, row.time, row.kind, row.candidate, json.loads(row.data))
-
-
-def _number(value: float | None) -> float:
-    return _NAN if value is None else value

@@ -31,12 +31,13 @@ from gasearch.store.records import (
     Outcome,
     Proposal,
     Purpose,
+    plain_fields,
 )
 from gasearch.store.schema import candidate, evaluation, event, parent, run, structure
 from gasearch.store.sql import extras
 from gasearch.store.sql.adoption import give_way, take_over
 from gasearch.store.sql.ase_rows import AseRows
-from gasearch.store.sql.blobs import Columns, hashes, result_columns
+from gasearch.store.sql.blobs import Columns, hashes, result_columns, to_json
 from gasearch.store.sql.candidate_rows import (
     candidate_row,
     event_data,
@@ -53,15 +54,18 @@ from gasearch.store.sql.evaluation_state import (
     leases_in_flight,
     load_states,
 )
-from gasearch.store.sql.events import ADOPTED
-from gasearch.store.sql.json_text import to_json
-
-# What the events are called; kinds that the search adds must differ from these.
-CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
-RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
-LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE = "late_result", "repeated_result", "late_requeue"
-_LATE = (LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE)
-KINDS = frozenset((CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, *_LATE))
+from gasearch.store.sql.events import (
+    ADOPTED,
+    LATE_REQUEUE,
+    LATE_RESULT,
+    LEASED,
+    OPERATIONAL,
+    PROPOSED,
+    QUEUED,
+    RECORDED,
+    REPEATED_RESULT,
+    REQUEUED,
+)
 
 
 @dataclass(frozen=True)
@@ -358,8 +362,8 @@ _LEASE = _compare_and_set(state="relaxing", **_bound("attempt", "lease_ends"))
 _REQUEUE = _compare_and_set(state="queued", lease_ends=None, **_bound("n_crashes"))
 _RECORD = _compare_and_set(
     lease_ends=None,
-    **_bound("state", "result", "verdict", "energy", "n_calls", "fmax", "smax"),
-    **_bound("converged", "wall_s", "finished", "elements", "audit", "reason"),
+    **_bound("state", "result", "finished", "elements"),
+    **_bound(*(one.name for one in plain_fields(Relaxed))),
 )
 _MARK = (
     update(structure)

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gasearch.store.sql.column_types import TEXT, WIDE
+from gasearch.store.schema import TEXT, WIDE
 
 revision = "0001"
 down_revision = None

@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gasearch.store.sql.column_types import TEXT
+from gasearch.store.schema import TEXT
 
 revision = "0003"
 down_revision = "0002"
