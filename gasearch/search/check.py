@@ -20,7 +20,6 @@ from gasearch.search.dispatcher import rattled, start_structure
 from gasearch.search.replay import differences
 from gasearch.search.session import Session
 from gasearch.store.checks.check import Problem, check_store
-from gasearch.store.checks.promotions import check_promotions
 from gasearch.store.population_store import PopulationStore
 
 
@@ -43,7 +42,6 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
         findings = Findings(store)
         problems += _decorations(findings)
         problems += _hull(findings)
-        problems += check_promotions(store)
         if rejudge:
             problems += _audit(folder, findings)
         if replay:

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, func, select
 
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import evaluation, event, extra
-from gasearch.store.sql import clock
 from gasearch.store.sql.events import ENDED, LEASED, STARTED
+from gasearch.store.storage import now_s as clock_s
 
 _HOUR_S = 3600.0
 
@@ -72,9 +72,7 @@ def activity(store: PopulationStore, is_running: bool, now_s: float | None = Non
     """
 
     def work(connection: Connection) -> Activity:
-        return _activity(
-            connection, is_running, clock.now_s(connection) if now_s is None else now_s
-        )
+        return _activity(connection, is_running, clock_s(connection) if now_s is None else now_s)
 
     return store.read(work)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Self, TypeVar
 from uuid import uuid4
 
@@ -30,9 +29,8 @@ from gasearch.store.sql.blobs import hashes, structure_columns, to_json
 from gasearch.store.sql.events import CREATED
 from gasearch.store.sql.queries import Queries
 from gasearch.store.sql.transaction import Transaction
-from gasearch.store.sqlite import backups
-from gasearch.store.sqlite.database import Database
-from gasearch.store.storage import Storage
+from gasearch.store.sqlite.database import Database, backup, backup_if_due
+from gasearch.store.storage import Storage, closed_on_error
 
 T = TypeVar("T")
 
@@ -84,11 +82,8 @@ class PopulationStore(Queries):
             For how long it is then begun again; also where a server is away for a while.
         """
         database = open_storage(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
-        try:
+        with closed_on_error(database):
             migrate.bring_up_to_date(database)
-        except BaseException:
-            database.close()
-            raise
         return cls(database)
 
     def close(self) -> None:
@@ -98,12 +93,7 @@ class PopulationStore(Queries):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     @property
@@ -148,7 +138,7 @@ class PopulationStore(Queries):
         if not isinstance(self._database, Database):
             advice = "leave it to the server (pg_dump), or copy it: gasearch store copy"
             raise NoDatabaseError(self.place, "is no file to be backed up", advice)
-        backups.backup(self._database, Path(path))
+        backup(self._database, Path(path))
 
     def backup_if_due(self, folder: Path, every_s: float, keep: int) -> Path | None:
         """Make a backup unless there is one younger than `every_s`; return it if made.
@@ -162,7 +152,7 @@ class PopulationStore(Queries):
         """
         if not isinstance(self._database, Database):
             return None
-        return backups.backup_if_due(self._database, Path(folder), every_s, keep)
+        return backup_if_due(self._database, Path(folder), every_s, keep)
 
 
 def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:

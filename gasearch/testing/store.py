@@ -140,10 +140,12 @@ def fill(store: PopulationStore, n: int, n_formula_units: int = 1) -> None:
         batch.lease([number])
         (lease,) = batch.commit().leases
         if number % 4 == 0:
-            batch = store.batch()
-            batch.requeue(lease, "no sign of life", crashed=True)
-            batch.lease([number])
-            late, (lease,) = lease, batch.commit().leases
+            late, (lease,) = (
+                lease,
+                (store.batch().requeue(lease, "no sign of life", crashed=True).lease([number]))
+                .commit()
+                .leases,
+            )
             record(store, [late], n_formula_units, energy=-9.0 - number)
         verdict = VERDICTS[number % len(VERDICTS)] if number % 2 else "ok"
         record(store, [lease], n_formula_units, verdict=verdict)

@@ -22,7 +22,7 @@ from ase_ga.data import DataConnection
 from ase_ga.population import RankFitnessPopulation
 from places import STORE_PROCESS
 
-from gasearch.store import PopulationStore
+from gasearch.store.population_store import PopulationStore
 from gasearch.testing.store import (
     create,
     example_proposal,
@@ -190,10 +190,12 @@ def test_a_fingerprint_that_reads_as_a_number_can_be_copied(
     tmp_path: Path, fingerprint: str
 ) -> None:
     with create(tmp_path / "search.db") as store:
-        batch = store.batch()
-        batch.propose([example_proposal(1, fingerprint=fingerprint)])
-        batch.lease([1])
-        record(store, batch.commit().leases)
+        record(
+            store,
+            (store.batch().propose([example_proposal(1, fingerprint=fingerprint)]).lease([1]))
+            .commit()
+            .leases,
+        )
     (row,) = ase.db.connect(tmp_path / "search.db").select("relaxed=1")
     copy = ase.db.connect(tmp_path / "copy.db")
     copy.write(row, key_value_pairs=row.key_value_pairs, data=row.data)

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import update
 
-from gasearch.store import PopulationStore
 from gasearch.store.activity import activity
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import evaluation, event
 from gasearch.testing.store import LEVEL, example_run, propose_and_lease, record
 
@@ -27,9 +27,7 @@ def drop_triggers(transaction):
 
 
 def say(store, kind):
-    batch = store.batch()
-    batch.event(kind)
-    batch.commit()
+    store.batch().event(kind).commit()
 
 
 def shift(store, kind, time_s, candidate=None):
@@ -112,10 +110,7 @@ class TestLeases:
     def test_a_lease_of_the_second_attempt_is_as_old_as_that_attempt(self, store):
         (lease,) = propose_and_lease(store, 1)
         shift(store, "leased", NOW - 900.0, 1)
-        batch = store.batch()
-        batch.requeue(lease, "its worker died", crashed=True)
-        batch.lease([1], 10.0)
-        batch.commit()
+        store.batch().requeue(lease, "its worker died", crashed=True).lease([1], 10.0).commit()
         shift(store, "leased", NOW - 60.0, 1)
         found = activity(store, True, NOW)
         assert found.oldest_lease.age_s == pytest.approx(60.0)
@@ -139,13 +134,9 @@ def test_a_server_tells_the_same_as_a_file(place):
         say(store, "started")
         first, second = propose_and_lease(store, 2)
         record(store, [first])
-        batch = store.batch()
-        batch.requeue(second, "overdue")
-        batch.commit()
+        store.batch().requeue(second, "overdue").commit()
         record(store, [second])
-        batch = store.batch()
-        batch.lease([2], 100.0)
-        batch.commit()
+        store.batch().lease([2], 100.0).commit()
         found = activity(store, True)
     assert found.overall_per_h > 0
     assert found.oldest_lease.candidate == 2

@@ -34,8 +34,7 @@ from gasearch.store.schema import (
 from gasearch.store.sql.ase_rows import SHOWN, AseRows
 from gasearch.store.sql.blobs import damaged_columns, digest
 from gasearch.store.sql.evaluation_state import EvaluationState, best_evaluation
-from gasearch.store.sqlite.database import schema_version
-from gasearch.store.storage import Storage
+from gasearch.store.storage import Storage, schema_version
 
 _CHUNK = 200
 Problems: TypeAlias = Iterator["Problem"]
@@ -105,7 +104,7 @@ def _references(database: Storage) -> Problems:
 
 
 def _schema(database: Storage) -> Problems:
-    version = schema_version(database)
+    version = database.read(schema_version)
     if version != SCHEMA_VERSION:
         yield Problem("schema", f"version {version}, expected {SCHEMA_VERSION}")
         return
@@ -213,12 +212,13 @@ def _record(database: Storage) -> Problems:
             yield Problem("events", f"event {number} is missing")
             break
     for row in snapshot.events:
-        replay.apply(row.id, row.kind, row.candidate, row.data)
+        replay.apply(row)
     yield from (Problem("events", fault) for fault in replay.faults)
     yield from _compare_run(snapshot, replay)
     yield from _compare_candidates(snapshot, replay)
     yield from _compare_evaluations(snapshot, replay)
     yield from _compare_extras(snapshot, replay)
+    yield from _compare_promotions(snapshot, replay)
     yield from _numbering(snapshot)
     yield from _which_count(snapshot)
 
@@ -284,6 +284,20 @@ def _compare_extras(snapshot: Snapshot, replay: Replay) -> Problems:
             yield Problem("events", f"late result {row.id} differs from its event")
     for key in told:
         yield Problem("events", f"late result {key} has an event but no row")
+
+
+def _compare_promotions(snapshot: Snapshot, replay: Replay) -> Problems:
+    told = dict(replay.promotions)
+    for row in snapshot.promotions:
+        name = f"the promotion of candidate {row.candidate} by {row.rule!r}"
+        found = told.pop((row.candidate, row.rule), None)
+        if found is None:
+            yield Problem("promotions", f"{name} has no event")
+        elif found != (row.reason, row.promoted):
+            yield Problem("promotions", f"{name} differs from its event")
+    for number, rule in told:
+        detail = f"the promotion of candidate {number} by {rule!r} has an event but no row"
+        yield Problem("promotions", detail)
 
 
 def _numbering(snapshot: Snapshot) -> Problems:

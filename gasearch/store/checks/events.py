@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy import Row
+
 from gasearch.store.records import Proposal, of_older
 from gasearch.store.sql.evaluation_state import Key
 from gasearch.store.sql.events import (
@@ -17,6 +19,7 @@ from gasearch.store.sql.events import (
     LATE_RESULT,
     LEASED,
     OPERATIONAL,
+    PROMOTED,
     PROPOSED,
     QUEUED,
     RECORDED,
@@ -51,18 +54,21 @@ class Replay:
     evaluations: dict[Key, Replayed] = field(default_factory=dict)
     dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
     extras: dict[int, dict[str, Any]] = field(default_factory=dict)  # by their key
+    promotions: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
     n_results: int = 0
+    time_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
-    def apply(self, number: int, kind: str, candidate: int | None, text: str) -> None:
+    def apply(self, event: Row[Any]) -> None:
         """Go on by one event."""
-        handler = _HANDLERS.get(kind)
+        handler = _HANDLERS.get(event.kind)
         if handler is None:
             return
+        self.time_s = event.time
         try:
-            handler(self, candidate, json.loads(text))
+            handler(self, event.candidate, json.loads(event.data))
         except (KeyError, TypeError, ValueError) as error:
-            self.faults.append(f"event {number} ({kind}) cannot be followed: {error!r}")
+            self.faults.append(f"event {event.id} ({event.kind}) cannot be followed: {error!r}")
 
     def _created(self, _: int | None, data: Mapping[str, Any]) -> None:
         self.run, self.level = dict(data["run"]), dict(data["level"])
@@ -125,6 +131,9 @@ class Replay:
         told = ("purpose", "attempt", "verdict", "energy", "n_calls")
         self.extras[key] = {"candidate": candidate} | {name: data[name] for name in told}
 
+    def _promoted(self, candidate: int, data: Mapping[str, Any]) -> None:
+        self.promotions[candidate, data["rule"]] = data["reason"], self.time_s
+
     def _adopted(self, _: int | None, data: Mapping[str, Any]) -> None:
         new, old = data["candidate"], data["was"]
         self.candidates.pop(old)
@@ -166,4 +175,5 @@ _HANDLERS: Mapping[str, Any] = {
     ADDED: Replay._outside,
     ADOPTED: Replay._adopted,
     DFT_RECORDED: Replay._dft_recorded,
+    PROMOTED: Replay._promoted,
 }

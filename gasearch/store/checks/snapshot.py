@@ -14,6 +14,7 @@ from gasearch.store.schema import (
     extra,
     level,
     parent,
+    promotion,
     run,
     structure,
     without_blobs,
@@ -31,6 +32,7 @@ class Snapshot:
     evaluations: list[Row[Any]]
     counts_for: dict[int, int | None]
     extras: list[Row[Any]]
+    promotions: list[Row[Any]]
     events: list[Row[Any]]
 
 
@@ -49,6 +51,7 @@ def take_snapshot(connection: Connection) -> Snapshot:
         evaluations=_rows(connection, evaluation),
         counts_for={row.id: row.counts_for for row in connection.execute(structures)},
         extras=_rows(connection, extra),
+        promotions=_rows(connection, promotion),
         events=_rows(connection, event),
     )
 

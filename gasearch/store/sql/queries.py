@@ -42,8 +42,8 @@ from gasearch.store.schema import (
     structure,
 )
 from gasearch.store.sql import blobs
-from gasearch.store.sql.clock import now_s
 from gasearch.store.sql.evaluation_state import leases_in_flight
+from gasearch.store.storage import now_s
 
 T = TypeVar("T")
 _X_TOLERANCE = 1e-6

@@ -33,8 +33,16 @@ from gasearch.store.records import (
     Purpose,
     plain_fields,
 )
-from gasearch.store.schema import candidate, evaluation, event, parent, run, structure
-from gasearch.store.sql import extras
+from gasearch.store.schema import (
+    SEARCH_LEVEL,
+    candidate,
+    evaluation,
+    event,
+    extra,
+    parent,
+    run,
+    structure,
+)
 from gasearch.store.sql.adoption import give_way, take_over
 from gasearch.store.sql.ase_rows import AseRows
 from gasearch.store.sql.blobs import Columns, hashes, result_columns, to_json
@@ -46,7 +54,6 @@ from gasearch.store.sql.candidate_rows import (
     queued_evaluation,
     validate,
 )
-from gasearch.store.sql.clock import now_s
 from gasearch.store.sql.evaluation_state import (
     EvaluationState,
     Key,
@@ -66,6 +73,7 @@ from gasearch.store.sql.events import (
     REPEATED_RESULT,
     REQUEUED,
 )
+from gasearch.store.storage import now_s
 
 
 @dataclass(frozen=True)
@@ -259,19 +267,32 @@ class Transaction:
         """Keep a late result beside the evaluations, unless it is stored already."""
         lease, columns = result.lease, result.structure
         current = states[lease.candidate, lease.purpose]
-        is_repeated = current.attempt == lease.attempt and (
-            new[current.id]["sha256"] == columns["sha256"]
-            if current.id in new
-            else extras.is_stored(self.connection, current.id, columns)
-        )
         key = None
-        if not is_repeated:
-            key = extras.keep(self.connection, lease, result.row, columns, self.time_s)
+        if current.attempt != lease.attempt or columns["sha256"] != self._sha256(current, new):
+            key = self._keep_extra(result)
         if key is None:
             self._refuse(REPEATED_RESULT, lease, data)
             return
         self._late.append(lease)
         self._refuse(LATE_RESULT, lease, {**data, "extra": key})
+
+    def _sha256(self, found: EvaluationState, new: Mapping[int, Mapping[str, Any]]) -> str | None:
+        """Return the hashes of the structure in which an evaluation has ended."""
+        if found.id in new:
+            return str(new[found.id]["sha256"])
+        query = select(structure.c.sha256).where(structure.c.id == found.id)
+        return self.connection.execute(query).scalar_one_or_none()
+
+    def _keep_extra(self, result: Result) -> int | None:
+        """Store a late result and return its key; None where the same one was stored before."""
+        head = {"candidate": result.lease.candidate, "level": SEARCH_LEVEL} | _fence(result.lease)
+        identity = {"verdict": result.row["verdict"], "sha256": result.structure["sha256"]} | head
+        same = [extra.c[name] == value for name, value in identity.items()]
+        if self.connection.execute(select(extra.c.id).where(*same)).first() is not None:
+            return None
+        columns = {**head, **result.row, **result.structure, "finished": self.time_s}
+        added = self.connection.execute(insert(extra).values(**columns)).inserted_primary_key
+        return int(added[0]) if added else None
 
     def _outcome(self, found: EvaluationState, n_calls: int) -> Outcome:
         """Give a result its number, if it is one of the search."""
