@@ -218,8 +218,8 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
             "changed": transaction.time_s,
         }
         connection.execute(update(dft_job).where(dft_job.c.id == job.id).values(**row))
-        told = {name: row[name] for name in row if name != "changed"} | {"folder": found.folder}
-        transaction.add_event(DFT_JOB, job.candidate, told | {"data": dict(found.data)})
+        data = {name: row[name] for name in row if name != "changed"} | {"folder": found.folder}
+        transaction.add_event(DFT_JOB, job.candidate, data | {"data": dict(found.data)})
         return number, key
 
     return store.write(work)
@@ -267,8 +267,8 @@ def _candidate(transaction: Transaction, became: Proposal) -> int:
     connection.execute(insert(candidate).values(**row))
     for line in parent_rows(key, became):
         connection.execute(insert(parent).values(**line))
-    told = event_data(row, became.parents)
-    transaction.add_event(ADDED, None, {**told, "candidate": key})
+    data = event_data(row, became.parents)
+    transaction.add_event(ADDED, None, {**data, "candidate": key})
     return key
 
 
@@ -300,8 +300,8 @@ def _evaluate(transaction: Transaction, number: int, key: int, found: DftRecord)
         connection.execute(insert(structure).values(id=own, **body))
     else:
         connection.execute(update(structure).where(structure.c.id == own).values(**body))
-    told = {name: row[name] for name in ("verdict", "energy", "n_calls")}
-    transaction.add_event(DFT_RECORDED, None, told | {"level": key, "candidate": number})
+    data = {name: row[name] for name in ("verdict", "energy", "n_calls")}
+    transaction.add_event(DFT_RECORDED, None, data | {"level": key, "candidate": number})
     return own
 
 
@@ -333,17 +333,4 @@ def _level_row(row: Row[Any]) -> DftLevelRow:
 
 
 def _job_row(row: Row[Any]) -> DftJobRow:
-    return DftJobRow(
-        id=row.id,
-        candidate=row.candidate,
-        level=row.name,
-        code=row.code,
-        folder=row.folder,
-        state=row.state,
-        created=row.created,
-        changed=row.changed,
-        evaluation=row.evaluation,
-        found=row.found,
-        charge_order=row.charge_order,
-        reason=row.reason or "",
-    )
+    return from_columns(DftJobRow, row._asdict(), level=row.name, reason=row.reason or "")

@@ -108,7 +108,7 @@ class PopulationStore(Queries):
     def write(self, work: Callable[[Transaction], T]) -> T:
         """Run `work` in one transaction, and write the events that it adds.
 
-        It is run again, whole, where the database asks for it; it counts once.
+        It is repeated as a whole where others are in the way, and counts once.
         """
 
         def whole(connection: Connection) -> T:

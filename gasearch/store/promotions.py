@@ -90,8 +90,8 @@ def _add(transaction: Transaction, new: Sequence[NewPromotion]) -> int:
         if (one.candidate, one.rule) in known:
             continue
         known.add((one.candidate, one.rule))
-        told = {"candidate": one.candidate, "rule": one.rule, "reason": one.reason}
-        rows.append(told | {"level": SEARCH_LEVEL, "promoted": transaction.time_s})
+        row = {"candidate": one.candidate, "rule": one.rule, "reason": one.reason}
+        rows.append(row | {"level": SEARCH_LEVEL, "promoted": transaction.time_s})
         transaction.add_event(PROMOTED, one.candidate, {"rule": one.rule, "reason": one.reason})
     if rows:
         transaction.connection.execute(insert(promotion), rows)

@@ -34,7 +34,7 @@ Details: TypeAlias = Mapping[str, JsonValue]
 PLAIN = ("int", "Wide", "float", "bool", "str", "bytes", "Verdict", "Details")
 """Types of fields that are columns, as they are written in the annotations."""
 LATER = {"later": True}
-"""Of a field of candidates that older databases lack; the events there do not tell it."""
+"""Of a field of candidates that older databases lack; it is not in the events there."""
 
 FIRST_OUTSIDE = 1_000_000_001
 """Candidates that the search did not propose are numbered from here on, far above its own."""
@@ -110,7 +110,7 @@ class Proposal:
     orbit_size
         Number of equivalent decorations.
     composition
-        Name of the niche.
+        Its name, such as "Na2Fe4P4O16".
     x
         Filled share of the working-ion sites.
     operator
@@ -126,7 +126,7 @@ class Proposal:
     budget
         Of the search when this candidate was drawn; 0 where it does not matter.
     details
-        How it was chosen, for people: told, never used by the search, and not compared, because
+        How it was chosen, for people: never used by the search, and not compared, because
         the last digits of its numbers may differ between machines.
     """
 
@@ -325,7 +325,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class CompositionRow:
-    """One niche.
+    """What is known of one composition.
 
     Parameters
     ----------

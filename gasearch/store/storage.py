@@ -35,7 +35,7 @@ class Storage(Protocol):
         """Return `work(connection)` on one snapshot."""
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, whole again where the database asks for it.
+        """Run `work` in one transaction, which is repeated as a whole where others are in the way.
 
         Nothing that `work` did counts until this returns, and all of it counts once.
         """
@@ -86,7 +86,7 @@ def refuse_read_only(database: Storage) -> None:
 
 
 def this_process() -> str:
-    """Return what others are told of the process that drives a search."""
+    """Return the name under which this process drives a search."""
     return f"process {os.getpid()} on {socket.gethostname()}"
 
 

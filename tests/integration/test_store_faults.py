@@ -220,7 +220,7 @@ def test_a_folder_without_permission_is_a_clear_error(path: Path) -> None:
         subprocess.run(remount, check=True)
         with PopulationStore.open(folder / "search.db") as store:
             assert store.n_candidates == 0  # reading is possible
-            with pytest.raises(WriteFailedError, match="mend its permissions"):
+            with pytest.raises(WriteFailedError, match="fix its permissions"):
                 propose_and_lease(store, 1)
 
 

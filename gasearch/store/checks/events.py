@@ -26,13 +26,13 @@ from gasearch.store.sql.events import (
     REQUEUED,
 )
 
-# What older events do not tell, as the upgrade fills it in.
+# What older events lack, as the upgrade fills it in.
 _OLDER = of_older(Proposal)
 
 
 @dataclass
 class Replayed:
-    """An evaluation as the events tell it; the columns of the same names must agree."""
+    """An evaluation as it follows from the events; the columns of the same names must agree."""
 
     state: str = "queued"
     attempt: int = 0
@@ -45,7 +45,7 @@ class Replayed:
 
 @dataclass
 class Replay:
-    """What the events amount to, and what they do that no search does."""
+    """The state that follows from the events, and events that no search writes."""
 
     run: dict[str, Any] = field(default_factory=dict)
     level: dict[str, Any] = field(default_factory=dict)
@@ -82,8 +82,8 @@ class Replay:
         self.evaluations[candidate, "search"] = Replayed()
 
     def _outside(self, _: int | None, data: Mapping[str, Any]) -> None:
-        told = dict(data)
-        self._added(told.pop("candidate"), told)
+        columns = dict(data)
+        self._added(columns.pop("candidate"), columns)
 
     def _added(self, candidate: int, data: Mapping[str, Any]) -> None:
         for old in data["parents"]:
@@ -128,8 +128,8 @@ class Replay:
             return
         if data["attempt"] > self.evaluations[candidate, data["purpose"]].attempt:
             self._fault(candidate, f"has a late result of attempt {data['attempt']}, never begun")
-        told = ("purpose", "attempt", "verdict", "energy", "n_calls")
-        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in told}
+        names = ("purpose", "attempt", "verdict", "energy", "n_calls")
+        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in names}
 
     def _promoted(self, candidate: int, data: Mapping[str, Any]) -> None:
         self.promotions[candidate, data["rule"]] = data["reason"], self.time_s

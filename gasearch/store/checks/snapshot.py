@@ -1,4 +1,4 @@
-"""All of a database but its structures, at one moment, for whoever has to look at it as a whole."""
+"""All of a database but its structures, at one moment."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ class GoneNowError(StoreError):
 
 @contextmanager
 def translated(place: ServerPlace) -> Iterator[None]:
-    """Turn what PostgreSQL says into errors that say what to do."""
+    """Turn errors of PostgreSQL into ours, which say what to do."""
     try:
         yield
     except Exception as error:
@@ -113,27 +113,27 @@ def translated(place: ServerPlace) -> Iterator[None]:
         if not type(cause).__module__.startswith("psycopg"):
             raise
         state = getattr(cause, "sqlstate", None) or ""
-        told = _first_line(cause)
+        line = _first_line(cause)
         was_lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if state in _BUSY:
-            raise BusyNowError(told) from error
+            raise BusyNowError(line) from error
         if was_lost or state.startswith(_GONE):
-            raise GoneNowError(told) from error
+            raise GoneNowError(line) from error
         if state.startswith(_RULE_BROKEN):
-            problem = f"it breaks a rule of the tables ({told})"
+            problem = f"it breaks a rule of the tables ({line})"
             raise InvalidRecordError("the batch", problem) from error
         if state in _CANNOT_WRITE:
-            raise WriteFailedError(place, told) from error
+            raise WriteFailedError(place, line) from error
         if state.startswith(_REFUSED):
-            raise ServerError(place, told) from error
+            raise ServerError(place, line) from error
         if state in _NOT_OURS:
             advice = "name another schema, or update gasearch"
-            raise ForeignFileError(place, f"lacks a table ({told})", advice) from error
+            raise ForeignFileError(place, f"lacks a table ({line})", advice) from error
         if not state and type(cause).__name__ == "DataError":  # refused before it was sent
-            raise InvalidRecordError("the batch", told) from error
+            raise InvalidRecordError("the batch", line) from error
         if not state:  # before there is a session, or without one any more
-            raise GoneNowError(told) from error
-        raise ServerError(place, told) from error
+            raise GoneNowError(line) from error
+        raise ServerError(place, line) from error
 
 
 def _first_line(error: object) -> str:

@@ -104,7 +104,7 @@ class ServerDatabase:
         return self._patiently(attempt)
 
     def write(self, work: Callable[[Connection], T], *, is_new: bool = False) -> T:
-        """Run `work` in one transaction, whole again when the server was away; it counts once.
+        """Run `work` in one transaction, repeated as a whole when the server was away.
 
         Parameters
         ----------

@@ -239,9 +239,9 @@ def relaxed(columns: Mapping[str, Any], row: str) -> Relaxed:
     )
 
 
-def _text(words: str) -> str:
-    """Return words that every database stores: of programs' last words, some are none."""
-    return words.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+def _text(text: str) -> str:
+    """Return text that every database can store: the output of a crashed program may not be."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def _finite(value: float, name: str, what: str) -> float:

@@ -17,7 +17,7 @@ KINDS = frozenset(
         *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, ADDED, ADOPTED),
     )
 )
-"""Those that the store writes itself, with the change that they tell of."""
+"""Those that the store writes itself, with the change that they record."""
 
 STARTED, ENDED = "started", "ended"
 """A driver begins and ends to work on the search."""

@@ -88,20 +88,15 @@ class Queries(ABC):
 
     @property
     def uuid(self) -> str:
-        """What tells this run from all others, copies of it excepted."""
+        """What distinguishes this run from all others; a copy has the same."""
         return str(self._value(select(run.c.uuid).where(run.c.id == RUN)))
 
     @property
     def level(self) -> LevelRecord:
         """The level of theory of the search."""
         ((row,),) = self._rows(select(level).where(level.c.id == SEARCH_LEVEL))
-        return LevelRecord(
-            name=row.name,
-            potential=row.potential,
-            weights_hash=row.weights_hash,
-            probe_energies=tuple(json.loads(row.probe_energies)),
-            ranks_only=row.ranks_only,
-        )
+        probes = tuple(json.loads(row.probe_energies))
+        return from_columns(LevelRecord, row._asdict(), probe_energies=probes)
 
     @property
     def n_candidates(self) -> int:
@@ -233,8 +228,8 @@ class Queries(ABC):
         )
 
     def by_composition(self) -> list[CompositionRow]:
-        """Return the niches, by x and then by name."""
-        lowest, failures, niches = self._rows(_LOWEST, _NOT_VALID, _NICHES)
+        """Return the compositions, by x and then by name."""
+        lowest, failures, rows = self._rows(_LOWEST, _NOT_VALID, _COMPOSITIONS)
         best = {row.composition: row for row in lowest}
         not_valid: dict[str, list[tuple[int, Verdict]]] = {}
         for composition, number, verdict in failures:
@@ -246,7 +241,7 @@ class Queries(ABC):
                 best_energy=best[row.composition].energy if row.composition in best else _NAN,
                 not_valid=tuple(not_valid.get(row.composition, ())),
             )
-            for row in niches
+            for row in rows
         ]
 
     def evaluations(
@@ -350,7 +345,7 @@ def _counted(condition: ColumnElement[bool], name: str) -> ColumnElement[int]:
 
 _SEARCHED = evaluation.c.purpose == "search", evaluation.c.level == SEARCH_LEVEL
 
-_NICHES = (
+_COMPOSITIONS = (
     select(
         candidate.c.composition,
         candidate.c.x,

@@ -139,7 +139,7 @@ class Database:
             raise BusyError(self.path, self.busy_s) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, whole again as long as others keep the file locked.
+        """Run `work` in one transaction, repeated as a whole while others keep the file locked.
 
         Nothing that `work` did counts until this returns.
         """
@@ -164,7 +164,7 @@ class Database:
 
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into errors that say what to do."""
+    """Turn errors of SQLite into ours, which say what to do."""
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
@@ -202,7 +202,7 @@ def open_database(
     if not path.is_file():
         raise ForeignFileError(path, "is no file", "name the database file itself")
     if not os.access(path, os.R_OK):
-        raise UnreadableFileError(path, "may not be read by you", "mend its permissions")
+        raise UnreadableFileError(path, "may not be read by you", "fix its permissions")
     if size == 0:
         raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
     database = Database(path, read_only=read_only, busy_s=busy_s, patience_s=patience_s)

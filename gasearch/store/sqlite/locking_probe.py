@@ -84,7 +84,7 @@ class LockingProbe:
     Parameters
     ----------
     fs_type
-        As the kernel names it, such as "ext4" or "nfs4"; "unknown" where it does not tell.
+        As the kernel names it, such as "ext4" or "nfs4"; "unknown" where it is not known.
     problems
         What does not work, in words; empty where all locks hold between two processes here.
     """

@@ -68,7 +68,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_refused(path: Path) -> None:
     path.chmod(0)
-    with pytest.raises(UnreadableFileError, match="mend its permissions"):
+    with pytest.raises(UnreadableFileError, match="fix its permissions"):
         PopulationStore.open(path)
 
 

@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Add the columns; older candidates have nothing to tell."""
+    """Add the columns; nothing is known of older candidates."""
     budget = sa.Column("budget", sa.Integer(), nullable=False, server_default="0")
     op.add_column("candidate", budget)
     op.add_column("candidate", sa.Column("details", TEXT))
