@@ -85,11 +85,12 @@ class Batch:
         """
         if self._is_committed:
             raise InvalidRecordError("a batch", "it is committed already, make a new one")
-        committed = self._database.write(self._apply) if self._runs else Committed()
+        committed = self._database.write(self.apply) if self._runs else Committed()
         self._is_committed = True
         return committed
 
-    def _apply(self, connection: Connection) -> Committed:
+    def apply(self, connection: Connection) -> Committed:
+        """Make the changes in the caller's transaction; see `commit`."""
         transaction = Transaction(connection)
         for apply, items in self._runs:
             apply(transaction, items)

@@ -30,9 +30,9 @@ class DriverLock(DriveLock):
     """
 
     def __init__(self, database: Path) -> None:
-        self.database = Path(database).resolve()
-        super().__init__(self.database)
-        self.path = self.database.with_name(f"{self.database.name}.driver")
+        resolved = Path(database).resolve()
+        super().__init__(resolved)
+        self.path = resolved.with_name(f"{resolved.name}.driver")
         self._file: int | None = None
 
     def take(self) -> str | None:
