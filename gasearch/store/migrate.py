@@ -36,7 +36,7 @@ _GUARDS = {
 
 def make_schema(connection: Connection) -> None:
     """Make the tables, views and triggers of a new file, and note their revision."""
-    schema.metadata.create_all(connection)
+    schema.metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql(
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
