@@ -24,7 +24,6 @@ from gasearch.store.schema import (
     dft_job,
     evaluation,
     level,
-    parent,
     promotion,
     structure,
 )
@@ -32,11 +31,7 @@ from gasearch.store.sql import blobs
 from gasearch.store.sql.ase_rows import AseRows
 from gasearch.store.sql.blobs import to_json
 from gasearch.store.sql.candidate_rows import (
-    candidate_row,
-    event_data,
     new_keys,
-    parent_rows,
-    validate,
 )
 from gasearch.store.sql.events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
 from gasearch.store.sql.queries import evaluation_rows, relaxed_rows
@@ -262,12 +257,7 @@ def _candidate(transaction: Transaction, became: Proposal) -> int:
     if known is not None:
         return int(known)
     (key,) = new_keys(connection, [became])
-    validate(connection, [key], [became], 0)
-    row = candidate_row(key, became)
-    connection.execute(insert(candidate).values(**row))
-    for line in parent_rows(key, became):
-        connection.execute(insert(parent).values(**line))
-    data = event_data(row, became.parents)
+    (data,) = transaction.add_candidates([key], [became])
     transaction.add_event(ADDED, None, {**data, "candidate": key})
     return key
 

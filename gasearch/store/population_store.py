@@ -25,7 +25,7 @@ from gasearch.store.schema import run as run_table
 from gasearch.store.schema import structure as structure_table
 from gasearch.store.sql.ase_rows import HOST_COLUMNS
 from gasearch.store.sql.batch import Batch
-from gasearch.store.sql.blobs import hashes, structure_columns, to_json
+from gasearch.store.sql.blobs import hashes, plain_columns, structure_columns, to_json
 from gasearch.store.sql.events import CREATED
 from gasearch.store.sql.queries import Queries
 from gasearch.store.sql.transaction import Transaction
@@ -168,13 +168,8 @@ def _fill(connection: Connection, run: RunRecord, level: LevelRecord) -> None:
         "operational": to_json(dict(run.operational), what),
         "versions": to_json(dict(run.versions), what),
     }
-    levels: dict[str, JsonValue] = {
-        "name": level.name,
-        "potential": level.potential,
-        "weights_hash": level.weights_hash,
-        "probe_energies": to_json(list(level.probe_energies), what),
-        "ranks_only": level.ranks_only,
-    }
+    probes = to_json(list(level.probe_energies), what)
+    levels: dict[str, JsonValue] = plain_columns(level, what) | {"probe_energies": probes}
     transaction = Transaction(connection)
     transaction.add_event(CREATED, None, {"run": declared, "level": levels})
     connection.execute(insert(run_table).values(id=RUN, created=transaction.time_s, **declared))

@@ -10,21 +10,8 @@ from typing import Any
 from sqlalchemy import Row
 
 from gasearch.store.records import Proposal, of_older
+from gasearch.store.sql import events as kinds
 from gasearch.store.sql.evaluation_state import Key
-from gasearch.store.sql.events import (
-    ADDED,
-    ADOPTED,
-    CREATED,
-    DFT_RECORDED,
-    LATE_RESULT,
-    LEASED,
-    OPERATIONAL,
-    PROMOTED,
-    PROPOSED,
-    QUEUED,
-    RECORDED,
-    REQUEUED,
-)
 
 # What older events lack, as the upgrade fills it in.
 _OLDER = of_older(Proposal)
@@ -164,16 +151,16 @@ class Replay:
 
 
 _HANDLERS: Mapping[str, Any] = {
-    CREATED: Replay._created,
-    OPERATIONAL: Replay._operational,
-    PROPOSED: Replay._proposed,
-    QUEUED: Replay._queued,
-    LEASED: Replay._leased,
-    REQUEUED: Replay._requeued,
-    RECORDED: Replay._recorded,
-    LATE_RESULT: Replay._late,
-    ADDED: Replay._outside,
-    ADOPTED: Replay._adopted,
-    DFT_RECORDED: Replay._dft_recorded,
-    PROMOTED: Replay._promoted,
+    kinds.CREATED: Replay._created,
+    kinds.OPERATIONAL: Replay._operational,
+    kinds.PROPOSED: Replay._proposed,
+    kinds.QUEUED: Replay._queued,
+    kinds.LEASED: Replay._leased,
+    kinds.REQUEUED: Replay._requeued,
+    kinds.RECORDED: Replay._recorded,
+    kinds.LATE_RESULT: Replay._late,
+    kinds.ADDED: Replay._outside,
+    kinds.ADOPTED: Replay._adopted,
+    kinds.DFT_RECORDED: Replay._dft_recorded,
+    kinds.PROMOTED: Replay._promoted,
 }

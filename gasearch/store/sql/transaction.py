@@ -43,6 +43,7 @@ from gasearch.store.schema import (
     run,
     structure,
 )
+from gasearch.store.sql import events as kinds
 from gasearch.store.sql.adoption import give_way, take_over
 from gasearch.store.sql.ase_rows import AseRows
 from gasearch.store.sql.blobs import Columns, hashes, result_columns, to_json
@@ -60,18 +61,6 @@ from gasearch.store.sql.evaluation_state import (
     best_evaluation,
     leases_in_flight,
     load_states,
-)
-from gasearch.store.sql.events import (
-    ADOPTED,
-    LATE_REQUEUE,
-    LATE_RESULT,
-    LEASED,
-    OPERATIONAL,
-    PROPOSED,
-    QUEUED,
-    RECORDED,
-    REPEATED_RESULT,
-    REQUEUED,
 )
 from gasearch.store.storage import now_s
 
@@ -137,19 +126,23 @@ class Transaction:
         keys = new_keys(self.connection, proposals)
         moved = give_way(self.connection, keys, proposals)
         for old, new in moved.items():
-            self.add_event(ADOPTED, None, {"candidate": new, "was": old})
-        validate(self.connection, keys, proposals, self._n_results)
-        rows, parents = [], []
-        for key, proposal in zip(keys, proposals, strict=True):
-            row = candidate_row(key, proposal)
-            rows.append(row)
-            parents += parent_rows(key, proposal)
-            self.add_event(PROPOSED, key, event_data(row, proposal.parents))
+            self.add_event(kinds.ADOPTED, None, {"candidate": new, "was": old})
+        for key, data in zip(keys, self.add_candidates(keys, proposals), strict=True):
+            self.add_event(kinds.PROPOSED, key, data)
         self._outside += [key for key in keys if key >= FIRST_OUTSIDE]
-        self._insert(candidate, rows)
-        self._insert(parent, parents)
         take_over(self.connection, moved)
         self._insert(evaluation, [queued_evaluation(key, "search") for key in keys])
+
+    def add_candidates(
+        self, keys: Sequence[int], proposals: Sequence[Proposal]
+    ) -> list[dict[str, JsonValue]]:
+        """Add candidates that nobody is to relax; return what their events say."""
+        validate(self.connection, keys, proposals, self._n_results)
+        pairs = list(zip(keys, proposals, strict=True))
+        rows = [candidate_row(key, proposal) for key, proposal in pairs]
+        self._insert(candidate, rows)
+        self._insert(parent, [row for pair in pairs for row in parent_rows(*pair)])
+        return [event_data(row, one.parents) for row, one in zip(rows, proposals, strict=True)]
 
     def lease(
         self, candidates: Sequence[int], lease_s: float, purpose: Purpose | None = None
@@ -164,7 +157,7 @@ class Transaction:
             changes[-1] |= {"attempt": found.attempt, "lease_ends": self.time_s + lease_s}
             self._leases.append(Lease(number, found.attempt, found.purpose, found.n_crashes))
             data = {"purpose": found.purpose, "attempt": found.attempt, "lease_s": lease_s}
-            self.add_event(LEASED, number, data)
+            self.add_event(kinds.LEASED, number, data)
         self._change(_LEASE, changes)
 
     def requeue(self, returns: Sequence[tuple[Lease, str, bool]]) -> None:
@@ -175,12 +168,12 @@ class Transaction:
             found = _leased(states, lease)
             data: dict[str, JsonValue] = {"reason": reason, "crashed": crashed, **_fence(lease)}
             if found is None:
-                self._refuse(LATE_REQUEUE, lease, data)
+                self._refuse(kinds.LATE_REQUEUE, lease, data)
                 continue
             changes.append(_guard(found))
             found.state, found.n_crashes = "queued", found.n_crashes + crashed
             changes[-1]["n_crashes"] = found.n_crashes
-            self.add_event(REQUEUED, lease.candidate, data)
+            self.add_event(kinds.REQUEUED, lease.candidate, data)
         self._change(_REQUEUE, changes)
 
     def requeue_stale(self) -> list[int]:
@@ -202,7 +195,7 @@ class Transaction:
                 raise IllegalTransitionError(number, at_hand.purpose, at_hand.state, "queued again")
             states[number, "tight"] = search
             rows.append(queued_evaluation(number, "tight"))
-            self.add_event(QUEUED, number, {"purpose": "tight"})
+            self.add_event(kinds.QUEUED, number, {"purpose": "tight"})
         self._insert(evaluation, rows)
 
     def record(self, results: Sequence[Result]) -> None:
@@ -228,7 +221,7 @@ class Transaction:
             )
             shown = ase_rows.columns(found.candidate, result.row | {"purpose": found.purpose})
             structures.append({"id": found.id, **result.structure, **shown})
-            self.add_event(RECORDED, found.candidate, data | {"result": number})
+            self.add_event(kinds.RECORDED, found.candidate, data | {"result": number})
         self._mark_best(states, {row["id"]: row for row in structures})
         self._change(_RECORD, changes)
         self._insert(structure, structures)
@@ -239,7 +232,7 @@ class Transaction:
         operational = json.loads(text) | dict(changes)
         text = to_json(operational, "operational settings")
         self.connection.execute(update(run).values(operational=text))
-        self.add_event(OPERATIONAL, None, changes)
+        self.add_event(kinds.OPERATIONAL, None, changes)
 
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -271,10 +264,10 @@ class Transaction:
         if current.attempt != lease.attempt or columns["sha256"] != self._sha256(current, new):
             key = self._keep_extra(result)
         if key is None:
-            self._refuse(REPEATED_RESULT, lease, data)
+            self._refuse(kinds.REPEATED_RESULT, lease, data)
             return
         self._late.append(lease)
-        self._refuse(LATE_RESULT, lease, {**data, "extra": key})
+        self._refuse(kinds.LATE_RESULT, lease, {**data, "extra": key})
 
     def _sha256(self, found: EvaluationState, new: Mapping[int, Mapping[str, Any]]) -> str | None:
         """Return the hashes of the structure in which an evaluation has ended."""
