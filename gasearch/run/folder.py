@@ -1,26 +1,13 @@
-"""A run folder: where things lie in it, and how its run.toml becomes a host."""
+"""A run folder: where things lie in it, and how its database is opened."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
-from gasearch.crystal.host import Composition, Host
-from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
-from gasearch.crystal.io.hosts import declare_from_file
-from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
-from gasearch.plugins import nearest
-from gasearch.run.config import (
-    HostSection,
-    RunFileError,
-    RunSettings,
-    SublatticeSection,
-    read_run_file,
-)
+from gasearch.run.config import RunSettings, read_run_file
 from gasearch.run.location import (
     RECORD,
     claim_schema,
@@ -29,6 +16,7 @@ from gasearch.run.location import (
     place_of,
     read_record,
 )
+from gasearch.run.sections import RunFileError
 from gasearch.store.errors import NoDatabaseError
 from gasearch.store.location import Place
 from gasearch.store.opening import driver_of
@@ -190,63 +178,3 @@ class RunFolder:
             raise NoRunError(
                 f"there is no folder {self.path}; make one with: gasearch init {self.quoted}"
             )
-
-
-def build_host(section: HostSection, folder: Path) -> Host:
-    """Return the host that [host] of a run.toml describes; files are looked up from `folder`."""
-    return Host.build(_declaration(section, folder), section.supercell)
-
-
-def _declaration(section: HostSection, folder: Path) -> HostDeclaration:
-    sublattices = tuple(_sublattice(declared) for declared in section.sublattice)
-    framework = {element: Species.parse(text) for element, text in section.framework.items()}
-    if section.structure in BUILTIN_HOSTS:
-        built_in = builtin_host(section.structure)
-        declaration = replace(
-            built_in,
-            sublattices=sublattices or built_in.sublattices,
-            framework={**built_in.framework, **framework},
-        )
-    else:
-        declaration = _from_file(section, folder, sublattices, framework)
-    given = section.model_dump(include={"formula_unit", "symprec", "min_site_distance"})
-    return replace(declaration, **{key: value for key, value in given.items() if value is not None})
-
-
-def _from_file(
-    section: HostSection,
-    folder: Path,
-    sublattices: Sequence[SublatticeDeclaration],
-    framework: dict[str, Species],
-) -> HostDeclaration:
-    path = folder / section.structure
-    if not path.exists():
-        raise RunFileError(
-            f"host.structure = {section.structure!r}: no built-in host"
-            f"{nearest(section.structure, BUILTIN_HOSTS)} ({', '.join(BUILTIN_HOSTS)}), "
-            f"and there is no file {path}."
-        )
-    if not sublattices:
-        raise RunFileError(
-            "a host from a file needs [[host.sublattice]] tables: "
-            f"`gasearch init FOLDER --host {section.structure}` writes a first guess of them."
-        )
-    return declare_from_file(path, sublattices, framework, section.formula_unit)
-
-
-def _sublattice(section: SublatticeSection) -> SublatticeDeclaration:
-    sites = (section.sites,) if isinstance(section.sites, str) else section.sites
-    return SublatticeDeclaration(
-        kind=section.kind,
-        sites=sites,
-        species=tuple(Species.parse(text) for text in section.species),
-        elements=section.elements,
-        fractions=section.fractions,
-    )
-
-
-def searched_compositions(settings: RunSettings, host: Host) -> tuple[Composition, ...]:
-    """Return the compositions that search.x names."""
-    if settings.search.x == "all":
-        return host.compositions
-    return tuple(host.composition_at(x) for x in settings.search.x)

@@ -16,7 +16,8 @@ from uuid import uuid4
 
 from gasearch.errors import UsageError
 from gasearch.files import written
-from gasearch.run.config import RunFileError, StoreSection, read_document, run_settings
+from gasearch.run.config import read_document, run_settings
+from gasearch.run.sections import RunFileError, StoreSection
 from gasearch.store.location import Place, ServerPlace
 from gasearch.store.population_store import PopulationStore
 

@@ -5,7 +5,8 @@ import tomllib
 import pytest
 
 from gasearch.errors import UsageError
-from gasearch.run.config import RunFileError, RunSettings, read_run_file, run_settings
+from gasearch.run.config import RunSettings, read_run_file, run_settings
+from gasearch.run.sections import RunFileError
 
 HOST = '[host]\nstructure = "nafepo4-olivine"\nsupercell = [1, 2, 1]\n'
 BASE = HOST + '[potential]\nname = "pmmcs"\n'

@@ -15,7 +15,8 @@ from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.errors import UsageError
 from gasearch.files import OutputError
 from gasearch.potentials.shipped import DEFAULT
-from gasearch.run.folder import NoRunError, RunFolder, build_host
+from gasearch.run.folder import NoRunError, RunFolder
+from gasearch.run.host import build_host
 from gasearch.run.initialize import initialize, named_host
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
