@@ -98,6 +98,12 @@ def keys_of(section: type[Section], name: str) -> Iterator[Key]:
         yield from keys_of(inner, inner_name)
 
 
+def help_of(section: type[Section], name: str) -> str:
+    """Return what a key means as the help text of an option that has its value."""
+    sentence = section.model_fields[name].description or ""
+    return f"{sentence[:1].upper()}{sentence[1:]}."
+
+
 def fixed_of(field: FieldInfo) -> Fixed:
     """Return whether a key defines the search; sections inside a section do not."""
     found: Fixed = _declared(field).get("fixed", False)
