@@ -1,6 +1,7 @@
 """Sections of run.toml: potential, search, seeds, screening, store and promotion.
 
 [host] is in `host`, [relax] in `gasearch.relax.settings`, [execution] and [dft] beside this module.
+The command line reads defaults here: nothing heavy is imported.
 """
 
 from __future__ import annotations
@@ -24,7 +25,6 @@ from gasearch.settings import (
     Switch,
     key,
 )
-from gasearch.store.location import checked_schema, checked_url
 
 Group = Literal["points", "pairs", "triplets", "surroundings", "coulomb"]
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -161,11 +161,15 @@ class StoreSection(Section):
     @field_validator("url")
     @classmethod
     def _no_password(cls, url: str) -> str:
+        from gasearch.store.location import checked_url
+
         return checked_url(url) if url else ""
 
     @field_validator("schema_name")
     @classmethod
     def _plain_name(cls, name: str) -> str:
+        from gasearch.store.location import checked_schema
+
         return checked_schema(name) if name else ""
 
 
