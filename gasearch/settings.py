@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, ClassVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
@@ -34,9 +34,16 @@ class Section(BaseModel):
     """A section of run.toml; values are checked, and cannot be changed afterwards."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    fixed: ClassVar[bool] = False
+    """Whether its keys define the search, unless a key says otherwise."""
+
+    @classmethod
+    def fixed_of(cls, name: str) -> Fixed:
+        """Return whether a key defines the search, so that it cannot change on resume."""
+        return cast(Fixed, _declared(cls.model_fields[name]).get("fixed", cls.fixed))
 
 
-def key(default: Any, sentence: str, unit: str = "", *, fixed: Fixed = False) -> Any:
+def key(default: Any, sentence: str, unit: str = "", *, fixed: Fixed | None = None) -> Any:
     """Declare a key of a section.
 
     Parameters
@@ -48,9 +55,10 @@ def key(default: Any, sentence: str, unit: str = "", *, fixed: Fixed = False) ->
     unit
         Of its value, or "".
     fixed
-        Whether it defines the search, so that it cannot change on resume.
+        Whether it defines the search; None: as its section says.
     """
-    return Field(default, description=sentence, json_schema_extra={"unit": unit, "fixed": fixed})
+    declared: dict[str, Any] = {"unit": unit} if fixed is None else {"unit": unit, "fixed": fixed}
+    return Field(default, description=sentence, json_schema_extra=declared)
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ def keys_of(section: type[Section], name: str) -> Iterator[Key]:
                 _in_words(types[field_name]),
                 None if field.is_required() else field.get_default(call_default_factory=True),
                 _declared(field).get("unit", ""),
-                fixed_of(field),
+                section.fixed_of(field_name),
                 field.description or "",
             )
     for inner, inner_name in inside:
@@ -102,12 +110,6 @@ def help_of(section: type[Section], name: str) -> str:
     """Return what a key means as the help text of an option that has its value."""
     sentence = section.model_fields[name].description or ""
     return f"{sentence[:1].upper()}{sentence[1:]}."
-
-
-def fixed_of(field: FieldInfo) -> Fixed:
-    """Return whether a key defines the search; sections inside a section do not."""
-    found: Fixed = _declared(field).get("fixed", False)
-    return found
 
 
 def section_in(annotation: Any) -> type[Section] | None:

@@ -29,15 +29,10 @@ class RelaxSection(Section):
         300, 'force calls after which a candidate is "unconverged"', fixed=True
     )
     long_calls: AtLeastOne = key(
-        150,
-        "reproducible runs do not wait for what takes more force calls",
-        fixed=True,
+        150, "reproducible runs do not wait for what takes more force calls", fixed=True
     )
     rattle: Annotated[NotNegative, Field(lt=0.5)] = key(
-        0.02,
-        "random displacements of the start structure",
-        "Å",
-        fixed=True,
+        0.02, "random displacements of the start structure", "Å", fixed=True
     )
     tight_fmax: Threshold = key(0.01, "second relaxation of what is near the hull", "eV/Å")
     tight_window_per_fu: NotNegative = key(

@@ -25,7 +25,7 @@ from gasearch.run.sections import (
     SeedsSection,
     StoreSection,
 )
-from gasearch.settings import IF_REPRODUCIBLE, Key, Section, fixed_of, key, keys_of, section_in
+from gasearch.settings import IF_REPRODUCIBLE, Key, Section, key, keys_of, section_in
 
 
 class RunSettings(Section):
@@ -37,7 +37,7 @@ class RunSettings(Section):
     seeds: SeedsSection = SeedsSection()
     screening: ScreeningSection = ScreeningSection()
     operators: dict[str, dict[str, Any]] = key(
-        {}, "without this section: all registered, at their weights", fixed=True
+        {}, "without this section: all registered, at their weights"
     )
     relax: RelaxSection = RelaxSection()
     execution: ExecutionSection = ExecutionSection()
@@ -82,8 +82,8 @@ class RunSettings(Section):
 
     def _flat(self, *, is_fixed: bool) -> Iterator[tuple[str, Any]]:
         for name, values in self.model_dump(mode="json", exclude={"operators"}).items():
-            for field_name, field in getattr(self, name).__class__.model_fields.items():
-                fixed = fixed_of(field)
+            for field_name in values:
+                fixed = getattr(self, name).fixed_of(field_name)
                 if fixed == IF_REPRODUCIBLE:
                     fixed = self.search.reproducible
                 if fixed == is_fixed:

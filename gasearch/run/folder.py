@@ -9,10 +9,12 @@ from pathlib import Path
 from gasearch.errors import UsageError
 from gasearch.run.config import RunSettings, read_run_file
 from gasearch.run.location import (
+    DATABASE,
     RECORD,
+    RUN_FILE,
     claim_schema,
     confirm,
-    not_there,
+    held_elsewhere,
     place_of,
     read_record,
 )
@@ -43,12 +45,12 @@ class RunFolder:
     @property
     def run_file(self) -> Path:
         """What the user writes."""
-        return self.path / "run.toml"
+        return self.path / RUN_FILE
 
     @property
     def database(self) -> Path:
         """The population database of a run that is not on a server: the whole search."""
-        return self.path / "search.db"
+        return self.path / DATABASE
 
     @property
     def place_record(self) -> Path:
@@ -61,7 +63,7 @@ class RunFolder:
 
         Raises `OtherPlaceError` where run.toml names another database than the one that holds it.
         """
-        return place_of(self.path, self.run_file, self.database, self.quoted)
+        return place_of(self.path)
 
     def claim_place(self) -> Place:
         """Return where the population lives, or is to be made; a new schema gets its name here."""
@@ -88,8 +90,7 @@ class RunFolder:
                 place, f"does not hold the search of {self.path} any more", advice
             )
         if known is not None or self.database.exists():
-            where = known or self.database.name
-            raise not_there(self.path, place, where, self.quoted)
+            raise held_elsewhere(self.path, place, known or DATABASE)
         return False
 
     def driver(self) -> str | None:
@@ -121,7 +122,7 @@ class RunFolder:
         self._refuse_no_folder()
         if self.database.exists() and not self.run_file.exists():
             raise RunFileError(
-                f"{self.run_file} is missing, though there is a search.db: put it back, to go on."
+                f"{self.run_file} is missing, though there is a search.db: put it back to go on."
             )
         return read_run_file(self.run_file)
 
@@ -165,7 +166,7 @@ class RunFolder:
 
     def _confirmed(self, store: PopulationStore, *, is_driver: bool) -> PopulationStore:
         try:
-            confirm(self.path, self.database, store, self.quoted, is_driver=is_driver)
+            confirm(self.path, store, is_driver=is_driver)
         except BaseException:
             store.close()
             raise

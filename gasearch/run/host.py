@@ -24,15 +24,17 @@ Row = tuple[Whole, Whole, Whole]
 class SublatticeSection(Section):
     """[[host.sublattice]]: sites of the structure file, and what they may hold."""
 
+    fixed = True
+
     kind: Literal["working_ion", "redox"] = key(
-        REQUIRED, '"working_ion": moves in and out; "redox": changes its charge', fixed=True
+        REQUIRED, '"working_ion": moves in and out; "redox": changes its charge'
     )
-    sites: tuple[str | Count, ...] | str = key(REQUIRED, "elements, or indices from 0", fixed=True)
-    species: tuple[str, ...] = key(REQUIRED, "what a site may hold", fixed=True)
+    sites: tuple[str | Count, ...] | str = key(REQUIRED, "elements, or indices from 0")
+    species: tuple[str, ...] = key(REQUIRED, "what a site may hold")
     elements: Literal["fixed", "free"] = key(
-        "fixed", '"free": elements may exchange places, as Fe and Mn', fixed=True
+        "fixed", '"free": elements may exchange places, as Fe and Mn'
     )
-    fractions: dict[str, Share] = key({}, "share of each element, where they are free", fixed=True)
+    fractions: dict[str, Share] = key({}, "share of each element, where they are free")
 
     @field_validator("sites", mode="before")
     @classmethod
@@ -55,19 +57,19 @@ class SublatticeSection(Section):
 class HostSection(Section):
     """[host]: the crystal."""
 
-    structure: str = key(REQUIRED, "a built-in host, or a structure file", fixed=True)
+    fixed = True
+
+    structure: str = key(REQUIRED, "a built-in host, or a structure file")
     supercell: Row | tuple[Row, Row, Row] = key(
-        REQUIRED, "three repeats, or three rows of a 3x3 matrix", fixed=True
+        REQUIRED, "three repeats, or three rows of a 3x3 matrix"
     )
-    formula_unit: str | None = key(None, "energies are per this unit", fixed=True)
-    symprec: Positive | None = key(None, "tolerance of the symmetry search", "Å", fixed=True)
-    min_site_distance: Positive | None = key(
-        None, "closer working-ion sites are refused", "Å", fixed=True
-    )
+    formula_unit: str | None = key(None, "energies are per this unit")
+    symprec: Positive | None = key(None, "tolerance of the symmetry search", "Å")
+    min_site_distance: Positive | None = key(None, "closer working-ion sites are refused", "Å")
     sublattice: tuple[SublatticeSection, ...] = key(
-        (), "sites of the structure file, and what they may hold", fixed=True
+        (), "sites of the structure file, and what they may hold"
     )
-    framework: dict[str, str] = key({}, "charges of all other elements", fixed=True)
+    framework: dict[str, str] = key({}, "charges of all other elements")
 
     @field_validator("supercell", mode="before")
     @classmethod

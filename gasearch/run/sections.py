@@ -37,14 +37,14 @@ class RunFileError(UsageError):
 class PotentialSection(Section):
     """[potential]: what computes energies."""
 
-    name: str = key(
-        REQUIRED, 'a registered name, "module:factory" or "./file.py:factory"', fixed=True
-    )
+    fixed = True
+
+    name: str = key(REQUIRED, 'a registered name, "module:factory" or "./file.py:factory"')
     species: dict[str, str | int] = key(
-        {}, 'of a foreign model, which slot holds what: { "Fe3+" = "Ga" }', fixed=True
+        {}, 'of a foreign model, which slot holds what: { "Fe3+" = "Ga" }'
     )
     allow_charge_blind: Switch = key(
-        False, "else a potential that cannot tell Fe2+ from Fe3+ is refused", fixed=True
+        False, "else a potential that cannot tell Fe2+ from Fe3+ is refused"
     )
 
 
@@ -94,55 +94,35 @@ class SearchSection(Section):
 class SeedsSection(Section):
     """[seeds]: where the search starts, besides random candidates."""
 
-    coulomb: Switch = key(
-        True, "half of the initial candidates are those of lowest Coulomb energy", fixed=True
-    )
-    structures: list[str] = key(
-        [], 'files such as "boucher.cif", mapped onto the host\'s sites', fixed=True
-    )
-    runs: list[str] = key(
-        [], 'run folders such as "../small": their ground states, repeated', fixed=True
-    )
+    fixed = True
+
+    coulomb: Switch = key(True, "half of the initial candidates are those of lowest Coulomb energy")
+    structures: list[str] = key([], 'files such as "boucher.cif", mapped onto the host\'s sites')
+    runs: list[str] = key([], 'run folders such as "../small": their ground states, repeated')
     tilings_per_composition: AtLeastOne = key(
-        1, "how many of the lowest of each run, at each composition", fixed=True
+        1, "how many of the lowest of each run, at each composition"
     )
 
 
 class ScreeningSection(Section):
     """[screening]: surrogate-based choice of candidates."""
 
-    surrogate: Switch = key(
-        True, "a model of the run's own results ranks what is relaxed next", fixed=True
-    )
-    pool: AtLeastOne = key(
-        200,
-        "children ranked for each, where a composition cannot be listed",
-        fixed=True,
-    )
-    unscreened: Share = key(
-        0.1, "share of candidates that are taken as the operators make them", fixed=True
-    )
-    aging: Share = key(
-        0.3, "share of candidates for the composition that waited longest", fixed=True
-    )
-    exact: Switch = key(
-        True, "compositions that the budget covers are relaxed to the last one", fixed=True
-    )
-    refine: Share = key(
-        0.1, "last share of the budget: neighbours of hull members come first", fixed=True
-    )
+    fixed = True
+
+    surrogate: Switch = key(True, "a model of the run's own results ranks what is relaxed next")
+    pool: AtLeastOne = key(200, "children ranked for each, where a composition cannot be listed")
+    unscreened: Share = key(0.1, "share of candidates that are taken as the operators make them")
+    aging: Share = key(0.3, "share of candidates for the composition that waited longest")
+    exact: Switch = key(True, "compositions that the budget covers are relaxed to the last one")
+    refine: Share = key(0.1, "last share of the budget: neighbours of hull members come first")
     refine_sigmas: Positive = key(
-        2.0,
-        "standard deviations above its hull member at which a neighbour is left out",
-        fixed=True,
+        2.0, "standard deviations above its hull member at which a neighbour is left out"
     )
-    adaptive: Switch = key(
-        True, "operators whose children improve niches are drawn more often", fixed=True
-    )
-    features: tuple[Group, ...] = key(GROUPS, "what the model sees of a decoration", fixed=True)
-    pair_reach: Positive = key(9.0, "longest distance of a pair", "Å", fixed=True)
+    adaptive: Switch = key(True, "operators whose children improve niches are drawn more often")
+    features: tuple[Group, ...] = key(GROUPS, "what the model sees of a decoration")
+    pair_reach: Positive = key(9.0, "longest distance of a pair", "Å")
     triplet_reach: Positive = key(
-        6.0, "longest edge of a triplet; shorter where they are too many", "Å", fixed=True
+        6.0, "longest edge of a triplet; shorter where they are too many", "Å"
     )
 
 

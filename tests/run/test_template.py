@@ -69,9 +69,7 @@ def test_what_is_commented_out_of_the_host_is_what_is_declared():
 def test_comments_stand_in_one_column_and_lines_are_short():
     assert max(map(len, BUILT_IN.splitlines())) <= 100
     assert re.search(r"\nbudget = 50 {21}# candidates to relax; may be raised later\n", BUILT_IN)
-    assert re.search(
-        r"\n# x = .all. {21}# \(fixed\) filled shares.*\n# {33}the two ", BUILT_IN
-    )
+    assert re.search(r"\n# x = .all. {21}# \(fixed\) filled shares.*\n# {33}the two ", BUILT_IN)
     assert re.search(r"\n\[seeds\] {25}# \(fixed\) where the search starts", BUILT_IN)
 
 
