@@ -81,7 +81,7 @@ def initialize(
 
 
 def _new_runs(potential: str) -> dict[str, Any]:
-    """Return what new runs say though it is no default: that of an older run.toml must hold."""
+    """Return what new runs write in place of defaults, on which older run.toml files rely."""
     found = {
         "search.reproducible": True,
         "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),

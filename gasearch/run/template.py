@@ -92,20 +92,21 @@ def _commented(value: str, comment: str) -> str:
     """Put a comment behind a value in its column, and below it what does not fit."""
     if not comment:
         return f"{value}\n"
-    first = f"{value:<{_COLUMN}}  # "
-    below = f"#{' ' * (_COLUMN + 3)}"
-    if len(first) + len(comment) > _WIDTH and len(value) > _COLUMN:
-        lines = textwrap.wrap(comment, _WIDTH, initial_indent=below, subsequent_indent=below)
-        return "\n".join([value, *lines, ""])
+    first, below = f"{value:<{_COLUMN}}  # ", f"#{' ' * (_COLUMN + 3)}"
+    is_below = len(value) > _COLUMN and len(first) + len(comment) > _WIDTH
     lines = textwrap.wrap(
-        comment, _WIDTH, initial_indent=first, subsequent_indent=below, break_long_words=False
+        comment,
+        _WIDTH,
+        initial_indent=below if is_below else first,
+        subsequent_indent=below,
+        break_on_hyphens=False,
     )
-    return "\n".join([*lines, ""])
+    return "\n".join([*([value] if is_below else []), *lines, ""])
 
 
 def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
     """Return [host]; of one from a file with what was guessed of it."""
-    own = [row for row in keys_of(HostSection, "host") if row.section == "host"]
+    *own, framework = (row for row in keys_of(HostSection, "host") if row.section == "host")
     is_from_file = written["host.structure"] not in BUILTIN_HOSTS
     guessed = ("formula_unit", "symprec") if is_from_file else ()
     values: list[tuple[Key, Any, Any]] = []
@@ -113,7 +114,6 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
         declared = getattr(declaration, row.name, None)
         given = declared if row.name in guessed else written.get(_flat(row))
         values.append((row, given, declared))
-    framework = values.pop()[0]
     text = _table("host", HostSection, values)
     if not is_from_file:
         return text
