@@ -36,8 +36,9 @@ from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Executor, PotentialSource
 from gasearch.execution.local import pool as pools
 from gasearch.operators.contract import default_operators
-from gasearch.relax.settings import RelaxSettings
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.search import Search
@@ -81,15 +82,14 @@ def make_search(
     screened: bool = False,
 ) -> Search:
     """Return a search; screened by a surrogate, or by operators and rank fitness alone."""
-    relax = RelaxSettings()
-    settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
+    settings = DispatchSettings(1, RelaxSection(), ExecutionSection(lease_s=1e6))
     drawn = ProposalSettings()
     if screened:
-        drawn = ProposalSettings(screening=ScreeningSettings(exact=False, hull_aware=False))
+        drawn = ProposalSettings(screening=ScreeningSection(exact=False), hull_aware=False)
     return Search(
         host,
         store,
-        Proposer(host, default_operators(), 1, host.compositions, drawn),
+        Proposer(host, default_operators(), host.compositions, drawn),
         Immediate(),
         Dispatcher(host, store, executor, settings, stop),
         budget=budget,

@@ -18,7 +18,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.proposer import ProposalSettings, Proposed, Proposer
 from gasearch.search.surrogate.fitting import is_refit
 from gasearch.store.records import Outcome
@@ -50,8 +50,8 @@ class Energies:
 
 def filled_proposer(host: Host, n_results: int) -> tuple[Proposer, Energies]:
     """Return a search over all compositions that knows so many results of random decorations."""
-    settings = ProposalSettings(coulomb=True, screening=ScreeningSettings())
-    proposer = Proposer(host, default_operators(), 1, host.compositions, settings)
+    settings = ProposalSettings(screening=ScreeningSection(), coulomb=True)
+    proposer = Proposer(host, default_operators(), host.compositions, settings)
     energies = Energies(proposer)
     rng = np.random.default_rng(0)
     drawn: dict[str, Decoration] = {}

@@ -13,7 +13,7 @@ from gasearch.analysis.hull import NoEndMemberError
 from gasearch.errors import DecorationError, UsageError
 from gasearch.files import OutputError
 from gasearch.plugins import PluginError
-from gasearch.run.config import RunFileError
+from gasearch.run.sections import RunFileError
 from gasearch.search.session import ChangedHostError, ChangedRunError
 from gasearch.store.errors import SearchRunningError
 

@@ -21,7 +21,9 @@ from gasearch.execution.contract import (
     Task,
 )
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection, RelaxSettings
+from gasearch.relax.working_sites import WorkingSites
+from gasearch.run.execution_section import ExecutionSection
 from gasearch.seeding import named_rng
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Lease, Outcome, Proposal, Purpose, Queued
@@ -39,21 +41,11 @@ class DispatchSettings:
     ----------
     seed
         Of the search; the random displacements of a start structure follow from it.
-    rattle
-        Standard deviation of these displacements, in Å.
-    relax
-        Thresholds for the search, and for the tight relaxations near the hull.
-    lease_s
-        Time after which a lease is overdue.
-    max_crashes
-        Crashes of its worker after which a candidate is marked as failed.
     """
 
     seed: int
-    rattle: float
-    relax: Mapping[Purpose, RelaxSettings]
-    lease_s: float
-    max_crashes: int
+    relax: RelaxSection
+    execution: ExecutionSection
 
 
 class Dispatcher:
@@ -77,6 +69,9 @@ class Dispatcher:
         self._store = store
         self._executor = executor
         self._settings = settings
+        relax = RelaxSettings.of(settings.relax, WorkingSites.of(host))
+        self._relax: dict[Purpose, RelaxSettings] = {"search": relax, "tight": relax.tight}
+        self._lease_s = settings.execution.lease_in_s
         self._stop = stop
         self._waiting: list[Queued] = []
         self._under_way: dict[tuple[int, Purpose], Task] = {}
@@ -129,11 +124,11 @@ class Dispatcher:
         for kind, data in events:
             batch.event(kind, data=data)
         for queued in waiting:
-            batch.lease([queued.candidate], self._settings.lease_s, queued.purpose)
+            batch.lease([queued.candidate], self._lease_s, queued.purpose)
         occupations = {p.number: p.occupation for p in proposals}
         for lease in batch.commit().leases:
             atoms = self._start_structure(lease, occupations.get(lease.candidate))
-            task = Task(lease, atoms, self._settings.relax[lease.purpose])
+            task = Task(lease, atoms, self._relax[lease.purpose])
             self._under_way[lease.candidate, lease.purpose] = task
             self._leases[lease.candidate, lease.purpose] = lease
             self._executor.submit(task)
@@ -143,7 +138,7 @@ class Dispatcher:
             return self._store.relaxed(lease.candidate, "search").atoms
         stored = occupation or self._store.proposal(lease.candidate).occupation
         decoration = Decoration.from_bytes(self._host, stored)
-        return start_structure(decoration, self._settings.rattle, self._settings.seed)
+        return start_structure(decoration, self._settings.relax.rattle, self._settings.seed)
 
     def collect(self) -> list[Happening]:
         """Wait for something to happen, and gather more where commits would come too fast."""
@@ -164,7 +159,7 @@ class Dispatcher:
         The lease of what waits for a worker, or has been with one for less than a lease, begins
         anew; its result counts as that of any other.
         """
-        lease_s = self._settings.lease_s
+        lease_s = self._lease_s
         now_s = time.monotonic()
         if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
             return []
@@ -205,7 +200,7 @@ class Dispatcher:
             elif isinstance(happening, Missing):
                 batch.requeue(lease, happening.reason)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes))
-            elif lease.n_crashes + 1 < self._settings.max_crashes:
+            elif lease.n_crashes + 1 < self._settings.execution.max_crashes:
                 batch.requeue(lease, happening.reason, crashed=True)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes + 1))
             else:

@@ -11,7 +11,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import WeightedOperator
-from gasearch.run.screening_settings import NO_SCREENING, ScreeningSettings
+from gasearch.run.sections import ScreeningSection, SearchSection
 from gasearch.search.history import Knowledge
 from gasearch.search.population import Member
 from gasearch.search.screening.coulomb_starts import CoulombStarts
@@ -28,32 +28,29 @@ from gasearch.store.records import JsonValue, Outcome, Proposal
 _ENUMERATE_UP_TO = 2_000_000  # raw decorations; a few seconds, once per composition
 
 
+NO_SCREENING = ScreeningSection(surrogate=False, exact=False, refine=0.0, adaptive=False)
+"""The plain search: operators and rank fitness alone."""
+
+
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How proposals are drawn.
+    """How proposals are drawn; without arguments, those of the plain search.
 
     Parameters
     ----------
-    initial
-        Candidates drawn at random, or by Coulomb energy, before operators take over.
-    population
-        Members that may become parents, per composition.
-    max_draws
-        Operator draws before a random decoration is taken instead.
-    end_members
-        Whether the two ends of the neutral range come first.
     coulomb
         Whether every other one of the initial candidates has the lowest Coulomb energy.
-    screening
-        How a surrogate ranks what could be proposed.
+    end_members
+        Whether the two ends of the neutral range come first.
+    hull_aware
+        Whether the energies make a hull, so that compositions far above it get less.
     """
 
-    initial: int = 20
-    population: int = 20
-    max_draws: int = 50
-    end_members: bool = True
+    search: SearchSection = field(default_factory=SearchSection)
+    screening: ScreeningSection = NO_SCREENING
     coulomb: bool = False
-    screening: ScreeningSettings = NO_SCREENING
+    end_members: bool = True
+    hull_aware: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,10 +136,10 @@ class Proposer:
     ----------
     host, operators
         What is searched, and by which moves.
-    seed
-        Of the search; candidate k draws from `candidate_rng(seed, k)` alone.
     compositions
         Those to search.
+    settings
+        With the seed of the search; candidate k draws from `candidate_rng(seed, k)` alone.
     seeds
         Occupations (n_sites,) to begin with, as bytes.
     """
@@ -151,27 +148,33 @@ class Proposer:
         self,
         host: Host,
         operators: Sequence[WeightedOperator],
-        seed: int,
         compositions: Sequence[Composition],
         settings: ProposalSettings | None = None,
         seeds: Sequence[bytes] = (),
     ) -> None:
         self._host = host
-        self._seed = seed
         self.settings = settings or ProposalSettings()
         screening = self.settings.screening
         ends = (host.compositions[0], host.compositions[-1]) if self.settings.end_members else ()
         self._ends = tuple(dict.fromkeys(ends))
         self.compositions = tuple(sorted({*compositions, *self._ends}))
         self._seeds = tuple(Decoration.from_bytes(host, occupation) for occupation in seeds)
-        self.knowledge = Knowledge(host, self.compositions, self.settings.population)
+        self.knowledge = Knowledge(host, self.compositions, self.settings.search.population)
         self._rates = OperatorRates(self._useful(operators), adaptive=screening.adaptive)
         self._children = Children(self.knowledge, self._rates.draw)
-        self.learner = Learner(self.knowledge, screening.features)
+        self.learner = Learner(self.knowledge, screening)
         self._wholes = Wholes(self.knowledge)
         self._coulomb = CoulombStarts(self.knowledge, self._wholes)
-        self._screen = Screen(self.knowledge, self.learner, self._wholes, self._children, screening)
-        self.last_look = LastLook(self.knowledge, self.learner, screening)
+        hull_aware = self.settings.hull_aware
+        self._screen = Screen(
+            self.knowledge,
+            self.learner,
+            self._wholes,
+            self._children,
+            screening,
+            hull_aware=hull_aware,
+        )
+        self.last_look = LastLook(self.knowledge, self.learner, screening, hull_aware=hull_aware)
 
     def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
         """Leave out operators that could only waste draws here."""
@@ -240,7 +243,7 @@ class Proposer:
 
     def _begin(self, number: int, budget: int) -> _Draw:
         self.learner.begin(number)
-        rng = candidate_rng(self._seed, number)
+        rng = candidate_rng(self.settings.search.seed, number)
         return _Draw(number, budget, rng, self.knowledge.open_compositions)
 
     def _start(self, draw: _Draw) -> Proposed | None:
@@ -253,7 +256,7 @@ class Proposer:
         for decoration in self._seeds:
             if decoration.fingerprint not in self.knowledge.seen:
                 return self._proposed(draw, decoration, "seed")
-        if self.knowledge.n_results >= self.settings.initial + n_ends + len(self._seeds):
+        if self.knowledge.n_results >= self.settings.search.initial + n_ends + len(self._seeds):
             return None
         composition = self._least_visited(draw)
         if self.settings.coulomb and self.knowledge.n_seen[composition] % 2 == 0:
@@ -300,7 +303,7 @@ class Proposer:
     def _offspring(self, draw: _Draw) -> Proposed | None:
         """Return an unseen child of known results, or None after too many draws."""
         niches = self._productive(draw.among)
-        for _ in range(self.settings.max_draws):
+        for _ in range(self.settings.search.max_draws):
             drawn = self._children.draw(niches, draw.rng)
             if drawn is None or drawn[0].composition not in self.compositions:
                 continue
@@ -320,7 +323,7 @@ class Proposer:
     def _random(self, draw: _Draw, composition: Composition | None = None) -> Proposed:
         chosen = composition or self._least_visited(draw)
         decoration = Decoration.random(self._host, chosen, draw.rng)
-        last = draw.n_rejected + self.settings.max_draws
+        last = draw.n_rejected + self.settings.search.max_draws
         while decoration.fingerprint in self.knowledge.seen:
             draw.n_rejected += 1
             if draw.n_rejected < last:

@@ -8,7 +8,6 @@ import platform
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +25,9 @@ from gasearch.execution.devices import (
 )
 from gasearch.execution.engines import open_engine
 from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
-from gasearch.relax.settings import RelaxSettings
-from gasearch.relax.working_sites import WorkingSites
-from gasearch.run.config import ScreeningSection, default_of
-from gasearch.run.folder import RunFolder, build_host, searched_compositions
-from gasearch.run.screening_settings import FeatureSettings, ScreeningSettings
+from gasearch.run.config import default_of
+from gasearch.run.folder import RunFolder
+from gasearch.run.host import build_host, searched_compositions
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.search import Ending, Search
@@ -108,7 +105,7 @@ class Session:
         self.folder = folder
         self.settings = folder.settings()
         self.host = build_host(self.settings.host, folder.path)
-        self.compositions = searched_compositions(self.settings, self.host)
+        self.compositions = searched_compositions(self.settings.search, self.host)
         self.operators = self._operators()
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
@@ -181,16 +178,14 @@ class Session:
         ranks_only
             Whether the energies of the search make no hull.
         """
-        search, screening = self.settings.search, self.settings.screening
         settings = ProposalSettings(
-            search.initial,
-            search.population,
-            search.max_draws,
+            self.settings.search,
+            self.settings.screening,
             coulomb=self.settings.seeds.coulomb,
-            screening=_screening_settings(screening, ranks_only),
+            hull_aware=not ranks_only,
         )
         seeds = [seed.occupation for seed in self.seeds]
-        return Proposer(self.host, self.operators, search.seed, self.compositions, settings, seeds)
+        return Proposer(self.host, self.operators, self.compositions, settings, seeds)
 
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
@@ -226,7 +221,8 @@ class Session:
             observe(outcomes)
 
         executor = engine.executor(self._order())
-        dispatcher = Dispatcher(self.host, store, executor, self._dispatch(), stop)
+        dispatch = DispatchSettings(settings.search.seed, settings.relax, settings.execution)
+        dispatcher = Dispatcher(self.host, store, executor, dispatch, stop)
         return Search(
             self.host,
             store,
@@ -239,23 +235,6 @@ class Session:
             tight_window_per_fu=settings.relax.tight_window_per_fu,
             observe=after_commit if store_settings.backups else observe,
             stop=stop,
-        )
-
-    def _dispatch(self) -> DispatchSettings:
-        relax, execution = self.settings.relax, self.settings.execution
-        search = RelaxSettings(
-            fmax=relax.fmax,
-            smax=relax.smax,
-            max_calls=relax.max_calls,
-            long_calls=relax.long_calls,
-            sites=WorkingSites.of(self.host),
-        )
-        return DispatchSettings(
-            seed=self.settings.search.seed,
-            rattle=relax.rattle,
-            relax={"search": search, "tight": replace(search, fmax=relax.tight_fmax)},
-            lease_s=execution.lease_in_s,
-            max_crashes=execution.max_crashes,
         )
 
     def _order(self) -> Order:
@@ -428,13 +407,6 @@ class Session:
         from gasearch.potentials.level import compare_levels
 
         compare_levels(stored, self._level(self.potential))
-
-
-def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
-    """Return what a run.toml says, and what the level of theory allows."""
-    features = FeatureSettings(section.pair_reach, section.triplet_reach, tuple(section.features))
-    rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
-    return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
 
 
 def host_differences(stored: str, now: str) -> list[str]:

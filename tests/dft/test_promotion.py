@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from gasearch.analysis.findings import Findings
 from gasearch.dft.promotion import NO_HULL, planned, promote
 from gasearch.errors import UsageError
-from gasearch.run.config import RunFileError, run_settings
+from gasearch.run.config import run_settings
 from gasearch.run.folder import RunFolder
-from gasearch.run.promotion_settings import PromoteSection
+from gasearch.run.sections import PromoteSection, RunFileError
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
 from gasearch.store.promotions import NewPromotion, PromotionRow, add_promotions, promotions

@@ -32,9 +32,10 @@ from gasearch.execution.parsl.jobs import SchedulerJob, submit_scheduler_job
 from gasearch.execution.parsl.providers import make_provider, make_site, start_lines
 from gasearch.execution.parsl.site import Walltimes
 from gasearch.processes import command_line, descendants, is_the_same
-from gasearch.run.config import RunFileError, run_settings
+from gasearch.run.config import run_settings
 from gasearch.run.execution_section import ExecutionSection
 from gasearch.run.folder import RunFolder
+from gasearch.run.sections import RunFileError
 
 LOCAL = ExecutionSection()
 WITH_PARSL = pytest.mark.skipif(

@@ -26,7 +26,7 @@ from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.audit import CHARGE_RULE
 from gasearch.relax.conclusion import LabelsChangedError, check_labels
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings, RelaxSettingsError
+from gasearch.relax.settings import RelaxSettings
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 Spoil = Callable[[Evaluated, Batch, int], Evaluated]
@@ -347,12 +347,12 @@ def test_a_result_survives_pickling() -> None:
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"fmax": 0.0}, r"relax.fmax = 0.0: expected a positive number"),
-        ({"smax": float("inf")}, r"relax.smax = inf: expected a positive number"),
-        ({"max_calls": 0}, r"relax.max_calls = 0: expected a whole number"),
-        ({"max_force": 0.01}, r"relax.max_force = 0.01: expected more than fmax"),
+        ({"fmax": 0.0}, "fmax\n.*greater than 0"),
+        ({"smax": float("inf")}, "smax\n.*finite number"),
+        ({"max_calls": 0}, "max_calls\n.*greater than or equal to 1"),
+        ({"fmax": 1000.0}, "fmax\n.*less than 500"),
     ],
 )
 def test_senseless_settings_are_refused(settings: dict[str, float], told: str) -> None:
-    with pytest.raises(RelaxSettingsError, match=told):
+    with pytest.raises(ValueError, match=told):
         RelaxSettings(**settings)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.audit import audit
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection, RelaxSettings
 from gasearch.relax.working_sites import WorkingSites
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
@@ -210,9 +210,10 @@ def test_ions_of_relaxed_and_rattled_dft_frames_are_on_their_sites() -> None:
 
 
 def test_they_travel_to_workers_with_the_settings() -> None:
-    settings = RelaxSettings(sites=SITES)
+    settings = RelaxSettings.of(RelaxSection(tight_fmax=0.003), SITES)
+    assert (settings.tight.fmax, settings.tight.sites) == (0.003, SITES)
     again = pickle.loads(pickle.dumps(settings))
-    assert again == settings
+    assert again.model_dump() == settings.model_dump()
     start = half_filled()
     final = start.copy()
     final.positions[0] += ALONG_B

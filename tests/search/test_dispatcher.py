@@ -12,7 +12,8 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Crashed, Finished, Missing
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Proposal, RunRecord
@@ -81,8 +82,8 @@ def workers():
 
 @pytest.fixture
 def dispatcher(store, workers):
-    relax = RelaxSettings()
-    settings = DispatchSettings(1, 0.0, {"search": relax, "tight": relax}, LEASE_S, 2)
+    execution = ExecutionSection(lease_s=LEASE_S, max_crashes=2)
+    settings = DispatchSettings(1, RelaxSection(rattle=0.0), execution)
     dispatcher = Dispatcher(HOST, store, workers, settings, threading.Event())
     decoration = Decoration.random(HOST, HOST.composition_at(0.5), np.random.default_rng(1))
     dispatcher.hand_out([proposed(decoration)])

@@ -10,6 +10,7 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import default_operators
+from gasearch.run.sections import SearchSection
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.replay import differences, retrace
 from gasearch.search.visibility import Immediate, Lagged
@@ -27,13 +28,12 @@ def medium():
     return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
 
 
-def proposer_of(host, seed=1, compositions=None, **settings):
+def proposer_of(host, seed=1, compositions=None, ends=True, **settings):
     return Proposer(
         host,
         default_operators(),
-        seed,
         compositions or host.compositions,
-        ProposalSettings(**settings),
+        ProposalSettings(SearchSection(seed=seed, **settings), end_members=ends),
     )
 
 
@@ -203,7 +203,7 @@ def test_random_numbers_belong_to_the_candidate_not_to_the_draws_before_it(mediu
 
 def test_operators_that_can_do_nothing_here_are_left_out(medium):
     everywhere = proposer_of(medium).operator_rates
-    one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], end_members=False)
+    one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], ends=False)
     names = set(everywhere)
     assert "redox_element_swap" not in names
     assert "insert_extract" in names
@@ -213,4 +213,4 @@ def test_operators_that_can_do_nothing_here_are_left_out(medium):
 def test_a_search_without_any_useful_operator_is_refused(medium):
     elements = [o for o in default_operators() if o.name == "redox_element_swap"]
     with pytest.raises(UsageError, match="redox_element_swap can do anything"):
-        Proposer(medium, elements, 1, medium.compositions)
+        Proposer(medium, elements, medium.compositions)

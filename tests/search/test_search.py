@@ -12,7 +12,9 @@ from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Crashed, Finished, Slow
 from gasearch.operators.contract import default_operators
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
+from gasearch.run.sections import SearchSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, start_structure
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.replay import differences
@@ -99,8 +101,7 @@ def run_search(host, path, arrivals, seed, budget, in_flight, crashes=False, sto
 
     with PopulationStore.open(path) as store:
         executor = UnrulyExecutor(store, seed, crashes)
-        relax = RelaxSettings()
-        settings = DispatchSettings(1, 0.0, {"search": relax, "tight": relax}, 1e6, 3)
+        settings = DispatchSettings(1, RelaxSection(rattle=0.0), ExecutionSection(lease_s=1e6))
         return Search(
             host,
             store,
@@ -117,8 +118,8 @@ def run_search(host, path, arrivals, seed, budget, in_flight, crashes=False, sto
 
 
 def new_proposer(host):
-    settings = ProposalSettings(initial=8)
-    return Proposer(host, default_operators(), 5, host.compositions, settings)
+    settings = ProposalSettings(SearchSection(seed=5, initial=8))
+    return Proposer(host, default_operators(), host.compositions, settings)
 
 
 def record(path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gasearch.analysis.hull import ON_HULL
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.history import Knowledge
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import exchanges
@@ -56,10 +56,18 @@ class LastLook:
     Members are the decorations on the hull; the minimum of every niche where energies make no hull.
     """
 
-    def __init__(self, knowledge: Knowledge, learner: Learner, settings: ScreeningSettings) -> None:
+    def __init__(
+        self,
+        knowledge: Knowledge,
+        learner: Learner,
+        settings: ScreeningSection,
+        *,
+        hull_aware: bool,
+    ) -> None:
         self._knowledge = knowledge
         self._learner = learner
         self._settings = settings
+        self._hull_aware = hull_aware
 
     def draw(self) -> tuple[Decoration, Member, dict[str, JsonValue]] | None:
         """Return the open neighbour that is likeliest to lie lower; None: none is open."""
@@ -113,7 +121,7 @@ class LastLook:
 
     def _members(self) -> Iterator[tuple[Composition, Member]]:
         knowledge = self._knowledge
-        hull = knowledge.hull_per_fu() if self._settings.hull_aware else {}
+        hull = knowledge.hull_per_fu() if self._hull_aware else {}
         for composition in knowledge.compositions:
             member = knowledge.population.minimum(composition)
             energy = knowledge.lowest_per_fu(composition)

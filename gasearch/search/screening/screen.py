@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.history import Knowledge
 from gasearch.search.population import Member
 from gasearch.search.screening.acquisition import Promise
@@ -63,19 +63,22 @@ class Screen:
         learner: Learner,
         wholes: Wholes,
         children: Children,
-        settings: ScreeningSettings,
+        settings: ScreeningSection,
+        *,
+        hull_aware: bool,
     ) -> None:
         self._knowledge = knowledge
         self._learner = learner
         self._wholes = wholes
         self._children = children
         self._settings = settings
+        self._hull_aware = hull_aware
 
     def draw(
         self, surrogate: Surrogate, among: Sequence[Composition], rng: np.random.Generator
     ) -> Choice | None:
         """Return the best of what could be proposed at some compositions; None: only repeats."""
-        promise = Promise(self._knowledge, hull_aware=self._settings.hull_aware)
+        promise = Promise(self._knowledge, hull_aware=self._hull_aware)
         if rng.random() < self._settings.aging:
             among = [min(among, key=self._waiting_since)]
         listed = [c for c in among if c in self._wholes]

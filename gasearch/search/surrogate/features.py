@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
-from gasearch.run.screening_settings import FeatureSettings, Group
+from gasearch.run.sections import Group, ScreeningSection
 from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits
 from gasearch.search.surrogate.coulomb import CoulombEnergy
 from gasearch.search.surrogate.surroundings import Surroundings
@@ -38,10 +38,10 @@ class Features:
         self,
         host: Host,
         compositions: tuple[Composition, ...],
-        settings: FeatureSettings | None = None,
+        settings: ScreeningSection | None = None,
     ) -> None:
         self._host = host
-        self.settings = settings or FeatureSettings()
+        self.settings = settings or ScreeningSection()
         self._compositions = compositions
         self._basis = SiteBasis(host)
         self._parts = self._made_parts()
@@ -91,7 +91,7 @@ class Features:
             "surroundings": surroundings,
             "coulomb": lambda o: coulomb(o)[None],
         }
-        return {group: parts[group] for group in settings.groups}
+        return {group: parts[group] for group in settings.features}
 
     def _raw(self, occupations: NDArray[np.uint8]) -> dict[Group, NDArray[np.floating]]:
         return {group: part(occupations) for group, part in self._parts.items()}

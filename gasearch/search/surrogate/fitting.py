@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from gasearch.crystal.host import Composition
-from gasearch.run.screening_settings import FeatureSettings
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.history import Knowledge
 from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.regression import Results, Surrogate, fit_surrogate
@@ -44,7 +44,7 @@ class Learner:
         Models that were made; it changes whenever `mean` does.
     """
 
-    def __init__(self, knowledge: Knowledge, settings: FeatureSettings) -> None:
+    def __init__(self, knowledge: Knowledge, settings: ScreeningSection) -> None:
         self._knowledge = knowledge
         self._settings = settings
         self._index = {c: n for n, c in enumerate(knowledge.compositions)}

@@ -19,9 +19,10 @@ from gasearch.dft.jobs.prepare import JOB, Workplace, prepare_gpaw
 from gasearch.dft.jobs.run import run_jobs
 from gasearch.dft.jobs.submit import command_line, is_computing
 from gasearch.doctor.dft import dft as look_for_gpaw
-from gasearch.run.config import RunFileError, run_settings
+from gasearch.run.config import run_settings
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
+from gasearch.run.sections import RunFileError
 from gasearch.search.session import Session
 from gasearch.store.checks.check import check_store
 

@@ -9,7 +9,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.run.sections import ScreeningSection, SearchSection
 from gasearch.search.history import Knowledge
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.replay import differences, retrace
@@ -66,15 +66,18 @@ class Law:
         return min(found, key=self).fingerprint
 
 
-def proposer_of(host, compositions=None, seed=1, ends=True, initial=12, seeds=(), **screening):
+def proposer_of(
+    host, compositions=None, seed=1, ends=True, initial=12, seeds=(), hull_aware=True, **screening
+):
     settings = ProposalSettings(
-        initial=initial,
-        end_members=ends,
+        SearchSection(seed=seed, initial=initial),
+        ScreeningSection(**screening),
         coulomb=True,
-        screening=ScreeningSettings(**screening),
+        end_members=ends,
+        hull_aware=hull_aware,
     )
     wanted = compositions or host.compositions
-    return Proposer(host, default_operators(), seed, wanted, settings, seeds)
+    return Proposer(host, default_operators(), wanted, settings, seeds)
 
 
 def search(proposer, law, number, budget=0, arrivals=None, verdict=lambda k: "ok", lag=0):

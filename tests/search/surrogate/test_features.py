@@ -8,7 +8,7 @@ from ase.build import bulk
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.run.screening_settings import GROUPS, FeatureSettings
+from gasearch.run.sections import GROUPS, ScreeningSection
 from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits, contrasts
 from gasearch.search.surrogate.coulomb import COULOMB, CoulombEnergy, ewald_matrix
 from gasearch.search.surrogate.features import Features
@@ -146,13 +146,13 @@ def test_what_the_composition_decides_is_no_feature(olivine):
 
 @pytest.mark.parametrize("group", GROUPS[1:])
 def test_each_group_alone_gives_features(olivine, group):
-    features = Features(olivine, olivine.compositions, FeatureSettings(groups=(group,)))
+    features = Features(olivine, olivine.compositions, ScreeningSection(features=(group,)))
     assert set(features.groups) == {group}
 
 
 def test_a_large_cell_gets_fewer_triplets_not_more_time():
     host = Host.build(builtin_host("lifepo4-olivine"), (2, 3, 2))
-    features = Features(host, host.compositions[10:12], FeatureSettings(triplet_reach=9.0))
+    features = Features(host, host.compositions[10:12], ScreeningSection(triplet_reach=9.0))
     assert 0 < features.groups.count("triplets") <= 200
 
 
