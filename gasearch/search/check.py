@@ -135,7 +135,7 @@ def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
     note = f" (the run began with {', '.join(changed)})" if changed else ""
     proposer = session.proposer(ranks_only=store.level.ranks_only)
-    lines = differences(proposer, session.arrivals(), store.proposals(), store.outcomes())
+    lines = differences(proposer, session.visibility(), store.proposals(), store.outcomes())
     for line in lines:
         yield Problem("replay", line + note)
 

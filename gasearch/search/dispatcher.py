@@ -15,10 +15,10 @@ from gasearch.execution.contract import (
     Crashed,
     Executor,
     Finished,
-    Happening,
     Missing,
     Slow,
     Task,
+    TaskEvent,
 )
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
@@ -145,20 +145,20 @@ class Dispatcher:
         decoration = Decoration.from_bytes(self._host, stored)
         return start_structure(decoration, self._settings.rattle, self._settings.seed)
 
-    def collect(self) -> list[Happening]:
+    def collect(self) -> list[TaskEvent]:
         """Wait for something to happen, and gather more where commits would come too fast."""
-        happenings: list[Happening] = []
-        while self._under_way and not happenings and not self._stop.is_set():
-            happenings.extend(self._executor.wait(0.5))
-            happenings.extend(self._overdue())
-        while 0 < _n_ended(happenings) < len(self._under_way) and not self._stop.is_set():
+        events: list[TaskEvent] = []
+        while self._under_way and not events and not self._stop.is_set():
+            events.extend(self._executor.wait(0.5))
+            events.extend(self._overdue())
+        while 0 < _n_ended(events) < len(self._under_way) and not self._stop.is_set():
             left_s = self._last_commit + _COMMIT_INTERVAL_S - time.monotonic()
             if left_s <= 0:
                 break
-            happenings.extend(self._executor.wait(left_s))
-        return happenings
+            events.extend(self._executor.wait(left_s))
+        return events
 
-    def _overdue(self) -> list[Happening]:
+    def _overdue(self) -> list[TaskEvent]:
         """Return what did not come back in time, by the clock of the database.
 
         The lease of what waits for a worker, or has been with one for less than a lease, begins
@@ -169,7 +169,7 @@ class Dispatcher:
         if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
             return []
         self._last_look_s = now_s
-        missing: list[Happening] = []
+        missing: list[TaskEvent] = []
         renewed = self._store.batch()
         for lease in self._store.overdue():
             key = lease.candidate, lease.purpose
@@ -188,28 +188,28 @@ class Dispatcher:
             self._leases[lease.candidate, lease.purpose] = lease
         return missing
 
-    def record(self, happenings: Iterable[Happening]) -> Sequence[Outcome]:
+    def record(self, events: Iterable[TaskEvent]) -> Sequence[Outcome]:
         """Commit what ended in one transaction, and return the outcomes that count now."""
         batch = self._store.batch()
-        ended = [h for h in happenings if not isinstance(h, Slow)]
-        for happening in ended:
-            key = happening.task.lease.candidate, happening.task.lease.purpose
-            if self._under_way.get(key) is not happening.task:
-                if isinstance(happening, Finished):  # late: kept, and counted nowhere
-                    batch.record(happening.task.lease, happening.relaxed)
+        ended = [h for h in events if not isinstance(h, Slow)]
+        for event in ended:
+            key = event.task.lease.candidate, event.task.lease.purpose
+            if self._under_way.get(key) is not event.task:
+                if isinstance(event, Finished):  # late: kept, and counted nowhere
+                    batch.record(event.task.lease, event.relaxed)
                 continue
             del self._under_way[key]
             lease = self._leases.pop(key)
-            if isinstance(happening, Finished):
-                batch.record(lease, happening.relaxed)
-            elif isinstance(happening, Missing):
-                batch.requeue(lease, happening.reason)
+            if isinstance(event, Finished):
+                batch.record(lease, event.relaxed)
+            elif isinstance(event, Missing):
+                batch.requeue(lease, event.reason)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes))
             elif lease.n_crashes + 1 < self._settings.max_crashes:
-                batch.requeue(lease, happening.reason, crashed=True)
+                batch.requeue(lease, event.reason, crashed=True)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes + 1))
             else:
-                batch.record(lease, _given_up(happening, lease.n_crashes + 1))
+                batch.record(lease, _given_up(event, lease.n_crashes + 1))
         outcomes = batch.commit().outcomes if ended else ()
         self._last_commit = time.monotonic()
         return outcomes
@@ -252,8 +252,8 @@ def rattled(decoration: Decoration, rattle: float, seed: int) -> Atoms:
     return atoms
 
 
-def _n_ended(happenings: Iterable[Happening]) -> int:
-    return sum(not isinstance(h, Slow) for h in happenings)
+def _n_ended(events: Iterable[TaskEvent]) -> int:
+    return sum(not isinstance(h, Slow) for h in events)
 
 
 def _given_up(crashed: Crashed, attempts: int) -> Relaxed:

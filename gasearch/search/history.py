@@ -37,7 +37,7 @@ class Candidate:
     operator: str
 
 
-class Knowledge:
+class SearchHistory:
     """Candidates and results of a search, in their order. Nothing here is drawn or computed twice.
 
     Parameters

@@ -12,16 +12,16 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import WeightedOperator
 from gasearch.run.screening_settings import NO_SCREENING, ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.coulomb_starts import CoulombStarts
 from gasearch.search.screening.coverage import covered, is_their_turn
-from gasearch.search.screening.enumerated import Wholes
-from gasearch.search.screening.hull_neighbours import NEIGHBOUR, LastLook
+from gasearch.search.screening.enumerated import EnumeratedCompositions
+from gasearch.search.screening.hull_neighbours import NEIGHBOUR, HullRefinement
 from gasearch.search.screening.operator_rates import OperatorRates
 from gasearch.search.screening.pool import Children
 from gasearch.search.screening.screen import Screen
-from gasearch.search.surrogate.fitting import Learner
+from gasearch.search.surrogate.fitting import SurrogateSchedule
 from gasearch.seeding import candidate_rng
 from gasearch.store.records import JsonValue, Outcome, Proposal
 
@@ -164,14 +164,16 @@ class Proposer:
         self._ends = tuple(dict.fromkeys(ends))
         self.compositions = tuple(sorted({*compositions, *self._ends}))
         self._seeds = tuple(Decoration.from_bytes(host, occupation) for occupation in seeds)
-        self.knowledge = Knowledge(host, self.compositions, self.settings.population)
+        self.history = SearchHistory(host, self.compositions, self.settings.population)
         self._rates = OperatorRates(self._useful(operators), adaptive=screening.adaptive)
-        self._children = Children(self.knowledge, self._rates.draw)
-        self.learner = Learner(self.knowledge, screening.features)
-        self._wholes = Wholes(self.knowledge)
-        self._coulomb = CoulombStarts(self.knowledge, self._wholes)
-        self._screen = Screen(self.knowledge, self.learner, self._wholes, self._children, screening)
-        self.last_look = LastLook(self.knowledge, self.learner, screening)
+        self._children = Children(self.history, self._rates.draw)
+        self.schedule = SurrogateSchedule(self.history, screening.features)
+        self._enumerated = EnumeratedCompositions(self.history)
+        self._coulomb = CoulombStarts(self.history, self._enumerated)
+        self._screen = Screen(
+            self.history, self.schedule, self._enumerated, self._children, screening
+        )
+        self.hull_refinement = HullRefinement(self.history, self.schedule, screening)
 
     def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
         """Leave out operators that could only waste draws here."""
@@ -196,8 +198,8 @@ class Proposer:
         record = proposal.as_record(0) if isinstance(proposal, Proposed) else proposal
         if record.number is None:
             raise ValueError("only the numbered stream is proposed")
-        self.learner.begin(record.number)
-        candidate = self.knowledge.register(
+        self.schedule.begin(record.number)
+        candidate = self.history.register(
             record.number,
             record.occupation,
             record.fingerprint,
@@ -205,16 +207,16 @@ class Proposer:
             record.generation,
             record.operator,
         )
-        self._wholes.close(candidate.composition, candidate.fingerprint)
+        self._enumerated.close(candidate.composition, candidate.fingerprint)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Make a result known; only those with verdict "ok" become parents."""
-        rank = self.knowledge.add_outcome(outcome)
-        self._rates.add(self.knowledge.candidates[outcome.candidate].operator, rank)
+        rank = self.history.add_outcome(outcome)
+        self._rates.add(self.history.candidates[outcome.candidate].operator, rank)
 
     def is_stagnant(self, n_candidates: int) -> bool:
         """Return whether no niche minimum improved in the last `n_candidates` results; 0: never."""
-        return 0 < n_candidates <= self.knowledge.n_results - self.knowledge.last_improvement
+        return 0 < n_candidates <= self.history.n_results - self.history.last_improvement
 
     def propose(self, number: int, budget: int = 0) -> Proposed | None:
         """Return candidate `number` and register it, or None: every decoration was proposed.
@@ -231,7 +233,7 @@ class Proposer:
         self.register(drawn)
         return drawn
 
-    def look_around(self, number: int, budget: int = 0) -> Proposed | None:
+    def propose_neighbour(self, number: int, budget: int = 0) -> Proposed | None:
         """Return a neighbour of what was found to be lowest; None where none may lie lower."""
         drawn = self._neighbour(self._begin(number, budget))
         if drawn is not None:
@@ -239,24 +241,24 @@ class Proposer:
         return drawn
 
     def _begin(self, number: int, budget: int) -> _Draw:
-        self.learner.begin(number)
+        self.schedule.begin(number)
         rng = candidate_rng(self._seed, number)
-        return _Draw(number, budget, rng, self.knowledge.open_compositions)
+        return _Draw(number, budget, rng, self.history.open_compositions)
 
     def _start(self, draw: _Draw) -> Proposed | None:
         """Return an end member, a seed, or one of the initial candidates."""
         n_ends = len(self._ends)
         if draw.number <= n_ends:
             decoration = Decoration.random(self._host, self._ends[draw.number - 1], draw.rng)
-            if decoration.fingerprint not in self.knowledge.seen:
+            if decoration.fingerprint not in self.history.seen:
                 return self._proposed(draw, decoration, "end_member")
         for decoration in self._seeds:
-            if decoration.fingerprint not in self.knowledge.seen:
+            if decoration.fingerprint not in self.history.seen:
                 return self._proposed(draw, decoration, "seed")
-        if self.knowledge.n_results >= self.settings.initial + n_ends + len(self._seeds):
+        if self.history.n_results >= self.settings.initial + n_ends + len(self._seeds):
             return None
         composition = self._least_visited(draw)
-        if self.settings.coulomb and self.knowledge.n_seen[composition] % 2 == 0:
+        if self.settings.coulomb and self.history.n_seen[composition] % 2 == 0:
             found = self._coulomb.lowest_unseen(composition, draw.rng)
             if found is not None:
                 return self._proposed(draw, found, "coulomb")
@@ -274,7 +276,7 @@ class Proposer:
         is_covered = bool(to_finish) and is_their_turn(n_open, draw.remaining, draw.rng)
         if is_covered:
             draw.among = sorted(to_finish)
-        surrogate = self.learner.surrogate if screening.surrogate else None
+        surrogate = self.schedule.surrogate if screening.surrogate else None
         is_screened = is_covered or draw.rng.random() >= screening.unscreened
         if surrogate is not None and is_screened:
             choice = self._screen.draw(surrogate, draw.among, draw.rng)
@@ -288,10 +290,10 @@ class Proposer:
         """Return the compositions that the budget covers, with what is open of each."""
         if not (draw.budget and self.settings.screening.exact):
             return {}
-        return covered(self.knowledge, draw.among, draw.remaining)
+        return covered(self.history, draw.among, draw.remaining)
 
     def _neighbour(self, draw: _Draw) -> Proposed | None:
-        found = self.last_look.draw()
+        found = self.hull_refinement.draw()
         if found is None:
             return None
         decoration, member, details = found
@@ -305,7 +307,7 @@ class Proposer:
             if drawn is None or drawn[0].composition not in self.compositions:
                 continue
             child, operator, parents = drawn
-            if child.fingerprint not in self.knowledge.seen:
+            if child.fingerprint not in self.history.seen:
                 return self._proposed(draw, child, operator, parents)
             draw.n_rejected += 1
         return None
@@ -321,7 +323,7 @@ class Proposer:
         chosen = composition or self._least_visited(draw)
         decoration = Decoration.random(self._host, chosen, draw.rng)
         last = draw.n_rejected + self.settings.max_draws
-        while decoration.fingerprint in self.knowledge.seen:
+        while decoration.fingerprint in self.history.seen:
             draw.n_rejected += 1
             if draw.n_rejected < last:
                 decoration = Decoration.random(self._host, chosen, draw.rng)
@@ -331,24 +333,24 @@ class Proposer:
 
     def _least_visited(self, draw: _Draw) -> Composition:
         """Return one of the compositions with the fewest candidates, so that none is left out."""
-        n_seen = self.knowledge.n_seen
+        n_seen = self.history.n_seen
         fewest = min(n_seen[c] for c in draw.among)
         visited_least = [c for c in draw.among if n_seen[c] == fewest]
         return visited_least[int(draw.rng.integers(len(visited_least)))]
 
     def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
         """Return one of the decorations that are left; enumerates them where that is cheap."""
-        if composition in self._wholes:
-            whole = self._wholes[composition]
+        if composition in self._enumerated:
+            whole = self._enumerated[composition]
             left = np.flatnonzero(whole.is_open)
             return Decoration(self._host, whole.occupations[left[int(rng.integers(len(left)))]])
         if self._host.n_raw(composition) <= _ENUMERATE_UP_TO:
             texts = self._host.fingerprints(composition)
-            unseen = [text for text in texts if text not in self.knowledge.seen]
+            unseen = [text for text in texts if text not in self.history.seen]
             return Decoration.from_fingerprint(self._host, unseen[int(rng.integers(len(unseen)))])
         while True:  # most of so many are unseen: this ends soon
             decoration = Decoration.random(self._host, composition, rng)
-            if decoration.fingerprint not in self.knowledge.seen:
+            if decoration.fingerprint not in self.history.seen:
                 return decoration
 
     def _proposed(
@@ -360,7 +362,7 @@ class Proposer:
         details: Mapping[str, JsonValue] | None = None,
     ) -> Proposed:
         numbers = tuple(parent.number for parent in parents)
-        generations = [self.knowledge.candidates[number].generation for number in numbers]
+        generations = [self.history.candidates[number].generation for number in numbers]
         told = dict(details or {})
         if parents and self.settings.screening.adaptive and operator != NEIGHBOUR:
             told["rates"] = dict(self.operator_rates)

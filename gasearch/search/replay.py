@@ -6,29 +6,29 @@ from collections.abc import Iterator, Sequence
 
 from gasearch.search.proposer import Proposer
 from gasearch.search.screening.hull_neighbours import NEIGHBOUR
-from gasearch.search.visibility import Arrivals
+from gasearch.search.visibility import Visibility
 from gasearch.store.records import Outcome, Proposal
 
 
-def retrace(
+def restore(
     proposer: Proposer,
-    arrivals: Arrivals,
+    visibility: Visibility,
     proposals: Sequence[Proposal],
     outcomes: Sequence[Outcome],
 ) -> None:
     """Bring a fresh proposer to where it was after these proposals, without drawing anything."""
     for outcome in outcomes:
-        arrivals.add(outcome)
+        visibility.add(outcome)
     for proposal in proposals:
         number = _number(proposal)
-        for outcome in arrivals.release(number, proposal.known):
+        for outcome in visibility.release(number, proposal.known):
             proposer.add_outcome(outcome)
         proposer.register(proposal)
 
 
 def differences(
     proposer: Proposer,
-    arrivals: Arrivals,
+    visibility: Visibility,
     proposals: Sequence[Proposal],
     outcomes: Sequence[Outcome],
 ) -> Iterator[str]:
@@ -37,12 +37,12 @@ def differences(
     A difference ends the replay: what follows would differ for that reason alone.
     """
     for outcome in outcomes:
-        arrivals.add(outcome)
+        visibility.add(outcome)
     for proposal in proposals:
         number = _number(proposal)
-        for outcome in arrivals.release(number, proposal.known):
+        for outcome in visibility.release(number, proposal.known):
             proposer.add_outcome(outcome)
-        draw = proposer.look_around if proposal.operator == NEIGHBOUR else proposer.propose
+        draw = proposer.propose_neighbour if proposal.operator == NEIGHBOUR else proposer.propose
         derived = draw(number, proposal.budget)
         if derived is None:
             yield f"candidate {number} is recorded, but every decoration was proposed before it"
@@ -59,5 +59,5 @@ def differences(
 
 def _number(proposal: Proposal) -> int:
     if proposal.number is None:
-        raise ValueError("only the numbered stream can be retraced")
+        raise ValueError("only the numbered stream can be replayed")
     return proposal.number

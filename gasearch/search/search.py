@@ -16,8 +16,8 @@ from gasearch.execution.contract import Slow
 from gasearch.search.dispatcher import Dispatcher
 from gasearch.search.near_hull import near_hull
 from gasearch.search.proposer import Proposer
-from gasearch.search.replay import retrace
-from gasearch.search.visibility import Arrivals
+from gasearch.search.replay import restore
+from gasearch.search.visibility import Visibility
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Outcome, Proposal
 
@@ -48,7 +48,7 @@ class Search:
         host: Host,
         store: PopulationStore,
         proposer: Proposer,
-        arrivals: Arrivals,
+        visibility: Visibility,
         dispatcher: Dispatcher,
         *,
         budget: int,
@@ -61,7 +61,7 @@ class Search:
         self._host = host
         self._store = store
         self._proposer = proposer
-        self._arrivals = arrivals
+        self._visibility = visibility
         self._dispatcher = dispatcher
         self._budget = budget
         self._in_flight = in_flight
@@ -78,7 +78,7 @@ class Search:
         try:
             ending = self._steady_state()
             if ending != "stopped":
-                members: list[JsonValue] = [*self._proposer.last_look.report()]
+                members: list[JsonValue] = [*self._proposer.hull_refinement.report()]
                 self._dispatcher.tell("refined", {"members": members})
             while not self._stop.is_set() and self._tighten():
                 self._finish_waiting()
@@ -90,7 +90,7 @@ class Search:
         """Recall everything from the database; with a new one, there is nothing to recall."""
         self._dispatcher.resume()
         proposals, outcomes = self._store.proposals(), self._store.outcomes()
-        retrace(self._proposer, self._arrivals, proposals, outcomes)
+        restore(self._proposer, self._visibility, proposals, outcomes)
         self._n_candidates = len(proposals)
 
     def _steady_state(self) -> Ending:
@@ -110,21 +110,21 @@ class Search:
             if number > self._budget:
                 return proposals, "budget"
             is_full = self._dispatcher.n_busy + len(proposals) >= self._in_flight
-            if is_full or not self._arrivals.is_ready(number):
+            if is_full or not self._visibility.is_ready(number):
                 return proposals, None
-            for outcome in self._arrivals.release(number):
+            for outcome in self._visibility.release(number):
                 self._proposer.add_outcome(outcome)
             is_stagnant = self._proposer.is_stagnant(self._stagnation)
-            draw = self._proposer.look_around if is_stagnant else self._proposer.propose
+            draw = self._proposer.propose_neighbour if is_stagnant else self._proposer.propose
             proposed = draw(number, self._budget)
             if proposed is None:
                 return proposals, "stagnation" if is_stagnant else "exhausted"
-            proposals.append(proposed.as_record(self._arrivals.known))
+            proposals.append(proposed.as_record(self._visibility.known))
             self._n_candidates = number
 
     def _news(self) -> list[tuple[str, dict[str, JsonValue]]]:
         """Return what the newest fit of the surrogate is worth, once for each."""
-        fit = self._proposer.learner.last_fit
+        fit = self._proposer.schedule.last_fit
         if fit is None or fit[0] == self._told_fit:
             return []
         self._told_fit = fit[0]
@@ -142,13 +142,13 @@ class Search:
 
     def _record(self) -> None:
         """Wait for results and commit them; only then do they count."""
-        happenings = self._dispatcher.collect()
-        for happening in happenings:
-            if isinstance(happening, Slow) and happening.task.lease.purpose == "search":
-                self._arrivals.mark_long(happening.task.lease.candidate)
-        outcomes = self._dispatcher.record(happenings)
+        events = self._dispatcher.collect()
+        for event in events:
+            if isinstance(event, Slow) and event.task.lease.purpose == "search":
+                self._visibility.mark_long(event.task.lease.candidate)
+        outcomes = self._dispatcher.record(events)
         for outcome in outcomes:
-            self._arrivals.add(outcome)
+            self._visibility.add(outcome)
         self._observe(outcomes)
 
     def _tighten(self) -> bool:

@@ -35,7 +35,7 @@ from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.search import Ending, Search
 from gasearch.search.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
-from gasearch.search.visibility import Arrivals, Immediate, Lagged
+from gasearch.search.visibility import Immediate, Lagged, Visibility
 from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
@@ -201,7 +201,7 @@ class Session:
         searched = {*self.compositions, *ends}
         return collect_seeds(self.settings.seeds, self.host, self.folder.path, searched)
 
-    def arrivals(self) -> Arrivals:
+    def visibility(self) -> Visibility:
         """Return the rule for what a proposal may know."""
         search = self.settings.search
         if search.reproducible:
@@ -230,7 +230,7 @@ class Session:
             self.host,
             store,
             self.proposer(ranks_only=store.level.ranks_only),
-            self.arrivals(),
+            self.visibility(),
             dispatcher,
             budget=settings.search.budget,
             in_flight=self.in_flight,

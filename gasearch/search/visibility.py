@@ -9,7 +9,7 @@ from typing import Protocol
 from gasearch.store.records import Outcome
 
 
-class Arrivals(Protocol):
+class Visibility(Protocol):
     """A rule for when results become visible to proposals; the same live, on resume and on replay.
 
     `known` is the largest result number that any released outcome had.

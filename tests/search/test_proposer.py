@@ -1,4 +1,4 @@
-"""Proposals as a pure function of seed, number and known results; retracing and replay of them."""
+"""Proposals as a pure function of seed, number and known results; restoring and replay of them."""
 
 import dataclasses
 from collections import Counter
@@ -11,7 +11,7 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import default_operators
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.replay import differences, retrace
+from gasearch.search.replay import differences, restore
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
 from gasearch.store.records import Outcome
@@ -41,21 +41,23 @@ def energy_of(fingerprint):
     return float(named_rng(7, fingerprint).normal())
 
 
-def search(proposer, arrivals, number, fails=lambda candidate: False, n_calls=lambda candidate: 9):
+def search(
+    proposer, visibility, number, fails=lambda candidate: False, n_calls=lambda candidate: 9
+):
     """Return proposals and outcomes of a search whose relaxations end at once."""
     proposals, outcomes = [], []
     for k in range(1, number + 1):
-        for outcome in arrivals.release(k):
+        for outcome in visibility.release(k):
             proposer.add_outcome(outcome)
         proposed = proposer.propose(k)
         if proposed is None:
             break
-        proposal = proposed.as_record(arrivals.known)
+        proposal = proposed.as_record(visibility.known)
         verdict = "unconverged" if fails(k) else "ok"
         outcome = Outcome(
             k, k, proposal.composition, energy_of(proposal.fingerprint), verdict, n_calls(k)
         )
-        arrivals.add(outcome)
+        visibility.add(outcome)
         proposals.append(proposal)
         outcomes.append(outcome)
     return proposals, outcomes
@@ -127,12 +129,12 @@ def test_stagnation_counts_results_since_the_last_improvement(medium):
         proposed = proposer.propose(k)
         formula = proposed.decoration.formula
         proposer.add_outcome(Outcome(k, k, formula, float(k), "ok", 1))
-    n_niches = len(proposer.knowledge.population.compositions())
+    n_niches = len(proposer.history.population.compositions())
     assert n_niches == 9
     assert not proposer.is_stagnant(0)
-    assert proposer.is_stagnant(proposer.knowledge.n_results - proposer.knowledge.last_improvement)
+    assert proposer.is_stagnant(proposer.history.n_results - proposer.history.last_improvement)
     assert not proposer.is_stagnant(
-        proposer.knowledge.n_results - proposer.knowledge.last_improvement + 1
+        proposer.history.n_results - proposer.history.last_improvement + 1
     )
 
 
@@ -143,17 +145,17 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_search_goes_on_after_retracing_as_if_it_had_never_stopped(medium, rule):
+def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rule):
     make, number = RULES[rule]
     calls = lambda k: 300 if k % 7 == 0 else 20  # noqa: E731
     unbroken, outcomes = search(proposer_of(medium, initial=8), make(), number, n_calls=calls)
     for stop in range(1, number, 3):
-        proposer, arrivals = proposer_of(medium, initial=8), make()
-        retrace(proposer, arrivals, unbroken[:stop], outcomes[:stop])
-        for outcome in arrivals.release(stop + 1):
+        proposer, visibility = proposer_of(medium, initial=8), make()
+        restore(proposer, visibility, unbroken[:stop], outcomes[:stop])
+        for outcome in visibility.release(stop + 1):
             proposer.add_outcome(outcome)
         proposed = proposer.propose(stop + 1)
-        assert proposed.as_record(arrivals.known) == unbroken[stop]
+        assert proposed.as_record(visibility.known) == unbroken[stop]
 
 
 @pytest.mark.parametrize("rule", RULES)

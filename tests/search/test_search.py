@@ -47,19 +47,19 @@ class UnrulyExecutor:
         self._tasks.clear()
 
     def wait(self, timeout_s):
-        happenings = []
+        events = []
         for task in self._tasks:
             fate = self._fate(task)
             if fate.n_calls > LONG_CALLS and task.lease not in self._told:
                 self._told.add(task.lease)
-                happenings.append(Slow(task))
+                events.append(Slow(task))
         short = [t for t in self._tasks if self._fate(t).n_calls <= LONG_CALLS]
         pool = short if short and self._rng.random() < 0.9 else self._tasks
         ended = pool[int(self._rng.integers(len(pool)))]
         self._tasks.remove(ended)
         if self._crashes and ended.lease.n_crashes == 0 and self._rng.random() < 0.3:
-            return [*happenings, Crashed(ended, "shot", 0)]
-        return [*happenings, Finished(ended, self._fate(ended))]
+            return [*events, Crashed(ended, "shot", 0)]
+        return [*events, Finished(ended, self._fate(ended))]
 
     def _fate(self, task):
         """What becomes of a candidate depends on its decoration alone."""
@@ -84,7 +84,7 @@ class UnrulyExecutor:
         )
 
 
-def run_search(host, path, arrivals, seed, budget, in_flight, crashes=False, stop_after=None):
+def run_search(host, path, visibility, seed, budget, in_flight, crashes=False, stop_after=None):
     """Run a search, new or resumed, and return its ending."""
     if not path.exists():
         run = RunRecord(host_to_json(host), host.atoms, {}, {}, 1, 8, {})
@@ -105,7 +105,7 @@ def run_search(host, path, arrivals, seed, budget, in_flight, crashes=False, sto
             host,
             store,
             new_proposer(host),
-            arrivals,
+            visibility,
             Dispatcher(host, store, executor, settings, stop),
             budget=budget,
             in_flight=in_flight,
@@ -130,9 +130,11 @@ def record(path):
         ]
 
 
-def replay_differences(host, path, arrivals):
+def replay_differences(host, path, visibility):
     with PopulationStore.open(path, read_only=True) as store:
-        return list(differences(new_proposer(host), arrivals, store.proposals(), store.outcomes()))
+        return list(
+            differences(new_proposer(host), visibility, store.proposals(), store.outcomes())
+        )
 
 
 def test_a_reproducible_search_does_not_depend_on_timing_crashes_or_interruptions(tmp_path, host):

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from gasearch.crystal.host import Composition
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 
 Floats = NDArray[np.float64]
 
@@ -30,13 +30,13 @@ class Promise:
     both ends of the range are known, the niche alone counts.
     """
 
-    def __init__(self, knowledge: Knowledge, *, hull_aware: bool) -> None:
-        self._knowledge = knowledge
-        self._hull = knowledge.hull_per_fu() if hull_aware else {}
+    def __init__(self, history: SearchHistory, *, hull_aware: bool) -> None:
+        self._history = history
+        self._hull = history.hull_per_fu() if hull_aware else {}
 
     def score(self, composition: Composition, mean: Floats, deviation: Floats) -> Floats:
         """Return (n,) scores in eV/f.u.; the higher, the more a relaxation promises."""
-        lowest = self._knowledge.lowest_per_fu(composition)
+        lowest = self._history.lowest_per_fu(composition)
         if lowest is None:
             return np.asarray(deviation + mean.min() - mean)
         niche = expected_improvement(mean, deviation, lowest)
@@ -46,7 +46,7 @@ class Promise:
 
     def above_hull(self, composition: Composition) -> float:
         """Return how far the niche's minimum lies above the hull, in eV/f.u.; 0 if not known."""
-        lowest = self._knowledge.lowest_per_fu(composition)
+        lowest = self._history.lowest_per_fu(composition)
         if lowest is None or composition not in self._hull:
             return 0.0
         return lowest - self._hull[composition]

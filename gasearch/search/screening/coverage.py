@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from gasearch.crystal.host import Composition
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 
 
 def covered(
-    knowledge: Knowledge, among: Sequence[Composition], remaining: int
+    history: SearchHistory, among: Sequence[Composition], remaining: int
 ) -> dict[Composition, int]:
     """Return the compositions that can be relaxed completely, with what is open of each.
 
@@ -23,7 +23,7 @@ def covered(
     remaining
         Candidates that may still be proposed.
     """
-    counted = [(knowledge.open_up_to(c, remaining), c) for c in among]
+    counted = [(history.open_up_to(c, remaining), c) for c in among]
     few = sorted((n_open, c) for n_open, c in counted if n_open is not None)
     found: dict[Composition, int] = {}
     left, waiting = remaining, len(among)

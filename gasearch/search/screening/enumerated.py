@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.surrogate.coulomb import CoulombEnergy
-from gasearch.search.surrogate.fitting import Learner
+from gasearch.search.surrogate.fitting import SurrogateSchedule
 from gasearch.search.surrogate.regression import Surrogate
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ _MOST_IN_ALL = 200_000
 """Decorations of all listed compositions together: their features take some 150 MB."""
 
 
-class Whole:
+class EnumeratedComposition:
     """All distinct decorations of one composition, and which of them nobody proposed yet.
 
     Attributes
@@ -53,38 +53,40 @@ class Whole:
         """(n,) Coulomb energies on the undistorted host, in eV/f.u."""
         return CoulombEnergy(self._host)(self.occupations)
 
-    def features(self, learner: Learner) -> Floats:
+    def features(self, schedule: SurrogateSchedule) -> Floats:
         """Return (n, n_features), computed once."""
         if self._features is None:
-            self._features = learner.features(self.occupations, self.composition)
+            self._features = schedule.features(self.occupations, self.composition)
         return self._features
 
-    def lowest(self, learner: Learner, fitted: Surrogate, number: int) -> NDArray[np.int64]:
+    def lowest(
+        self, schedule: SurrogateSchedule, fitted: Surrogate, number: int
+    ) -> NDArray[np.int64]:
         """Return so many rows of open decorations, those that the model puts lowest."""
-        if self._mean is None or self._mean[0] != learner.n_fits:
-            index = learner.index(self.composition)
-            self._mean = (learner.n_fits, fitted.mean(self.features(learner), index))
+        if self._mean is None or self._mean[0] != schedule.n_fits:
+            index = schedule.index(self.composition)
+            self._mean = (schedule.n_fits, fitted.mean(self.features(schedule), index))
         mean = np.where(self.is_open, self._mean[1], np.inf)
         n = min(number, int(self.is_open.sum()))
         rows = np.argpartition(mean, n - 1)[:n] if n < len(mean) else np.arange(len(mean))
         return np.asarray(np.sort(rows[np.isfinite(mean[rows])]))
 
 
-class Wholes:
+class EnumeratedCompositions:
     """The compositions that are small enough to be listed, listed when they are first needed."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._listed: dict[Composition, Whole] = {}
-        self._small = _small(knowledge.host, knowledge.compositions)
+    def __init__(self, history: SearchHistory) -> None:
+        self._history = history
+        self._listed: dict[Composition, EnumeratedComposition] = {}
+        self._small = _small(history.host, history.compositions)
 
     def __contains__(self, composition: Composition) -> bool:
         return composition in self._small
 
-    def __getitem__(self, composition: Composition) -> Whole:
+    def __getitem__(self, composition: Composition) -> EnumeratedComposition:
         if composition not in self._listed:
-            host, seen = self._knowledge.host, self._knowledge.seen
-            self._listed[composition] = Whole(host, composition, seen)
+            host, seen = self._history.host, self._history.seen
+            self._listed[composition] = EnumeratedComposition(host, composition, seen)
         return self._listed[composition]
 
     def close(self, composition: Composition, fingerprint: str) -> None:

@@ -12,10 +12,10 @@ from gasearch.analysis.hull import ON_HULL
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition
 from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import exchanges
-from gasearch.search.surrogate.fitting import Learner, one_thread
+from gasearch.search.surrogate.fitting import SurrogateSchedule, one_thread
 from gasearch.store.records import JsonValue
 
 NEIGHBOUR = "neighbour"
@@ -50,15 +50,17 @@ class Neighbourhood:
         return np.asarray(~(self.margin > sigmas * self.deviation))
 
 
-class LastLook:
+class HullRefinement:
     """Goes through the single exchanges of what the search found to be lowest.
 
     Members are the decorations on the hull; the minimum of every niche where energies make no hull.
     """
 
-    def __init__(self, knowledge: Knowledge, learner: Learner, settings: ScreeningSettings) -> None:
-        self._knowledge = knowledge
-        self._learner = learner
+    def __init__(
+        self, history: SearchHistory, schedule: SurrogateSchedule, settings: ScreeningSettings
+    ) -> None:
+        self._history = history
+        self._schedule = schedule
         self._settings = settings
 
     def draw(self) -> tuple[Decoration, Member, dict[str, JsonValue]] | None:
@@ -71,7 +73,7 @@ class LastLook:
             sigmas = around.margin[rows] / around.deviation[rows]
             row = int(rows[int(np.argmin(sigmas))])
             if best is None or sigmas.min() < best[0]:
-                decoration = Decoration(self._knowledge.host, around.occupations[row])
+                decoration = Decoration(self._history.host, around.occupations[row])
                 details = _details(around, row)
                 best = (float(sigmas.min()), decoration, around.member, details)
         return None if best is None else best[1:]
@@ -100,10 +102,10 @@ class LastLook:
     def neighbourhoods(self) -> Iterator[Neighbourhood]:
         """Yield those of all members, by x."""
         for composition, member in self._members():
-            around = exchanges(self._knowledge.host, member.decoration.occupation)
-            texts = self._knowledge.host.canonicalizer.first_rows(around)
+            around = exchanges(self._history.host, member.decoration.occupation)
+            texts = self._history.host.canonicalizer.first_rows(around)
             texts.pop(member.decoration.fingerprint, None)
-            unseen = {text: row for text, row in texts.items() if text not in self._knowledge.seen}
+            unseen = {text: row for text, row in texts.items() if text not in self._history.seen}
             rows = list(unseen.values())
             occupations = around[rows]
             margin, deviation = self._predicted(composition, member, occupations)
@@ -112,11 +114,11 @@ class LastLook:
             )
 
     def _members(self) -> Iterator[tuple[Composition, Member]]:
-        knowledge = self._knowledge
-        hull = knowledge.hull_per_fu() if self._settings.hull_aware else {}
-        for composition in knowledge.compositions:
-            member = knowledge.population.minimum(composition)
-            energy = knowledge.lowest_per_fu(composition)
+        history = self._history
+        hull = history.hull_per_fu() if self._settings.hull_aware else {}
+        for composition in history.compositions:
+            member = history.population.minimum(composition)
+            energy = history.lowest_per_fu(composition)
             if member is None or energy is None:
                 continue
             if composition not in hull or energy - hull[composition] <= ON_HULL:
@@ -125,13 +127,13 @@ class LastLook:
     def _predicted(
         self, composition: Composition, member: Member, occupations: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        surrogate = self._learner.fitted
+        surrogate = self._schedule.fitted
         if surrogate is None or not len(occupations):
             return np.zeros(len(occupations)), np.full(len(occupations), np.inf)
         with one_thread():
-            features = self._learner.features(occupations, composition)
-            mean, deviation = surrogate.predict(features, self._learner.index(composition))
-        energy = member.energy / self._knowledge.host.n_formula_units
+            features = self._schedule.features(occupations, composition)
+            mean, deviation = surrogate.predict(features, self._schedule.index(composition))
+        energy = member.energy / self._history.host.n_formula_units
         error = surrogate.validation.error_per_fu
         return mean - energy, np.sqrt(deviation**2 + error**2)
 

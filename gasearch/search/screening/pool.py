@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.operators.contract import WeightedOperator
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import descend
 
@@ -60,8 +60,8 @@ class Children:
         Returns an operator, the more often the higher its rate.
     """
 
-    def __init__(self, knowledge: Knowledge, draw_operator: DrawOperator) -> None:
-        self._knowledge = knowledge
+    def __init__(self, history: SearchHistory, draw_operator: DrawOperator) -> None:
+        self._history = history
         self._draw_operator = draw_operator
 
     def draw(
@@ -81,7 +81,7 @@ class Children:
         operator = self._draw_operator(rng)
         if at is not None and not operator.changes_x:
             niches = [at]
-        parents = self._knowledge.population.parents(operator.operator.n_parents, niches, rng)
+        parents = self._history.population.parents(operator.operator.n_parents, niches, rng)
         if parents is None:
             return None
         child = operator([parent.decoration for parent in parents], rng)
@@ -89,11 +89,11 @@ class Children:
 
     def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Drawn]:
         """Yield up to `size` children at one composition, some of them random decorations."""
-        knowledge = self._knowledge
-        near = neighbouring(knowledge.compositions, composition)
+        history = self._history
+        near = neighbouring(history.compositions, composition)
         for _ in range(size):
-            if rng.random() < _RANDOM_SHARE or not knowledge.population.members(composition):
-                yield Decoration.random(knowledge.host, composition, rng), "random", ()
+            if rng.random() < _RANDOM_SHARE or not history.population.members(composition):
+                yield Decoration.random(history.host, composition, rng), "random", ()
                 continue
             drawn = self.draw(near, rng, at=composition)
             if drawn is not None and drawn[0].composition == composition:

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition
 from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.acquisition import Promise
-from gasearch.search.screening.enumerated import Wholes
+from gasearch.search.screening.enumerated import EnumeratedCompositions
 from gasearch.search.screening.pool import Children, Pool, children_pool, with_descents
-from gasearch.search.surrogate.fitting import Learner, one_thread
+from gasearch.search.surrogate.fitting import SurrogateSchedule, one_thread
 from gasearch.search.surrogate.regression import Surrogate
 from gasearch.store.records import JsonValue
 
@@ -59,15 +59,15 @@ class Screen:
 
     def __init__(
         self,
-        knowledge: Knowledge,
-        learner: Learner,
-        wholes: Wholes,
+        history: SearchHistory,
+        schedule: SurrogateSchedule,
+        enumerated: EnumeratedCompositions,
         children: Children,
         settings: ScreeningSettings,
     ) -> None:
-        self._knowledge = knowledge
-        self._learner = learner
-        self._wholes = wholes
+        self._history = history
+        self._schedule = schedule
+        self._enumerated = enumerated
         self._children = children
         self._settings = settings
 
@@ -75,11 +75,11 @@ class Screen:
         self, surrogate: Surrogate, among: Sequence[Composition], rng: np.random.Generator
     ) -> Choice | None:
         """Return the best of what could be proposed at some compositions; None: only repeats."""
-        promise = Promise(self._knowledge, hull_aware=self._settings.hull_aware)
+        promise = Promise(self._history, hull_aware=self._settings.hull_aware)
         if rng.random() < self._settings.aging:
             among = [min(among, key=self._waiting_since)]
-        listed = [c for c in among if c in self._wholes]
-        drawn = [c for c in among if c not in self._wholes]
+        listed = [c for c in among if c in self._enumerated]
+        drawn = [c for c in among if c not in self._enumerated]
         if drawn:
             drawn = [drawn[0] if len(drawn) == 1 else self._drawn(drawn, promise, rng)]
         with one_thread():
@@ -90,7 +90,7 @@ class Screen:
         return max((c for c in choices if c), key=lambda choice: choice.score, default=None)
 
     def _waiting_since(self, composition: Composition) -> tuple[int, Composition]:
-        return self._knowledge.last_served.get(composition, 0), composition
+        return self._history.last_served.get(composition, 0), composition
 
     def _drawn(
         self, compositions: Sequence[Composition], promise: Promise, rng: np.random.Generator
@@ -101,26 +101,26 @@ class Screen:
         return compositions[int(np.searchsorted(bounds, rng.random(), side="right"))]
 
     def _weight(self, composition: Composition, promise: Promise) -> float:
-        knowledge = self._knowledge
-        still = knowledge.n_results - knowledge.improved_at.get(composition, knowledge.n_results)
+        history = self._history
+        still = history.n_results - history.improved_at.get(composition, history.n_results)
         near = np.exp(-promise.above_hull(composition) / _TEMPERATURE)
-        return float(near / (1 + still / _PATIENCE / len(knowledge.compositions))) + _LEAST_WEIGHT
+        return float(near / (1 + still / _PATIENCE / len(history.compositions))) + _LEAST_WEIGHT
 
     def _listed(
         self, composition: Composition, surrogate: Surrogate, promise: Promise
     ) -> Choice | None:
-        whole = self._wholes[composition]
-        fitted = self._learner.fitted
+        whole = self._enumerated[composition]
+        fitted = self._schedule.fitted
         if fitted is None:
             return None
-        rows = whole.lowest(self._learner, fitted, _LOOKED_AT)
+        rows = whole.lowest(self._schedule, fitted, _LOOKED_AT)
         if not len(rows):
             return None
-        features = whole.features(self._learner)[rows]
-        mean, deviation = surrogate.predict(features, self._learner.index(composition))
+        features = whole.features(self._schedule)[rows]
+        mean, deviation = surrogate.predict(features, self._schedule.index(composition))
         score = promise.score(composition, mean, deviation)
         best = int(score.argmax())
-        decoration = Decoration(self._knowledge.host, whole.occupations[rows[best]])
+        decoration = Decoration(self._history.host, whole.occupations[rows[best]])
         details = _details(float(mean[best]), float(deviation[best]), int(whole.is_open.sum()))
         return Choice(decoration, SCREENED, (), float(score[best]), details)
 
@@ -135,17 +135,17 @@ class Screen:
         if pool is None:
             return None
         predicted = functools.partial(self._mean, surrogate, composition)
-        pool = self._unseen(with_descents(pool, self._knowledge.host, predicted, rng))
+        pool = self._unseen(with_descents(pool, self._history.host, predicted, rng))
         if not len(pool):
             return None
-        features = self._learner.features(pool.occupations, composition)
-        index = self._learner.index(composition)
+        features = self._schedule.features(pool.occupations, composition)
+        index = self._schedule.index(composition)
         rows = np.argsort(surrogate.mean(features, index), kind="stable")[:_LOOKED_AT]
         mean, deviation = surrogate.predict(features[rows], index)
         score = promise.score(composition, mean, deviation)
         best = int(score.argmax())
         row = int(rows[best])
-        decoration = Decoration(self._knowledge.host, pool.occupations[row])
+        decoration = Decoration(self._history.host, pool.occupations[row])
         details = _details(float(mean[best]), float(deviation[best]), len(pool))
         return Choice(
             decoration, pool.operators[row], pool.parents[row], float(score[best]), details
@@ -154,13 +154,13 @@ class Screen:
     def _mean(
         self, surrogate: Surrogate, composition: Composition, occupations: Digits
     ) -> NDArray[np.float64]:
-        features = self._learner.features(occupations, composition)
-        return surrogate.mean(features, self._learner.index(composition))
+        features = self._schedule.features(occupations, composition)
+        return surrogate.mean(features, self._schedule.index(composition))
 
     def _unseen(self, pool: Pool) -> Pool:
         """Return what nobody proposed yet, each decoration once."""
-        distinct = self._knowledge.host.canonicalizer.first_rows(pool.occupations)
-        seen = self._knowledge.seen
+        distinct = self._history.host.canonicalizer.first_rows(pool.occupations)
+        seen = self._history.seen
         rows = [row for fingerprint, row in distinct.items() if fingerprint not in seen]
         return Pool(
             pool.occupations[rows],

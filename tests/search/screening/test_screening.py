@@ -10,9 +10,9 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
 from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.replay import differences, retrace
+from gasearch.search.replay import differences, restore
 from gasearch.search.screening.acquisition import expected_improvement
 from gasearch.search.screening.coverage import covered, is_their_turn
 from gasearch.search.screening.exchanges import descend, exchanges
@@ -77,22 +77,22 @@ def proposer_of(host, compositions=None, seed=1, ends=True, initial=12, seeds=()
     return Proposer(host, default_operators(), seed, wanted, settings, seeds)
 
 
-def search(proposer, law, number, budget=0, arrivals=None, verdict=lambda k: "ok", lag=0):
+def search(proposer, law, number, budget=0, visibility=None, verdict=lambda k: "ok", lag=0):
     """Return proposals and outcomes of a search whose relaxations end at once, or `lag` later."""
-    arrivals = arrivals or Immediate()
+    visibility = visibility or Immediate()
     proposals, outcomes, waiting = [], [], []
     for k in range(1, number + 1):
-        for outcome in arrivals.release(k):
+        for outcome in visibility.release(k):
             proposer.add_outcome(outcome)
         proposed = proposer.propose(k, budget)
         if proposed is None:
             break
-        proposal = proposed.as_record(arrivals.known)
+        proposal = proposed.as_record(visibility.known)
         energy = law(proposed.decoration)
         waiting.append(Outcome(k, k, proposal.composition, energy, verdict(k), 9))
         while len(waiting) > lag:
             outcomes.append(waiting.pop(0))
-            arrivals.add(outcomes[-1])
+            visibility.add(outcomes[-1])
         proposals.append(proposal)
     return proposals, outcomes
 
@@ -137,14 +137,14 @@ def test_a_descent_ends_where_no_exchange_is_lower(medium):
 
 
 def test_coverage_gives_small_compositions_what_they_need_and_the_rest_to_larger_ones(medium):
-    knowledge = Knowledge(medium, medium.compositions, 20)
+    history = SearchHistory(medium, medium.compositions, 20)
     sizes = {c.x: medium.n_distinct(c) for c in medium.compositions}
-    assert {c.x for c in covered(knowledge, medium.compositions, sum(sizes.values()))} == set(sizes)
+    assert {c.x for c in covered(history, medium.compositions, sum(sizes.values()))} == set(sizes)
     assert sizes[0.125] == 4
-    found = covered(knowledge, medium.compositions, 40)
+    found = covered(history, medium.compositions, 40)
     assert {c.x: n for c, n in found.items()} == {0.0: 1, 1.0: 1, 0.125: 4, 0.875: 4}
-    assert covered(knowledge, medium.compositions, 8) == {}  # less than one for each
-    assert {c.x for c in covered(knowledge, medium.compositions, 9)} == {0.0, 1.0}
+    assert covered(history, medium.compositions, 8) == {}  # less than one for each
+    assert {c.x for c in covered(history, medium.compositions, 9)} == {0.0, 1.0}
 
 
 def test_what_is_covered_is_certain_once_it_needs_all_that_remains():
@@ -208,20 +208,20 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_search_goes_on_after_retracing_as_if_it_had_never_stopped(medium, rule):
+def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rule):
     make, lag = RULES[rule]
     law, n, budget = Law(medium), 70, 70
     fails = lambda k: "unconverged" if k % 11 == 0 else "ok"  # noqa: E731
     unbroken, outcomes = search(proposer_of(medium), law, n, budget, make(), fails, lag)
     assert {"coulomb", "screened", "neighbour"} <= {p.operator for p in unbroken}
     for stop in range(3, n - 1, 9):
-        proposer, arrivals = proposer_of(medium), make()
+        proposer, visibility = proposer_of(medium), make()
         known = [o for o in outcomes if o.result <= unbroken[stop].known or rule == "lagged"]
-        retrace(proposer, arrivals, unbroken[:stop], known)
+        restore(proposer, visibility, unbroken[:stop], known)
         k = stop + 1
-        for outcome in arrivals.release(k, unbroken[stop].known):
+        for outcome in visibility.release(k, unbroken[stop].known):
             proposer.add_outcome(outcome)
-        again = proposer.propose(k, budget).as_record(arrivals.known)
+        again = proposer.propose(k, budget).as_record(visibility.known)
         assert again == unbroken[stop]
         assert again.details == unbroken[stop].details
 
@@ -237,11 +237,11 @@ def test_the_record_replays_and_another_budget_in_it_does_not(medium):
 def test_a_larger_budget_changes_what_follows_and_nothing_before(medium):
     law = Law(medium)
     first, outcomes = search(proposer_of(medium), law, 40, 40)
-    proposer, arrivals = proposer_of(medium), Immediate()
-    retrace(proposer, arrivals, first, outcomes)
-    for outcome in arrivals.release(41):
+    proposer, visibility = proposer_of(medium), Immediate()
+    restore(proposer, visibility, first, outcomes)
+    for outcome in visibility.release(41):
         proposer.add_outcome(outcome)
-    following = proposer.propose(41, 400).as_record(arrivals.known)
+    following = proposer.propose(41, 400).as_record(visibility.known)
     record = [*first, following]
     assert list(differences(proposer_of(medium), Immediate(), record, outcomes)) == []
 
@@ -254,10 +254,10 @@ def test_what_is_under_way_is_taken_as_predicted_and_makes_its_surroundings_sure
     proposer.add_outcome(outcomes[-1])
     chosen = [proposer.propose(k).decoration for k in range(41, 49)]
     assert len({d.fingerprint for d in chosen}) == 8
-    learner = proposer.learner
-    rows = learner.features(np.array([d.occupation for d in chosen]), composition)
-    mean, before = learner.fitted.predict(rows, 0)
-    expected, after = learner.surrogate.predict(rows, 0)
+    schedule = proposer.schedule
+    rows = schedule.features(np.array([d.occupation for d in chosen]), composition)
+    mean, before = schedule.fitted.predict(rows, 0)
+    expected, after = schedule.surrogate.predict(rows, 0)
     assert expected == pytest.approx(mean)
     assert np.all(after < 0.9 * before)
 
@@ -266,10 +266,10 @@ def test_at_the_end_every_neighbour_of_a_hull_member_is_evaluated_or_left_out(me
     law = Law(medium, depth=0.5)
     proposer = proposer_of(medium, refine=0.5)
     proposals, outcomes = search(proposer, law, 150, 150)
-    for outcome in outcomes[len(proposer.knowledge.ended) :]:
+    for outcome in outcomes[len(proposer.history.ended) :]:
         proposer.add_outcome(outcome)
     seen = {p.fingerprint for p in proposals}
-    report = proposer.last_look.report()
+    report = proposer.hull_refinement.report()
     hull = {entry["x"] for entry in report}
     assert {0.0, 1.0} < hull
     for entry in report:
@@ -278,7 +278,7 @@ def test_at_the_end_every_neighbour_of_a_hull_member_is_evaluated_or_left_out(me
         if entry["screened_out"]:
             assert entry["nearest_margin_eV_per_fu"] > 0
             assert entry["nearest_margin_sigmas"] > 2
-        member = proposer.knowledge.candidates[entry["candidate"]]
+        member = proposer.history.candidates[entry["candidate"]]
         occupation = np.frombuffer(member.occupation, dtype=np.uint8)
         around = {Decoration(medium, o).fingerprint for o in exchanges(medium, occupation)}
         around.discard(member.fingerprint)
@@ -291,7 +291,7 @@ def test_a_stagnant_search_looks_around_before_it_ends(medium):
     proposer = proposer_of(medium)
     proposals, outcomes = search(proposer, law, 60)
     proposer.add_outcome(outcomes[-1])
-    around = proposer.look_around(61)
+    around = proposer.propose_neighbour(61)
     assert around.operator == "neighbour"
     (parent,) = around.parents
     member = np.frombuffer(proposals[parent - 1].occupation, dtype=np.uint8)
