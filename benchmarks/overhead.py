@@ -35,7 +35,7 @@ from gasearch.operators.contract import default_operators
 from gasearch.relax.settings import RelaxSettings
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import Proposer
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -91,17 +91,12 @@ def _search(host: Host, store: PopulationStore, budget: int, observe: Any) -> Se
     settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
     dispatcher = Dispatcher(host, store, FreeExecutor(), settings, stop)
     return Search(
-        host,
         store,
         Proposer(host, default_operators(), 1, host.compositions),
         Immediate(),
         dispatcher,
-        budget=budget,
-        in_flight=IN_FLIGHT,
-        stagnation=0,
-        tight_window_per_fu=-1.0,
-        observe=observe,
-        stop=stop,
+        SearchLimits(budget, IN_FLIGHT, stagnation=0, tight_window_per_fu=-1.0),
+        observe,
     )
 
 

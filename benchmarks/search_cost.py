@@ -19,9 +19,9 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
 from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.proposer import ProposalSettings, Proposed, Proposer
+from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.surrogate.fitting import is_refit
-from gasearch.store.records import Outcome
+from gasearch.store.records import Outcome, Proposal
 
 CELLS = ((1, 3, 1), (1, 3, 2))
 N_RESULTS = (100, 1_000, 5_000)
@@ -62,7 +62,7 @@ def filled_proposer(host: Host, n_results: int) -> tuple[Proposer, Energies]:
         decoration = Decoration.random(host, composition, rng)
         drawn[decoration.fingerprint] = decoration
     for number, decoration in enumerate(drawn.values(), start=1):
-        proposer.register(Proposed(number, decoration, "random", (), 0, 0))
+        proposer.register(Proposal.of(number, decoration, "random"))
         add_result(proposer, energies, number, decoration)
     return proposer, energies
 
@@ -117,10 +117,11 @@ def cost_at(host: Host, n_results: int) -> dict[str, Any]:
 
 
 def _propose(proposer: Proposer, energies: Energies, number: int) -> None:
-    proposed = proposer.propose(number)
-    if proposed is None:
+    proposal = proposer.propose(number)
+    if proposal is None:
         raise RuntimeError("nothing is left to propose.")
-    add_result(proposer, energies, number, proposed.decoration)
+    decoration = Decoration.from_bytes(proposer.history.host, proposal.occupation)
+    add_result(proposer, energies, number, decoration)
 
 
 def features_per_s(proposer: Proposer, host: Host) -> float:

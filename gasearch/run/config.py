@@ -155,6 +155,7 @@ class ScreeningSection(_Section):
     refine: Share = 0.1
     refine_sigmas: Positive = 2.0
     adaptive: Switch = True
+    acquisition: str = "expected_improvement"
     features: list[Group] = list(GROUPS)
     pair_reach: Positive = 9.0
     triplet_reach: Positive = 6.0

@@ -50,6 +50,8 @@ class ScreeningSettings:
         Deviations by which the model must put a neighbour above its hull member to leave it out.
     adaptive
         Whether operators that improve niches are drawn more often.
+    acquisition
+        The function that scores candidates by their predictions: a name, or `./file.py:name`.
     hull_aware
         Whether the energies make a hull, so that compositions far above it get less.
     features
@@ -64,6 +66,7 @@ class ScreeningSettings:
     refine: float = 0.1
     refine_sigmas: float = 2.0
     adaptive: bool = True
+    acquisition: str = "expected_improvement"
     hull_aware: bool = True
     features: FeatureSettings = field(default_factory=FeatureSettings)
 

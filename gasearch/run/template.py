@@ -51,6 +51,7 @@ reproducible = {reproducible}   # (fixed) true: the result does not depend on ti
 # refine = 0.1                  # last share of the budget: first the neighbours of hull members
 # refine_sigmas = 2.0           # how surely a neighbour must lie higher to be left out
 # adaptive = true               # operators whose children improve niches are drawn more often
+# acquisition = "expected_improvement"  # or your own function, "./my_file.py:name"
 # features = ["points", "pairs", "triplets", "surroundings", "coulomb"]
 # pair_reach = 9.0              # Å
 # triplet_reach = 6.0           # Å

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +17,7 @@ from gasearch.run.config import RunSettings
 from gasearch.run.folder import RunFolder
 from gasearch.search.dispatcher import rattled, start_structure
 from gasearch.search.replay import differences
+from gasearch.search.resume import changed_versions
 from gasearch.search.session import Session
 from gasearch.store.checks.check import Problem, check_store
 from gasearch.store.checks.promotions import check_promotions
@@ -132,18 +132,10 @@ def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | N
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session = Session(folder)
     session.refuse_changes(store.run)
-    changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
-    note = f" (the run began with {', '.join(changed)})" if changed else ""
+    changed = changed_versions(store.run.versions, ("gasearch", "numpy"))
+    began = ", ".join(f"{name} {recorded}" for name, recorded in changed.items())
+    note = f" (the run began with {began})" if began else ""
     proposer = session.proposer(ranks_only=store.level.ranks_only)
     lines = differences(proposer, session.visibility(), store.proposals(), store.outcomes())
     for line in lines:
         yield Problem("replay", line + note)
-
-
-def _other_versions(recorded: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return those packages that proposals depend on and that had another version at the start."""
-    return [
-        (name, recorded[name])
-        for name in ("gasearch", "numpy")
-        if name in recorded and recorded[name] != version(name)
-    ]

@@ -85,6 +85,11 @@ class Dispatcher:
         self._last_look_s = time.monotonic()
 
     @property
+    def is_stopped(self) -> bool:
+        """Whether the search is to end now."""
+        return self._stop.is_set()
+
+    @property
     def n_busy(self) -> int:
         """Relaxations that wait or are under way."""
         return len(self._waiting) + len(self._under_way)
@@ -101,8 +106,8 @@ class Dispatcher:
         batch.commit()
         self._waiting.extend(Queued(candidate, "tight", 0) for candidate in candidates)
 
-    def tell(self, kind: str, data: Mapping[str, JsonValue]) -> None:
-        """Write a line of the record that changes no state."""
+    def record_event(self, kind: str, data: Mapping[str, JsonValue]) -> None:
+        """Commit an event that changes no state."""
         batch = self._store.batch()
         batch.event(kind, data=data)
         batch.commit()
@@ -117,8 +122,7 @@ class Dispatcher:
         Parameters
         ----------
         events
-            Kinds and data of lines of the record that go into the same commit; dropped where there
-            is nothing else to commit.
+            Kinds and data of events for the same commit; dropped where nothing else is committed.
         """
         new = [Queued(p.number, "search", 0) for p in proposals if p.number is not None]
         waiting, self._waiting = [*self._waiting, *new], []
@@ -148,10 +152,10 @@ class Dispatcher:
     def collect(self) -> list[TaskEvent]:
         """Wait for something to happen, and gather more where commits would come too fast."""
         events: list[TaskEvent] = []
-        while self._under_way and not events and not self._stop.is_set():
+        while self._under_way and not events and not self.is_stopped:
             events.extend(self._executor.wait(0.5))
             events.extend(self._overdue())
-        while 0 < _n_ended(events) < len(self._under_way) and not self._stop.is_set():
+        while 0 < _n_ended(events) < len(self._under_way) and not self.is_stopped:
             left_s = self._last_commit + _COMMIT_INTERVAL_S - time.monotonic()
             if left_s <= 0:
                 break

@@ -16,7 +16,7 @@ from gasearch.relax.settings import RelaxSettings
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, start_structure
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.replay import differences
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
 from gasearch.store.population_store import PopulationStore
@@ -102,17 +102,12 @@ def run_search(host, path, visibility, seed, budget, in_flight, crashes=False, s
         relax = RelaxSettings()
         settings = DispatchSettings(1, 0.0, {"search": relax, "tight": relax}, 1e6, 3)
         return Search(
-            host,
             store,
             new_proposer(host),
             visibility,
             Dispatcher(host, store, executor, settings, stop),
-            budget=budget,
-            in_flight=in_flight,
-            stagnation=0,
-            tight_window_per_fu=-1.0,
-            observe=observe,
-            stop=stop,
+            SearchLimits(budget, in_flight, stagnation=0, tight_window_per_fu=-1.0),
+            observe,
         ).run()
 
 

@@ -1,4 +1,7 @@
-"""The last look around: every neighbour of a hull member is relaxed, or left out with a margin."""
+"""Refinement of the hull: each neighbour of a hull member is relaxed, or left out with a margin.
+
+Neighbours are one exchange of two sites away.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from gasearch.run.screening_settings import ScreeningSettings
 from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import exchanges
+from gasearch.search.screening.pool import Choice
 from gasearch.search.surrogate.fitting import SurrogateSchedule, one_thread
 from gasearch.store.records import JsonValue
 
@@ -30,8 +34,8 @@ class Neighbourhood:
     ----------
     n_neighbours
         Distinct decorations one exchange away, evaluated or not.
-    fingerprints, occupations
-        Of those that nobody proposed yet: (n,) and (n, n_sites).
+    occupations
+        (n, n_sites) of those that nobody proposed yet.
     margin, deviation
         (n,) how far the model puts each above the member, and how sure it is, in eV/f.u.; infinite
         deviation without a model.
@@ -40,7 +44,6 @@ class Neighbourhood:
     member: Member
     composition: Composition
     n_neighbours: int
-    fingerprints: tuple[str, ...]
     occupations: NDArray[np.uint8]
     margin: NDArray[np.float64]
     deviation: NDArray[np.float64]
@@ -51,7 +54,7 @@ class Neighbourhood:
 
 
 class HullRefinement:
-    """Goes through the single exchanges of what the search found to be lowest.
+    """Proposes the neighbours of what the search found to be lowest.
 
     Members are the decorations on the hull; the minimum of every niche where energies make no hull.
     """
@@ -63,26 +66,26 @@ class HullRefinement:
         self._schedule = schedule
         self._settings = settings
 
-    def draw(self) -> tuple[Decoration, Member, dict[str, JsonValue]] | None:
+    def draw(self) -> Choice | None:
         """Return the open neighbour that is likeliest to lie lower; None: none is open."""
-        best: tuple[float, Decoration, Member, dict[str, JsonValue]] | None = None
-        for around in self.neighbourhoods():
-            rows = np.flatnonzero(around.is_open(self._settings.refine_sigmas))
-            if not len(rows):
-                continue
-            sigmas = around.margin[rows] / around.deviation[rows]
-            row = int(rows[int(np.argmin(sigmas))])
-            if best is None or sigmas.min() < best[0]:
-                decoration = Decoration(self._history.host, around.occupations[row])
-                details = _details(around, row)
-                best = (float(sigmas.min()), decoration, around.member, details)
-        return None if best is None else best[1:]
+        choices = [self._likeliest(around) for around in self._neighbourhoods()]
+        return max((c for c in choices if c), key=lambda choice: choice.score, default=None)
+
+    def _likeliest(self, around: Neighbourhood) -> Choice | None:
+        rows = np.flatnonzero(around.is_open(self._settings.refine_sigmas))
+        if not len(rows):
+            return None
+        sigmas = around.margin[rows] / around.deviation[rows]
+        row = int(rows[int(np.argmin(sigmas))])
+        decoration = Decoration(self._history.host, around.occupations[row])
+        score = -float(sigmas.min())
+        return Choice(decoration, NEIGHBOUR, (around.member,), score, _details(around, row))
 
     def report(self) -> list[dict[str, JsonValue]]:
-        """Return what became of the neighbours of each member, as the event "refined" tells it."""
-        return [self._told(around) for around in self.neighbourhoods()]
+        """Return what became of the neighbours of each member, as the event "refined" has it."""
+        return [self._summary(around) for around in self._neighbourhoods()]
 
-    def _told(self, around: Neighbourhood) -> dict[str, JsonValue]:
+    def _summary(self, around: Neighbourhood) -> dict[str, JsonValue]:
         is_open = around.is_open(self._settings.refine_sigmas)
         left_out = np.flatnonzero(~is_open)
         nearest = left_out[np.argmin(around.margin[left_out])] if len(left_out) else None
@@ -92,26 +95,22 @@ class HullRefinement:
             "candidate": around.member.number,
             "x": around.composition.x,
             "neighbours": around.n_neighbours,
-            "evaluated": around.n_neighbours - len(around.fingerprints),
+            "evaluated": around.n_neighbours - len(around.occupations),
             "screened_out": len(left_out),
             "open": int(is_open.sum()),
             "nearest_margin_eV_per_fu": margin,
             "nearest_margin_sigmas": sigmas,
         }
 
-    def neighbourhoods(self) -> Iterator[Neighbourhood]:
+    def _neighbourhoods(self) -> Iterator[Neighbourhood]:
         """Yield those of all members, by x."""
         for composition, member in self._members():
             around = exchanges(self._history.host, member.decoration.occupation)
             texts = self._history.host.canonicalizer.first_rows(around)
             texts.pop(member.decoration.fingerprint, None)
-            unseen = {text: row for text, row in texts.items() if text not in self._history.seen}
-            rows = list(unseen.values())
-            occupations = around[rows]
-            margin, deviation = self._predicted(composition, member, occupations)
-            yield Neighbourhood(
-                member, composition, len(texts), tuple(unseen), occupations, margin, deviation
-            )
+            unseen = [row for text, row in texts.items() if text not in self._history.seen]
+            margin, deviation = self._predicted(composition, member, around[unseen])
+            yield Neighbourhood(member, composition, len(texts), around[unseen], margin, deviation)
 
     def _members(self) -> Iterator[tuple[Composition, Member]]:
         history = self._history

@@ -1,9 +1,9 @@
-"""Pools of children at one composition: by operators, at random, and down the model's slopes."""
+"""Candidates to choose from at one composition: children, random ones, and the model's descents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,11 @@ from gasearch.operators.contract import WeightedOperator
 from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import descend
+from gasearch.store.records import JsonValue
 
 Digits = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 DrawOperator = Callable[[np.random.Generator], WeightedOperator]
-
-Drawn = tuple[Decoration, str, tuple[Member, ...]]
-"""A child, its operator and its parents."""
 
 DESCENT = "surrogate_descent"
 _RANDOM_SHARE = 0.1
@@ -30,8 +28,29 @@ _NEIGHBOURS, _SITES_TIMES_NEIGHBOURS = 200, 10_000
 
 
 @dataclass(frozen=True, eq=False)
+class Choice:
+    """A decoration that could be proposed, and how it came about.
+
+    Parameters
+    ----------
+    operator
+        What made it.
+    score
+        Of several choices the one of highest score is taken.
+    details
+        For the record alone: nothing follows from them.
+    """
+
+    decoration: Decoration
+    operator: str
+    parents: tuple[Member, ...] = ()
+    score: float = 0.0
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
 class Pool:
-    """Possible candidates at one composition; equivalents may repeat.
+    """Many possible candidates at one composition, as arrays; equivalents may repeat.
 
     Parameters
     ----------
@@ -70,8 +89,8 @@ class Children:
         rng: np.random.Generator,
         *,
         at: Composition | None = None,
-    ) -> Drawn | None:
-        """Return one child of parents in some niches, its operator and parents; None: no child.
+    ) -> Choice | None:
+        """Return one child of parents in some niches; None where they have none.
 
         Parameters
         ----------
@@ -85,19 +104,19 @@ class Children:
         if parents is None:
             return None
         child = operator([parent.decoration for parent in parents], rng)
-        return None if child is None else (child, operator.name, parents)
+        return None if child is None else Choice(child, operator.name, parents)
 
-    def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Drawn]:
+    def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Choice]:
         """Yield up to `size` children at one composition, some of them random decorations."""
         history = self._history
         near = neighbouring(history.compositions, composition)
         for _ in range(size):
             if rng.random() < _RANDOM_SHARE or not history.population.members(composition):
-                yield Decoration.random(history.host, composition, rng), "random", ()
+                yield Choice(Decoration.random(history.host, composition, rng), "random")
                 continue
-            drawn = self.draw(near, rng, at=composition)
-            if drawn is not None and drawn[0].composition == composition:
-                yield drawn
+            child = self.draw(near, rng, at=composition)
+            if child is not None and child.decoration.composition == composition:
+                yield child
 
 
 def neighbouring(
@@ -115,9 +134,9 @@ def children_pool(
     if not drawn:
         return None
     return Pool(
-        np.array([child.occupation for child, _, _ in drawn]),
-        [operator for _, operator, _ in drawn],
-        [parents for _, _, parents in drawn],
+        np.array([choice.decoration.occupation for choice in drawn]),
+        [choice.operator for choice in drawn],
+        [choice.parents for choice in drawn],
     )
 
 

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
 from gasearch.run.screening_settings import FeatureSettings, Group
-from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits
+from gasearch.search.surrogate.clusters import SiteBasis, Surroundings, cluster_orbits
 from gasearch.search.surrogate.coulomb import CoulombEnergy
-from gasearch.search.surrogate.surroundings import Surroundings
 from gasearch.seeding import named_rng
 
 _CHUNK = 256  # decorations at once: their products stay in the cache

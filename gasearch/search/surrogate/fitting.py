@@ -115,15 +115,15 @@ class SurrogateSchedule:
             return fit_surrogate(results, self.features.groups, shares)
 
     def _compositions_of(self, numbers: Sequence[int]) -> NDArray[np.int64]:
-        candidates = self._history.candidates
-        return np.array([self._index[candidates[n].composition] for n in numbers], dtype=np.int64)
+        compositions = [self._history.composition_of(number) for number in numbers]
+        return np.array([self._index[c] for c in compositions], dtype=np.int64)
 
     def _features_of(self, numbers: Sequence[int]) -> Floats:
         """Return (n, n_features) of candidates, computed once for each."""
         new: dict[Composition, list[int]] = {}
         for number in numbers:
             if number not in self._rows:
-                new.setdefault(self._history.candidates[number].composition, []).append(number)
+                new.setdefault(self._history.composition_of(number), []).append(number)
         for composition, several in new.items():
             joined = b"".join(self._history.candidates[n].occupation for n in several)
             digits = np.frombuffer(joined, dtype=np.uint8).reshape(len(several), -1)

@@ -9,10 +9,9 @@ from ase.build import bulk
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.run.screening_settings import GROUPS, FeatureSettings
-from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits, contrasts
+from gasearch.search.surrogate.clusters import SiteBasis, Surroundings, cluster_orbits, contrasts
 from gasearch.search.surrogate.coulomb import COULOMB, CoulombEnergy, ewald_matrix
 from gasearch.search.surrogate.features import Features
-from gasearch.search.surrogate.surroundings import Surroundings
 from gasearch.testing import toy_host
 
 
