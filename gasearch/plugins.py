@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
@@ -38,8 +39,13 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def registered(kind: str) -> dict[str, EntryPoint]:
     """Return the entry points of group `gasearch.<kind>s`, by name, in alphabetical order."""
-    points = entry_points(group=f"gasearch.{kind}s")
-    return {point.name: point for point in sorted(points, key=lambda point: point.name)}
+    return {point.name: point for point in _installed(f"gasearch.{kind}s")}
+
+
+@functools.cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """Search all installed packages, which takes a while, once for each group."""
+    return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
 
 
 def load_plugin(kind: str, text: str, folder: Path, built_in: Collection[str] = ()) -> Any:

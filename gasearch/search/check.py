@@ -1,4 +1,4 @@
-"""`gasearch check`: proof that a population database is whole and says the truth about itself."""
+"""`gasearch check`: a population database is complete, unharmed and agrees with itself."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from gasearch.store.population_store import PopulationStore
 
 
 def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
-    """Return what is wrong with a run's database; an empty list proves it whole.
+    """Return what is wrong with a run's database; nothing in an undamaged one.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
 
 
 def _decorations(findings: Findings) -> Iterator[Problem]:
-    """Neutral, and recorded under their own fingerprints, orbit sizes and compositions."""
+    """Yield decorations that are charged, or recorded under wrong fingerprints or compositions."""
     proposals = findings.store.proposals()
     outside = [proposal for _, proposal in findings.store.outside()]
     for proposal in [*proposals, *outside]:
@@ -68,7 +68,7 @@ def _decorations(findings: Findings) -> Iterator[Problem]:
 
 
 def _hull(findings: Findings) -> Iterator[Problem]:
-    """No two other points lie below a hull member, and each point's height is right."""
+    """Yield points whose recorded height above the hull is wrong, by trying all pairs of points."""
     rows = [row for row in findings.ranked() if row.formation_energy_eV_per_fu is not None]
     lowest: dict[float, float] = {}
     for row in rows:

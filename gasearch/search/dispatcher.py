@@ -1,4 +1,4 @@
-"""Between the database and the executor: what waits, what is under way, what came back."""
+"""The dispatcher: leases of what waits go out to the executor, its results into the database."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Lease, Outcome, Proposal, Purpose, Queued
 
 _COMMIT_INTERVAL_S = 0.2  # readers starve where a writer commits much more often
-_LOOKS_PER_LEASE = 5  # how often overdue leases are looked for
-_LONGEST_LOOK_S = 30.0
+_CHECKS_PER_LEASE = 5  # how often overdue leases are searched for
+_LONGEST_CHECK_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Dispatcher:
         self._under_way: dict[tuple[int, Purpose], Task] = {}
         self._leases: dict[tuple[int, Purpose], Lease] = {}
         self._last_commit = 0.0
-        self._last_look_s = time.monotonic()
+        self._last_check_s = time.monotonic()
 
     @property
     def is_stopped(self) -> bool:
@@ -95,12 +95,12 @@ class Dispatcher:
         return len(self._waiting) + len(self._under_way)
 
     def resume(self) -> None:
-        """Take back what a dead driver had handed out, to be relaxed first."""
+        """Take back the leases of a driver that died; its candidates are relaxed first."""
         self._store.requeue_stale()
         self._waiting = self._store.queued()
 
     def queue_tight(self, candidates: Sequence[int]) -> None:
-        """Let candidates be relaxed a second time, more tightly."""
+        """Queue candidates for a second, tighter relaxation."""
         batch = self._store.batch()
         batch.queue_tight(candidates)
         batch.commit()
@@ -150,7 +150,7 @@ class Dispatcher:
         return start_structure(decoration, self._settings.rattle, self._settings.seed)
 
     def collect(self) -> list[TaskEvent]:
-        """Wait for something to happen, and gather more where commits would come too fast."""
+        """Wait for events, and for more of them where commits would follow too fast."""
         events: list[TaskEvent] = []
         while self._under_way and not events and not self.is_stopped:
             events.extend(self._executor.wait(0.5))
@@ -163,16 +163,16 @@ class Dispatcher:
         return events
 
     def _overdue(self) -> list[TaskEvent]:
-        """Return what did not come back in time, by the clock of the database.
+        """Return relaxations that did not come back in time, by the clock of the database.
 
         The lease of what waits for a worker, or has been with one for less than a lease, begins
         anew; its result counts as that of any other.
         """
         lease_s = self._settings.lease_s
         now_s = time.monotonic()
-        if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
+        if now_s < self._last_check_s + min(lease_s / _CHECKS_PER_LEASE, _LONGEST_CHECK_S):
             return []
-        self._last_look_s = now_s
+        self._last_check_s = now_s
         missing: list[TaskEvent] = []
         renewed = self._store.batch()
         for lease in self._store.overdue():
@@ -219,7 +219,7 @@ class Dispatcher:
         return outcomes
 
     def give_up(self) -> None:
-        """End what is under way and take its leases back; without effect where all is done."""
+        """End what is under way and take its leases back; without effect where nothing is."""
         self._executor.close()
         if self._under_way:
             batch = self._store.batch()

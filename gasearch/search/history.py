@@ -16,7 +16,7 @@ from gasearch.store.records import Outcome, Proposal
 
 
 class SearchHistory:
-    """Candidates and results of a search, in their order, and what is counted of them.
+    """Candidates and results of a search in their order, with counts by composition.
 
     Parameters
     ----------
@@ -99,11 +99,11 @@ class SearchHistory:
 
     @property
     def open_compositions(self) -> list[Composition]:
-        """Compositions with decorations that nobody proposed yet."""
+        """Compositions with decorations that were not proposed yet."""
         return [c for c in self.compositions if self.open_up_to(c, 0) is None]
 
     def open_up_to(self, composition: Composition, most: int) -> int | None:
-        """Return how many decorations nobody proposed yet; None where they are more than `most`.
+        """Return how many decorations were not proposed yet; None where they are more than `most`.
 
         Counts exactly only where the plain lower bound, raw / operations, does not decide.
         """

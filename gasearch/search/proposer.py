@@ -131,7 +131,7 @@ class Proposer:
         self.hull_refinement = HullRefinement(self.history, self.schedule, screening)
 
     def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
-        """Leave out operators that could only waste draws here."""
+        """Return the operators that can make a new child in this search."""
         one_x = len(self.compositions) == 1
         useful = tuple(
             operator
@@ -275,11 +275,11 @@ class Proposer:
         return visited_least[int(draw.rng.integers(len(visited_least)))]
 
     def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
-        """Return one of the decorations that are left; enumerates them where that is cheap."""
+        """Return a decoration that was not proposed yet; enumerates them where that is cheap."""
         if composition in self._enumerated:
-            whole = self._enumerated[composition]
-            left = np.flatnonzero(whole.is_open)
-            return Decoration(self._host, whole.occupations[left[int(rng.integers(len(left)))]])
+            listed = self._enumerated[composition]
+            left = np.flatnonzero(listed.is_open)
+            return Decoration(self._host, listed.occupations[left[int(rng.integers(len(left)))]])
         if self._host.n_raw(composition) <= _ENUMERATE_UP_TO:
             texts = self._host.fingerprints(composition)
             unseen = [text for text in texts if text not in self.history.seen]

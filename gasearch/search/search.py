@@ -1,4 +1,4 @@
-"""The method: propose, relax, record, until the budget, the niches or the decorations are used up.
+"""The search loop: propose, relax, record, until the budget or the decorations are used up.
 
 Steady state: whenever a relaxation ends, its result is committed and the free place is filled by
 the next proposal. What to propose is decided in `proposer`, what a proposal may know in
@@ -48,7 +48,7 @@ class SearchLimits:
 class Search:
     """One driver of one search. Whoever makes it holds the driver lock.
 
-    It ends early, keeping what is committed, once the dispatcher is told to stop.
+    It ends early, keeping what is committed, once the dispatcher is stopped.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ class Search:
             self._dispatcher.give_up()
 
     def _resume(self) -> None:
-        """Recall everything from the database; with a new one, there is nothing to recall."""
+        """Restore the state from the database, which may be new."""
         self._dispatcher.resume()
         proposals, outcomes = self._store.proposals(), self._store.outcomes()
         restore(self._proposer, self._visibility, proposals, outcomes)

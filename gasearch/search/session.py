@@ -315,7 +315,7 @@ class Session:
         )
 
     def warnings(self) -> list[str]:
-        """Return what the user should know before a start or a resume."""
+        """Return warnings for the user before a start or a resume."""
         return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
 
     def _extrapolations(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which results a proposal may use. Everything that steers the search sees results through here."""
+"""Visibility: which results a proposal may use. The search sees results through here alone."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Visibility(Protocol):
 
 
 class Immediate:
-    """A result is visible as soon as it is committed: nobody waits for stragglers."""
+    """A result is visible as soon as it is committed: no proposal waits for a long relaxation."""
 
     def __init__(self) -> None:
         self._waiting: deque[Outcome] = deque()
@@ -59,8 +59,8 @@ class Lagged:
     """Candidate k sees the outcomes of candidates up to k - lag, whatever finished when.
 
     The path of the search then does not depend on timing. An outcome that took more than
-    `long_calls` force calls becomes visible only `16 x slots` candidates later, or one straggler
-    would idle all slots.
+    `long_calls` force calls becomes visible only `16 x slots` candidates later, or one long
+    relaxation would idle all slots.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Compositions that are listed as a whole: every decoration has its features, nothing is drawn."""
+"""Enumerated compositions: small enough that all their decorations are ranked, or all relaxed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
 from gasearch.search.history import SearchHistory
-from gasearch.search.surrogate.coulomb import CoulombEnergy
+from gasearch.search.surrogate.coulomb import coulomb_energy
 from gasearch.search.surrogate.fitting import SurrogateSchedule
 from gasearch.search.surrogate.regression import Surrogate
 
@@ -20,11 +20,11 @@ Digits = NDArray[np.uint8]
 _MOST_RAW = 1_000_000  # about a second
 _MOST_DISTINCT = 40_000
 _MOST_IN_ALL = 200_000
-"""Decorations of all listed compositions together: their features take some 150 MB."""
+"""Decorations of all enumerated compositions together: their features take some 150 MB."""
 
 
 class EnumeratedComposition:
-    """All distinct decorations of one composition, and which of them nobody proposed yet.
+    """All distinct decorations of one composition, and which of them were not proposed yet.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class EnumeratedComposition:
     @functools.cached_property
     def coulomb(self) -> Floats:
         """(n,) Coulomb energies on the undistorted host, in eV/f.u."""
-        return CoulombEnergy(self._host)(self.occupations)
+        return coulomb_energy(self._host)(self.occupations)
 
     def features(self, schedule: SurrogateSchedule) -> Floats:
         """Return (n, n_features), computed once."""
@@ -62,7 +62,7 @@ class EnumeratedComposition:
     def lowest(
         self, schedule: SurrogateSchedule, fitted: Surrogate, number: int
     ) -> NDArray[np.int64]:
-        """Return so many rows of open decorations, those that the model puts lowest."""
+        """Return (number,) rows of open decorations, those of lowest predicted energy."""
         if self._mean is None or self._mean[0] != schedule.n_fits:
             index = schedule.index(self.composition)
             self._mean = (schedule.n_fits, fitted.mean(self.features(schedule), index))
@@ -73,30 +73,30 @@ class EnumeratedComposition:
 
 
 class EnumeratedCompositions:
-    """The compositions that are small enough to be listed, listed when they are first needed."""
+    """The compositions that are small enough; each is enumerated when it is first needed."""
 
     def __init__(self, history: SearchHistory) -> None:
         self._history = history
-        self._listed: dict[Composition, EnumeratedComposition] = {}
+        self._made: dict[Composition, EnumeratedComposition] = {}
         self._small = _small(history.host, history.compositions)
 
     def __contains__(self, composition: Composition) -> bool:
         return composition in self._small
 
     def __getitem__(self, composition: Composition) -> EnumeratedComposition:
-        if composition not in self._listed:
+        if composition not in self._made:
             host, seen = self._history.host, self._history.seen
-            self._listed[composition] = EnumeratedComposition(host, composition, seen)
-        return self._listed[composition]
+            self._made[composition] = EnumeratedComposition(host, composition, seen)
+        return self._made[composition]
 
     def close(self, composition: Composition, fingerprint: str) -> None:
         """Note that a decoration was proposed."""
-        if composition in self._listed:
-            self._listed[composition].close(fingerprint)
+        if composition in self._made:
+            self._made[composition].close(fingerprint)
 
 
 def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composition]:
-    """Return those that can be listed, the smallest first, as far as memory goes."""
+    """Return those that can be enumerated: the smallest ones, as far as memory goes."""
     few = [c for c in compositions if host.n_raw(c) <= _MOST_RAW]
     sizes = sorted((host.n_distinct(c), c) for c in few)
     chosen, total = set(), 0
@@ -111,7 +111,7 @@ def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composi
 def covered(
     history: SearchHistory, among: Sequence[Composition], remaining: int
 ) -> dict[Composition, int]:
-    """Return the compositions that can be relaxed completely, with what is open of each.
+    """Return the compositions that can be relaxed completely, with how many are left of each.
 
     Each composition has an equal share of what remains; what a small one does not need goes to the
     larger ones, in ascending order of size.

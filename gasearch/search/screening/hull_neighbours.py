@@ -28,14 +28,14 @@ NEIGHBOUR = "neighbour"
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """The neighbours of one member that nobody proposed yet.
+    """The neighbours of one member that were not proposed yet.
 
     Parameters
     ----------
     n_neighbours
         Distinct decorations one exchange away, evaluated or not.
     occupations
-        (n, n_sites) of those that nobody proposed yet.
+        (n, n_sites) of those that were not proposed yet.
     margin, deviation
         (n,) how far the model puts each above the member, and how sure it is, in eV/f.u.; infinite
         deviation without a model.

@@ -24,7 +24,7 @@ DESCENT = "surrogate_descent"
 _RANDOM_SHARE = 0.1
 _STARTS, _STEPS, _KEPT = 3, 12, 10
 _NEIGHBOURS, _SITES_TIMES_NEIGHBOURS = 200, 10_000
-"""Neighbours looked at in each step down: fewer in large cells, where each costs more."""
+"""Neighbours predicted in each step of a descent: fewer in large cells, where each costs more."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,7 +143,7 @@ def children_pool(
 def with_descents(
     pool: Pool, host: Host, energies: Callable[[Digits], Floats], rng: np.random.Generator
 ) -> Pool:
-    """Return a pool with what lies down the model's slopes from its lowest members.
+    """Return a pool with what descents of the predicted energy meet from its lowest members.
 
     Parameters
     ----------

@@ -25,9 +25,9 @@ Heights = Mapping[Composition, float]
 """The hull at each composition, in eV/f.u.; empty where there is none."""
 
 SCREENED = "screened"
-"""The operator of candidates that were chosen from the list of a whole composition."""
-_LOOKED_AT = 128  # those that the model puts lowest, for which deviations are computed
-_TEMPERATURE = 0.05  # eV/f.u. above the hull at which a composition is drawn e times less
+"""The operator of candidates that were chosen among all of an enumerated composition."""
+_N_SCORED = 128  # those of lowest predicted energy, for which deviations are computed
+_TEMPERATURE = 0.05  # eV/f.u. above the hull at which a composition is drawn e times less often
 _PATIENCE = 50  # results without a lower minimum at which it is drawn half as often
 _LEAST_WEIGHT = 0.02
 
@@ -35,8 +35,8 @@ _LEAST_WEIGHT = 0.02
 class Screen:
     """Ranks what could be proposed by an acquisition function.
 
-    Compositions that can be listed compete with all their open decorations; of the others one at a
-    time, with a pool of children and of what lies down the model's slopes from the lowest of them.
+    Enumerated compositions compete with all their open decorations; of the others one at a time,
+    with a pool of children and of descents of the predicted energy from the lowest of them.
     """
 
     def __init__(
@@ -62,14 +62,14 @@ class Screen:
         hull = self._history.hull_per_fu() if self._settings.hull_aware else {}
         if rng.random() < self._settings.aging:
             among = [min(among, key=self._waiting_since)]
-        listed = [c for c in among if c in self._enumerated]
+        enumerated = [c for c in among if c in self._enumerated]
         drawn = [c for c in among if c not in self._enumerated]
         if drawn:
             drawn = [drawn[0] if len(drawn) == 1 else self._drawn(drawn, hull, rng)]
         with one_thread():
             choices = [
-                *(self._listed(composition, surrogate, hull) for composition in listed),
-                *(self._pooled(composition, surrogate, hull, rng) for composition in drawn),
+                *(self._of_all(composition, surrogate, hull) for composition in enumerated),
+                *(self._of_pool(composition, surrogate, hull, rng) for composition in drawn),
             ]
         return max((c for c in choices if c), key=lambda choice: choice.score, default=None)
 
@@ -92,23 +92,23 @@ class Screen:
         near = np.exp(-above / _TEMPERATURE)
         return float(near / (1 + still / _PATIENCE / len(history.compositions))) + _LEAST_WEIGHT
 
-    def _listed(
+    def _of_all(
         self, composition: Composition, surrogate: Surrogate, hull: Heights
     ) -> Choice | None:
-        whole = self._enumerated[composition]
+        listed = self._enumerated[composition]
         fitted = self._schedule.fitted
         if fitted is None:
             return None
-        rows = whole.lowest(self._schedule, fitted, _LOOKED_AT)
+        rows = listed.lowest(self._schedule, fitted, _N_SCORED)
         if not len(rows):
             return None
-        features = whole.features(self._schedule)[rows]
+        features = listed.features(self._schedule)[rows]
         best, score, details = self._best(composition, surrogate, hull, features)
-        decoration = Decoration(self._history.host, whole.occupations[rows[best]])
-        details["ranked"] = int(whole.is_open.sum())
+        decoration = Decoration(self._history.host, listed.occupations[rows[best]])
+        details["ranked"] = int(listed.is_open.sum())
         return Choice(decoration, SCREENED, (), score, details)
 
-    def _pooled(
+    def _of_pool(
         self,
         composition: Composition,
         surrogate: Surrogate,
@@ -124,7 +124,7 @@ class Screen:
             return None
         features = self._schedule.features(pool.occupations, composition)
         index = self._schedule.index(composition)
-        rows = np.argsort(surrogate.mean(features, index), kind="stable")[:_LOOKED_AT]
+        rows = np.argsort(surrogate.mean(features, index), kind="stable")[:_N_SCORED]
         best, score, details = self._best(composition, surrogate, hull, features[rows])
         row = int(rows[best])
         decoration = Decoration(self._history.host, pool.occupations[row])
@@ -150,7 +150,7 @@ class Screen:
         return surrogate.mean(features, self._schedule.index(composition))
 
     def _unseen(self, pool: Pool) -> Pool:
-        """Return what nobody proposed yet, each decoration once."""
+        """Return what was not proposed yet, each decoration once."""
         distinct = self._history.host.canonicalizer.first_rows(pool.occupations)
         seen = self._history.seen
         rows = [row for fingerprint, row in distinct.items() if fingerprint not in seen]

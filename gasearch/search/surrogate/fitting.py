@@ -1,4 +1,4 @@
-"""From the results known to a proposal to the surrogate that it uses."""
+"""When the surrogate is fitted, and to which of the results that a proposal may use."""
 
 from __future__ import annotations
 

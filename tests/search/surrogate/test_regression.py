@@ -76,7 +76,9 @@ def test_it_is_the_gaussian_process_of_scikit_learn_with_the_same_kernel():
     unseen = np.random.default_rng(5).normal(size=(20, len(groups)))
     expected, expected_deviation = process.predict(unseen, return_std=True)
     mean, deviation = surrogate.predict(unseen, 0)
-    assert (mean - results.energy.mean()) / surrogate.prior.unit == pytest.approx(expected, abs=1e-6)
+    assert (mean - results.energy.mean()) / surrogate.prior.unit == pytest.approx(
+        expected, abs=1e-6
+    )
     assert deviation / surrogate.prior.unit == pytest.approx(expected_deviation, rel=1e-5)
 
 
