@@ -4,9 +4,8 @@ import dataclasses
 from collections import Counter
 
 import pytest
+import searching
 
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import default_operators
 from gasearch.search.proposer import ProposalSettings, Proposer
@@ -14,16 +13,6 @@ from gasearch.search.replay import differences, restore
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
 from gasearch.store.records import Outcome
-
-
-@pytest.fixture(scope="module")
-def small():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-@pytest.fixture(scope="module")
-def medium():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
 
 
 def proposer_of(host, seed=1, compositions=None, **settings):
@@ -36,39 +25,22 @@ def proposer_of(host, seed=1, compositions=None, **settings):
     )
 
 
-def energy_of(fingerprint):
-    return float(named_rng(7, fingerprint).normal())
+def energy_of(decoration):
+    return float(named_rng(7, decoration.fingerprint).normal())
 
 
-def search(
-    proposer, visibility, number, fails=lambda candidate: False, n_calls=lambda candidate: 9
-):
-    """Return proposals and outcomes of a search whose relaxations end at once."""
-    proposals, outcomes = [], []
-    for k in range(1, number + 1):
-        for outcome in visibility.release(k):
-            proposer.add_outcome(outcome)
-        proposal = proposer.propose(k)
-        if proposal is None:
-            break
-        verdict = "unconverged" if fails(k) else "ok"
-        outcome = Outcome(
-            k, k, proposal.composition, energy_of(proposal.fingerprint), verdict, n_calls(k)
-        )
-        visibility.add(outcome)
-        proposals.append(proposal)
-        outcomes.append(outcome)
-    return proposals, outcomes
+def search(proposer, number, visibility=None, **keywords):
+    return searching.search(proposer, energy_of, number, visibility=visibility, **keywords)
 
 
 def test_the_ends_of_the_range_come_first(medium):
-    proposals, _ = search(proposer_of(medium), Immediate(), 5)
+    proposals, _ = search(proposer_of(medium), 5)
     assert [(p.x, p.operator) for p in proposals[:2]] == [(0.0, "end_member"), (1.0, "end_member")]
     assert {p.operator for p in proposals[2:]} == {"random"}
 
 
 def test_a_small_space_is_searched_to_the_last_decoration_and_nothing_is_proposed_twice(small):
-    proposals, _ = search(proposer_of(small, initial=4), Immediate(), 100)
+    proposals, _ = search(proposer_of(small, initial=4), 100)
     assert len(proposals) == 16
     assert len({p.fingerprint for p in proposals}) == 16
     expected = {f for c in small.compositions for f in small.fingerprints(c)}
@@ -76,15 +48,15 @@ def test_a_small_space_is_searched_to_the_last_decoration_and_nothing_is_propose
 
 
 def test_the_same_seed_proposes_the_same_and_another_seed_does_not(medium):
-    first, _ = search(proposer_of(medium), Immediate(), 60)
-    again, _ = search(proposer_of(medium), Immediate(), 60)
-    other, _ = search(proposer_of(medium, seed=2), Immediate(), 60)
+    first, _ = search(proposer_of(medium), 60)
+    again, _ = search(proposer_of(medium), 60)
+    other, _ = search(proposer_of(medium, seed=2), 60)
     assert first == again
     assert [p.fingerprint for p in first] != [p.fingerprint for p in other]
 
 
 def test_operators_take_over_after_the_random_start_and_name_their_parents(medium):
-    proposals, _ = search(proposer_of(medium, initial=10), Immediate(), 80)
+    proposals, _ = search(proposer_of(medium, initial=10), 80)
     later = proposals[12:]
     assert {p.operator for p in proposals[:12]} == {"end_member", "random"}
     assert sum(p.operator != "random" for p in later) > 50
@@ -97,14 +69,16 @@ def test_operators_take_over_after_the_random_start_and_name_their_parents(mediu
 
 
 def test_the_random_start_visits_all_compositions_in_turn(medium):
-    proposals, _ = search(proposer_of(medium, initial=18), Immediate(), 20)
+    proposals, _ = search(proposer_of(medium, initial=18), 20)
     visits = Counter(p.x for p in proposals)
     assert sorted(visits) == [c.x for c in medium.compositions]
     assert {n for x, n in visits.items() if 0 < x < 1} <= {2, 3}
 
 
 def test_only_results_with_verdict_ok_become_parents(medium):
-    proposals, _ = search(proposer_of(medium, initial=8), Immediate(), 80, lambda k: k % 3 == 0)
+    proposals, _ = search(
+        proposer_of(medium, initial=8), 80, verdict=lambda k: "ok" if k % 3 else "unconverged"
+    )
     parents = {parent for p in proposals for parent in p.parents}
     assert parents
     assert all(parent % 3 for parent in parents)
@@ -112,12 +86,12 @@ def test_only_results_with_verdict_ok_become_parents(medium):
 
 def test_a_search_at_one_composition_stays_there_but_for_the_ends(medium):
     wanted = medium.composition_at(0.25)
-    proposals, _ = search(proposer_of(medium, compositions=[wanted], initial=5), Immediate(), 40)
+    proposals, _ = search(proposer_of(medium, compositions=[wanted], initial=5), 40)
     assert {p.composition for p in proposals[2:]} == {wanted.formula}
 
 
 def test_rejected_draws_are_counted(small):
-    proposals, _ = search(proposer_of(small, initial=4), Immediate(), 16)
+    proposals, _ = search(proposer_of(small, initial=4), 16)
     assert sum(p.n_rejected for p in proposals) > 0
 
 
@@ -145,7 +119,7 @@ RULES = {
 def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rule):
     make, number = RULES[rule]
     calls = lambda k: 300 if k % 7 == 0 else 20  # noqa: E731
-    unbroken, outcomes = search(proposer_of(medium, initial=8), make(), number, n_calls=calls)
+    unbroken, outcomes = search(proposer_of(medium, initial=8), number, make(), n_calls=calls)
     for stop in range(1, number, 3):
         proposer, visibility = proposer_of(medium, initial=8), make()
         restore(proposer, visibility, unbroken[:stop], outcomes[:stop])
@@ -157,12 +131,12 @@ def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rul
 @pytest.mark.parametrize("rule", RULES)
 def test_replay_finds_no_difference_in_a_true_record(medium, rule):
     make, number = RULES[rule]
-    proposals, outcomes = search(proposer_of(medium, initial=8), make(), number)
+    proposals, outcomes = search(proposer_of(medium, initial=8), number, make())
     assert list(differences(proposer_of(medium, initial=8), make(), proposals, outcomes)) == []
 
 
 def test_replay_names_the_first_candidate_that_does_not_follow_from_the_record(medium):
-    proposals, outcomes = search(proposer_of(medium, initial=8), Immediate(), 40)
+    proposals, outcomes = search(proposer_of(medium, initial=8), 40)
     forged = list(outcomes)
     worst = max(range(2, 12), key=lambda n: outcomes[n].energy)
     forged[worst] = dataclasses.replace(forged[worst], energy=-1e6)
@@ -174,7 +148,7 @@ def test_replay_names_the_first_candidate_that_does_not_follow_from_the_record(m
 
 
 def test_replay_notices_results_that_were_not_known_at_the_time(medium):
-    proposals, outcomes = search(proposer_of(medium, initial=8), Immediate(), 40)
+    proposals, outcomes = search(proposer_of(medium, initial=8), 40)
     early = [dataclasses.replace(p, known=max(0, p.known - 5)) for p in proposals]
     assert list(differences(proposer_of(medium, initial=8), Immediate(), early, outcomes))
 

@@ -4,10 +4,9 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from searching import decoration_of, search
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
 from gasearch.run.screening_settings import ScreeningSettings
 from gasearch.search.history import SearchHistory
@@ -21,23 +20,6 @@ from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.fitting import is_refit
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
-from gasearch.store.records import Outcome
-
-
-@pytest.fixture(scope="module")
-def small():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-@pytest.fixture(scope="module")
-def medium():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
-
-
-@pytest.fixture(scope="module")
-def large():
-    """24 f.u.: compositions in the middle cannot be listed."""
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 3, 2))
 
 
 class Law:
@@ -74,29 +56,6 @@ def proposer_of(host, compositions=None, seed=1, ends=True, initial=12, seeds=()
     )
     wanted = compositions or host.compositions
     return Proposer(host, default_operators(), seed, wanted, settings, seeds)
-
-
-def decoration_of(host, proposal):
-    return Decoration.from_bytes(host, proposal.occupation)
-
-
-def search(proposer, law, number, budget=0, visibility=None, verdict=lambda k: "ok", lag=0):
-    """Return proposals and outcomes of a search whose relaxations end at once, or `lag` later."""
-    visibility = visibility or Immediate()
-    proposals, outcomes, waiting = [], [], []
-    for k in range(1, number + 1):
-        for outcome in visibility.release(k):
-            proposer.add_outcome(outcome)
-        proposal = proposer.propose(k, budget)
-        if proposal is None:
-            break
-        energy = law(decoration_of(proposer.history.host, proposal))
-        waiting.append(Outcome(k, k, proposal.composition, energy, verdict(k), 9))
-        while len(waiting) > lag:
-            outcomes.append(waiting.pop(0))
-            visibility.add(outcomes[-1])
-        proposals.append(proposal)
-    return proposals, outcomes
 
 
 def test_exchanges_are_all_swaps_within_a_sublattice(medium):
@@ -202,7 +161,7 @@ def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rul
     make, lag = RULES[rule]
     law, n, budget = Law(medium), 70, 70
     fails = lambda k: "unconverged" if k % 11 == 0 else "ok"  # noqa: E731
-    unbroken, outcomes = search(proposer_of(medium), law, n, budget, make(), fails, lag)
+    unbroken, outcomes = search(proposer_of(medium), law, n, budget, make(), verdict=fails, lag=lag)
     assert {"coulomb", "screened", "neighbour"} <= {p.operator for p in unbroken}
     for stop in range(3, n - 1, 9):
         proposer, visibility = proposer_of(medium), make()
