@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from gasearch.execution.contract import Finished, Happening, Task
+from gasearch.execution.contract import Finished, Task, TaskEvent
 from gasearch.relax.relaxed import Relaxed
 
 
@@ -43,7 +43,7 @@ class FreeExecutor:
         """Keep a task."""
         self._tasks.append(task)
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:  # noqa: ARG002
         """Return everything as relaxed."""
         tasks, self._tasks = self._tasks, []
         return [Finished(task, relaxed(task.atoms, self._rng)) for task in tasks]

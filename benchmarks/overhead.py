@@ -36,7 +36,7 @@ from gasearch.relax.settings import RelaxSection
 from gasearch.run.execution_section import ExecutionSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import Proposer
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -91,17 +91,12 @@ def _search(host: Host, store: PopulationStore, budget: int, observe: Any) -> Se
     settings = DispatchSettings(1, RelaxSection(), ExecutionSection(lease_s=1e6))
     dispatcher = Dispatcher(host, store, FreeExecutor(), settings, stop)
     return Search(
-        host,
         store,
         Proposer(host, default_operators(), host.compositions),
         Immediate(),
         dispatcher,
-        budget=budget,
-        in_flight=IN_FLIGHT,
-        stagnation=0,
-        tight_window_per_fu=-1.0,
-        observe=observe,
-        stop=stop,
+        SearchLimits(budget, IN_FLIGHT, stagnation=0, tight_window_per_fu=-1.0),
+        observe,
     )
 
 

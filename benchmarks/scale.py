@@ -41,7 +41,7 @@ from gasearch.run.execution_section import ExecutionSection
 from gasearch.run.sections import ScreeningSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -87,17 +87,12 @@ def make_search(
     if screened:
         drawn = ProposalSettings(screening=ScreeningSection(exact=False), hull_aware=False)
     return Search(
-        host,
         store,
         Proposer(host, default_operators(), host.compositions, drawn),
         Immediate(),
         Dispatcher(host, store, executor, settings, stop),
-        budget=budget,
-        in_flight=in_flight,
-        stagnation=0,
-        tight_window_per_fu=-1.0,
-        observe=observe,
-        stop=stop,
+        SearchLimits(budget, in_flight, stagnation=0, tight_window_per_fu=-1.0),
+        observe,
     )
 
 

@@ -191,13 +191,12 @@ def gasearch_run(
     for number in itertools.count(1):
         while waiting and waiting[0].candidate <= number - in_flight:
             proposer.add_outcome(waiting.popleft())
-        proposed = proposer.propose(number, budget)
-        if proposed is None:
+        proposal = proposer.propose(number, budget)
+        if proposal is None:
             return
-        key, energy = problem.evaluate(proposed.decoration.occupation)
+        key, energy = problem.evaluate(np.frombuffer(proposal.occupation, dtype=np.uint8))
         verdict = "ok" if np.isfinite(energy) else "failed"
-        formula = proposed.decoration.formula
-        waiting.append(Outcome(number, number, formula, energy, verdict, 1))
+        waiting.append(Outcome(number, number, proposal.composition, energy, verdict, 1))
         yield key
 
 

@@ -14,7 +14,7 @@ from gasearch.errors import DecorationError, UsageError
 from gasearch.files import OutputError
 from gasearch.plugins import PluginError
 from gasearch.run.sections import RunFileError
-from gasearch.search.session import ChangedHostError, ChangedRunError
+from gasearch.search.resume import ChangedHostError, ChangedRunError
 from gasearch.store.errors import SearchRunningError
 
 ROOT = Path(gasearch.__file__).parent

@@ -101,7 +101,7 @@ class Missing:
     reason: str
 
 
-Happening: TypeAlias = Finished | Slow | Crashed | Missing
+TaskEvent: TypeAlias = Finished | Slow | Crashed | Missing
 
 
 class Executor(Protocol):
@@ -111,7 +111,7 @@ class Executor(Protocol):
         """Take a task; it starts when a place is free."""
         ...
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Return what happened since, waiting at most so long for the first of it."""
         ...
 

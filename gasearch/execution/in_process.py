@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from gasearch.execution.contract import Finished, Happening, Slow, Task
+from gasearch.execution.contract import Finished, Slow, Task, TaskEvent
 from gasearch.execution.stream import Stream
 from gasearch.potentials.contract import Potential
 from gasearch.relax.conclusion import MomentReader
@@ -46,10 +46,10 @@ class InProcessExecutor:
         """Queue a task."""
         self._waiting.append(task)
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Relax until something happens or the time is over; nothing where there is no task."""
         deadline = time.monotonic() + timeout_s
-        happenings: list[Happening] = []
+        happenings: list[TaskEvent] = []
         while not happenings and (self._waiting or self._under_way):
             self._fill()
             progress = self._stream.step()

@@ -119,6 +119,9 @@ class ScreeningSection(Section):
         2.0, "standard deviations above its hull member at which a neighbour is left out"
     )
     adaptive: Switch = key(True, "operators whose children improve niches are drawn more often")
+    acquisition: str = key(
+        "expected_improvement", 'what scores its predictions; or your own, "./my_file.py:name"'
+    )
     features: tuple[Group, ...] = key(GROUPS, "what the model sees of a decoration")
     pair_reach: Positive = key(9.0, "longest distance of a pair", "Å")
     triplet_reach: Positive = key(

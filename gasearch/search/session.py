@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
-import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.io.hosts import host_to_json
-from gasearch.errors import UsageError
 from gasearch.execution.contract import Engine, Executor, Order, PotentialSource
 from gasearch.execution.devices import (
     choose_device,
@@ -25,14 +21,22 @@ from gasearch.execution.devices import (
 )
 from gasearch.execution.engines import open_engine
 from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
-from gasearch.run.config import default_of
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host, searched_compositions
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.search import Ending, Search
+from gasearch.search.resume import (
+    SEEDS_FOUND,
+    changed_keys,
+    changed_versions,
+    refuse_changed_host,
+    refuse_changed_settings,
+    versions,
+)
+from gasearch.search.screening.acquisition import load_acquisition
+from gasearch.search.search import Ending, Search, SearchLimits
 from gasearch.search.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
-from gasearch.search.visibility import Arrivals, Immediate, Lagged
+from gasearch.search.visibility import Immediate, Lagged, Visibility
 from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
@@ -43,53 +47,6 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from gasearch.potentials.contract import Potential
-
-_BEFORE = {
-    "screening.surrogate": False,
-    "screening.exact": False,
-    "screening.refine": 0.0,
-    "screening.adaptive": False,
-    "seeds.coulomb": False,
-}
-"""What held in runs that were started before these keys existed."""
-_SEEDS_FOUND = "seeds.found"
-"""Recorded beside the settings: the seeds themselves, so that their files may go."""
-_PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
-
-
-class ChangedRunError(UsageError):
-    """A resumed run whose run.toml defines another search than the one in the database."""
-
-    def __init__(self, key: str, stored: object, found: object, folder: Path) -> None:
-        super().__init__(key, stored, found, folder)
-        self.key = key
-        self.stored = stored
-        self.found = found
-        self.folder = folder
-
-    def __str__(self) -> str:
-        return (
-            f"{self.key} defines the search and cannot change on resume: it was started with "
-            f"{self.stored!r}, run.toml now says {self.found!r}. Put it back, or start another "
-            f"run folder than {self.folder}."
-        )
-
-
-class ChangedHostError(UsageError):
-    """A resumed run whose structure file, or built-in host, is not the one that it started with."""
-
-    def __init__(self, structure: str, differing: Sequence[str], folder: Path) -> None:
-        super().__init__(structure, differing, folder)
-        self.structure = structure
-        self.differing = tuple(differing)
-        self.folder = folder
-
-    def __str__(self) -> str:
-        return (
-            f"the host {self.structure!r} was changed since the search was started "
-            f"({', '.join(self.differing)}): put it back, or start another run folder than "
-            f"{self.folder}."
-        )
 
 
 class Session:
@@ -107,6 +64,7 @@ class Session:
         self.host = build_host(self.settings.host, folder.path)
         self.compositions = searched_compositions(self.settings.search, self.host)
         self.operators = self._operators()
+        self.acquisition = load_acquisition(self.settings.screening.acquisition, folder.path)
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
@@ -133,11 +91,11 @@ class Session:
         """
         with driver_lock(self.folder.claim_place()), self._store() as store:
             before = store.run.operational
-            changes = _changes(before, self.settings.operational())
+            changes = changed_keys(before, self.settings.operational())
             batch = store.batch()
             if changes:
                 batch.set_operational(changes)
-            batch.event(STARTED, data={"versions": dict(_versions())})
+            batch.event(STARTED, data={"versions": dict(versions())})
             batch.commit()
             with self._engine(engine) as at_hand:
                 ending = self._search(store, observe, stop or threading.Event(), at_hand).run()
@@ -185,19 +143,21 @@ class Session:
             hull_aware=not ranks_only,
         )
         seeds = [seed.occupation for seed in self.seeds]
-        return Proposer(self.host, self.operators, self.compositions, settings, seeds)
+        return Proposer(
+            self.host, self.operators, self.compositions, settings, seeds, self.acquisition
+        )
 
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
         """What the search starts from besides random decorations, as it was found at its start."""
         if self.folder.is_started:
             with self.folder.open_store() as store:
-                return seeds_from_record(store.run.settings.get(_SEEDS_FOUND))
+                return seeds_from_record(store.run.settings.get(SEEDS_FOUND))
         ends = self.host.compositions[0], self.host.compositions[-1]
         searched = {*self.compositions, *ends}
         return collect_seeds(self.settings.seeds, self.host, self.folder.path, searched)
 
-    def arrivals(self) -> Arrivals:
+    def visibility(self) -> Visibility:
         """Return the rule for what a proposal may know."""
         search = self.settings.search
         if search.reproducible:
@@ -223,18 +183,19 @@ class Session:
         executor = engine.executor(self._order())
         dispatch = DispatchSettings(settings.search.seed, settings.relax, settings.execution)
         dispatcher = Dispatcher(self.host, store, executor, dispatch, stop)
+        limits = SearchLimits(
+            settings.search.budget,
+            self.in_flight,
+            settings.search.stagnation,
+            settings.relax.tight_window_per_fu,
+        )
         return Search(
-            self.host,
             store,
             self.proposer(ranks_only=store.level.ranks_only),
-            self.arrivals(),
+            self.visibility(),
             dispatcher,
-            budget=settings.search.budget,
-            in_flight=self.in_flight,
-            stagnation=settings.search.stagnation,
-            tight_window_per_fu=settings.relax.tight_window_per_fu,
-            observe=after_commit if store_settings.backups else observe,
-            stop=stop,
+            limits,
+            after_commit if store_settings.backups else observe,
         )
 
     def _order(self) -> Order:
@@ -319,15 +280,15 @@ class Session:
             host_atoms=Decoration.random(
                 self.host, self.host.compositions[-1], named_rng(0, "host")
             ).to_atoms(),
-            settings={**self._defining(), _SEEDS_FOUND: seeds_to_record(self.seeds)},
+            settings={**self._defining(), SEEDS_FOUND: seeds_to_record(self.seeds)},
             operational=self.settings.operational(),
             seed=self.settings.search.seed,
             n_formula_units=self.host.n_formula_units,
-            versions=_versions(),
+            versions=versions(),
         )
 
     def warnings(self) -> list[str]:
-        """Return what the user should know before a start or a resume."""
+        """Return warnings for the user before a start or a resume."""
         return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
 
     def _extrapolations(self) -> list[str]:
@@ -335,9 +296,9 @@ class Session:
         ask = getattr(self.potential, "extrapolations", None)
         if ask is None:
             return []
-        told = {text: None for atoms in self._probes() for text in ask(atoms)}
+        found = {text: None for atoms in self._probes() for text in ask(atoms)}
         name = self.potential.name
-        return [f"{name} extrapolates here: {', '.join(told)}."] if told else []
+        return [f"{name} extrapolates here: {', '.join(found)}."] if found else []
 
     def _no_backups(self) -> list[str]:
         store = self.settings.store
@@ -349,30 +310,19 @@ class Session:
         if not self.folder.is_started:
             return []
         with self.folder.open_store(read_only=False) as store:
-            recorded = store.run.versions
-        now = _versions()
+            changed = changed_versions(store.run.versions, ("numpy", "torch"))
+        now = versions()
         return [
-            f"this run was started with {name} {recorded[name]}, here is {now[name]}: "
+            f"this run was started with {name} {recorded}, here is {now[name]}: "
             "its numbers may differ from those of an uninterrupted run."
-            for name in ("numpy", "torch")
-            if name in recorded and recorded[name] != now[name]
+            for name, recorded in changed.items()
         ]
 
     def refuse_changes(self, run: RunRecord) -> None:
-        """Refuse a run.toml that defines another search than the recorded one."""
-        now = self._defining()
-        named = {*run.settings, *now} - {_SEEDS_FOUND}
-        # whether the search is reproducible decides which keys define it: name that one first
-        keys = sorted(named, key=lambda key: (key != "search.reproducible", key))
-        for key in keys:
-            stored = run.settings.get(key, _BEFORE.get(key))
-            if stored is None and now[key] == default_of(key):
-                continue  # a key that came with a later version, left at its default
-            if stored != now.get(key):
-                raise ChangedRunError(key, stored, now.get(key), self.folder.path)
-        differing = host_differences(run.host, host_to_json(self.host))
-        if differing:
-            raise ChangedHostError(self.settings.host.structure, differing, self.folder.path)
+        """Refuse a run.toml, or a host, that defines another search than the recorded one."""
+        refuse_changed_settings(run, self._defining(), self.folder.path)
+        host = host_to_json(self.host)
+        refuse_changed_host(run, host, self.settings.host.structure, self.folder.path)
 
     def _probes(self) -> list[Atoms]:
         """Return two fixed decorations whose energies identify the potential."""
@@ -407,17 +357,3 @@ class Session:
         from gasearch.potentials.level import compare_levels
 
         compare_levels(stored, self._level(self.potential))
-
-
-def host_differences(stored: str, now: str) -> list[str]:
-    """Return in what two hosts differ, such as ["cell", "positions"]; both as JSON."""
-    before, after = json.loads(stored), json.loads(now)
-    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-
-
-def _changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in now.items() if stored.get(key) != value}
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}

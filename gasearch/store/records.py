@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from ase import Atoms
 
+from gasearch.crystal.decoration import Decoration
 from gasearch.relax.relaxed import Verdict
 
 JsonValue: TypeAlias = (
@@ -114,7 +115,8 @@ class Proposal:
     x
         Filled share of the working-ion sites.
     operator
-        What made it.
+        What made it: of the search "end_member", "seed", "coulomb", "random", "screened",
+        "neighbour", "surrogate_descent", or the name of an operator.
     parents
         Candidates that it was made from, in the order of the operator.
     known
@@ -123,6 +125,8 @@ class Proposal:
         Draws before this one that repeated known decorations.
     origin
         "search", or where it comes from.
+    generation
+        1 + the largest generation of its parents; 0 without parents.
     budget
         Of the search when this candidate was drawn; 0 where it does not matter.
     details
@@ -144,6 +148,22 @@ class Proposal:
     generation: int = 0
     budget: int = field(default=0, metadata=LATER)
     details: Details = field(default_factory=dict, compare=False, metadata=LATER)
+
+    @classmethod
+    def of(
+        cls, number: int | None, decoration: Decoration, operator: str, **others: Any
+    ) -> Proposal:
+        """Return the record of a decoration; `others` are further fields by name."""
+        return cls(
+            number=number,
+            occupation=decoration.occupation.tobytes(),
+            fingerprint=decoration.fingerprint,
+            orbit_size=decoration.orbit_size,
+            composition=decoration.formula,
+            x=decoration.x,
+            operator=operator,
+            **others,
+        )
 
 
 @dataclass(frozen=True)

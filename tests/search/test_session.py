@@ -12,7 +12,8 @@ from gasearch.potentials.awareness import ChargeBlindError
 from gasearch.potentials.level import LevelMismatchError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
-from gasearch.search.session import ChangedRunError, Session
+from gasearch.search.resume import ChangedRunError
+from gasearch.search.session import Session
 from gasearch.store.sqlite.lock import DriverLock
 
 

@@ -120,14 +120,10 @@ def _proposal(
     """Return the decoration that came out as a candidate from elsewhere."""
     if decoration is None:
         return None
-    return Proposal(
-        number=None,
-        occupation=decoration.occupation.tobytes(),
-        fingerprint=decoration.fingerprint,
-        orbit_size=decoration.orbit_size,
-        composition=decoration.formula,
-        x=decoration.x,
-        operator="dft",
+    return Proposal.of(
+        None,
+        decoration,
+        "dft",
         parents=() if asked is None else (asked,),
         origin="dft",
         details={"after": place.store.n_candidates},

@@ -20,10 +20,10 @@ from gasearch.execution.contract import (
     Crashed,
     ExecutionError,
     Finished,
-    Happening,
     PotentialSource,
     Slow,
     Task,
+    TaskEvent,
 )
 from gasearch.execution.local.process import Job, WorkerProcess
 from gasearch.execution.shares import Share
@@ -91,14 +91,14 @@ class WorkerPool:
             self._waiting.append(job)
         self._dispatch()
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Return what happened, waiting at most so long for the first of it."""
         if not self._workers:
             return []
         first = min(worker.deadline_s(self._wall_limit_s) for worker in self._workers)
         patience = max(0.0, min(timeout_s, first - time.monotonic()))
         ready = wait([worker.connection for worker in self._workers], patience)
-        happenings: list[Happening] = []
+        happenings: list[TaskEvent] = []
         for worker in list(self._workers):
             if worker.connection in ready:
                 happenings += self._listen(worker)
@@ -166,8 +166,8 @@ class WorkerPool:
     def _is_overdue(self, worker: WorkerProcess) -> bool:
         return time.monotonic() > worker.deadline_s(self._wall_limit_s)
 
-    def _listen(self, worker: WorkerProcess) -> list[Happening]:
-        happenings: list[Happening] = []
+    def _listen(self, worker: WorkerProcess) -> list[TaskEvent]:
+        happenings: list[TaskEvent] = []
         try:
             for kind, content in worker.messages():
                 happenings += self._understand(worker, kind, content)
@@ -175,7 +175,7 @@ class WorkerPool:
             happenings += self._lost(worker, f"its worker {worker.kill()}")
         return happenings
 
-    def _understand(self, worker: WorkerProcess, kind: str, content: Any) -> list[Happening]:
+    def _understand(self, worker: WorkerProcess, kind: str, content: Any) -> list[TaskEvent]:
         """Note one message, and return what happened."""
         worker.heard()
         if kind == "unusable":
@@ -194,7 +194,7 @@ class WorkerPool:
         ended = [Finished(worker.jobs.pop(n).task, relaxed) for n, relaxed in content.ended]
         return [*slow, *ended]
 
-    def _lost(self, worker: WorkerProcess, reason: str) -> Sequence[Happening]:
+    def _lost(self, worker: WorkerProcess, reason: str) -> Sequence[TaskEvent]:
         """Account for a dead worker: what it had is tried again, or has crashed."""
         self._workers.remove(worker)
         if not worker.is_ready:

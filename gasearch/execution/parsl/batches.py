@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from gasearch.execution.contract import Crashed, ExecutionError, Finished, Happening, Order, Task
+from gasearch.execution.contract import Crashed, ExecutionError, Finished, Order, Task, TaskEvent
 from gasearch.execution.parsl.worker import BatchResult
 from gasearch.execution.shares import Share
 from gasearch.store.records import Purpose
@@ -128,10 +128,10 @@ class BatchExecutor:
             job.limit = 1
         self._put([job])
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Return what happened, waiting at most so long for the first of it."""
         self._dispatch()
-        happenings: list[Happening] = []
+        happenings: list[TaskEvent] = []
         deadline = time.monotonic() + timeout_s
         try:
             while not happenings:
@@ -225,7 +225,7 @@ class BatchExecutor:
         for job in batch.jobs:
             self._out.pop(id(job.task), None)
 
-    def _understand(self, returned: Returned | ExecutionError) -> list[Happening]:
+    def _understand(self, returned: Returned | ExecutionError) -> list[TaskEvent]:
         if isinstance(returned, ExecutionError):
             raise returned
         self._take_back(returned.batch)
@@ -247,7 +247,7 @@ class BatchExecutor:
         mixed = seconds_each if before is None else before + _NEWEST * (seconds_each - before)
         self._seconds_each = mixed
 
-    def _lost(self, returned: Returned) -> list[Happening]:
+    def _lost(self, returned: Returned) -> list[TaskEvent]:
         """Try again what was lost, or tell that it has crashed, where it was alone."""
         n_jobs = len(returned.batch.jobs)
         jobs = [job for job in returned.batch.jobs if not job.is_abandoned]

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
 from gasearch.run.sections import Group, ScreeningSection
-from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits
-from gasearch.search.surrogate.coulomb import CoulombEnergy
-from gasearch.search.surrogate.surroundings import Surroundings
+from gasearch.search.surrogate.clusters import SiteBasis, Surroundings, cluster_orbits
+from gasearch.search.surrogate.coulomb import coulomb_energy
 from gasearch.seeding import named_rng
 
 _CHUNK = 256  # decorations at once: their products stay in the cache
@@ -83,7 +82,7 @@ class Features:
         pairs = cluster_orbits(host, basis, 2, settings.pair_reach)
         reach = _affordable(host, settings.triplet_reach)
         triplets = cluster_orbits(host, basis, 3, reach)
-        surroundings, coulomb = Surroundings(host), CoulombEnergy(host)
+        surroundings, coulomb = Surroundings(host), coulomb_energy(host)
         parts: dict[Group, Callable[[NDArray[np.uint8]], NDArray[np.floating]]] = {
             "points": lambda o: points.correlations(basis(o)),
             "pairs": lambda o: pairs.correlations(basis(o)),
