@@ -10,7 +10,8 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, insert
 
-from gasearch.relax.relaxed import Relaxed, Verdict
+from gasearch.relax.audit import Verdict
+from gasearch.relax.relaxed import Relaxed
 from gasearch.store import migrate
 from gasearch.store.errors import NoDatabaseError
 from gasearch.store.location import Place

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias, get_args
 
 from ase import Atoms
 
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 
 JsonValue: TypeAlias = (
     "str | int | float | bool | list[JsonValue] | tuple[JsonValue, ...] "

@@ -23,7 +23,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from gasearch.relax.relaxed import VERDICTS
+from gasearch.relax.audit import VERDICTS
 from gasearch.store.records import PURPOSES, STATES
 from gasearch.store.sql.column_types import TEXT, WIDE
 

@@ -24,8 +24,8 @@ from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.audit import CHARGE_RULE
-from gasearch.relax.conclusion import LabelsChangedError, check_labels
 from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.results import LabelsChangedError, check_labels
 from gasearch.relax.settings import RelaxSettings, RelaxSettingsError
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))

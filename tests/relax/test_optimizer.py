@@ -14,9 +14,8 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.cell import SymmetricStrainFilter, _exponential
+from gasearch.relax.ase_relaxer import PositiveBFGSMethod, SymmetricStrainFilter, exponential
 from gasearch.relax.hessian import ELASTIC, ON_SITE, model_hessian
-from gasearch.relax.optimizer import PositiveBFGSMethod
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 
@@ -77,7 +76,7 @@ def test_the_filters_coordinates_are_what_was_set() -> None:
 
 def test_a_strain_neither_rotates_nor_mirrors() -> None:
     for seed in range(20):
-        deformation = _exponential(symmetric(np.random.default_rng(seed), 0.5))
+        deformation = exponential(symmetric(np.random.default_rng(seed), 0.5))
         np.testing.assert_allclose(deformation, deformation.T, atol=1e-14)
         assert np.linalg.eigvalsh(deformation).min() > 0
 

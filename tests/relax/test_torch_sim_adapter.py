@@ -12,7 +12,7 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.conclusion import LeftHandedCellError
+from gasearch.relax.geometry import LeftHandedCellError
 from gasearch.relax.torch_sim_adapter import (
     LABELS,
     NoLabelsError,

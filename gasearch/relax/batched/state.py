@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +15,12 @@ from gasearch.potentials.contract import Batch, formal_charges
 from gasearch.relax.batched.strain import exponential, product, rows_times
 from gasearch.relax.settings import RelaxSettings
 
-_PER_ATOM = ("undeformed", "numbers", "charges", "labels", "system")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_PER_ATOM = frozenset(
+    {"undeformed", "positions", "forces", "moments", "numbers", "charges", "labels", "system"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,13 +133,7 @@ class State:
 
     def select(self, keep: torch.Tensor) -> State:
         """Return some of the structures (B,), in the same order."""
-        atoms = keep[self.system]
-        chosen = {
-            field.name: getattr(self, field.name)[atoms if field.name in _PER_ATOM else keep]
-            for field in fields(self)
-        }
-        chosen["system"] = (keep.cumsum(0) - 1)[chosen["system"]]
-        return State(**chosen)
+        return select(self, keep, self.system)
 
     def joined(self, other: State) -> State:
         """Return these structures with others behind them."""
@@ -148,10 +147,6 @@ class State:
     def moved(self, undeformed: torch.Tensor, strains: torch.Tensor) -> State:
         """Return the structures at another geometry."""
         return replace(self, undeformed=undeformed, strains=strains)
-
-    def to(self, device: str) -> State:
-        """Return the structures on another device."""
-        return State(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def final_atoms(self, start: Atoms, row: int, geometry: Batch) -> Atoms:
         """Return one structure at this geometry, with the labels that travelled with it.
@@ -168,6 +163,38 @@ class State:
             if name in atoms.arrays:
                 atoms.arrays[name] = labels[:, column].copy()
         return atoms
+
+
+Columns = TypeVar("Columns", bound="DataclassInstance")
+
+
+def select(whole: Columns, keep: torch.Tensor, system: torch.Tensor) -> Columns:
+    """Return some of the structures (B,) of a state, a batch, results or flags, in the same order.
+
+    Parameters
+    ----------
+    system
+        (N,) the structure of each atom.
+    """
+    atoms = keep[system]
+    chosen = {
+        name: column[atoms if name in _PER_ATOM else keep]
+        for name, column in _columns(whole).items()
+    }
+    if "system" in chosen:
+        chosen["system"] = (keep.cumsum(0) - 1)[chosen["system"]]
+    return replace(whole, **chosen)
+
+
+def on_cpu(whole: Columns) -> Columns:
+    """Return the same in the memory of the CPU."""
+    return replace(whole, **{name: column.cpu() for name, column in _columns(whole).items()})
+
+
+def _columns(whole: DataclassInstance) -> dict[str, torch.Tensor]:
+    """Return the tensors by name; moments may be missing."""
+    columns = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 @dataclass(eq=False)

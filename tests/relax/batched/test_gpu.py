@@ -15,9 +15,9 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.potentials.registry import load_potential
-from gasearch.relax.batched.memory import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit, default_limit
 from gasearch.relax.batched.neighbours import SkinList
-from gasearch.relax.batched.relaxer import BatchRelaxer, default_limit
+from gasearch.relax.batched.relaxer import BatchRelaxer
 
 pytestmark = [
     pytest.mark.gpu,

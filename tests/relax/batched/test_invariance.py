@@ -106,7 +106,7 @@ def test_who_has_a_place_is_told_before_each_evaluation() -> None:
             return super().evaluate(batch)
 
     evaluated: list[int] = []
-    relaxer = BatchRelaxer(Potential(), RelaxSettings(max_calls=3), tell=told.append)
+    relaxer = BatchRelaxer(Potential(), RelaxSettings(max_calls=3), observe=told.append)
     for number in (7, 8):
         relaxer.submit(number, STARTS[0])
     relaxer.step()

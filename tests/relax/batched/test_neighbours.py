@@ -20,8 +20,7 @@ from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import Graph, Network, NetworkOutput, find_edges
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.relax.batched.bonds import find_bonds
-from gasearch.relax.batched.neighbours import SkinList, edges_of
+from gasearch.relax.batched.neighbours import SkinList, edges_of, find_bonds
 from gasearch.relax.batched.relaxer import BatchRelaxer
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))

@@ -19,9 +19,8 @@ from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.relax.batched import minimizer
-from gasearch.relax.batched.fire import Fire
 from gasearch.relax.batched.hessians import HISTORY, Dense, LastSteps
-from gasearch.relax.batched.minimizer import PATIENCE, Minimizer
+from gasearch.relax.batched.minimizer import PATIENCE, Fire, Minimizer
 from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.batched.state import State
 from gasearch.relax.settings import RelaxSettings

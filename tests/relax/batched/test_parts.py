@@ -16,16 +16,13 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.batched.descent import CLIMB, Descent
-from gasearch.relax.batched.hessians import Dense
-from gasearch.relax.batched.model_hessian import model_hessian, model_inverse
-from gasearch.relax.batched.optimizer import gradient
-from gasearch.relax.batched.padding import Padding, width_of
+from gasearch.relax.ase_relaxer import PositiveBFGSMethod, SymmetricStrainFilter
+from gasearch.relax.batched.hessians import Dense, model_hessian, model_inverse
+from gasearch.relax.batched.minimizer import CLIMB, Descent
+from gasearch.relax.batched.optimizer import Padding, gradient, width_of
 from gasearch.relax.batched.state import State
 from gasearch.relax.batched.strain import exponential, pull_back
-from gasearch.relax.cell import SymmetricStrainFilter
 from gasearch.relax.hessian import model_hessian as model_hessian_of_one
-from gasearch.relax.optimizer import PositiveBFGSMethod
 from gasearch.relax.settings import RelaxSettings
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))

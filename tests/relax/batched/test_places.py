@@ -16,9 +16,9 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.networks.network import find_edges
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.batched.memory import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit, default_limit, expected_edges
 from gasearch.relax.batched.queue import Queue
-from gasearch.relax.batched.relaxer import BatchRelaxer, default_limit, expected_edges
+from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
