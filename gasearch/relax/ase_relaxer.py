@@ -1,6 +1,7 @@
-"""The reference relaxer: one structure at a time through ASE, with every guard.
+"""The reference relaxer: one structure at a time through ASE.
 
-Slow and plain. Batched relaxers are tested against it.
+Slow and plain; the batch relaxer is tested against it. Its coordinates are those of ASE's Frechet
+filter, its optimizer is ASE's cell-aware BFGS from a model Hessian.
 """
 
 from __future__ import annotations

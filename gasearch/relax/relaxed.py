@@ -1,4 +1,4 @@
-"""The result of one relaxation. It imports no torch, so that the store can read it cheaply."""
+"""The result of one relaxation. No torch here: the store reads it cheaply."""
 
 from __future__ import annotations
 

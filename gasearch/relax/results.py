@@ -1,4 +1,4 @@
-"""From where a relaxation stopped to its result and verdict, the same for every relaxer."""
+"""How the end of a relaxation becomes its result with a verdict, the same for every relaxer."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a minimization learns of the second derivatives: all of them, or the last steps.
 
-Both begin with the model of ionic springs. Products are sums over a row, which do not depend on the
-number of rows.
+Both begin with the model of ionic springs of `gasearch.relax.hessian`, here for a batch. Products
+are sums over a row, which do not depend on the number of rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""How many edges fit into one evaluation: learned while running, and remembered."""
+"""How many edges fit into one evaluation: learned while running, and remembered.
+
+Memory may run out on an accelerator or in the machine.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Neighbour lists that outlive a few steps, because they reach a skin farther than needed."""
+"""Neighbour lists, kept for a few steps because they reach a skin farther than needed.
+
+Lattice vectors are kept as whole numbers of cells: distances recomputed from them by products
+spelled out are the same to the last bit whatever shares the batch.
+"""
 
 from __future__ import annotations
 
@@ -31,17 +35,11 @@ class SkinList:
         How much farther the list reaches, in Å.
     device
         Of the structures.
-
-    Attributes
-    ----------
-    n_searches
-        Structures searched so far.
     """
 
     def __init__(self, cutoff: float, device: torch.device, skin: float = SKIN) -> None:
         self.cutoff = cutoff
         self.skin = skin
-        self.n_searches = 0
         none = torch.zeros(0, dtype=torch.int64, device=device)
         real = torch.zeros(0, 3, dtype=torch.float64, device=device)
         self._bonds = Bonds(none, none, none, real)
@@ -98,7 +96,6 @@ class SkinList:
         atoms = stale[batch.system]
         self._positions = torch.where(atoms[:, None], batch.positions, self._positions)
         self._cells = torch.where(stale[:, None, None], batch.cells, self._cells)
-        self.n_searches += int(stale.sum())
         kept = self._bonds.chosen(~stale[self._bonds.system])
         parts = [
             _found(batch, rows, self.cutoff + self.skin)

@@ -1,8 +1,11 @@
-"""What is being relaxed: geometry, labels and counters of all structures, in one object."""
+"""What is being relaxed: geometry, labels and counters of all structures, in one object.
+
+Here is also how rows of all that belongs to structures are selected and joined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -77,33 +80,29 @@ class State:
         cls, arrivals: Sequence[tuple[int, Atoms, RelaxSettings]], device: torch.device
     ) -> State:
         """Return structures at their first geometry; each needs formal charges."""
-        counts = [len(atoms) for _, atoms, _ in arrivals]
-        structures = [atoms for _, atoms, _ in arrivals]
-        settings = [chosen for _, _, chosen in arrivals]
-
-        def by_structure(values: Sequence[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=device)
-
-        def whole(values: Sequence[int]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=device)
-
+        ids, structures, settings = zip(*arrivals, strict=True)
+        counts = torch.tensor([len(atoms) for atoms in structures])
         cells = np.stack([atoms.cell.array for atoms in structures])
+
+        def column(values: Iterable[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
+            return torch.tensor([*values], dtype=dtype, device=device)
+
         return cls(
-            ids=whole([number for number, _, _ in arrivals]),
+            ids=column(ids, torch.int64),
             undeformed=_joined([atoms.positions for atoms in structures], device),
             strains=torch.zeros(len(counts), 3, 3, dtype=torch.float64, device=device),
             origins=torch.from_numpy(cells.astype(np.float64)).to(device),
             numbers=_joined([atoms.numbers for atoms in structures], device).long(),
             charges=_joined([formal_charges(atoms) for atoms in structures], device).long(),
             labels=_joined([labels_of(atoms) for atoms in structures], device),
-            system=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device),
-            fmax=by_structure([chosen.fmax for chosen in settings]),
-            smax=by_structure([chosen.smax for chosen in settings]),
-            max_force=by_structure([chosen.max_force for chosen in settings]),
-            max_calls=whole([chosen.max_calls for chosen in settings]),
-            n_calls=whole([0] * len(counts)),
-            cell_free=torch.tensor([chosen.relax_cell for chosen in settings], device=device),
-            wall_s=by_structure([0.0] * len(counts)),
+            system=torch.arange(len(counts)).repeat_interleave(counts).to(device),
+            fmax=column(chosen.fmax for chosen in settings),
+            smax=column(chosen.smax for chosen in settings),
+            max_force=column(chosen.max_force for chosen in settings),
+            max_calls=column((chosen.max_calls for chosen in settings), torch.int64),
+            n_calls=column([0] * len(counts), torch.int64),
+            cell_free=column((chosen.relax_cell for chosen in settings), torch.bool),
+            wall_s=column([0.0] * len(counts)),
         )
 
     def __len__(self) -> int:
@@ -137,10 +136,8 @@ class State:
 
     def joined(self, other: State) -> State:
         """Return these structures with others behind them."""
-        both = {
-            field.name: torch.cat([getattr(self, field.name), getattr(other, field.name)])
-            for field in fields(self)
-        }
+        mine, theirs = _columns(self), _columns(other)
+        both = {name: torch.cat([mine[name], theirs[name]]) for name in mine}
         both["system"] = torch.cat([self.system, other.system + len(self)])
         return State(**both)
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ase import Atoms
+from olivine import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.networks.network import Edges
 from gasearch.potentials.networks.network_potential import NetworkPotential
@@ -19,15 +17,7 @@ from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-SETTINGS = RelaxSettings(max_calls=60)
-
-
-def olivine(x: float, seed: int) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
+SETTINGS = RelaxSettings(fmax=0.1, smax=0.01, max_calls=60)
 
 
 STARTS = {number: olivine(x, number) for number, x in enumerate((0.5, 0.75, 0.5))}
@@ -94,24 +84,3 @@ def test_who_shares_evaluations() -> None:
     assert shares_evaluations(Pmmcs())
     chgnet.network.double()
     assert shares_evaluations(chgnet), "in double precision rounding does not show"
-
-
-def test_who_has_a_place_is_told_before_each_evaluation() -> None:
-    told: list[list[int]] = []
-
-    class Potential(Pmmcs):
-        def evaluate(self, batch: Batch) -> Evaluated:
-            evaluated.append(len(batch))
-            assert len(told) == len(evaluated)
-            return super().evaluate(batch)
-
-    evaluated: list[int] = []
-    relaxer = BatchRelaxer(Potential(), RelaxSettings(max_calls=3), observe=told.append)
-    for number in (7, 8):
-        relaxer.submit(number, STARTS[0])
-    relaxer.step()
-    relaxer.submit(9, STARTS[1])
-    while len(relaxer):
-        relaxer.step()
-    assert told == [[7, 8], [7, 8, 9], [7, 8, 9], [9]]
-    assert evaluated == [2, 3, 3, 1]

@@ -10,10 +10,8 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from olivine import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.networks.model_card import ModelCard
@@ -23,16 +21,8 @@ from gasearch.potentials.networks.species_map import SpeciesMap
 from gasearch.relax.batched.neighbours import SkinList, edges_of, find_bonds
 from gasearch.relax.batched.relaxer import BatchRelaxer
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 CPU = torch.device("cpu")
 Found = list[tuple[int, int, tuple[int, int, int]]]
-
-
-def olivine(x: float = 0.5, seed: int = 0, rattle: float = 0.05) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
-    return atoms
 
 
 def crystal(seed: int, n: int, lengths: list[float], shear: float, mirrored: bool) -> Atoms:

@@ -11,10 +11,8 @@ from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from ase.optimize.cellawarebfgs import CellAwareBFGS
+from olivine import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
@@ -25,15 +23,7 @@ from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.batched.state import State
 from gasearch.relax.settings import RelaxSettings
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 CPU = torch.device("cpu")
-
-
-def olivine(x: float = 0.5, seed: int = 0, rattle: float = 0.05) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
-    return atoms
 
 
 def state_of(*structures: Atoms) -> State:
