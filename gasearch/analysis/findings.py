@@ -15,7 +15,7 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
 from gasearch.execution.engine_file import EngineRecord, read_engine_file
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.activity import Activity, activity
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore

@@ -11,7 +11,7 @@ from pathlib import Path
 from gasearch.execution.contract import Finished, Slow, Task, TaskEvent
 from gasearch.execution.stream import Stream
 from gasearch.potentials.contract import Potential
-from gasearch.relax.conclusion import MomentReader
+from gasearch.relax.moment_reader import MomentReader
 
 
 class InProcessExecutor:

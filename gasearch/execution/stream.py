@@ -12,7 +12,7 @@ from ase import Atoms
 
 from gasearch.potentials.contract import Potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.conclusion import MomentReader
+from gasearch.relax.moment_reader import MomentReader
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
@@ -62,7 +62,7 @@ class Stream:
         tell_started: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
         reader: MomentReader | None = None,
     ) -> None:
-        self._relaxer = BatchRelaxer(potential, reader=reader, memory=limits, tell=self._starts)
+        self._relaxer = BatchRelaxer(potential, reader=reader, memory=limits, observe=self._starts)
         self._device = torch.device(potential.device)
         self._tell_started = tell_started
         self._long_calls: dict[int, int] = {}

@@ -8,7 +8,7 @@ that are half-way to another charge order or beyond it contradicts (`benchmarks/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 
 CHGNET_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
 """Bohr magnetons; Fe2+ reads 3.9 and Fe3+ 4.3. Other elements are not judged."""
+
+
+class MomentReader(Protocol):
+    """An independent reader of moments, such as CHGNet on geometries of another potential."""
+
+    @property
+    def ranges(self) -> MomentRanges:
+        """What it gives for each species."""
+        ...
+
+    def read(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Return moments (n_atoms,) in Bohr magnetons."""
+        ...
 
 
 class PotentialReader:

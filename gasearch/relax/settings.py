@@ -1,4 +1,4 @@
-"""When a relaxation is finished, and when it is given up."""
+"""Thresholds of a relaxation: when it has converged, and when it is given up."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, TypeAlias, TypeVar, get_args
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 
 JsonValue: TypeAlias = (
     "str | int | float | bool | list[JsonValue] | tuple[JsonValue, ...] "

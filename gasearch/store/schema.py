@@ -28,7 +28,8 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from gasearch.relax.relaxed import VERDICTS, Relaxed
+from gasearch.relax.audit import VERDICTS
+from gasearch.relax.relaxed import Relaxed
 from gasearch.store.records import PURPOSES, STATES, Proposal, of_older, plain_fields
 from gasearch.store.sql.blobs import ENCODINGS
 

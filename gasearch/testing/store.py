@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from gasearch.relax.relaxed import VERDICTS, Relaxed
+from gasearch.relax.audit import VERDICTS
+from gasearch.relax.relaxed import Relaxed
 from gasearch.store.location import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Committed, Lease, LevelRecord, Proposal, RunRecord

@@ -15,7 +15,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Potential
-from gasearch.relax.optimizer import make_optimizer
+from gasearch.relax.ase_relaxer import make_optimizer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.training.data.frames import Frame, bare
 from gasearch.training.evaluation.predict import predict

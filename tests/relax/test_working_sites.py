@@ -184,7 +184,7 @@ def test_an_ion_that_the_framework_holds_too_is_no_working_ion() -> None:
     host = with_potassium(unit, ("Na",), "NaKFeF4")
     sites = WorkingSites.of(host)
     start = Decoration.random(host, host.compositions[-1], RNG).to_atoms()
-    ions = sites._ions(start)
+    ions = sites.ions(start)
     assert sites.is_shared
     assert sorted(start.symbols[ions]) == ["K", "Na"]
     assert (start.numbers == 19).sum() == 3
@@ -202,8 +202,8 @@ def test_ions_of_relaxed_and_rattled_dft_frames_are_on_their_sites() -> None:
     assert len(frames) == 247
     for frame in frames:
         start = frame.copy()
-        ions = sites._ions(frame)
-        distances = sites._distances(frame, ions)
+        ions = sites.ions(frame)
+        distances = sites.distances(frame, ions)
         assert len(set(distances.argmin(axis=1))) == len(ions)
         assert distances.min(axis=1, initial=0.0).max(initial=0.0) < 0.25
         assert sites.moved(start, frame) == ""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, select
 
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.records import Lease, Purpose, State
 from gasearch.store.schema import SEARCH_LEVEL, candidate, evaluation, selected, structure
 

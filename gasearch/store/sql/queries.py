@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Column, ColumnElement, Connection, Row, Select, case, func, select
 
-from gasearch.relax.relaxed import Relaxed, Verdict
+from gasearch.relax.audit import Verdict
+from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import CorruptedBlobError, UnknownCandidateError
 from gasearch.store.records import (
     FIRST_OUTSIDE,

@@ -8,35 +8,21 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from olivine import olivine
 from scipy.linalg import expm, expm_frechet
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.batched.descent import CLIMB, Descent
-from gasearch.relax.batched.hessians import Dense
-from gasearch.relax.batched.model_hessian import model_hessian, model_inverse
-from gasearch.relax.batched.optimizer import gradient
-from gasearch.relax.batched.padding import Padding, width_of
+from gasearch.relax.ase_relaxer import SymmetricStrainFilter
+from gasearch.relax.batched.hessians import model_hessian, model_inverse
+from gasearch.relax.batched.optimizer import Padding, gradient, width_of
 from gasearch.relax.batched.state import State
 from gasearch.relax.batched.strain import exponential, pull_back
-from gasearch.relax.cell import SymmetricStrainFilter
 from gasearch.relax.hessian import model_hessian as model_hessian_of_one
-from gasearch.relax.optimizer import PositiveBFGSMethod
 from gasearch.relax.settings import RelaxSettings
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 CPU = torch.device("cpu")
-
-
-def olivine(x: float = 0.5, seed: int = 0, rattle: float = 0.05) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
-    return atoms
 
 
 def sizes() -> list[Atoms]:
@@ -155,46 +141,3 @@ def test_selecting_and_joining_keep_structures_whole() -> None:
         np.testing.assert_allclose(final.positions, structures[k].positions, atol=1e-14)
         for label in ("numbers", "initial_charges", "initial_magmoms"):
             np.testing.assert_array_equal(final.arrays[label], structures[k].arrays[label])
-
-
-def spd(rng: np.random.Generator, size: int) -> np.ndarray:
-    root = rng.normal(size=(size, size))
-    return root @ root.T + size * np.eye(size)
-
-
-def test_rows_of_bfgs_steps_are_those_of_the_reference_method() -> None:
-    """On quadratic functions, near enough to the minimum for full steps."""
-    rng = np.random.default_rng(1)
-    size = 3 * 13 + 9
-    curvatures, guess = [spd(rng, size), spd(rng, size)], spd(rng, size)
-    here = torch.from_numpy(rng.normal(0, 1e-4, (2, size)))
-    inverse = torch.linalg.inv(torch.from_numpy(np.stack([guess, guess])))
-    rows = Descent.start(Dense(inverse), here)
-    methods = [PositiveBFGSMethod(guess.copy()) for _ in range(2)]
-    last: list[tuple[np.ndarray, np.ndarray]] = []
-    for _ in range(6):
-        x = here.numpy().copy()
-        gradients = np.stack([h @ row for h, row in zip(curvatures, x, strict=True)])
-        rows.learn(here, torch.from_numpy(gradients), torch.from_numpy((x * gradients).sum(1) / 2))
-        here = rows.propose()
-        for k, method in enumerate(methods):
-            if last:
-                method.update(x[k], gradients[k], last[0][k], last[1][k])
-            expected = method.compute_step(gradients[k])
-            np.testing.assert_allclose(here[k].numpy() - x[k], expected, rtol=1e-6, atol=1e-12)
-        last = [x, gradients]
-
-
-def test_a_step_up_is_taken_back_and_the_next_is_shorter() -> None:
-    here = torch.zeros(1, 48, dtype=torch.float64)
-    rows = Descent.start(Dense(torch.eye(48, dtype=torch.float64)[None]), here)
-    slope = torch.zeros_like(here)
-    slope[0, 0] = -0.1
-    rows.learn(here, slope, torch.tensor([0.0]))
-    first = rows.propose()
-    assert first[0, 0] == pytest.approx(0.1)
-    rows.learn(first, 3 * slope, torch.tensor([2 * CLIMB]))
-    assert rows.climbs.tolist() == [1]
-    assert 0 < rows.propose()[0, 0] < 0.04
-    rows.learn(rows.propose(), 0.1 * slope, torch.tensor([-CLIMB]))
-    assert rows.climbs.tolist() == [0]
