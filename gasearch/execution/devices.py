@@ -115,7 +115,7 @@ def enough_for_batches(device: str, workers: int, n_atoms: int) -> int:
     return max(1, workers) * enough_in_flight(device, 1, n_atoms)
 
 
-def elsewhere(asked: str, potential: str, folder: Path, n_gpus: int) -> str:
+def device_of_nodes(asked: str, potential: str, folder: Path, n_gpus: int) -> str:
     """Return the device for a potential on the nodes of a cluster, which are not looked at.
 
     Parameters

@@ -79,8 +79,8 @@ def remove_engine_file(folder: Path) -> None:
         (folder / NAME).unlink(missing_ok=True)
 
 
-def on_this_machine(role: str, pid: int, mark: str) -> dict[str, Any]:
-    """Return how a process is recorded.
+def process_record(role: str, pid: int, mark: str) -> dict[str, Any]:
+    """Return what names a process of this machine for good.
 
     Parameters
     ----------

@@ -15,10 +15,10 @@ from gasearch.execution.contract import (
     Crashed,
     Executor,
     Finished,
-    Happening,
     Missing,
+    RelaxationTask,
     Slow,
-    Task,
+    TaskEvent,
 )
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
@@ -79,7 +79,7 @@ class Dispatcher:
         self._settings = settings
         self._stop = stop
         self._waiting: list[Queued] = []
-        self._under_way: dict[tuple[int, Purpose], Task] = {}
+        self._under_way: dict[tuple[int, Purpose], RelaxationTask] = {}
         self._leases: dict[tuple[int, Purpose], Lease] = {}
         self._last_commit = 0.0
         self._last_look_s = time.monotonic()
@@ -133,7 +133,7 @@ class Dispatcher:
         occupations = {p.number: p.occupation for p in proposals}
         for lease in batch.commit().leases:
             atoms = self._start_structure(lease, occupations.get(lease.candidate))
-            task = Task(lease, atoms, self._settings.relax[lease.purpose])
+            task = RelaxationTask(lease, atoms, self._settings.relax[lease.purpose])
             self._under_way[lease.candidate, lease.purpose] = task
             self._leases[lease.candidate, lease.purpose] = lease
             self._executor.submit(task)
@@ -145,9 +145,9 @@ class Dispatcher:
         decoration = Decoration.from_bytes(self._host, stored)
         return start_structure(decoration, self._settings.rattle, self._settings.seed)
 
-    def collect(self) -> list[Happening]:
+    def collect(self) -> list[TaskEvent]:
         """Wait for something to happen, and gather more where commits would come too fast."""
-        happenings: list[Happening] = []
+        happenings: list[TaskEvent] = []
         while self._under_way and not happenings and not self._stop.is_set():
             happenings.extend(self._executor.wait(0.5))
             happenings.extend(self._overdue())
@@ -158,7 +158,7 @@ class Dispatcher:
             happenings.extend(self._executor.wait(left_s))
         return happenings
 
-    def _overdue(self) -> list[Happening]:
+    def _overdue(self) -> list[TaskEvent]:
         """Return what did not come back in time, by the clock of the database.
 
         The lease of what waits for a worker, or has been with one for less than a lease, begins
@@ -169,7 +169,7 @@ class Dispatcher:
         if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
             return []
         self._last_look_s = now_s
-        missing: list[Happening] = []
+        missing: list[TaskEvent] = []
         renewed = self._store.batch()
         for lease in self._store.overdue():
             key = lease.candidate, lease.purpose
@@ -188,7 +188,7 @@ class Dispatcher:
             self._leases[lease.candidate, lease.purpose] = lease
         return missing
 
-    def record(self, happenings: Iterable[Happening]) -> Sequence[Outcome]:
+    def record(self, happenings: Iterable[TaskEvent]) -> Sequence[Outcome]:
         """Commit what ended in one transaction, and return the outcomes that count now."""
         batch = self._store.batch()
         ended = [h for h in happenings if not isinstance(h, Slow)]
@@ -252,7 +252,7 @@ def rattled(decoration: Decoration, rattle: float, seed: int) -> Atoms:
     return atoms
 
 
-def _n_ended(happenings: Iterable[Happening]) -> int:
+def _n_ended(happenings: Iterable[TaskEvent]) -> int:
     return sum(not isinstance(h, Slow) for h in happenings)
 
 

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.errors import UsageError
-from gasearch.execution.contract import Engine, Executor, Order, PotentialSource
+from gasearch.execution.contract import Engine, Executor, ExecutorRequest, PotentialSource
 from gasearch.execution.devices import (
     choose_device,
-    elsewhere,
+    device_of_nodes,
     enough_for_batches,
     enough_in_flight,
     layout,
@@ -153,7 +153,7 @@ class Session:
         if shared is not None:
             yield shared
             return
-        engine = open_engine(self.settings.execution, self.folder)
+        engine = open_engine(self.settings.execution, self.folder.path)
         try:
             yield engine
         finally:
@@ -257,7 +257,7 @@ class Session:
             max_crashes=execution.max_crashes,
         )
 
-    def _order(self) -> Order:
+    def _order(self) -> ExecutorRequest:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
@@ -270,11 +270,10 @@ class Session:
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
         )
-        return Order(
+        return ExecutorRequest(
             source=source,
-            folder=self.folder,
+            folder=self.folder.path,
             log=self.folder.worker_log,
-            in_flight=self.in_flight,
             places=chosen.places,
             wall_limit_s=execution.wall_limit_s,
             in_process=functools.partial(self._in_process, chosen.places, source.limits),
@@ -293,7 +292,7 @@ class Session:
         potential, execution = self.settings.potential.name, self.settings.execution
         if execution.engine == "parsl":
             n_gpus = execution.gpus_per_node
-            return elsewhere(execution.device, potential, self.folder.path, n_gpus)
+            return device_of_nodes(execution.device, potential, self.folder.path, n_gpus)
         return choose_device(execution.device, potential, self.folder.path)
 
     @functools.cached_property

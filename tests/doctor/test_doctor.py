@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from gasearch.cli import run as running
 from gasearch.cli.app import app
-from gasearch.doctor import database, engine, machine, potential, probe
+from gasearch.doctor import database, engine, machine, potential
 from gasearch.doctor.checks import guarded, passed
-from gasearch.doctor.examining import examine
+from gasearch.doctor.examine import examine
 from gasearch.errors import GasearchError
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -44,6 +44,12 @@ def no_potential(monkeypatch):
     monkeypatch.setattr(potential, "potential", lambda session: iter(()))
 
 
+@pytest.fixture
+def potential_here(monkeypatch):
+    """Load the potential in this process rather than in one of its own."""
+    monkeypatch.setattr(potential, "run_program", lambda command, *_: potential.main(*command[3:]))
+
+
 def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -61,6 +67,7 @@ def program(folder, name, script):
 
 
 class TestRunFolder:
+    @pytest.mark.usefixtures("potential_here")
     def test_a_sound_folder_passes_and_is_left_as_it_was(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run")
         before = contents(folder)
@@ -127,15 +134,15 @@ class TestPotential:
             file.write(BROKEN)
         run_file = (folder / "run.toml").read_text().replace('"allow_charge_blind" = true', "")
         (folder / "run.toml").write_text(run_file)
-        probe.main(str(folder), str(tmp_path / "result.json"))
-        (check,) = potential._judged(json.loads((tmp_path / "result.json").read_text()))
+        potential.main(str(folder), str(tmp_path / "result.json"))
+        (check,) = potential.judged(json.loads((tmp_path / "result.json").read_text()))
         assert check.state == "fail"
         assert text in f"{check.found} {check.advice}"
 
 
 class TestEngine:
     @pytest.fixture(autouse=True)
-    def _quick(self, no_potential):
+    def _quick(self, no_potential, forked_workers):
         pass
 
     def test_a_worker_relaxes_a_structure_and_nothing_is_left(self, tmp_path, make_run):

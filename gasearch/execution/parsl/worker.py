@@ -5,10 +5,8 @@ The potential is loaded once per process and kept. A worker knows nothing of the
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -17,17 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gasearch.execution.contract import Finished, PotentialSource, Task
+from gasearch.execution.contract import Finished, PotentialSource, RelaxationTask
 from gasearch.execution.parsl.guard import RELAXING
+from gasearch.processes import WATCH_EVERY_S, end_with_parent
 
 if TYPE_CHECKING:
     from gasearch.execution.in_process import InProcessExecutor
     from gasearch.relax.relaxed import Relaxed
 
-_TICK_S = 0.25
 _WAITING = "waiting"
-_LAST_RESORT_S = 60.0
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+LAST_RESORT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ _worker = _Worker()
 
 
 def relax_batch(
-    source: PotentialSource, tasks: Sequence[Task], places: int, wall_limit_s: float
+    source: PotentialSource, tasks: Sequence[RelaxationTask], places: int, wall_limit_s: float
 ) -> BatchResult:
     """Relax structures, at most `places` of them together, and return all results.
 
@@ -77,7 +74,7 @@ def relax_batch(
     try:
         try:
             executor = _executor(source, places)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the search must hear of it
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the search reports it
             return BatchResult((), 0.0, f"{type(error).__name__}: {error}")
         return _relax(executor, tasks, wall_limit_s)
     except Exception:
@@ -90,7 +87,9 @@ def relax_batch(
         _call_it(_WAITING)
 
 
-def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: float) -> BatchResult:
+def _relax(
+    executor: InProcessExecutor, tasks: Sequence[RelaxationTask], wall_limit_s: float
+) -> BatchResult:
     began_s = time.monotonic()
     places = {id(task): n for n, task in enumerate(tasks)}
     ended: dict[int, Relaxed] = {}
@@ -98,9 +97,9 @@ def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: flo
     for task in tasks:
         executor.submit(task)
     while len(ended) < len(tasks):
-        for happening in executor.wait(60.0):
-            if isinstance(happening, Finished):
-                ended[places[id(happening.task)]] = happening.relaxed
+        for event in executor.wait(60.0):
+            if isinstance(event, Finished):
+                ended[places[id(event.task)]] = event.relaxed
                 _allow(wall_limit_s)
     return BatchResult([ended[n] for n in range(len(tasks))], time.monotonic() - began_s)
 
@@ -118,23 +117,16 @@ def _executor(source: PotentialSource, places: int) -> InProcessExecutor:
 
 def _watch() -> None:
     """End this process when its manager died, or when a relaxation takes too long."""
-    if _worker.is_watched or threading.current_thread() is not threading.main_thread():
-        return
-    _worker.is_watched = True
-    if sys.platform == "linux":  # at once, and even where native code keeps all threads waiting
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = os.getppid()
+    if not _worker.is_watched and threading.current_thread() is threading.main_thread():
+        _worker.is_watched = True
+        end_with_parent(_is_overdue)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_TICK_S)
-            if _worker.left_s is not None:
-                _worker.left_s -= _TICK_S
-                if _worker.left_s <= 0:
-                    break
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _is_overdue() -> bool:
+    if _worker.left_s is None:
+        return False
+    _worker.left_s -= WATCH_EVERY_S
+    return _worker.left_s <= 0
 
 
 def _allow(seconds: float | None) -> None:
@@ -145,7 +137,7 @@ def _allow(seconds: float | None) -> None:
     _worker.left_s = seconds
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + _LAST_RESORT_S if seconds else 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + LAST_RESORT_S if seconds else 0.0)
 
 
 def _call_it(name: str) -> None:
