@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ase import Atoms
 
 from gasearch.errors import GasearchError
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
-from gasearch.store.records import Lease
+
+if TYPE_CHECKING:
+    from gasearch.store.records import Lease  # with the database, which workers never see
 
 
 class ExecutionError(GasearchError, RuntimeError):

@@ -72,10 +72,17 @@ def _serve(connection, environment):
     local_worker.main(connection.fileno())
 
 
+def structure(*arguments, **keys):
+    """Return what a worker of Parsl gets of a task."""
+    one = task(*arguments, **keys)
+    return one.atoms, one.settings
+
+
 def relax_and_hang(name, file):
     """Relax two structures as a worker of Parsl, and then one that hangs; note what came back."""
     parsl_worker.LAST_RESORT_S = 0.0
-    for tasks, wall_limit_s in (([task(1), task(2, 1.0)], 600.0), ([task(3, POISON)], 1.0)):
-        result = parsl_worker.relax_batch(source(name), tasks, 1, wall_limit_s)
+    good, bad = [structure(1), structure(2, 1.0)], [structure(3, POISON)]
+    for structures, wall_limit_s in ((good, 600.0), (bad, 1.0)):
+        result = parsl_worker.relax_batch(source(name), structures, 1, wall_limit_s)
         with file.open("a") as came_back:
             came_back.write(f"{len(result.relaxed)}\n")

@@ -128,13 +128,14 @@ class ParslEngine:
     def _send(self, batch: TaskBatch) -> bool:
         request = batch.owner.request
         tasks = [attempt.task for attempt in batch.attempts]
+        structures = [(task.atoms, task.settings) for task in tasks]
         with self._lock:
             if self._parsl is None:
                 return False
             self._out.append(batch)
             try:
                 future = self._parsl.submit(
-                    relax_batch, request.source, tasks, request.places, request.wall_limit_s
+                    relax_batch, request.source, structures, request.places, request.wall_limit_s
                 )
             except Exception as error:  # noqa: BLE001 -- the monitor sees to what is broken
                 self._note = f"{type(error).__name__}: {error}"

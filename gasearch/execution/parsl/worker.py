@@ -9,22 +9,29 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from gasearch.execution.contract import Finished, PotentialSource, RelaxationTask
+from ase import Atoms
+
+from gasearch.execution.contract import PotentialSource
 from gasearch.execution.parsl.guard import RELAXING
 from gasearch.processes import WATCH_EVERY_S, end_with_parent
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
 
 if TYPE_CHECKING:
-    from gasearch.execution.in_process import InProcessExecutor
-    from gasearch.relax.relaxed import Relaxed
+    from gasearch.execution.stream import Stream
+
+Structure: TypeAlias = tuple[Atoms, RelaxSettings]
 
 _WAITING = "waiting"
 LAST_RESORT_S = 60.0
+"""Added to twice the wall limit, after which a signal ends a process whose threads all hang."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +41,7 @@ class BatchResult:
     Parameters
     ----------
     relaxed
-        In the order of the tasks.
+        In the order of the structures.
     wall_s
         Time that their relaxations took, without the loading of the potential.
     unusable
@@ -50,7 +57,7 @@ class BatchResult:
 class _Worker:
     """The state of this process."""
 
-    executors: dict[str, InProcessExecutor] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
     left_s: float | None = None
     is_watched: bool = False
 
@@ -59,7 +66,7 @@ _worker = _Worker()
 
 
 def relax_batch(
-    source: PotentialSource, tasks: Sequence[RelaxationTask], places: int, wall_limit_s: float
+    source: PotentialSource, structures: Sequence[Structure], places: int, wall_limit_s: float
 ) -> BatchResult:
     """Relax structures, at most `places` of them together, and return all results.
 
@@ -73,12 +80,12 @@ def relax_batch(
     _call_it(RELAXING)
     try:
         try:
-            executor = _executor(source, places)
+            stream = _stream(source)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the search reports it
             return BatchResult((), 0.0, f"{type(error).__name__}: {error}")
-        return _relax(executor, tasks, wall_limit_s)
+        return _relax(stream, structures, places, wall_limit_s)
     except Exception:
-        _worker.executors.clear()
+        _worker.streams.clear()
         if source.device != "cpu":
             os._exit(70)  # an accelerator may be of no use to this process any more
         raise
@@ -88,31 +95,32 @@ def relax_batch(
 
 
 def _relax(
-    executor: InProcessExecutor, tasks: Sequence[RelaxationTask], wall_limit_s: float
+    stream: Stream, structures: Sequence[Structure], places: int, wall_limit_s: float
 ) -> BatchResult:
     began_s = time.monotonic()
-    places = {id(task): n for n, task in enumerate(tasks)}
-    ended: dict[int, Relaxed] = {}
+    waiting = deque(enumerate(structures))
+    results: dict[int, Relaxed] = {}
     _allow(wall_limit_s)
-    for task in tasks:
-        executor.submit(task)
-    while len(ended) < len(tasks):
-        for event in executor.wait(60.0):
-            if isinstance(event, Finished):
-                ended[places[id(event.task)]] = event.relaxed
-                _allow(wall_limit_s)
-    return BatchResult([ended[n] for n in range(len(tasks))], time.monotonic() - began_s)
+    while len(results) < len(structures):
+        while waiting and len(stream) < places:
+            number, (atoms, settings) = waiting.popleft()
+            stream.submit(number, atoms, settings)
+        _, ended = stream.step()
+        if ended:
+            results |= dict(ended)
+            _allow(wall_limit_s)
+    relaxed = [results[number] for number in range(len(structures))]
+    return BatchResult(relaxed, time.monotonic() - began_s)
 
 
-def _executor(source: PotentialSource, places: int) -> InProcessExecutor:
-    key = repr((source, places))
-    if key not in _worker.executors:
-        from gasearch.execution.in_process import InProcessExecutor
-        from gasearch.execution.stream import load_source
+def _stream(source: PotentialSource) -> Stream:
+    key = repr(source)
+    if key not in _worker.streams:
+        from gasearch.execution.stream import Stream, load_source
 
         potential, reader = load_source(source)
-        _worker.executors[key] = InProcessExecutor(potential, places, source.limits, reader)
-    return _worker.executors[key]
+        _worker.streams[key] = Stream(potential, source.limits, reader=reader)
+    return _worker.streams[key]
 
 
 def _watch() -> None:

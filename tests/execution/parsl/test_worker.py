@@ -4,7 +4,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tasks import Forked, relax_and_hang, source, task
+from tasks import Forked, relax_and_hang, source, structure
 
 from gasearch.execution.parsl.worker import relax_batch
 
@@ -18,16 +18,20 @@ def relax(*arguments):
 
 
 def test_results_come_in_the_order_of_the_tasks():
-    tasks = [task(n, x) for n, x in enumerate((0.25, 0.5, 0.75, 1.0))]
-    result = relax(source(TOY), tasks, 3, 600.0)
+    structures = [structure(n, x) for n, x in enumerate((0.25, 0.5, 0.75, 1.0))]
+    result = relax(source(TOY), structures, 3, 600.0)
     assert result.unusable == ""
-    assert [len(relaxed.atoms) for relaxed in result.relaxed] == [len(task.atoms) for task in tasks]
-    alone = [relax(source(TOY), [task], 1, 600.0) for task in tasks]
+    lengths = [len(atoms) for atoms, _ in structures]
+    assert [len(relaxed.atoms) for relaxed in result.relaxed] == lengths
+    alone = [relax(source(TOY), [one], 1, 600.0) for one in structures]
     assert [one.relaxed[0].energy for one in alone] == [r.energy for r in result.relaxed]
 
 
 def test_a_potential_that_cannot_be_loaded_is_reported():
-    assert "NotThere" in relax(source("./toy_potentials.py:NotThere"), [task(1)], 1, 600.0).unusable
+    assert (
+        "NotThere"
+        in relax(source("./toy_potentials.py:NotThere"), [structure(1)], 1, 600.0).unusable
+    )
 
 
 @pytest.mark.parametrize(("name", "status"), [("Hanging", 1), ("Frozen", -signal.SIGALRM)])
