@@ -22,7 +22,7 @@ from gasearch.execution.devices import (
     device_of_nodes,
     enough_for_batches,
     enough_in_flight,
-    layout,
+    places_per_worker,
 )
 from gasearch.execution.engines import open_engine
 from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
@@ -261,12 +261,12 @@ class Session:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
-        chosen = layout(self.device, execution.most_workers, self.in_flight, alone=alone)
+        places = places_per_worker(self.device, execution.most_workers, self.in_flight, alone=alone)
         source = PotentialSource(
             named.name,
             self.folder.path.resolve(),
             named.species,
-            chosen.device,
+            self.device,
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
         )
@@ -274,9 +274,9 @@ class Session:
             source=source,
             folder=self.folder.path,
             log=self.folder.worker_log,
-            places=chosen.places,
+            places=places,
             wall_limit_s=execution.wall_limit_s,
-            in_process=functools.partial(self._in_process, chosen.places, source.limits),
+            in_process=functools.partial(self._in_process, places, source.limits),
         )
 
     def _in_process(self, places: int, limits: Path | None) -> Executor:

@@ -9,34 +9,33 @@ import torch
 from places import DATA
 
 from gasearch.execution.devices import (
-    Layout,
     NoDeviceError,
     choose_device,
     device_of_nodes,
     enough_for_batches,
     enough_in_flight,
-    layout,
+    places_per_worker,
 )
 
 
-class TestLayout:
+class TestPlaces:
     @pytest.mark.parametrize(
         ("device", "workers", "in_flight", "alone", "expected"),
         [
-            ("cpu", 4, 4, False, Layout("cpu", 4, 1)),
-            ("cpu", 4, 10, False, Layout("cpu", 4, 3)),
-            ("cpu", 1, 100, False, Layout("cpu", 1, 4)),
-            ("cpu", 1, 100, True, Layout("cpu", 1, 1)),
-            ("cpu", 0, 3, False, Layout("cpu", 0, 3)),
-            ("cuda", 8, 300, False, Layout("cuda", 1, 300)),
-            ("cuda:1", 8, 300, True, Layout("cuda:1", 1, 300)),
-            ("cuda", 0, 300, False, Layout("cuda", 0, 300)),
+            ("cpu", 4, 4, False, 1),
+            ("cpu", 4, 10, False, 3),
+            ("cpu", 1, 100, False, 4),
+            ("cpu", 1, 100, True, 1),
+            ("cpu", 0, 3, False, 3),
+            ("cuda", 8, 300, False, 300),
+            ("cuda:1", 8, 300, True, 300),
+            ("cuda", 0, 300, False, 300),
         ],
     )
-    def test_a_device_has_one_process_and_each_core_its_own(
+    def test_a_device_takes_all_and_each_core_some(
         self, device, workers, in_flight, alone, expected
     ):
-        assert layout(device, workers, in_flight, alone=alone) == expected
+        assert places_per_worker(device, workers, in_flight, alone=alone) == expected
 
     def test_auto_keeps_each_worker_and_each_device_busy(self):
         assert [enough_in_flight("cpu", workers, 28) for workers in (0, 1, 6)] == [1, 1, 6]

@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import asdict
-from pathlib import Path
 
-from gasearch import processes
 from gasearch.execution.contract import Executor, ExecutorRequest, Workers
-from gasearch.execution.engine_file import (
-    EngineRecord,
-    process_record,
-    remove_engine_file,
-    write_engine_file,
-)
+from gasearch.execution.engine_file import EngineFiles, process_record
 from gasearch.execution.local.pool import WorkerPool
 from gasearch.execution.shares import FairShares, Share
 from gasearch.run.execution_section import ExecutionSection
@@ -38,8 +30,7 @@ class LocalEngine:
         self._n_workers = section.workers if section.device == "cpu" else max(1, section.workers)
         self._shares = FairShares(self._n_workers)
         self._pools: list[WorkerPool] = []
-        self._folders: list[Path] = []
-        self._written: EngineRecord | None = None
+        self._files = EngineFiles("local", "local")
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write_always, daemon=True)
@@ -47,8 +38,7 @@ class LocalEngine:
 
     def executor(self, request: ExecutorRequest) -> Executor:
         """Return the executor of one search."""
-        with self._lock:
-            self._folders.append(request.folder)
+        self._files.add(request.folder)
         executor = self._pool(request) if self._section.workers else request.in_process()
         self._write()
         return executor
@@ -82,8 +72,7 @@ class LocalEngine:
         self._writer.join()
         for pool in self._pools:
             pool.close()
-        for folder in self._folders:
-            remove_engine_file(folder)
+        self._files.remove()
 
     def _write_always(self) -> None:
         while not self._closing.wait(self._write_every_s):
@@ -93,15 +82,5 @@ class LocalEngine:
         """Write engine.json where something changed."""
         with self._lock:
             pids = [pid for pool in self._pools for pid in pool.pids()]
-            folders = list(self._folders)
-        record = EngineRecord(
-            "local",
-            "local",
-            processes.identity(),
-            tuple(process_record("worker", pid, _WORKER) for pid in pids),
-            workers=asdict(self.workers()),
-        )
-        if record != self._written:
-            for folder in folders:
-                write_engine_file(folder, record)
-            self._written = record
+        started = [process_record("worker", pid, _WORKER) for pid in pids]
+        self._files.write(started, [], self.workers())

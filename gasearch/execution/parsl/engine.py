@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from gasearch import processes
 from gasearch.errors import GasearchError
 from gasearch.execution.contract import ExecutionError, Executor, ExecutorRequest, Workers
-from gasearch.execution.engine_file import EngineRecord, remove_engine_file, write_engine_file
+from gasearch.execution.engine_file import EngineFiles
 from gasearch.execution.parsl.batches import BatchExecutor, TaskBatch
 from gasearch.execution.parsl.providers import first_line, make_setup, require_parsl
 from gasearch.execution.parsl.running import NoWorkersError, ParslEndedError, RunningParsl
@@ -51,13 +48,12 @@ class ParslEngine:
         self._lock = threading.RLock()
         self._out: list[TaskBatch] = []
         self._executors: list[BatchExecutor] = []
-        self._folders: set[Path] = set()
+        self._files = EngineFiles("parsl", section.provider, _WRITE_EVERY_S)
         self._longest_s = 0.0
         self._n_workers = self._n_begun = 0
         self._lives_ended = 0
         self._note = ""
         self._failure: ExecutionError | None = None
-        self._written: tuple[EngineRecord, float] | None = None
         self._next_look_s = 0.0
         self._parsl: RunningParsl | None = self._start()
         self._began_s = time.monotonic()
@@ -84,9 +80,9 @@ class ParslEngine:
         executor = BatchExecutor(
             request, self._section.batch_s, self._shares.join(), self._send, self._forget
         )
+        self._files.add(request.folder)
         with self._lock:
             self._executors.append(executor)
-            self._folders.add(request.folder)
             if self._failure is not None:
                 executor.fail(self._failure)
         self._write()
@@ -119,11 +115,10 @@ class ParslEngine:
             running, self._parsl = self._parsl, None
             self._out.clear()
         left = [] if running is None else running.close()
-        for folder in self._folders:
-            if left:
-                write_engine_file(folder, self._record([], left))
-            else:
-                remove_engine_file(folder)
+        if left:
+            self._files.write([], left, self.workers())
+        else:
+            self._files.remove()
 
     def _send(self, batch: TaskBatch) -> bool:
         request = batch.owner.request
@@ -224,29 +219,13 @@ class ParslEngine:
                 if batch.began_s is None:
                     batch.began_s = time.monotonic()
 
-    def _record(self, started: list[Mapping[str, Any]], jobs: list[str]) -> EngineRecord:
-        return EngineRecord(
-            "parsl",
-            self._section.provider,
-            processes.identity(),
-            tuple(started),
-            tuple(jobs),
-            workers=asdict(self.workers()),
-        )
-
     def _write(self) -> None:
         """Write engine.json where something changed, and now and then."""
         with self._lock:
-            running, folders = self._parsl, list(self._folders)
-        if running is None:
-            return
-        with suppress(OSError, ValueError):
-            record = self._record(running.processes(), running.jobs)
-            last, written_s = self._written or (None, 0.0)
-            if record != last or time.monotonic() - written_s > _WRITE_EVERY_S:
-                for folder in folders:
-                    write_engine_file(folder, record)
-                self._written = record, time.monotonic()
+            running = self._parsl
+        if running is not None:
+            with suppress(OSError, ValueError):
+                self._files.write(running.processes(), running.jobs, self.workers())
 
 
 def _loss_in_words(error: BaseException) -> tuple[str, Literal["nobody", "manager", "worker"]]:
