@@ -1,4 +1,4 @@
-"""Processes of this machine: named for good by id and start time, ended, tied to their parents."""
+"""Processes of this machine: identified by id and start time, ended, tied to their parents."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PARSL = "parsl:"  # the first word of what Parsl's processes call themselves
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """Return what names a process for good: host, id, and when it was started."""
+    """Return what identifies a process: host, id, and when it was started."""
     own = os.getpid() if pid is None else pid
     return {"host": socket.gethostname(), "pid": own, "started": started(own)}
 
@@ -57,7 +57,7 @@ def is_alive(process: Mapping[str, Any] | None) -> bool:
 
 
 def in_words(process: Mapping[str, Any]) -> str:
-    """Return a process as a user finds it."""
+    """Return a process as it is shown to a user."""
     return f"process {process.get('pid')} on {process.get('host')}"
 
 

@@ -1,4 +1,4 @@
-"""What the search asks of whoever runs relaxations."""
+"""What a search and what runs its relaxations agree on: tasks, events, executors, engines, jobs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class ExecutionError(GasearchError, RuntimeError):
-    """Workers that cannot be started, whatever the candidate."""
+    """Workers or jobs that cannot be started, whatever the candidate."""
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Executor(Protocol):
     def abandon(self, task: RelaxationTask) -> bool:  # noqa: ARG002
         """Expect no more of a task that a worker has; return whether it has no other beside it.
 
-        Its result is returned by `wait` all the same, should it come. Needed only where `age_s`
-        tells an age.
+        Its result is returned by `wait` all the same, should it come. Called only for tasks whose
+        `age_s` is known.
         """
         return False
 
@@ -221,7 +221,7 @@ class JobHandle(Protocol):
 
     @property
     def record(self) -> dict[str, Any]:
-        """What names the job for good, as JSON: keep it, and `find_job` finds it again."""
+        """What identifies the job, as JSON: a later driver passes it to `find_job`."""
         ...
 
     @property

@@ -123,7 +123,7 @@ class EngineFiles:
 
 
 def process_record(role: str, pid: int, mark: str) -> dict[str, Any]:
-    """Return what names a process of this machine for good.
+    """Return what identifies a process of this machine.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ class Share:
             return max(1, own, self._all.n_places - (sum(parts) - own))
 
     def leave(self) -> None:
-        """Give it to the others, for good."""
+        """Give it to the others; nothing may be held any more."""
         with self._all.lock:
             self._all.wanted.pop(self, None)
 

@@ -23,7 +23,7 @@ _TICK_S = 0.5
 _LOOK_EVERY_S = 1.0  # for processes, to be written into engine.json
 _WRITE_EVERY_S = 5.0
 _QUEUED = 2  # batches for each worker: one under way, one that waits at hand
-_MOST_LIVES = 5  # that end within _SHORT_S each, in a row
+_MOST_STARTS = 5  # in a row, each of which lasts less than _SHORT_S
 _SHORT_S = 60.0
 
 
@@ -51,7 +51,7 @@ class ParslEngine:
         self._files = EngineFiles("parsl", section.provider, _WRITE_EVERY_S)
         self._longest_s = 0.0
         self._n_workers = self._n_begun = 0
-        self._lives_ended = 0
+        self._n_ended = 0
         self._note = ""
         self._failure: ExecutionError | None = None
         self._next_look_s = 0.0
@@ -62,16 +62,16 @@ class ParslEngine:
         self._monitor.start()
 
     def _start(self) -> RunningParsl:
-        """Return the first life, or raise one line that says why there is none."""
+        """Start Parsl for the first time, or raise one line that says why it does not start."""
         try:
-            return self._new_life()
+            return self._new_parsl()
         except GasearchError:
             raise
         except Exception as error:
             problem = f"{type(error).__name__}: {first_line(error)}"
             raise ExecutionError(f"Parsl does not start: {problem}") from error
 
-    def _new_life(self) -> RunningParsl:
+    def _new_parsl(self) -> RunningParsl:
         setup = make_setup(self._section, self._folder)
         return RunningParsl(setup, self._folder / "parsl", self._section.poll_s)
 
@@ -108,7 +108,7 @@ class ParslEngine:
         )
 
     def close(self) -> None:
-        """End all workers, at once; jobs that were submitted by `submit_job` go on."""
+        """End all workers, at once; long programs go on."""
         self._closing.set()
         self._monitor.join()
         with self._lock:
@@ -166,7 +166,7 @@ class ParslEngine:
                     running = self._begin_again()
                 n_workers, n_begun = running.poll(self._longest_s)
             except ParslEndedError as error:
-                self._end_life(str(error))
+                self._end_parsl(str(error))
                 continue
             except NoWorkersError as error:
                 self._fail(str(error))
@@ -174,7 +174,7 @@ class ParslEngine:
             except Exception as error:  # noqa: BLE001 -- of a scheduler's command, or of Parsl
                 self._note = f"{type(error).__name__}: {error}"
                 if self._parsl is None:
-                    self._end_life(f"it does not start: {self._note}")
+                    self._end_parsl(f"it does not start: {self._note}")
             else:
                 self._note_begun(n_workers, n_begun)
             if time.monotonic() >= self._next_look_s:
@@ -182,25 +182,25 @@ class ParslEngine:
                 self._next_look_s = time.monotonic() + _LOOK_EVERY_S
 
     def _begin_again(self) -> RunningParsl:
-        running = self._new_life()
+        running = self._new_parsl()
         with self._lock:
             self._parsl, self._began_s = running, time.monotonic()
         return running
 
-    def _end_life(self, reason: str) -> None:
+    def _end_parsl(self, reason: str) -> None:
         """Close what is broken; what it had is sent again, and nobody is to blame."""
         with self._lock:
             running, self._parsl = self._parsl, None
             lost, self._out = self._out, []
             self._n_workers = self._n_begun = 0
         is_short = time.monotonic() - self._began_s < _SHORT_S
-        self._lives_ended = self._lives_ended + 1 if is_short else 1
+        self._n_ended = self._n_ended + 1 if is_short else 1
         for batch in lost:
             batch.owner.lose(batch, reason, "nobody")
         if running is not None:
             running.close()
-        if self._lives_ended == _MOST_LIVES:
-            self._fail(f"Parsl ended {_MOST_LIVES} times in a row: {reason}")
+        if self._n_ended == _MOST_STARTS:
+            self._fail(f"Parsl ended {_MOST_STARTS} times in a row: {reason}")
 
     def _fail(self, reason: str) -> None:
         """End all searches."""

@@ -75,7 +75,7 @@ def _keep(command: Sequence[str], driver: dict[str, object] | None, *, again: bo
 def _watch(
     child: subprocess.Popen[bytes], driver: dict[str, object] | None, parent: int
 ) -> int | None:
-    """Return how a program ended, or None where it has to be ended for good."""
+    """Return how a program ended, or None where it has to be ended and not started again."""
     names: dict[int, str] = {}
     while child.poll() is None:
         time.sleep(_POLL_S)

@@ -1,4 +1,4 @@
-"""One life of Parsl: an interchange, the blocks that it was given, and what becomes of them."""
+"""Parsl while it runs: its interchange, and the blocks of workers that a scheduler gave it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _CANCEL_TRIALS = 5
 
 
 class ParslEndedError(ExecutionError):
-    """A life that is over: another one has to begin."""
+    """Parsl does not work any more, and has to be started again."""
 
 
 class NoWorkersError(ExecutionError):
@@ -73,7 +73,7 @@ class RunningParsl:
     Parameters
     ----------
     folder
-        Where each life gets a numbered folder, for logs and scripts.
+        Where each start gets a numbered folder, for logs and scripts.
     poll_s
         How often the scheduler is asked.
     """
@@ -128,8 +128,8 @@ class RunningParsl:
     def poll(self, longest_batch_s: float) -> tuple[int, int]:
         """Ask for more blocks, or fewer; return how many workers there are, and batches they have.
 
-        Workers are those of all managers that are connected. Raises `ParslEndedError` where this
-        life is over.
+        Workers are those of all managers that are connected. Raises `ParslEndedError` where
+        Parsl has to be started again.
         """
         managers = self._ask_interchange()
         now_s = time.monotonic()
