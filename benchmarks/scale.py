@@ -34,7 +34,8 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Executor, PotentialSource
-from gasearch.execution.local import pool as pools
+from gasearch.execution.local import process
+from gasearch.execution.local.pool import WorkerPool
 from gasearch.operators.contract import default_operators
 from gasearch.relax.settings import RelaxSection
 from gasearch.run.execution_section import ExecutionSection
@@ -132,9 +133,9 @@ def busy(
 
     try:
         with place_of(backend, folder) as place, new_store(host, place) as store:
-            pools.WorkerProcess = scale_workers.sleeping_processes(sleep)  # type: ignore[misc]
+            process.start_process = scale_workers.sleeping_processes(sleep)
             source = PotentialSource("sleep", folder, {})
-            pool = pools.WorkerPool(source, workers, 3600.0, folder / "workers.log")
+            pool = WorkerPool(source, workers, 3600.0, folder / "workers.log")
             search = make_search(
                 host, store, pool, stop, observe, budget=10**9, in_flight=in_flight,
                 screened=screened,

@@ -119,6 +119,16 @@ def make_run():
     return write_run
 
 
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Let workers of the local engine be forked from one process that has loaded torch."""
+    from tasks import forked_worker
+
+    from gasearch.execution.local import process
+
+    monkeypatch.setattr(process, "start_process", forked_worker)
+
+
 @pytest.fixture(scope="session")
 def postgresql():
     """A PostgreSQL server of the tests' own."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from gasearch.dft.codes import gpaw
 from gasearch.dft.errors import NoCodeError
 from gasearch.dft.jobs.submit import Submitter, command_line
-from gasearch.doctor.checks import Check, failed, passed, warned
+from gasearch.doctor.checks import Check, failed, passed, warned, with_advice
 from gasearch.run.dft_section import DftSection
 from gasearch.search.session import Session
 
@@ -16,12 +16,12 @@ _NAME = "DFT"
 
 
 def is_used(session: Session) -> bool:
-    """Return whether the run says anything of DFT, or has jobs."""
+    """Return whether run.toml says anything of DFT, or there are DFT jobs."""
     return session.settings.dft != DftSection() or (session.folder.path / "dft").is_dir()
 
 
 def dft(session: Session) -> Iterator[Check]:
-    """Say which GPAW would compute, and what starts its ranks.
+    """Say which GPAW would run, and what starts its MPI ranks.
 
     What is missing is a failure only where it was named, and jobs run on this machine.
     """
@@ -38,7 +38,7 @@ def dft(session: Session) -> Iterator[Check]:
     try:
         version = gpaw.require_gpaw(section)
     except NoCodeError as error:
-        found, _, advice = str(error).rstrip(".").partition(": ")
+        found, advice = with_advice(error)
         is_named = bool(section.gpaw.command)
         yield (report if is_named else warned)(_NAME, found, f"{advice}{elsewhere}")
         return

@@ -16,8 +16,8 @@ from gasearch.execution.contract import (
     Executor,
     Finished,
     Missing,
+    RelaxationTask,
     Slow,
-    Task,
     TaskEvent,
 )
 from gasearch.relax.relaxed import Relaxed
@@ -74,7 +74,7 @@ class Dispatcher:
         self._lease_s = settings.execution.lease_in_s
         self._stop = stop
         self._waiting: list[Queued] = []
-        self._under_way: dict[tuple[int, Purpose], Task] = {}
+        self._under_way: dict[tuple[int, Purpose], RelaxationTask] = {}
         self._leases: dict[tuple[int, Purpose], Lease] = {}
         self._last_commit = 0.0
         self._last_check_s = time.monotonic()
@@ -132,7 +132,7 @@ class Dispatcher:
         occupations = {p.number: p.occupation for p in proposals}
         for lease in batch.commit().leases:
             atoms = self._start_structure(lease, occupations.get(lease.candidate))
-            task = Task(lease, atoms, self._relax[lease.purpose])
+            task = RelaxationTask(lease, atoms, self._relax[lease.purpose])
             self._under_way[lease.candidate, lease.purpose] = task
             self._leases[lease.candidate, lease.purpose] = lease
             self._executor.submit(task)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.io.hosts import host_to_json
-from gasearch.execution.contract import Engine, Executor, Order, PotentialSource
+from gasearch.execution.contract import Engine, Executor, ExecutorRequest, PotentialSource
 from gasearch.execution.devices import (
     choose_device,
-    elsewhere,
+    device_of_nodes,
     enough_for_batches,
     enough_in_flight,
-    layout,
+    places_per_worker,
 )
 from gasearch.execution.engines import open_engine
 from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
@@ -109,7 +109,7 @@ class Session:
         if shared is not None:
             yield shared
             return
-        engine = open_engine(self.settings.execution, self.folder)
+        engine = open_engine(self.settings.execution, self.folder.path)
         try:
             yield engine
         finally:
@@ -198,27 +198,26 @@ class Session:
             after_commit if store_settings.backups else observe,
         )
 
-    def _order(self) -> Order:
+    def _order(self) -> ExecutorRequest:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
-        chosen = layout(self.device, execution.most_workers, self.in_flight, alone=alone)
+        places = places_per_worker(self.device, execution.most_workers, self.in_flight, alone=alone)
         source = PotentialSource(
             named.name,
             self.folder.path.resolve(),
             named.species,
-            chosen.device,
+            self.device,
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
         )
-        return Order(
+        return ExecutorRequest(
             source=source,
-            folder=self.folder,
+            folder=self.folder.path,
             log=self.folder.worker_log,
-            in_flight=self.in_flight,
-            places=chosen.places,
+            places=places,
             wall_limit_s=execution.wall_limit_s,
-            in_process=functools.partial(self._in_process, chosen.places, source.limits),
+            in_process=functools.partial(self._in_process, places, source.limits),
         )
 
     def _in_process(self, places: int, limits: Path | None) -> Executor:
@@ -234,7 +233,7 @@ class Session:
         potential, execution = self.settings.potential.name, self.settings.execution
         if execution.engine == "parsl":
             n_gpus = execution.gpus_per_node
-            return elsewhere(execution.device, potential, self.folder.path, n_gpus)
+            return device_of_nodes(execution.device, potential, self.folder.path, n_gpus)
         return choose_device(execution.device, potential, self.folder.path)
 
     @functools.cached_property

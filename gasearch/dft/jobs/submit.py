@@ -15,7 +15,7 @@ from gasearch import processes
 from gasearch.dft.codes import gpaw
 from gasearch.dft.jobs.folders import JobFolder, Status
 from gasearch.execution.contract import JobHandle, JobRequest, JobState, Resources
-from gasearch.execution.local.jobs import LocalJob, start_local_job
+from gasearch.execution.jobs import find_job, runs_here, submit_job
 from gasearch.run.dft_section import PREFIX_VALUES, DftSection
 from gasearch.run.execution_section import ExecutionSection
 from gasearch.run.folder import RunFolder
@@ -43,7 +43,7 @@ class Submitter:
     @property
     def is_local(self) -> bool:
         """Whether jobs are processes of this machine."""
-        return self._execution.engine == "local" or self._execution.provider == "local"
+        return runs_here(self._execution)
 
     @property
     def poll_s(self) -> float:
@@ -59,33 +59,17 @@ class Submitter:
             name=f"gasearch-{job.path.name.partition('-')[0]}",
             log_name=log_name(attempt),
         )
-        if self.is_local:
-            return start_local_job(request)
-        from gasearch.execution.parsl.jobs import submit_scheduler_job
-        from gasearch.execution.parsl.providers import require_parsl
-
-        require_parsl()
-        return submit_scheduler_job(self._execution, self._folder, request)
+        return submit_job(self._execution, self._folder.path, request)
 
     def find(self, job: JobFolder, status: Status) -> JobHandle | None:
         """Return what computes a job now, whoever started it, or None."""
         record = status.process
         handle: JobHandle | None = None
         if status.state == "running" and record:
-            handle = self._recorded(record)
+            handle = find_job(self._execution, self._folder.path, record)
         if handle is not None and handle.poll() in ("waiting", "running"):
             return handle
         return UnknownProgram(job) if is_computing(job) else None
-
-    def _recorded(self, record: Mapping[str, Any]) -> JobHandle | None:
-        if record.get("kind") != "scheduler":
-            return LocalJob(record)
-        from gasearch.execution.parsl.jobs import SchedulerJob
-        from gasearch.execution.parsl.providers import require_parsl
-
-        require_parsl()
-        then = {"engine": "parsl", "provider": record.get("provider", self._execution.provider)}
-        return SchedulerJob(self._execution.model_copy(update=then), self._folder, record)
 
 
 class UnknownProgram:

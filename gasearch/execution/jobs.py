@@ -1,4 +1,8 @@
-"""Long programs on this machine, in sessions of their own, which outlive their driver."""
+"""Long programs that outlive their driver, such as DFT codes: where they run, and found again.
+
+Where [execution] names a scheduler, a program is a job of that scheduler; elsewhere it is a process
+of this machine, in a session of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,50 @@ import subprocess
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from gasearch import processes
-from gasearch.execution.contract import ExecutionError, JobRequest, JobState
+from gasearch.execution.contract import ExecutionError, JobHandle, JobRequest, JobState
+from gasearch.run.execution_section import ExecutionSection
 
 _PATIENCE_S = 10.0  # that a program gets to end when it is asked to
+
+
+def runs_here(section: ExecutionSection) -> bool:
+    """Return whether long programs are processes of this machine."""
+    return section.engine == "local" or section.provider == "local"
+
+
+def submit_job(section: ExecutionSection, folder: Path, request: JobRequest) -> JobHandle:
+    """Start a long program with resources of its own.
+
+    Parameters
+    ----------
+    folder
+        Of the run.
+    """
+    if runs_here(section):
+        return start_local_job(request)
+    from gasearch.execution.parsl.jobs import submit_scheduler_job
+
+    return submit_scheduler_job(section, folder, request)
+
+
+def find_job(section: ExecutionSection, folder: Path, record: Mapping[str, Any]) -> JobHandle:
+    """Return a program that was started by this driver or an earlier one.
+
+    Parameters
+    ----------
+    record
+        As its handle returned it.
+    """
+    if record.get("kind") != "scheduler":
+        return LocalJob(record)
+    from gasearch.execution.parsl.jobs import SchedulerJob
+
+    then = {"engine": "parsl", "provider": record.get("provider", section.provider)}
+    return SchedulerJob(section.model_copy(update=then), folder, record)
 
 
 class LocalJob:

@@ -1,4 +1,4 @@
-"""One life of Parsl: an interchange, the blocks that it was given, and what becomes of them."""
+"""Parsl while it runs: its interchange, and the blocks of workers that a scheduler gave it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,16 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 from gasearch import processes
 from gasearch.execution.contract import ExecutionError
-from gasearch.execution.engine_file import on_this_machine
+from gasearch.execution.engine_file import process_record
+from gasearch.execution.parsl.providers import ParslSetup, first_line
 from gasearch.processes import command_line, descendants, end_processes, is_the_same
 from gasearch.run.execution_section import walltime_in_s
-
-if TYPE_CHECKING:
-    from gasearch.execution.parsl.providers import Site
 
 _KEPT_FOLDERS = 5
 _ANSWER_S = 60.0  # an interchange that says nothing for so long is of no use any more
@@ -35,28 +32,12 @@ _RESERVE_S = 30.0  # of a block's walltime
 _CANCEL_TRIALS = 5
 
 
-class SiteLostError(ExecutionError):
-    """A life that is over: another one has to begin."""
+class ParslEndedError(ExecutionError):
+    """Parsl does not work any more, and has to be started again."""
 
 
 class NoWorkersError(ExecutionError):
     """Blocks that never bring a worker."""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What the interchange tells.
-
-    Parameters
-    ----------
-    workers
-        Worker processes of all managers that are connected.
-    tasks
-        Batches that managers have.
-    """
-
-    workers: int = 0
-    tasks: int = 0
 
 
 class Walltimes:
@@ -74,7 +55,7 @@ class Walltimes:
         self._began_s: dict[str, float] = {}
 
     def began(self, block: str, now_s: float) -> None:
-        """Note that a block runs; the first word counts."""
+        """Note that a block runs; only the first call counts."""
         self._began_s.setdefault(block, now_s)
 
     def too_short(self, blocks: Iterable[str], batch_s: float, now_s: float) -> set[str]:
@@ -83,7 +64,7 @@ class Walltimes:
         return {block for block in blocks if now_s - self._began_s.get(block, now_s) > last_s}
 
 
-class RunningSite:
+class RunningParsl:
     """An executor of Parsl that was started.
 
     Its retries, its strategy's thread and its data flow kernel are left out: batches are
@@ -92,19 +73,19 @@ class RunningSite:
     Parameters
     ----------
     folder
-        Where each life gets a numbered folder, for logs and scripts.
+        Where each start gets a numbered folder, for logs and scripts.
     poll_s
         How often the scheduler is asked.
     """
 
-    def __init__(self, site: Site, folder: Path, poll_s: float) -> None:
+    def __init__(self, setup: ParslSetup, folder: Path, poll_s: float) -> None:
         from parsl.jobs.strategy import Strategy
 
-        self._site = site
-        self._executor = site.executor
-        self._provider: Any = site.executor.provider
+        self._setup = setup
+        self._executor = setup.executor
+        self._provider: Any = setup.executor.provider
         self._poll_s = poll_s
-        self._strategy = Strategy(strategy=site.strategy, max_idletime=site.max_idle_s)
+        self._strategy = Strategy(strategy=setup.strategy, max_idletime=setup.max_idle_s)
         self._strategy.add_executors([self._executor])
         self._next_poll_s = self._next_strategy_s = 0.0
         self._managers: set[str] = set()
@@ -144,10 +125,11 @@ class RunningSite:
         future: Future[Any] = self._executor.submit(work, {}, *arguments)
         return future
 
-    def poll(self, longest_batch_s: float) -> Seen:
-        """See what there is, and ask for more blocks, or fewer.
+    def poll(self, longest_batch_s: float) -> tuple[int, int]:
+        """Ask for more blocks, or fewer; return how many workers there are, and batches they have.
 
-        Raises `SiteLostError` where this life is over.
+        Workers are those of all managers that are connected. Raises `ParslEndedError` where
+        Parsl has to be started again.
         """
         managers = self._ask_interchange()
         now_s = time.monotonic()
@@ -164,20 +146,18 @@ class RunningSite:
             pause_s = min(_STRATEGY_S, self._poll_s) * 2 ** min(self._n_failed, 10)
             self._next_strategy_s = now_s + min(pause_s, _LONGEST_PAUSE_S)
         self._spare_short_blocks(managers, longest_batch_s)
-        return Seen(
-            sum(int(manager["worker_count"]) for manager in managers),
-            sum(int(manager["tasks"]) for manager in managers),
-        )
+        n_workers = sum(int(manager["worker_count"]) for manager in managers)
+        return n_workers, sum(int(manager["tasks"]) for manager in managers)
 
     def _ask_interchange(self) -> list[dict[str, Any]]:
         process = self._executor.interchange_proc
         if process is None or process.poll() is not None:
-            raise SiteLostError("Parsl's interchange ended")
+            raise ParslEndedError("Parsl's interchange ended")
         if self._executor.bad_state_is_set:
-            raise SiteLostError(f"Parsl gave up: {self._executor.executor_exception}")
+            raise ParslEndedError(f"Parsl gave up: {self._executor.executor_exception}")
         listener = self._executor._result_queue_thread
         if listener is None or not listener.is_alive():
-            raise SiteLostError("Parsl does not listen any more")
+            raise ParslEndedError("Parsl does not listen any more")
         from parsl.executors.high_throughput.errors import (
             CommandClientBadError,
             CommandClientTimeoutError,
@@ -186,14 +166,14 @@ class RunningSite:
         try:
             return list(self._executor.connected_managers())
         except (CommandClientTimeoutError, CommandClientBadError) as error:
-            raise SiteLostError("Parsl's interchange does not answer") from error
+            raise ParslEndedError("Parsl's interchange does not answer") from error
 
     def _ask_scheduler(self) -> None:
         self._executor._last_poll_time = 0.0  # it would wait for its provider's own interval
         try:
             self._executor.poll_facade()
         except Exception as error:  # noqa: BLE001 -- whatever a scheduler's command may do
-            self.note = f"the scheduler does not answer: {_first_line(error)}"
+            self.note = f"the scheduler does not answer: {first_line(error)}"
         for block, status in self._executor.status_facade.items():
             if status.state.name == "RUNNING":
                 self._walltimes.began(block, time.monotonic())
@@ -204,7 +184,7 @@ class RunningSite:
         bad = {block for block, s in status.items() if s.state.name in ("FAILED", "MISSING")}
         for block in bad - self._failed:
             self._n_failed += 1
-            self.note = f"a block failed: {_first_line(status[block].message or 'no reason given')}"
+            self.note = f"a block failed: {first_line(status[block].message or 'no reason given')}"
         self._failed |= bad
         if self._n_failed >= _MOST_FAILED and not self._was_connected:
             raise NoWorkersError(
@@ -231,7 +211,7 @@ class RunningSite:
     @property
     def jobs(self) -> list[str]:
         """The jobs that the scheduler may still have; none where blocks are processes."""
-        if self._site.is_local:
+        if self._setup.is_local:
             return []
         return [job for job, _ in self._live_blocks()]
 
@@ -248,14 +228,14 @@ class RunningSite:
         roots = []
         if self._executor.interchange_proc is not None:
             roots.append(self._executor.interchange_proc.pid)
-        if self._site.is_local:
+        if self._setup.is_local:
             roots += [int(job) for job in list(self._executor.blocks_to_job_id.values())]
         roots = [pid for pid in roots if processes.started(pid) is not None]
         found = {p["pid"]: p for p in self._processes if processes.is_alive(p)}
         for pid in (*roots, *descendants(*roots)):
             line = command_line(pid)
             if line:
-                found[pid] = on_this_machine(_role(pid, line), pid, line[:60])
+                found[pid] = process_record(_role(pid, line), pid, line[:60])
         self._processes = [p for p in found.values() if p["started"]]
         return list(self._processes)
 
@@ -276,9 +256,9 @@ class RunningSite:
                 break
             time.sleep(0.2 * trial)
             with suppress(Exception):
-                told = self._provider.cancel(jobs)
-                jobs = [job for job, done in zip(jobs, told, strict=True) if not done]
-        return [] if self._site.is_local else jobs
+                cancelled = self._provider.cancel(jobs)
+                jobs = [job for job, done in zip(jobs, cancelled, strict=True) if not done]
+        return [] if self._setup.is_local else jobs
 
 
 def _role(pid: int, line: str) -> str:
@@ -296,12 +276,8 @@ def _role(pid: int, line: str) -> str:
     return "manager" if "process_worker_pool" in line and "bash" not in line else "block"
 
 
-def _first_line(text: object) -> str:
-    return str(text).strip().splitlines()[0] if str(text).strip() else type(text).__name__
-
-
 def _log_to(path: Path) -> None:
-    """Let warnings of Parsl go into a file, and nowhere else."""
+    """Write warnings of Parsl into a file, and nowhere else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     logger = logging.getLogger("parsl")
     for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
