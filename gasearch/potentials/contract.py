@@ -12,9 +12,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
+
+Array = NDArray[np.float64]
 
 
 class NoChargesError(UsageError):
@@ -159,6 +162,38 @@ class Evaluated:
     stresses: torch.Tensor
     moments: torch.Tensor | None = None
 
+    def by_structure(self, counts: Sequence[int]) -> list[Prediction]:
+        """Return the results of each structure; `counts` are their numbers of atoms."""
+        forces = self.forces.cpu().split([*counts])
+        moments = [None] * len(counts) if self.moments is None else self.moments.cpu().split(counts)
+        rows = zip(self.energies.tolist(), forces, self.stresses.cpu(), moments, strict=True)
+        return [
+            Prediction(e, f.numpy(), s.numpy(), None if m is None else m.numpy())
+            for e, f, s, m in rows
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a potential says about one structure, as arrays in float64.
+
+    Parameters
+    ----------
+    energy
+        Of the cell, in eV.
+    forces
+        (n_atoms, 3), in eV/Å.
+    stress
+        (3, 3), in eV/Å^3.
+    moments
+        (n_atoms,), in Bohr magnetons, or None.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    moments: Array | None
+
 
 @runtime_checkable
 class Potential(Protocol):
@@ -238,10 +273,6 @@ def check_species(potential: Potential, atoms: Atoms) -> None:
         raise UntrainedSpeciesError(potential.name, [*map(str, unknown)], [*map(str, known)])
 
 
-def _tensor(arrays: Sequence[np.ndarray], dtype: type, device: str) -> torch.Tensor:
-    return torch.from_numpy(np.concatenate(arrays).astype(dtype)).to(device)
-
-
 def part_of(batch: Batch, rows: slice) -> Batch:
     """Return some consecutive structures of a batch.
 
@@ -266,13 +297,12 @@ def atoms_of(batch: Batch, rows: slice) -> slice:
     return slice(first, last)
 
 
-def nothing_known(batch: Batch) -> Evaluated:
-    """Return results without a number in them."""
+def nothing_known(batch: Batch, *, moments: bool = True) -> Evaluated:
+    """Return results that are all NaN, to be filled in part by part."""
     size, n = len(batch), len(batch.positions)
     nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
-    return Evaluated(
-        nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), moments=nan.repeat(n)
-    )
+    by_atom = nan.repeat(n) if moments else None
+    return Evaluated(nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), by_atom)
 
 
 def in_double(found: Evaluated) -> Evaluated:
@@ -283,10 +313,22 @@ def in_double(found: Evaluated) -> Evaluated:
     )
 
 
-def put(results: Evaluated, found: Evaluated, rows: slice, atoms: slice) -> None:
-    """Write the results of a part where they belong."""
+def put(
+    results: Evaluated, found: Evaluated, rows: slice | torch.Tensor, atoms: slice | torch.Tensor
+) -> None:
+    """Write the results of a part where they belong.
+
+    Parameters
+    ----------
+    rows, atoms
+        Structures and atoms of the part: slices, or masks (B,) and (N,).
+    """
     results.energies[rows] = found.energies
     results.forces[atoms] = found.forces
     results.stresses[rows] = found.stresses
     if results.moments is not None and found.moments is not None:
         results.moments[atoms] = found.moments
+
+
+def _tensor(arrays: Sequence[np.ndarray], dtype: type, device: str) -> torch.Tensor:
+    return torch.from_numpy(np.concatenate(arrays).astype(dtype)).to(device)
