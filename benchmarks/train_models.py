@@ -47,7 +47,7 @@ from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.training.data.frames import Frame
 from gasearch.training.data.reading import read_frames
-from gasearch.training.data.splitting import Split, k_fold, split_by_decoration
+from gasearch.training.data.splitting import Split, fold_names, split_by_decoration, split_off
 from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
 from gasearch.training.loop import Progress
@@ -208,11 +208,11 @@ def validate(
     recipe = _chosen(name, epochs)
     frames = read_frames([DATA]).frames
     rows = []
-    for fold, split in enumerate(k_fold(frames, folds)):
+    for fold, names in enumerate(fold_names(frames, folds)):
         folder = output / name / f"fold{fold}"
         is_wanted = (folder / "errors.json").exists() if finished else only in (None, fold)
         if is_wanted:
-            rows.append(_fold(name, recipe, split, folder))
+            rows.append(_fold(name, recipe, split_off(frames, names), folder))
     if not rows:
         raise typer.BadParameter(f"no fold of {name} is finished")
     document = {"recipe": name, "folds": rows, "mean": _mean([row["errors"] for row in rows])}

@@ -12,9 +12,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
+
+Array = NDArray[np.float64]
 
 
 class NoChargesError(UsageError):
@@ -169,14 +172,21 @@ class Evaluated:
     moments: torch.Tensor | None = None
 
     @classmethod
-    def unknown(cls, batch: Batch) -> Evaluated:
-        """Return results of a batch without a number in them, to `put` those of its parts in."""
+    def unknown(cls, batch: Batch, *, moments: bool = True) -> Evaluated:
+        """Return results that are all NaN, to `put` those of parts in."""
         size, n = len(batch), len(batch.positions)
         nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
-        return cls(nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), nan.repeat(n))
+        by_atom = nan.repeat(n) if moments else None
+        return cls(nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), by_atom)
 
-    def put(self, part: Evaluated, rows: slice, atoms: slice) -> None:
-        """Write the results of a part where they belong."""
+    def put(self, part: Evaluated, rows: slice | torch.Tensor, atoms: slice | torch.Tensor) -> None:
+        """Write the results of a part where they belong.
+
+        Parameters
+        ----------
+        rows, atoms
+            Structures and atoms of the part: slices, or masks (B,) and (N,).
+        """
         self.energies[rows] = part.energies
         self.forces[atoms] = part.forces
         self.stresses[rows] = part.stresses
@@ -189,6 +199,38 @@ class Evaluated:
         return Evaluated(
             self.energies.double(), self.forces.double(), self.stresses.double(), moments
         )
+
+    def by_structure(self, counts: Sequence[int]) -> list[Prediction]:
+        """Return the results of each structure; `counts` are their numbers of atoms."""
+        forces = self.forces.cpu().split([*counts])
+        moments = [None] * len(counts) if self.moments is None else self.moments.cpu().split(counts)
+        rows = zip(self.energies.tolist(), forces, self.stresses.cpu(), moments, strict=True)
+        return [
+            Prediction(e, f.numpy(), s.numpy(), None if m is None else m.numpy())
+            for e, f, s, m in rows
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a potential says about one structure, as arrays in float64.
+
+    Parameters
+    ----------
+    energy
+        Of the cell, in eV.
+    forces
+        (n_atoms, 3), in eV/Å.
+    stress
+        (3, 3), in eV/Å^3.
+    moments
+        (n_atoms,), in Bohr magnetons, or None.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    moments: Array | None
 
 
 @runtime_checkable

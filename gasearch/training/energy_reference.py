@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from gasearch.potentials.contract import Array
 from gasearch.potentials.networks.network import Network, make_graph
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.training.data.frames import Array
 from gasearch.training.data.samples import Sample, Unit, join
 
 _ROUNDS = 20

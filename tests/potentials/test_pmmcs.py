@@ -10,12 +10,10 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from crystals import olivine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import NotNeutralError, Species
 from gasearch.potentials.contract import Batch, UntrainedSpeciesError
 from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
@@ -26,17 +24,6 @@ from gasearch.relax.settings import RelaxSettings
 from gasearch.testing import check_potential
 
 PMMCS = Pmmcs()
-HOSTS = {
-    name: Host.build(builtin_host(name), (1, 1, 1))
-    for name in ("nafepo4-olivine", "lifepo4-olivine")
-}
-
-
-def olivine(x: float = 0.5, seed: int = 0, host: str = "nafepo4-olivine") -> Atoms:
-    chosen = HOSTS[host]
-    return Decoration.random(
-        chosen, chosen.composition_at(x), np.random.default_rng(seed)
-    ).to_atoms()
 
 
 def energy(atoms: Atoms, potential: Pmmcs = PMMCS) -> float:

@@ -1,27 +1,36 @@
 """MACE (Batatia et al., NeurIPS 2022, arXiv 2206.07697), built of the package mace-torch.
 
-How the weights of a foundation model get into one of these is in `mace_foundation`.
+How the weights of a foundation model get into one of these is in the module `weights` beside this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gasearch.errors import UsageError
-from gasearch.potentials.networks.guarded_imports import import_mace, quiet
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
+from gasearch.potentials.contract import Batch
+from gasearch.potentials.mace import ARCHITECTURES
+from gasearch.potentials.networks.network import (
+    Graph,
+    Network,
+    NetworkOutput,
+    TrainingData,
+    find_edges,
+    quiet,
+)
 from gasearch.potentials.networks.slot_table import SlotTable
-
-if TYPE_CHECKING:
-    pass
 
 _HIGHEST_NUMBER = 118
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
+_NO_WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_SAMPLE = 16  # structures that the mean number of neighbours is taken from
 
 
 class MaceArgumentsError(UsageError):
@@ -119,6 +128,15 @@ class MaceNetwork(Network):
         self.n_features = int(self.model.products[-1].linear.irreps_out.count("0e"))
         self._has_run = False
 
+    @classmethod
+    def arguments_for(cls, data: TrainingData, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a fresh network: also the neighbours and elements of its data."""
+        own = super().arguments_for(data, {})
+        element = {slot: species.number for species, slot in data.slots.items()}
+        own["n_neighbours"] = _mean_neighbours(data, float(given.get("cutoff", 5.0)))
+        own["numbers"] = [element[slot] for slot in own["slots"]]
+        return {**own, **given}
+
     def forward(self, graph: Graph) -> NetworkOutput:
         """Return energies, and as features the scalars that the last readout sees."""
         if not (self._has_run or self.training) and graph.vectors.requires_grad:
@@ -141,15 +159,6 @@ class MaceNetwork(Network):
             found = self.model(self._data(replace(graph, vectors=vectors)), compute_force=False)
             torch.autograd.grad(found["node_energy"].sum(), vectors)
 
-    def clone_slot(self, source: int, target: int) -> None:
-        """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
-        here, there = self.table.row(source), self.table.row(target)
-        with torch.no_grad():
-            for found in species_rows(self.model):
-                found.rows[there] = found.rows[here]
-            self.model.atomic_numbers[there] = self.model.atomic_numbers[here]
-        self.arguments["numbers"] = self.model.atomic_numbers.tolist()
-
     def __reduce__(self) -> tuple[Callable[..., MaceNetwork], tuple[Any, ...]]:
         """Copy and pickle by building again: e3nn would turn its code into TorchScript."""
         learns = any(parameter.requires_grad for parameter in self.parameters())
@@ -171,6 +180,35 @@ class MaceNetwork(Network):
             "batch": graph.system,
             "ptr": graph.system.new_zeros(graph.n_systems + 1),
         }
+
+
+def import_mace(module: str = "mace.modules") -> Any:
+    """Return a module of the package `mace`; seven seconds the first time.
+
+    Raises
+    ------
+    MissingPackageError
+        With the command that brings it.
+    """
+    ARCHITECTURES["mace"].require()
+    with quiet(), _own_unpickling():
+        # e3nn 0.4 reads its constants with torch.load; once they are read, mace's switch for the
+        # whole process, by which any later torch.load would run code from its file, is not needed.
+        importlib.import_module("e3nn.o3")
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _own_unpickling() -> Iterator[None]:
+    """Undo what an import does to torch.load."""
+    before = os.environ.get(_NO_WEIGHTS_ONLY)
+    try:
+        with torch.serialization.safe_globals([slice]):
+            yield
+    finally:
+        os.environ.pop(_NO_WEIGHTS_ONLY, None)
+        if before is not None:
+            os.environ[_NO_WEIGHTS_ONLY] = before
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,3 +359,9 @@ def _rebuilt(
     for name, tensor in _tensors(network).items():
         tensor.copy_(tensors[name])
     return network.train(training).requires_grad_(learns)
+
+
+def _mean_neighbours(data: TrainingData, cutoff: float) -> float:
+    step = max(1, len(data.structures) // _SAMPLE)
+    batch = Batch.from_atoms(data.structures[::step])
+    return round(len(find_edges(batch, cutoff).i) / len(batch.positions), 2)

@@ -115,12 +115,9 @@ def card_from_json(folder: Path, document: Mapping[str, Any]) -> ModelCard:
 
 def versions(network: Network) -> dict[str, str]:
     """Return the versions of the packages that a model depends on."""
-    package = ARCHITECTURES[network.architecture].package if _is_known(network) else ""
-    names = ["gasearch", "torch", *filter(None, [package and _DISTRIBUTIONS.get(package, package)])]
-    return {name: _version(name) for name in names}
-
-
-_DISTRIBUTIONS = {"mace": "mace-torch"}
+    known = ARCHITECTURES.get(network.architecture)
+    package = (known.distribution or known.package) if known else ""
+    return {name: _version(name) for name in ("gasearch", "torch", package) if name}
 
 
 def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[str, Any]:
@@ -189,10 +186,6 @@ def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def _is_known(network: Network) -> bool:
-    return network.architecture in ARCHITECTURES
 
 
 def _version(name: str) -> str:

@@ -10,7 +10,11 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from gasearch.crystal.species import MomentRanges, Species
-from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
+from gasearch.potentials.contract import (
+    Batch,
+    Evaluated,
+    UntrainedSpeciesError,
+)
 from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import Derived, Edges, Network, energies_forces_stress
 from gasearch.potentials.networks.species_map import SpeciesMap, UnmappedSpeciesError
@@ -81,18 +85,12 @@ class NetworkPotential:
         passes = _passes(batch, is_sane(batch))
         if len(passes) == 1 and bool(passes[0].all()):
             return self._evaluate(batch, slots, edges)
-        n = len(batch.positions)
-        evaluated = Evaluated(
-            _nan(batch, len(batch)),
-            _nan(batch, n, 3),
-            _nan(batch, len(batch), 3, 3),
-            _nan(batch, n) if self.network.has_moments else None,
-        )
+        evaluated = Evaluated.unknown(batch, moments=self.network.has_moments)
         for systems in passes:
             atoms = systems[batch.system]
             bound = None if edges is None else _subset_of_edges(edges, systems, atoms)
             found = self._evaluate(_subset(batch, systems, atoms), slots[atoms], bound)
-            _put(evaluated, found, systems, atoms)
+            evaluated.put(found, systems, atoms)
         return evaluated
 
     def slots(self, batch: Batch) -> torch.Tensor:
@@ -200,17 +198,6 @@ def _passes(batch: Batch, sane: torch.Tensor) -> list[torch.Tensor]:
     return [torch.zeros_like(sane).index_fill(0, torch.tensor(group), True) for group in groups]
 
 
-def _put(
-    evaluated: Evaluated, found: Evaluated, systems: torch.Tensor, atoms: torch.Tensor
-) -> None:
-    """Write the results of some structures into those of the batch."""
-    evaluated.energies[systems] = found.energies
-    evaluated.forces[atoms] = found.forces
-    evaluated.stresses[systems] = found.stresses
-    if evaluated.moments is not None and found.moments is not None:
-        evaluated.moments[atoms] = found.moments
-
-
 def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
     renumbered = systems.cumsum(0) - 1
     return Batch(
@@ -231,7 +218,3 @@ def _subset_of_edges(edges: Edges, systems: torch.Tensor, atoms: torch.Tensor) -
         offsets=edges.offsets[keep],
         system=system[edges.system[keep]],
     )
-
-
-def _nan(batch: Batch, *shape: int) -> torch.Tensor:
-    return batch.positions.new_full(shape, torch.nan)

@@ -16,9 +16,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
-from gasearch.potentials.contract import formal_charges
+from gasearch.potentials.contract import Array, formal_charges
 
-Array = NDArray[np.float64]
 WORKING_IONS = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")
 _DISTORTED = ("rattle", "strain", "hop", "swap", "start")
 _SAME_PLACE = 4  # decimals, in Å

@@ -7,13 +7,14 @@ frames know the energy of one order in the geometry of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from gasearch.training.data.frames import Array, Frame, by_decoration
+from gasearch.potentials.contract import Array
+from gasearch.training.data.frames import Frame, by_decoration
 
 _EQUAL = 1e-3  # Å: and in one that is written twice
 _SAME_VOLUME = 0.01  # Å^3
@@ -59,12 +60,6 @@ def label_pairs(frames: Sequence[Frame]) -> list[LabelPair]:
     belongs there. No pair where the way ends before it is half gone.
     """
     return [*_coinciding(frames), *_line_ends(frames)]
-
-
-def pairs_among(pairs: Iterable[LabelPair], decorations: Iterable[str]) -> list[LabelPair]:
-    """Return the pairs of which both orders are among these decorations."""
-    names = set(decorations)
-    return [pair for pair in pairs if names.issuperset(pair.decorations)]
 
 
 def _coinciding(frames: Sequence[Frame]) -> list[LabelPair]:

@@ -19,7 +19,8 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from gasearch.errors import UsageError
-from gasearch.training.data.frames import Array, Frame, bare, data_hash, order_fingerprint
+from gasearch.potentials.contract import Array
+from gasearch.training.data.frames import Frame, bare, data_hash, order_fingerprint
 from gasearch.training.data.labels import (
     Labelling,
     UnlabelledError,

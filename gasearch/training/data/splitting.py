@@ -65,11 +65,6 @@ def split_off(frames: Iterable[Frame], held_out: Iterable[str]) -> Split:
     return Split(training, tuple(frame for frame in every if frame.decoration in names))
 
 
-def k_fold(frames: Sequence[Frame], n_folds: int, seed: int = 0) -> list[Split]:
-    """Return the splits of a cross-validation over decorations."""
-    return [split_off(frames, names) for names in fold_names(frames, n_folds, seed)]
-
-
 def split_by_decoration(frames: Sequence[Frame], share: float = 0.2, seed: int = 0) -> Split:
     """Return one split with about this share of the decorations held out.
 

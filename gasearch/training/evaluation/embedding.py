@@ -11,11 +11,10 @@ from ase import Atoms
 
 from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
-from gasearch.potentials.contract import Batch
+from gasearch.potentials.contract import Array, Batch
 from gasearch.potentials.networks.network import find_edges, make_graph
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.relax.geometry import redox_sites
-from gasearch.training.data.frames import Array
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.awareness import charge_awareness
-from gasearch.potentials.contract import Potential
-from gasearch.training.data.frames import WORKING_IONS, Array, Frame, lowest_frames
+from gasearch.potentials.contract import Array, Potential, Prediction
+from gasearch.training.data.frames import WORKING_IONS, Frame, lowest_frames
 from gasearch.training.data.label_pairs import label_pairs
-from gasearch.training.evaluation.predict import Prediction, predict, predict_energies
+from gasearch.training.evaluation.predict import predict, predict_energies
 
 Report = dict[str, float | int | None]
+COLUMNS: Mapping[str, str] = {
+    "energy_mae_meV_per_atom": "energy (meV/atom)",
+    "formation_energy_mae_meV_per_fu": "formation (meV/f.u.)",
+    "force_mae_meV_per_A": "forces (meV/Å)",
+    "order_kendall_tau": "Kendall's tau",
+    "moment_mae": "moments",
+    "order_read_accuracy": "orders read",
+    "swap_rms_meV": "swap (meV)",
+    "swap_mae_meV": "swap error (meV)",
+}
+"""Heads of the table's columns, by the keys of a report."""
 _SEED = 7  # of the rattling before label swaps: the same for all models
 _TIE = 1e-6  # eV per cell
 
@@ -47,22 +59,25 @@ def evaluate_model(
     }
 
 
-def evaluate_by(
-    potential: Potential, frames: Sequence[Frame], key: Callable[[Frame], str]
+def compare_models(
+    potentials: Mapping[str, Potential], frames: Sequence[Frame], plot: Path | None = None
 ) -> dict[str, Report]:
-    """Return errors of energies and forces for each kind of frame, by what `key` calls it."""
-    groups: dict[str, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(key(frame), []).append(frame)
-    reports = {}
-    for name, group in sorted(groups.items()):
-        found = predict(potential, [frame.atoms for frame in group])
-        reports[name] = {
-            "n_frames": len(group),
-            "energy_mae_meV_per_atom": _mean(1000 * _energy_errors(group, found)),
-            "force_mae_meV_per_A": _mean(1000 * _force_errors(group, found)),
-        }
+    """Return the errors of each potential, by its name; draw their parity plots if wanted."""
+    reports = {name: evaluate_model(one, frames) for name, one in potentials.items()}
+    if plot is not None:
+        from gasearch.training.evaluation.figures import plot_parity
+
+        structures = [frame.atoms for frame in frames]
+        found = {name: predict(one, structures) for name, one in potentials.items()}
+        plot_parity(frames, found, plot)
     return reports
+
+
+def number(value: float | None) -> str:
+    """Return a measured number for a table, '-' for what nobody can tell."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def formation_errors(

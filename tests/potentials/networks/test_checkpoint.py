@@ -15,18 +15,14 @@ from gasearch.crystal.species import Species
 from gasearch.plugins import PluginError
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.networks import architectures
-from gasearch.potentials.networks.architectures import (
-    Architecture,
-    MissingPackageError,
-    UnknownArchitectureError,
-    architecture,
-)
+from gasearch.potentials.networks.architectures import UnknownArchitectureError, architecture
 from gasearch.potentials.networks.checkpoint import (
     CheckpointError,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
+from gasearch.potentials.networks.declaration import Architecture, MissingPackageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network, NetworkOutput
 from gasearch.potentials.networks.network_potential import NetworkPotential

@@ -19,14 +19,10 @@ import numpy as np
 from ase.neighborlist import neighbor_list
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.potentials.networks.guarded_imports import import_schnetpack
+from gasearch.potentials.networks.declaration import UnsupportedModelError
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.potentials.painn.weights import UnsupportedSchnetpackError, from_schnetpack_file
-
-
-@pytest.fixture(autouse=True)
-def _own_record(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+from gasearch.potentials.painn.network import import_schnetpack
+from gasearch.potentials.painn.weights import from_schnetpack_file
 
 
 def structure():
@@ -103,12 +99,12 @@ def test_a_file_that_nobody_trusts_stays_closed(tmp_path):
 
 
 def test_another_pickle_is_no_model():
-    with pytest.raises(UnsupportedSchnetpackError, match="is a Linear"):
+    with pytest.raises(UnsupportedModelError, match="is a Linear"):
         from_schnetpack_file(content_of(torch.nn.Linear(2, 2)), SpeciesMap({}, True), "x")
 
 
 def test_a_slot_beyond_the_embedding_is_refused():
-    with pytest.raises(UnsupportedSchnetpackError, match="no row for the slot 119 of Fe3\\+"):
+    with pytest.raises(UnsupportedModelError, match="no row for the slot 119 of Fe3\\+"):
         from_schnetpack_file(content_of(model()), SpeciesMap.parse({"Fe3+": 119}), "x")
 
 

@@ -2,8 +2,14 @@
 
 import pytest
 
-from gasearch.training.settings import TrainingSettings
-from gasearch.training.settings_file import TrainingFile, TrainingFileError, read_training_file
+from gasearch.training.settings import (
+    LossSettings,
+    TrainingFile,
+    TrainingFileError,
+    TrainingSettingError,
+    TrainingSettings,
+    read_training_file,
+)
 
 
 def test_without_a_file_there_are_the_defaults():
@@ -53,3 +59,14 @@ def test_what_cannot_be_is_one_line(tmp_path, text, line):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(TrainingFileError, match="cannot be read: No such file"):
         read_training_file(tmp_path / "none.toml", {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epochs", 0), ("learning_rate", 2.0), ("ema", 1.0), ("validation_share", 0.9), ("clip", 0.0)],
+)
+def test_settings_out_of_range_are_refused_by_name(name, value):
+    with pytest.raises(TrainingSettingError, match=name):
+        TrainingSettings(**{name: value})
+    with pytest.raises(TrainingSettingError, match="energy_scale"):
+        LossSettings(energy_scale=0.0)
