@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gasearch.analysis.findings import Findings
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.relax.audit import audit
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -14,14 +15,14 @@ from gasearch.search.session import Session
 if importlib.util.find_spec("chgnet") is None and not os.environ.get("CI"):
     pytest.skip("no chgnet here: pip install 'gasearch[chgnet]'", allow_module_level=True)
 
-from gasearch.relax.moment_reader import CHGNET_RANGES, chgnet_reader, load_reader
+from gasearch.relax.moment_reader import chgnet_reader, load_reader
 
 BLIND = {"potential_keys": {"allow_charge_blind": True}, "relax": {"reader": "chgnet"}}
 
 
 def test_own_moments_need_no_reader():
     assert load_reader("own") is None
-    assert load_reader("chgnet").ranges == CHGNET_RANGES
+    assert load_reader("chgnet").ranges == MOMENT_RANGES["chgnet"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

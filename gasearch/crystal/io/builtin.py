@@ -1,4 +1,7 @@
-"""Hosts that come with gasearch, by name, each with its source."""
+"""Hosts that come with gasearch: structure and source, k-points of the shipped data, notes.
+
+Another one is a function here and its entry in `BUILTIN_HOSTS`; nothing else knows them by name.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from gasearch.crystal.species import VACANCY, Species
 from gasearch.plugins import nearest
 
 _O, _P, _SI = Species("O", -2), Species("P", 5), Species("Si", 4)
+_OLIVINE_KPOINTS = ((0.0, 0.25, 0.25),)
 
 
 def _olivine(
@@ -27,7 +31,14 @@ def _olivine(
 
 
 def _declare(
-    name: str, atoms: Atoms, ion: str, formula_unit: str, framework: dict[str, Species]
+    name: str,
+    atoms: Atoms,
+    ion: str,
+    formula_unit: str,
+    framework: dict[str, Species],
+    *,
+    kpoints: tuple[tuple[float, float, float], ...] = (),
+    note: str = "",
 ) -> HostDeclaration:
     return HostDeclaration(
         name=name,
@@ -38,6 +49,8 @@ def _declare(
         ),
         framework=framework,
         formula_unit=formula_unit,
+        kpoints=kpoints,
+        note=note,
     )
 
 
@@ -48,7 +61,15 @@ def nafepo4_olivine() -> HostDeclaration:
         (0.1140, 0.75, 0.7524), (0.4685, 0.75, 0.1611), (0.1755, 0.9446, 0.3118),
     ]  # fmt: skip
     atoms = _olivine("Na", sites, (10.4063, 6.2187, 4.9469))
-    return _declare("nafepo4-olivine", atoms, "Na", "NaFePO4", {"P": _P, "O": _O})
+    return _declare(
+        "nafepo4-olivine",
+        atoms,
+        "Na",
+        "NaFePO4",
+        {"P": _P, "O": _O},
+        kpoints=_OLIVINE_KPOINTS,
+        note="For NaFePO4 it is: maricite is the stable polymorph, not olivine.",
+    )
 
 
 def lifepo4_olivine() -> HostDeclaration:
@@ -58,7 +79,10 @@ def lifepo4_olivine() -> HostDeclaration:
         (0.09678, 0.25, 0.74279), (0.45710, 0.25, 0.20602), (0.16558, 0.04646, 0.28478),
     ]  # fmt: skip
     atoms = _olivine("Li", sites, (10.3323, 6.0103, 4.6922))
-    return _declare("lifepo4-olivine", atoms, "Li", "LiFePO4", {"P": _P, "O": _O})
+    framework = {"P": _P, "O": _O}
+    return _declare(
+        "lifepo4-olivine", atoms, "Li", "LiFePO4", framework, kpoints=_OLIVINE_KPOINTS
+    )
 
 
 def na2fesio4() -> HostDeclaration:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,8 +11,8 @@ import numpy as np
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.species import Species
-from gasearch.dft.classify import RULE, Classified, Window, classify, moment_windows
+from gasearch.crystal.species import MomentRanges
+from gasearch.dft.classify import RULE, Classified, classify, moment_ranges
 from gasearch.dft.codes.output_settings import refuse_other_settings
 from gasearch.dft.codes.outputs import Computed, find_output, read_output
 from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
@@ -63,8 +62,8 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
     refuse_other_settings(computed.source, status.level, status.settings, place.host)
     asked = Decoration.from_bytes(place.host, place.store.proposal(status.candidate).occupation)
     section = place.section
-    windows = moment_windows(place.host, computed.code, section.spin_states, section.moments)
-    found = classify(asked, computed.atoms, computed.moments, windows, place.host)
+    ranges = moment_ranges(place.host, computed.code, section.spin_states, section.moments)
+    found = classify(asked, computed.atoms, computed.moments, ranges, place.host)
     record = dft_jobs.DftRecord(
         folder=place.relative(job),
         charge_order=found.order,
@@ -83,7 +82,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         found=number,
         energy_eV=computed.energy,
     )
-    job.write_json("moments.json", {"rule": RULE, "windows": _told(windows), **record.data})
+    job.write_json("moments.json", {"rule": RULE, "windows": _told(ranges), **record.data})
     return Collected(job, status, found, number)
 
 
@@ -192,10 +191,10 @@ def _account(computed: Computed, found: Classified) -> dict[str, JsonValue]:
     }
 
 
-def _told(windows: Mapping[Species, Window]) -> dict[str, JsonValue]:
+def _told(ranges: MomentRanges) -> dict[str, JsonValue]:
     return {
         str(one): [low, high if math.isfinite(high) else None]
-        for one, (low, high) in windows.items()
+        for one, (low, high) in ranges.items()
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gasearch.dft.classify import Classified, classify, moment_windows
+from gasearch.dft.classify import Classified, classify, moment_ranges
 from gasearch.dft.codes.espresso import abinit_files, espresso_files
 from gasearch.dft.codes.vasp import files as vasp_files
 from gasearch.dft.errors import JobFolderError, UnknownJobError
@@ -76,12 +76,12 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
     frames = []
     for job, row in jobs:
         if row.level in names and row.state == "collected":
-            windows = moment_windows(
+            ranges = moment_ranges(
                 place.host, row.code, place.section.spin_states, place.section.moments
             )
             for count, atoms in enumerate(_steps(place, job, row)):
                 moments = atoms.get_magnetic_moments()
-                found = classify(None, atoms, moments, windows, place.host)
+                found = classify(None, atoms, moments, ranges, place.host)
                 if found.decoration is not None:
                     frames.append(_frame(place, found, atoms, f"relax{count}", row))
     return frames

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.potentials.chgnet.network import N_ELEMENTS, ChgnetNetwork, UnsupportedChgnetError
 from gasearch.potentials.networks.architectures import require
 from gasearch.potentials.networks.model_card import ModelCard
@@ -27,8 +27,7 @@ from gasearch.potentials.networks.species_map import SpeciesMap
 Start = Literal["clone", "ga", "blind"]
 """How the higher oxidation state begins: see above; "blind" gives both one slot, as a control."""
 FE3_AS_GA: Mapping[str, str | int] = {"Fe3+": "Ga"}
-MOMENT_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""CHGNet 0.3.0 reads 3.87-3.97 and 4.30-4.39 on geometries of DFT."""
+_RANGES = MOMENT_RANGES["chgnet"]
 _FILES = {
     "0.3.0": "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
     "r2scan": "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
@@ -53,7 +52,7 @@ def stock(
     """
     network, reference = _read(_pretrained(version))
     name = "chgnet" if version == "0.3.0" else f"chgnet-{version}"
-    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, MOMENT_RANGES)
+    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 
@@ -84,7 +83,7 @@ def from_pretrained(
         if start == "clone" or slot > N_ELEMENTS:
             clone_slot(network, species.number, slot)
     notes = {"start": start, "base": f"chgnet {version}"}
-    return network, ModelCard("chgnet", species_map, reference, MOMENT_RANGES, notes=notes)
+    return network, ModelCard("chgnet", species_map, reference, _RANGES, notes=notes)
 
 
 def clone_slot(network: ChgnetNetwork, source: int, target: int) -> None:
@@ -112,7 +111,7 @@ def from_trainer_file(
     except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         first = str(error).strip().split("\n")[0]
         raise UnsupportedChgnetError(f"is not as CHGNet's trainer writes it ({first})") from error
-    card = ModelCard(name, species_map, reference, MOMENT_RANGES)
+    card = ModelCard(name, species_map, reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 
