@@ -216,11 +216,12 @@ def _workplace(folder: Path, read_only: bool = False) -> Iterator[Workplace]:
 def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
     """Return the candidates to compute: chosen ones, and those whose job was interrupted."""
     from gasearch.dft.jobs.folders import job_folders
+    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
     if ids:
         return place.chosen(ids)
-    level = dft_level("gpaw", place.section, place.host, relax=relax)
+    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
     waiting = [
         status.candidate
         for status in (job.status() for job in job_folders(place.folder.path))
@@ -230,9 +231,10 @@ def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
 
 
 def _say_what(place: Workplace, numbers: Sequence[int], relax: bool) -> None:
+    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
-    level = dft_level("gpaw", place.section, place.host, relax=relax)
+    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
     out.print(f"level {level.name}: {', '.join(f'{k} {v}' for k, v in level.settings.items())}")
     for number in numbers:
         job = place.job(number, level)

@@ -102,7 +102,9 @@ def redox_species(host: Host) -> dict[str, list[Species]]:
     return found
 
 
-def _derived(species: Sequence[Species], states: Mapping[str, float]) -> dict[Species, tuple[float, float]]:
+def _derived(
+    species: Sequence[Species], states: Mapping[str, float]
+) -> dict[Species, tuple[float, float]]:
     order = sorted(species, key=lambda one: spin_of(one, states))
     edges = [0.0]
     for low, high in itertools.pairwise(order):
@@ -161,9 +163,7 @@ def classify(
     return Classified("moved", decoration, labelled, sites, reason)
 
 
-def _sites(
-    atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges
-) -> tuple[Site, ...]:
+def _sites(atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> tuple[Site, ...]:
     elements = {species.element for species in ranges}
     found = []
     for index, element in enumerate(atoms.symbols):

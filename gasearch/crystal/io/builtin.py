@@ -80,9 +80,7 @@ def lifepo4_olivine() -> HostDeclaration:
     ]  # fmt: skip
     atoms = _olivine("Li", sites, (10.3323, 6.0103, 4.6922))
     framework = {"P": _P, "O": _O}
-    return _declare(
-        "lifepo4-olivine", atoms, "Li", "LiFePO4", framework, kpoints=_OLIVINE_KPOINTS
-    )
+    return _declare("lifepo4-olivine", atoms, "Li", "LiFePO4", framework, kpoints=_OLIVINE_KPOINTS)
 
 
 def na2fesio4() -> HostDeclaration:

@@ -13,8 +13,8 @@ from ase import Atoms
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.species import MomentRanges
 from gasearch.dft.classify import RULE, Classified, classify, moment_ranges
-from gasearch.dft.codes.output_settings import refuse_other_settings
-from gasearch.dft.codes.outputs import Computed, find_output, read_output
+from gasearch.dft.codes.outputs import Computed, find_output, read_output, refuse_other_settings
+from gasearch.dft.codes.registry import is_run_here
 from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
 from gasearch.dft.jobs.folders import STATUS, JobFolder, Status, job_folders
 from gasearch.dft.jobs.prepare import Workplace, read_start, register, write_start
@@ -87,8 +87,8 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
 
 
 def _own_result(job: JobFolder, status: Status) -> Computed:
-    """Return the result in a job's folder; of GPAW, the one that its process left last of all."""
-    if status.code != "gpaw":
+    """Return the result in a job's folder; of a code that runs here, what its script left."""
+    if not is_run_here(status.code):
         return read_output(find_output(job.path))
     outcome = job.read_json("outcome.json")
     result = job.path / "result.traj"
@@ -99,7 +99,7 @@ def _own_result(job: JobFolder, status: Status) -> Computed:
     computed = read_output(result)
     return replace(
         computed,
-        code="gpaw",
+        code=status.code,
         n_steps=int(outcome.get("n_steps", 0)),
         wall_s=float(outcome.get("wall_s", 0.0)),
     )

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gasearch import processes
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.contract import Program
 from gasearch.dft.jobs.folders import JobFolder, Status
 from gasearch.execution.contract import JobHandle, JobRequest, JobState, Resources
 from gasearch.execution.local.jobs import LocalJob, start_local_job
@@ -50,10 +50,10 @@ class Submitter:
         """How often to ask where a job is."""
         return 0.2 if self.is_local else self._execution.poll_s
 
-    def submit(self, job: JobFolder, attempt: int) -> JobHandle:
-        """Start a job of a prepared folder."""
+    def submit(self, job: JobFolder, program: Program, attempt: int) -> JobHandle:
+        """Start the program of a prepared folder."""
         request = JobRequest(
-            command=command_line(self._dft),
+            command=command_line(program, self._dft),
             folder=job.path,
             resources=resources_of(self._dft),
             name=f"gasearch-{job.path.name.partition('-')[0]}",
@@ -127,13 +127,13 @@ def is_computing(job: JobFolder) -> bool:
     return False
 
 
-def command_line(section: DftSection) -> list[str]:
-    """Return the words that start one job: a prefix for its ranks, Python with GPAW, the script."""
+def command_line(program: Program, section: DftSection) -> list[str]:
+    """Return the words that start one job: a prefix for its ranks, the interpreter, the script."""
     prefix = section.prefix or (_MPI if section.ranks > 1 else ())
     words = list(prefix)
     for name in PREFIX_VALUES:
         words = [word.replace(f"{{{name}}}", str(getattr(section, name))) for word in words]
-    return [*words, *gpaw.command_of(section), gpaw.SCRIPT.name]
+    return [*words, *program.command(section), program.script.name]
 
 
 def resources_of(section: DftSection) -> Resources:

@@ -17,7 +17,7 @@ from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobErr
 from gasearch.dft.jobs.collect import adopt, collect_job, jobs_of
 from gasearch.dft.jobs.export import export_jobs, training_frames, write_frames
 from gasearch.dft.jobs.folders import JobFolder
-from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
+from gasearch.dft.jobs.prepare import Workplace, prepare_job
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
@@ -98,7 +98,7 @@ def result_of(decoration, moments=MOMENTS, energy=-170.0, forces=True):
 
 def computed(place, number, atoms, *, steps=1, relax=True):
     """Leave in a GPAW job's folder what its process would have left."""
-    job = prepare_gpaw(place, number, relax=relax)
+    job = prepare_job(place, number, relax=relax)
     ase.io.write(job.path / "relax.traj", [atoms] * steps)
     ase.io.write(job.path / "result.traj", atoms)
     outcome = {"end": "done", "reason": "", "n_steps": steps - 1, "wall_s": 12.0, "attempt": 1}

@@ -10,12 +10,12 @@ import time
 
 import pytest
 from fake_dft import FAKE, behave, search_with_fake_gpaw, starts
+from gasearch.dft.jobs.ladder import on_rung
 from places import FAKE_SLURM
 
 from gasearch import processes
 from gasearch.dft.jobs.folders import job_folders
-from gasearch.dft.jobs.ladder import on_rung
-from gasearch.dft.jobs.prepare import JOB, Workplace, prepare_gpaw
+from gasearch.dft.jobs.prepare import JOB, Workplace, prepare_job
 from gasearch.dft.jobs.run import run_jobs
 from gasearch.dft.jobs.submit import command_line, is_computing
 from gasearch.doctor.dft import dft as look_for_gpaw
@@ -113,7 +113,7 @@ class TestHere:
         behave(folder, "slow")
         run = RunFolder(folder)
         with run.open_store(read_only=False) as store:
-            job = prepare_gpaw(Workplace.of(run, store), 1, relax=True)
+            job = prepare_job(Workplace.of(run, store), 1, relax=True)
         job.write_json(JOB, on_rung(job.read_json("settings.json"), 0, 1))
         command = [sys.executable, str(FAKE), "gpaw_job.py"]
         program = subprocess.Popen(command, cwd=job.path)

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 from fake_dft import behave, search_with_fake_gpaw, starts
+from gasearch.dft.jobs.ladder import next_rung, on_rung, rungs
 from typer.testing import CliRunner
 
 from gasearch import processes
 from gasearch.cli.app import app
 from gasearch.dft.errors import JobFolderError, JobRunningError, NoCodeError
 from gasearch.dft.jobs.folders import JobFolder, Status, job_folders, one_runner
-from gasearch.dft.jobs.ladder import next_rung, on_rung, rungs
-from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
+from gasearch.dft.jobs.prepare import Workplace, prepare_job
 from gasearch.dft.jobs.run import run_jobs
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
@@ -221,7 +221,7 @@ class TestKills:
     def test_a_dead_process_that_a_file_names_is_seen_to_be_dead(self, folder):
         run = RunFolder(folder)
         with run.open_store(read_only=False) as store:
-            job = prepare_gpaw(Workplace.of(run, store), 1, relax=True)
+            job = prepare_job(Workplace.of(run, store), 1, relax=True)
         dead = {**processes.identity(), "started": "boot:1"}  # this pid, in another life
         job.change(state="running", process=dead, attempt=1)
         told = CliRunner().invoke(app, ["dft", "status", str(folder)]).stdout
