@@ -6,16 +6,9 @@ import pytest
 from places import SHIPPED_FRAMES
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
 from gasearch.dft.classify import classify, moment_ranges
 from gasearch.dft.errors import DftError
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 
 
 @pytest.fixture(scope="module")
