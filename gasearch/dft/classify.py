@@ -26,8 +26,8 @@ _AMBIGUOUS = 0.15  # of the difference of nominal moments, to either side of the
 
 
 @dataclass(frozen=True)
-class Site:
-    """A redox site of a result.
+class ClassifiedSite:
+    """A redox site of a result, with the species that its moment means.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class Site:
     moment
         Absolute, in Bohr magnetons.
     species
-        What the moment says; None where it is ambiguous.
+        None where the moment is ambiguous.
     """
 
     index: int
@@ -47,7 +47,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """What came out.
+    """The charge order of a result, and what shows it.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Classified:
     order: ChargeOrder
     decoration: Decoration | None
     atoms: Atoms
-    sites: tuple[Site, ...]
+    sites: tuple[ClassifiedSite, ...]
     reason: str
 
 
@@ -150,8 +150,8 @@ def classify(
     labelled = with_species(atoms, sites, host)
     charge = round(float(labelled.get_initial_charges().sum()))
     if charge:
-        told = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
-        reason = f"the moments ({told}) leave a charge of {charge:+d}"
+        listed = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
+        reason = f"the moments ({listed}) leave a charge of {charge:+d}"
         return Classified("delocalised", None, atoms, sites, reason)
     try:
         decoration = Decoration.from_atoms(host, labelled)
@@ -163,7 +163,9 @@ def classify(
     return Classified("moved", decoration, labelled, sites, reason)
 
 
-def _sites(atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> tuple[Site, ...]:
+def _sites(
+    atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges
+) -> tuple[ClassifiedSite, ...]:
     elements = {species.element for species in ranges}
     found = []
     for index, element in enumerate(atoms.symbols):
@@ -174,17 +176,17 @@ def _sites(atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> 
                 for one, (low, high) in ranges.items()
                 if one.element == element and low <= moment <= high
             ]
-            found.append(Site(index, element, moment, inside[0] if inside else None))
+            found.append(ClassifiedSite(index, element, moment, inside[0] if inside else None))
     return tuple(found)
 
 
-def _ambiguity(sites: Sequence[Site]) -> str:
-    told = ", ".join(f"{s.element} {s.index} has moment {s.moment:.2f}" for s in sites[:4])
+def _ambiguity(sites: Sequence[ClassifiedSite]) -> str:
+    listed = ", ".join(f"{s.element} {s.index} has moment {s.moment:.2f}" for s in sites[:4])
     more = f" and {len(sites) - 4} more" if len(sites) > 4 else ""
-    return f"{told}{more}: no oxidation state by the thresholds"
+    return f"{listed}{more}: outside the ranges of all oxidation states"
 
 
-def with_species(atoms: Atoms, sites: Sequence[Site], host: Host) -> Atoms:
+def with_species(atoms: Atoms, sites: Sequence[ClassifiedSite], host: Host) -> Atoms:
     """Return a bare copy with oxidation states: of the host, and on redox sites by moment."""
     fixed = {
         species.element: species.charge

@@ -269,6 +269,7 @@ def _convergence_error() -> type[Exception]:
 
 
 def load_gpaw(name: str = "gpaw") -> Any:
+    """Return a module of GPAW."""
     return importlib.import_module(name)
 
 

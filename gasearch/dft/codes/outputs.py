@@ -43,7 +43,7 @@ class Computed:
     moments
         (n_atoms,) in Bohr magnetons.
     code
-        Whose thresholds tell the moments.
+        Whose ranges of moments tell oxidation states apart.
     """
 
     atoms: Atoms
@@ -111,9 +111,9 @@ def _last_frame(path: Path, kind: str) -> tuple[Atoms, int]:
             warnings.simplefilter("ignore")
             found: Any = ase.io.read(path, index=":", format=None if kind == "unknown" else kind)
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or "no reason given"
+        reason = " ".join(str(error).split())[:200] or "no reason given"
         raise RefusedOutputError(
-            path, f"ASE cannot read it ({type(error).__name__}: {told})"
+            path, f"ASE cannot read it ({type(error).__name__}: {reason})"
         ) from error
     if not found:
         raise RefusedOutputError(path, "there is no structure in it")

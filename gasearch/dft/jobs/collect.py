@@ -70,7 +70,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         reason=found.reason,
         became=_proposal(found.decoration, status.candidate, place),
         relaxed=_relaxed(computed, found, start),
-        data=_account(computed, found),
+        data=_event_data(computed, found),
     )
     dft_jobs.add_level(place.store, status.level, status.code, status.settings)
     place.note(job, status)  # a database from a backup may not know the job
@@ -82,7 +82,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         found=number,
         energy_eV=computed.energy,
     )
-    job.write_json("moments.json", {"rule": RULE, "windows": _told(ranges), **record.data})
+    job.write_json("moments.json", {"rule": RULE, "windows": _as_json(ranges), **record.data})
     return Collected(job, status, found, number)
 
 
@@ -172,8 +172,8 @@ def _like(start: Atoms, final: Atoms) -> Atoms:
     return again
 
 
-def _account(computed: Computed, found: Classified) -> dict[str, JsonValue]:
-    """Return what is told of a result, whether it has an order or not."""
+def _event_data(computed: Computed, found: Classified) -> dict[str, JsonValue]:
+    """Return what the event of a result says, whether it has an order or not."""
     sites: list[JsonValue] = [
         {
             "atom": site.index,
@@ -191,7 +191,7 @@ def _account(computed: Computed, found: Classified) -> dict[str, JsonValue]:
     }
 
 
-def _told(ranges: MomentRanges) -> dict[str, JsonValue]:
+def _as_json(ranges: MomentRanges) -> dict[str, JsonValue]:
     return {
         str(one): [low, high if math.isfinite(high) else None]
         for one, (low, high) in ranges.items()

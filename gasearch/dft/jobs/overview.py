@@ -64,15 +64,15 @@ def _line(job: JobFolder, status: Status) -> JobLine:
     runs = state == "running"
     if runs and not processes.is_alive(status.process):
         state = "interrupted"
-    told: dict[str, Any] = (job.read_json("progress.json") or {}) if runs else {}
+    progress: dict[str, Any] = (job.read_json("progress.json") or {}) if runs else {}
     return JobLine(
         folder=job.path.name,
         candidate=status.candidate,
         level=status.level,
         state=state,
         attempt=status.attempt,
-        step=told.get("step"),
-        fmax=told.get("fmax"),
+        step=progress.get("step"),
+        fmax=progress.get("fmax"),
         charge_order=status.charge_order,
         found=status.found,
         energy_eV=status.energy_eV,

@@ -64,7 +64,7 @@ def run_jobs(
     submitter = Submitter(place.folder, place.section, place.folder.settings().execution)
     if submitter.is_local:
         program_of(PROGRAM).require(place.section)
-    with one_runner(place.folder.path), _gentle_end():
+    with one_runner(place.folder.path), _sigterm_as_ctrl_c():
         pool = _JobPool(place, submitter, numbers, say, progress)
         return pool.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
 
@@ -159,7 +159,7 @@ def summary(status: Status) -> str:
 
 
 @contextmanager
-def _gentle_end() -> Iterator[None]:
+def _sigterm_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does: with the jobs' processes ended, folders resumable."""
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
