@@ -134,7 +134,7 @@ def test_a_candidate_is_relaxed_collected_and_becomes_training_data(folder, tmp_
 def test_a_job_killed_in_the_middle_goes_on_from_its_last_step(folder):
     number = empty(folder)
     driver = start_driver(folder, str(number))
-    wait_until(lambda: driver.poll() is not None or [*folder.glob("dft/*/relax.traj")], 240)
+    wait_until(lambda: driver.poll() is not None or [*folder.glob("dft/*/progress.json")], 240)
     assert driver.poll() is None, "it ended before it could be killed"
     (trajectory,) = folder.glob("dft/*/relax.traj")
     (job,) = job_folders(folder)
