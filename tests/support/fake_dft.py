@@ -75,7 +75,7 @@ def compute(folder, *numbers, watch=lambda line: None, **options):
         place = Workplace.of(run, store)
         show = {"say": lines.append, "progress": progress}
         ended = run_jobs(place, numbers, **{"relax": True, **options}, **show)
-    return [one.status for one in ended], lines
+    return ended, lines
 
 
 def start_driver(folder, *words, **keywords):

@@ -28,14 +28,6 @@ from gasearch.crystal.io.structures import (
 )
 from gasearch.crystal.species import Species
 
-__all__ = [
-    "declare_from_file",
-    "guess_declaration",
-    "host_from_json",
-    "host_to_json",
-    "read_structure",
-]
-
 
 def declare_from_file(
     path: str | Path,

@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
-
-from ase import Atoms
+from typing import Any
 
 from gasearch.crystal.host import Host
 from gasearch.run.dft_section import DftSection
@@ -20,15 +18,6 @@ from gasearch.run.dft_section import DftSection
 NUMBER = r"-?\d+(?:\.\d*)?(?:[eE][-+]?\d+)?"
 _KPOINT = rf"\s*(?:\d+:)?\s+({NUMBER})\s+({NUMBER})\s+({NUMBER})\s+[\d./]+\s*"
 _TAIL = 20_000  # bytes in which a finished output says so
-
-
-class InputWriter(Protocol):
-    """Returns the text of each input file, by name, for a structure with oxidation states."""
-
-    def __call__(
-        self, atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
-    ) -> dict[str, str]:
-        """Return them; `name` is a title for people."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +37,6 @@ class OutputSettings:
     kpoints: Sequence[Sequence[float]] | None = None
 
 
-class JobInput(Protocol):
-    """Returns what a script reads, as JSON has it, for a structure with oxidation states."""
-
-    def __call__(
-        self, atoms: Atoms, host: Host, section: DftSection, *, relax: bool
-    ) -> dict[str, Any]:
-        """Return it with the settings as they are: what a retry changes comes later."""
-
-
 @dataclass(frozen=True)
 class Program:
     """What `gasearch dft run` needs of a code: a script that computes alone in a job's folder.
@@ -66,6 +46,8 @@ class Program:
 
     Parameters
     ----------
+    job_input
+        Returns what the script reads, from (atoms, host, section, relax=...).
     refreshed
         Returns an input with what may change between starts, as run.toml has it now.
     retries
@@ -81,7 +63,7 @@ class Program:
     """
 
     script: Path
-    job_input: JobInput
+    job_input: Callable[..., dict[str, Any]]
     refreshed: Callable[[Mapping[str, Any], DftSection], dict[str, Any]]
     retries: Callable[[Mapping[str, Any]], list[str]]
     with_retry: Callable[[Mapping[str, Any], int, int], dict[str, Any]]
@@ -109,7 +91,8 @@ class Code:
     beside
         Files beside an output that say more of its settings.
     write_inputs
-        None where jobs are computed here and nowhere else.
+        Returns the text of each input file, by name, from (atoms, section, title, relax=...,
+        ferromagnetic=...); None where jobs are computed here and nowhere else.
     program
         None where gasearch does not run the code.
     """
@@ -120,7 +103,7 @@ class Code:
     outputs: Mapping[str, Callable[[Path], Path]]
     settings_in: Callable[[str], OutputSettings | None] = lambda text: None  # noqa: ARG005
     beside: Callable[[Path], list[Path]] = lambda output: []  # noqa: ARG005
-    write_inputs: InputWriter | None = None
+    write_inputs: Callable[..., dict[str, str]] | None = None
     program: Program | None = None
 
 

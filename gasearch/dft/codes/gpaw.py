@@ -29,7 +29,7 @@ from gasearch.dft.codes.contract import (
 from gasearch.dft.codes.inputs import correlated_orbital
 from gasearch.dft.errors import NoCodeError, RefusedOutputError
 from gasearch.dft.kpoints import canonical, gpaw_points
-from gasearch.dft.spins import spins, start_moments
+from gasearch.dft.spins import start_moments, total_moment
 from gasearch.run.dft_section import DftSection
 
 SCRIPT = Path(__file__).with_name("gpaw_job.py")
@@ -85,7 +85,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
             "eigenstates": own.eigenstates_convergence,
         },
         "moments": start_moments(atoms, states).tolist(),
-        "total_moment": float(spins(atoms, states).sum()),
+        "total_moment": total_moment(atoms, states),
         "surrogates": surrogates,
         "surrogate_moments": _surrogate_moments(atoms, states, surrogates),
     }

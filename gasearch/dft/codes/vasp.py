@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -106,13 +107,7 @@ def _value(tag: str, value: Any) -> str:
 
 def _runs(words: list[str]) -> str:
     """Return words with repeats as VASP writes them: 4*0 1*5."""
-    runs: list[tuple[str, int]] = []
-    for word in words:
-        if runs and runs[-1][0] == word:
-            runs[-1] = (word, runs[-1][1] + 1)
-        else:
-            runs.append((word, 1))
-    return " ".join(f"{n}*{word}" for word, n in runs)
+    return " ".join(f"{len([*same])}*{word}" for word, same in itertools.groupby(words))
 
 
 def _number(value: float) -> str:

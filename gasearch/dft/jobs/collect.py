@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,24 +29,10 @@ from gasearch.store.records import JsonValue, Proposal
 _FILES = ("result.traj", "outcome.json")
 
 
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """A job whose result is in the database now.
+def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) -> Status:
+    """Read the result of a job, classify it, file it; return where the job stands now.
 
-    Parameters
-    ----------
-    candidate
-        That came out; None where the charge is delocalised.
-    """
-
-    job: JobFolder
-    status: Status
-    classified: Classified
-    candidate: int | None
-
-
-def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) -> Collected:
-    """Read the result of a job, classify it, and file it; refuse what is not whole.
+    What is not whole, or of another crystal or level, is refused.
 
     Parameters
     ----------
@@ -83,7 +69,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         energy_eV=computed.energy,
     )
     job.write_json("moments.json", {"rule": RULE, "windows": _as_json(ranges), **record.data})
-    return Collected(job, status, found, number)
+    return status
 
 
 def _own_result(job: JobFolder, status: Status) -> Computed:

@@ -176,21 +176,19 @@ def one_runner(run: Path) -> Iterator[None]:
     path = run / "dft" / ".runner"
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        lock(file, path, "the DFT jobs of this run are being computed already")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise JobFolderError(f"{path} cannot be locked: {error.strerror}.") from error
+            holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
+            raise JobRunningError(
+                f"the DFT jobs of this run are being computed already ({holder}): wait until it "
+                "ends, or stop it."
+            ) from error
         os.ftruncate(file, 0)
         os.pwrite(file, processes.in_words(processes.identity()).encode(), 0)
         yield
         os.ftruncate(file, 0)
     finally:
         os.close(file)
-
-
-def lock(file: int, path: Path, what: str) -> None:
-    """Lock an open file, or raise `JobRunningError`."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise JobFolderError(f"{path} cannot be locked: {error.strerror}.") from error
-        holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
-        raise JobRunningError(f"{what} ({holder}): wait until it ends, or stop it.") from error

@@ -8,7 +8,7 @@ from typing import Any
 
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import RefusedOutputError
-from gasearch.dft.jobs.collect import Collected, collect_job
+from gasearch.dft.jobs.collect import collect_job
 from gasearch.dft.jobs.folders import JobFolder, Status
 from gasearch.dft.jobs.prepare import JOB, SETTINGS, Workplace
 from gasearch.dft.jobs.submit import (
@@ -195,12 +195,11 @@ class RetriedJob:
 
     def _collected(self) -> Status:
         try:
-            found: Collected = collect_job(self._place, self.job)
+            return collect_job(self._place, self.job)
         except RefusedOutputError as error:
             status = self.job.change(state="failed", reason=error.problem)
             self._place.note(self.job, status)
             return status
-        return found.status
 
 
 def _adopted(job: JobFolder) -> Status:

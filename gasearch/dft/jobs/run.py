@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
 from gasearch.dft.codes.registry import program_of
@@ -19,21 +18,6 @@ _TICK_S = 0.1
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Ended:
-    """What became of one job.
-
-    Parameters
-    ----------
-    line
-        For people.
-    """
-
-    job: JobFolder
-    status: Status
-    line: str
-
-
 def run_jobs(
     place: Workplace,
     numbers: Sequence[int],
@@ -43,8 +27,10 @@ def run_jobs(
     progress: Say,
     surrogate: bool = False,
     at_once: int | None = None,
-) -> list[Ended]:
-    """Compute candidates, some at once; what is computed already is left as it is.
+) -> list[Status]:
+    """Compute candidates, some at once; return where their jobs ended.
+
+    What is computed already is left as it is.
 
     A job that was interrupted goes on where it was, and one that still runs is waited for. One that
     had failed is tried again: it is among `numbers` because somebody asked for it by name.
@@ -86,9 +72,9 @@ class _JobPool:
         self._say = say
         self._progress = progress
         self._under_way: dict[int, RetriedJob] = {}
-        self._ended: dict[int, Ended] = {}
+        self._ended: dict[int, Status] = {}
 
-    def run(self, at_once: int, *, relax: bool, surrogate: bool) -> list[Ended]:
+    def run(self, at_once: int, *, relax: bool, surrogate: bool) -> list[Status]:
         waiting = list(self._numbers)
         try:
             while waiting or self._under_way:
@@ -131,9 +117,8 @@ class _JobPool:
         return f"{self._numbers.index(number) + 1} of {len(self._numbers)}: {job.path.name}"
 
     def _end(self, number: int, job: JobFolder, status: Status, how: str) -> None:
-        ended = Ended(job, status, f"{self._head(number, job)}{how}")
-        self._ended[number] = ended
-        self._say(ended.line)
+        self._ended[number] = status
+        self._say(f"{self._head(number, job)}{how}")
 
 
 def _from_surrogate(job: JobFolder, status: Status, submitter: Submitter) -> Status:

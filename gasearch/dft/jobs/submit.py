@@ -55,7 +55,13 @@ class Submitter:
         request = JobRequest(
             command=command_line(program, self._dft),
             folder=job.path,
-            resources=resources_of(self._dft),
+            resources=Resources(
+                nodes=self._dft.nodes,
+                ranks=self._dft.ranks,
+                cpus_per_rank=self._dft.cpus_per_rank,
+                gpus_per_node=self._dft.gpus_per_node,
+                walltime=self._dft.walltime,
+            ),
             name=f"gasearch-{job.path.name.partition('-')[0]}",
             log_name=log_name(attempt),
         )
@@ -134,17 +140,6 @@ def command_line(program: Program, section: DftSection) -> list[str]:
     for name in PREFIX_VALUES:
         words = [word.replace(f"{{{name}}}", str(getattr(section, name))) for word in words]
     return [*words, *program.command(section), program.script.name]
-
-
-def resources_of(section: DftSection) -> Resources:
-    """Return what one job needs."""
-    return Resources(
-        nodes=section.nodes,
-        ranks=section.ranks,
-        cpus_per_rank=section.cpus_per_rank,
-        gpus_per_node=section.gpus_per_node,
-        walltime=section.walltime,
-    )
 
 
 def log_name(attempt: int) -> str:

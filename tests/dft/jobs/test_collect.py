@@ -116,7 +116,7 @@ class TestKept:
         before = place.store.evaluations()
         shown = ase.io.read(f"{place.store.path}@relaxed=1")
         found = collect_job(place, computed(place, number, steps=3))
-        assert (found.status.charge_order, found.candidate) == ("kept", number)
+        assert (found.charge_order, found.found) == ("kept", number)
         (row,) = rows(place)
         assert (row.candidate, row.energy, row.verdict) == (number, -170.0, "ok")
         assert row.fmax == pytest.approx(0.01 * np.sqrt(3))
@@ -164,7 +164,7 @@ class TestMoved:
         asked, other = orders(place, "Na2Fe4P4O16")[:2]
         job = computed(place, asked, result_of(decoration_of(place, other)))
         found = collect_job(place, job)
-        assert (found.status.charge_order, found.candidate) == ("moved", other)
+        assert (found.charge_order, found.found) == ("moved", other)
         assert [row.candidate for row in rows(place)] == [other]
         (row,) = dft_jobs.jobs(place.store)
         assert (row.candidate, row.found, row.charge_order) == (asked, other, "moved")
@@ -175,7 +175,7 @@ class TestMoved:
         asked = orders(small, "Na2Fe4P4O16")[0]
         n_before, n_calls = small.store.n_candidates, small.store.counts().n_calls
         found = collect_job(small, computed(small, asked, result_of(decoration)))
-        assert found.candidate == FIRST_OUTSIDE
+        assert found.found == FIRST_OUTSIDE
         proposal = small.store.proposal(FIRST_OUTSIDE)
         assert (proposal.number, proposal.origin) == (None, "dft")
         assert (proposal.fingerprint, proposal.parents) == (decoration.fingerprint, (asked,))
@@ -200,8 +200,8 @@ class TestDelocalised:
         number = orders(place, "Na2Fe4P4O16")[0]
         atoms = result_of(decoration_of(place, number), {2: 4.04, 3: 4.04})
         found = collect_job(place, computed(place, number, atoms))
-        assert (found.status.charge_order, found.candidate) == ("delocalised", None)
-        assert "moment 4.04" in found.status.reason
+        assert (found.charge_order, found.found) == ("delocalised", None)
+        assert "moment 4.04" in found.reason
         assert rows(place) == []
         (row,) = dft_jobs.jobs(place.store)
         assert (row.state, row.charge_order, row.evaluation) == ("collected", "delocalised", None)
@@ -249,7 +249,7 @@ class TestRefused:
         job = computed(place, number)
         place.store.path.write_bytes(before)  # as from a backup
         (found,) = jobs_of(place, [job.path.resolve()])
-        assert collect_job(place, *found).candidate == number
+        assert collect_job(place, *found).found == number
         assert check_store(place.store.path) == []
 
     def test_a_path_without_a_job_needs_to_be_told_whose_it_is(self, place, tmp_path):
@@ -265,7 +265,7 @@ class TestFromElsewhere:
         ase.io.write(path, result_of(decoration_of(place, number), forces=False))
         job, output = adopt(place, path, number, "vasp-mine", "vasp")
         found = collect_job(place, job, output)
-        assert found.status.charge_order == "kept"
+        assert found.charge_order == "kept"
         (row,) = rows(place, "vasp-mine")
         assert np.isnan(row.fmax)
         relaxed = dft_jobs.dft_relaxed(place.store, number, "vasp-mine")
@@ -291,7 +291,7 @@ class TestFromElsewhere:
         ase.io.write(job.path / "final.extxyz", shuffled)
         ((found, output),) = jobs_of(place, [job.path / "final.extxyz"])
         collected = collect_job(place, found, output)
-        assert (collected.status.charge_order, collected.candidate) == ("kept", number)
+        assert (collected.charge_order, collected.found) == ("kept", number)
         assert job.status().state == "collected"
 
 
@@ -305,7 +305,7 @@ class TestOtherSettings:
             collect_job(place, job)
         assert rows(place, job.status().level) == []
         (job.path / "gpaw-1.txt").write_text(text.format(450))
-        assert collect_job(place, job).candidate == number
+        assert collect_job(place, job).found == number
 
 
 class TestTrainingFrames:
