@@ -9,6 +9,8 @@ import pytest
 from ase import Atoms
 from ase.build import make_supercell
 from ase.spacegroup import crystal
+from crystals import FE, MIXED, NA, olivine, species
+from crystals import perovskite as perovskite_cell
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
@@ -18,49 +20,20 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
 
-MIXED = ("Fe2+", "Fe3+", "Mn2+", "Mn3+")
-
-
-def species(texts) -> tuple[Species, ...]:
-    return tuple(map(Species.parse, texts))
-
-
-def olivine(*supercell) -> Host:
-    return Host.build(builtin_host("nafepo4-olivine"), supercell)
-
 
 def with_redox(declaration, texts, elements="fixed", **fractions) -> HostDeclaration:
-    redox = SublatticeDeclaration("redox", ("Fe", "Mn"), species(texts), elements, fractions)
+    redox = SublatticeDeclaration("redox", ("Fe", "Mn"), species(*texts), elements, fractions)
     if "Mn" not in declaration.unit_cell.symbols:
         redox = replace(redox, sites=("Fe",))
     return replace(declaration, sublattices=(declaration.sublattices[0], redox))
 
 
-def declare(atoms, ion, anion, formula_unit) -> HostDeclaration:
-    return HostDeclaration(
-        "toy",
-        atoms,
-        (
-            SublatticeDeclaration("working_ion", (ion,), species([f"{ion}+", "vacancy"])),
-            SublatticeDeclaration("redox", ("Fe",), species(["Fe2+", "Fe3+"])),
-        ),
-        {anion.element: anion},
-        formula_unit,
-    )
-
-
 def perovskite(*symbols) -> HostDeclaration:
     """NaFeF3, cubic; other metals on the Fe sites of repeats along a."""
-    atoms = crystal(
-        ["Na", "Fe", "F"],
-        [(0, 0, 0), (0.5,) * 3, (0.5, 0.5, 0)],
-        spacegroup=221,
-        cellpar=[4, 4, 4, 90, 90, 90],
-    )
+    atoms = perovskite_cell(len(symbols) or 1, 1, 1)
     if symbols:
-        atoms = atoms.repeat((len(symbols), 1, 1))
         atoms.symbols[atoms.symbols == "Fe"] = symbols
-    return declare(atoms, "Na", Species("F", -1), "NaFeF3")
+    return HostDeclaration("toy", atoms, (NA, FE), {"F": Species("F", -1)}, "NaFeF3")
 
 
 def heusler() -> HostDeclaration:
@@ -71,7 +44,7 @@ def heusler() -> HostDeclaration:
         spacegroup=225,
         cellpar=[6, 6, 6, 90, 90, 90],
     )
-    return declare(atoms, "Na", Species("Si", -4), "Na2FeSi")
+    return HostDeclaration("toy", atoms, (NA, FE), {"Si": Species("Si", -4)}, "Na2FeSi")
 
 
 DESIGN = {  # cell: (order of the group, {x: (raw, distinct)})
@@ -186,7 +159,7 @@ def test_free_elements_exchange_places_but_keep_their_numbers():
 def test_working_ions_may_share_their_sites_with_a_kept_guest():
     declaration = perovskite()
     sites = SublatticeDeclaration(
-        "working_ion", ("Na",), species(["Na+", "K+", "vacancy"]), "free", {"K": 0.25}
+        "working_ion", ("Na",), species("Na+", "K+", "vacancy"), "free", {"K": 0.25}
     )
     declaration = replace(declaration, sublattices=(sites, declaration.sublattices[1]))
     host = Host.build(declaration, [2, 2, 1])
@@ -219,8 +192,8 @@ def test_a_divalent_working_ion_takes_two_redox_sites_along():
             "toy",
             atoms,
             (
-                SublatticeDeclaration("working_ion", ("Mg",), species(["Mg2+", "vacancy"])),
-                SublatticeDeclaration("redox", ("Fe",), species(["Fe2+", "Fe3+"])),
+                SublatticeDeclaration("working_ion", ("Mg",), species("Mg2+", "vacancy")),
+                FE,
             ),
             {"F": Species("F", -1)},
             "MgFe2F6",

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from crystals import olivine
 
 from gasearch.analysis.voltage import Metal, NoMetalError, dft_metal
 from gasearch.crystal.host import Host
@@ -12,10 +13,6 @@ from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
 QUARTER = [[0.0, 0.25, 0.25]]
-
-
-def olivine(*repeats):
-    return Host.build(builtin_host("nafepo4-olivine"), repeats or (1, 1, 1))
 
 
 def level(host, code="gpaw", **keywords):

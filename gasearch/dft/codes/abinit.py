@@ -8,7 +8,6 @@ from typing import Any
 
 from ase import Atoms
 
-from gasearch.crystal.host import Host
 from gasearch.dft.codes.contract import Code, read_text
 from gasearch.dft.codes.inputs import (
     ORBITAL_L,
@@ -21,11 +20,6 @@ from gasearch.dft.codes.inputs import (
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.kpoints import mesh
 from gasearch.run.dft_section import DftSection
-
-
-def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
-    """Return the part of a level that is ABINIT's own."""
-    return mesh_settings(section.abinit, host, "pseudopotentials")
 
 
 def input_files(
@@ -93,7 +87,7 @@ def finished_output(path: Path) -> Path:
 
 ABINIT = Code(
     name="abinit",
-    level_settings=level_settings,
+    level_settings=lambda section, host: mesh_settings(section.abinit, host, "pseudopotentials"),
     output_names=("*.abo",),
     outputs={"abinit-out": finished_output},
     write_inputs=input_files,

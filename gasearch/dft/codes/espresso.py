@@ -9,7 +9,6 @@ from typing import Any
 from ase import Atoms
 from ase.units import Rydberg
 
-from gasearch.crystal.host import Host
 from gasearch.dft.codes.contract import Code, read_text
 from gasearch.dft.codes.inputs import (
     correlated_orbital,
@@ -23,11 +22,6 @@ from gasearch.dft.kpoints import mesh
 from gasearch.run.dft_section import DftSection
 
 _SHELL = {"p": "2p", "d": "3d", "f": "4f"}
-
-
-def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
-    """Return the part of a level that is Quantum ESPRESSO's own."""
-    return mesh_settings(section.espresso, host, "density_cutoff_eV", "pseudopotentials")
 
 
 def input_files(
@@ -110,7 +104,9 @@ def finished_output(path: Path) -> Path:
 
 ESPRESSO = Code(
     name="espresso",
-    level_settings=level_settings,
+    level_settings=lambda section, host: mesh_settings(
+        section.espresso, host, "density_cutoff_eV", "pseudopotentials"
+    ),
     output_names=("*.pwo", "espresso*.out"),
     outputs={"espresso-out": finished_output},
     write_inputs=input_files,

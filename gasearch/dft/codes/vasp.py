@@ -11,7 +11,6 @@ from typing import Any
 
 from ase import Atoms
 
-from gasearch.crystal.host import Host
 from gasearch.crystal.io.oxidation_states import poscar
 from gasearch.dft.codes.contract import (
     NUMBER,
@@ -39,11 +38,6 @@ POTCAR: Mapping[str, str] = {
     "Zn": "Zn", "Rb": "Rb_sv",
 }  # fmt: skip
 """Titles of the PBE sets that are commonly taken; other elements have the set of their name."""
-
-
-def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
-    """Return the part of a level that is VASP's own."""
-    return mesh_settings(section.vasp, host, "incar", "potcar")
 
 
 def incar(
@@ -235,7 +229,7 @@ def vasprun_beside(output: Path) -> list[Path]:
 
 VASP = Code(
     name="vasp",
-    level_settings=level_settings,
+    level_settings=lambda section, host: mesh_settings(section.vasp, host, "incar", "potcar"),
     output_names=("vasprun*.xml", "OUTCAR*"),
     outputs={"vasp-out": finished_outcar, "vasp-xml": outcar_of_vasprun},
     settings_in=settings_in,
