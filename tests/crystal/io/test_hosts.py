@@ -214,6 +214,8 @@ def test_a_host_comes_back_from_its_text_with_the_same_fingerprints(tmp_path):
         assert np.array_equal(copy.atoms.positions, host.atoms.positions)
         assert np.array_equal(copy.atoms.cell.array, host.atoms.cell.array)
         assert copy.compositions == host.compositions
+        assert copy.declaration.kpoints == host.declaration.kpoints  # by name, not in the text
+        assert copy.declaration.note == host.declaration.note
         rng = np.random.default_rng(0)
         for composition in host.compositions:
             decoration = Decoration.random(host, composition, rng)
@@ -225,6 +227,7 @@ def test_the_text_of_a_host_is_canonical_json(tmp_path):
     text = host_to_json(host)
     document = json.loads(text)
     assert text == json.dumps(document, sort_keys=True, separators=(",", ":"))
+    assert not document.keys() & {"kpoints", "note"}  # stored texts are compared
     assert document["supercell"] == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
     assert document["framework"] == {"O": "O2-", "P": "P5+"}
     assert document["sublattices"][1]["species"] == ["Fe2+", "Fe3+"]
