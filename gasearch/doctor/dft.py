@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import NoCodeError
+from gasearch.dft.jobs.prepare import PROGRAM
 from gasearch.dft.jobs.submit import Submitter, command_line
 from gasearch.doctor.checks import Check, failed, passed, warned, with_advice
 from gasearch.run.dft_section import DftSection
@@ -27,16 +28,17 @@ def dft(session: Session) -> Iterator[Check]:
     """
     section = session.settings.dft
     is_local = Submitter(session.folder, section, session.settings.execution).is_local
-    command, words = gpaw.command_of(section), command_line(section)
+    program = program_of(PROGRAM)
+    command, words = program.command(section), command_line(program, section)
     report = failed if is_local else warned
     elsewhere = "" if is_local else "; the start-up lines may bring it on the nodes"
-    for program in dict.fromkeys((words[0], command[0])):
-        if shutil.which(program) is None:
-            key = "[dft.gpaw] command" if program == command[0] else "[dft] prefix"
-            yield report(_NAME, f"there is no {program}", f"name another in {key}{elsewhere}")
+    for word in dict.fromkeys((words[0], command[0])):
+        if shutil.which(word) is None:
+            key = "[dft.gpaw] command" if word == command[0] else "[dft] prefix"
+            yield report(_NAME, f"there is no {word}", f"name another in {key}{elsewhere}")
             return
     try:
-        version = gpaw.require_gpaw(section)
+        version = program.require(section)
     except NoCodeError as error:
         found, advice = with_advice(error)
         is_named = bool(section.gpaw.command)

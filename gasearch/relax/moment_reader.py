@@ -14,14 +14,12 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import MomentRanges
 from gasearch.potentials.contract import Batch
 
 if TYPE_CHECKING:
     from gasearch.potentials.contract import Potential
-
-CHGNET_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""Bohr magnetons; Fe2+ reads 3.9 and Fe3+ 4.3. Other elements are not judged."""
 
 
 class MomentReader(Protocol):
@@ -70,4 +68,4 @@ def chgnet_reader(device: str = "cpu") -> PotentialReader:
     """Return plain CHGNet as a reader of Fe2+ and Fe3+; it needs the chgnet package."""
     from gasearch.potentials.registry import load_potential
 
-    return PotentialReader(load_potential("chgnet", device=device), CHGNET_RANGES)
+    return PotentialReader(load_potential("chgnet", device=device), MOMENT_RANGES["chgnet"])

@@ -9,6 +9,7 @@ from ase import Atoms
 
 from gasearch.analysis.findings import Findings, Ranked
 from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import MomentRanges
 from gasearch.errors import GasearchError
 from gasearch.relax.audit import RULE, audit
@@ -117,9 +118,7 @@ def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> 
 
 def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
     if settings.relax.reader == "chgnet":
-        from gasearch.relax.moment_reader import CHGNET_RANGES
-
-        return CHGNET_RANGES
+        return MOMENT_RANGES["chgnet"]
     from gasearch.potentials.registry import load_potential
 
     named = settings.potential

@@ -8,6 +8,7 @@ import pytest
 from olivine import undistorted
 
 from gasearch.analysis.findings import Findings
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.relax.audit import audit
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -15,7 +16,7 @@ from gasearch.search.session import Session
 if importlib.util.find_spec("chgnet") is None and not os.environ.get("CI"):
     pytest.skip("no chgnet here: pip install 'gasearch[chgnet]'", allow_module_level=True)
 
-from gasearch.relax.moment_reader import CHGNET_RANGES, chgnet_reader, load_reader
+from gasearch.relax.moment_reader import chgnet_reader, load_reader
 
 BLIND = {
     "potential_keys": {"allow_charge_blind": True},
@@ -25,7 +26,7 @@ BLIND = {
 
 def test_own_moments_need_no_reader():
     assert load_reader("own") is None
-    assert load_reader("chgnet").ranges == CHGNET_RANGES
+    assert load_reader("chgnet").ranges == MOMENT_RANGES["chgnet"]
 
 
 @pytest.mark.parametrize("workers", [0, 1])

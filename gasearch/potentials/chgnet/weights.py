@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import Species
 from gasearch.potentials.chgnet import ARCHITECTURES
 from gasearch.potentials.chgnet.network import N_ELEMENTS, ChgnetNetwork
 from gasearch.potentials.networks.declaration import StartError, UnsupportedModelError
@@ -27,8 +28,7 @@ from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
 
 FE3_AS_GA: Mapping[str, str | int] = {"Fe3+": "Ga"}
-MOMENT_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""CHGNet 0.3.0 reads 3.87-3.97 and 4.30-4.39 on geometries of DFT."""
+_RANGES = MOMENT_RANGES["chgnet"]
 _FILES = {
     "0.3.0": "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
     "r2scan": "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
@@ -53,7 +53,7 @@ def stock(
     """
     network, reference = _read(_pretrained(version))
     name = "chgnet" if version == "0.3.0" else f"chgnet-{version}"
-    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, MOMENT_RANGES)
+    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 
@@ -82,7 +82,7 @@ def from_pretrained(
             rows = network.model.atom_embedding.embedding.weight.data
             rows[slot - 1] = rows[species.number - 1]
     notes = {"start": start, "base": "chgnet 0.3.0"}
-    return network, ModelCard("chgnet", species_map, reference, MOMENT_RANGES, notes=notes)
+    return network, ModelCard("chgnet", species_map, reference, _RANGES, notes=notes)
 
 
 def from_package(start: str, slots: Mapping[Species, int]) -> tuple[ChgnetNetwork, ModelCard]:
@@ -119,7 +119,7 @@ def from_trainer_file(
         first = str(error).strip().split("\n")[0]
         problem = f"is not as CHGNet's trainer writes it ({first})"
         raise UnsupportedModelError("CHGNet", problem) from error
-    card = ModelCard(name, species_map, reference, MOMENT_RANGES)
+    card = ModelCard(name, species_map, reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 

@@ -54,17 +54,17 @@ def relax(tmp_path, monkeypatch):
     spec.loader.exec_module(job)
     world = types.SimpleNamespace(world=types.SimpleNamespace(barrier=lambda: None))
     program = types.SimpleNamespace(KohnShamConvergenceError=ElectronsLostError)
-    monkeypatch.setattr(job, "_gpaw", lambda name="gpaw": world if "mpi" in name else program)
+    monkeypatch.setattr(job, "load_gpaw", lambda name="gpaw": world if "mpi" in name else program)
     monkeypatch.chdir(tmp_path)
 
     def call(calculator, **task):
         atoms = Atoms("H8", sites(), cell=[4, 4, 4], pbc=True)
         atoms.rattle(0.05, seed=3)
-        lowest = job._frame("relax.traj", lowest=True)
+        lowest = job.read_frame("relax.traj", lowest=True)
         if lowest is not None:
             atoms.positions = lowest.positions
         atoms.calc = calculator
-        return job._relax(atoms, {**TASK, **task}, "relax", 0.0, is_first=True)
+        return job.relax(atoms, {**TASK, **task}, "relax", 0.0, is_first=True)
 
     call.job = job
     return call
@@ -95,7 +95,7 @@ def test_forces_that_only_fluctuate_end_at_the_lowest_geometry(relax):
 
 
 def test_large_forces_are_no_end(relax):
-    with pytest.raises(relax.job._NotConvergedError, match=r"after 3 steps, not 0\.05"):
+    with pytest.raises(relax.job.NotConvergedError, match=r"after 3 steps, not 0\.05"):
         relax(Springs(), max_steps=3)
 
 
@@ -107,17 +107,17 @@ def test_a_single_point_is_one_call(relax):
 
 
 def test_what_was_lost_goes_on_from_the_lowest_geometry(relax):
-    with pytest.raises(relax.job._NotConvergedError, match="did not converge in 90") as failed:
+    with pytest.raises(relax.job.NotConvergedError, match="did not converge in 90") as failed:
         relax(Springs(other_state=(5,), lost=(6,)))
     assert failed.value.end == "scf"
-    lowest = relax.job._frame("relax.traj", lowest=True)
+    lowest = relax.job.read_frame("relax.traj", lowest=True)
     calculator = Springs()
     _, frame = relax(calculator)
     assert frame.get_potential_energy() < lowest.get_potential_energy()
-    assert relax.job._frame("relax.traj").get_potential_energy() < 0.01
+    assert relax.job.read_frame("relax.traj").get_potential_energy() < 0.01
 
 
 def test_a_trajectory_that_was_cut_off_is_no_frame(relax, tmp_path):
     (tmp_path / "relax.traj").write_bytes(b"- of UlmASE-Traj")
-    assert relax.job._frame("relax.traj") is None
-    assert relax.job._frame("missing.traj", lowest=True) is None
+    assert relax.job.read_frame("relax.traj") is None
+    assert relax.job.read_frame("missing.traj", lowest=True) is None
