@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gasearch.potentials.networks.declaration import Architecture
+from gasearch.potentials.networks.declaration import Architecture, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,6 +32,5 @@ def chgnet(device: str = "cpu", species: Mapping[str, str | int] | None = None) 
     species
         What stands for an oxidation state, as in run.toml: {"Fe3+": "Ga"}.
     """
-    from gasearch.potentials.chgnet.weights import stock
-
-    return stock(species=species or {}, device=device)
+    potential: NetworkPotential = resolve(f"{_WEIGHTS}:stock")(species=species or {}, device=device)
+    return potential
