@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from gasearch.execution.contract import Finished, RelaxationTask, TaskEvent
+from gasearch.execution.contract import Executor, Finished, RelaxationTask, TaskEvent
 from gasearch.relax.relaxed import Relaxed
 
 
@@ -32,7 +32,7 @@ def relaxed(atoms: Atoms, rng: np.random.Generator) -> Relaxed:
     )
 
 
-class FreeExecutor:
+class FreeExecutor(Executor):
     """An executor whose relaxations cost nothing."""
 
     def __init__(self) -> None:
@@ -47,14 +47,6 @@ class FreeExecutor:
         """Return everything as relaxed."""
         tasks, self._tasks = self._tasks, []
         return [Finished(task, relaxed(task.atoms, self._rng)) for task in tasks]
-
-    def age_s(self, task: RelaxationTask) -> float | None:  # noqa: ARG002
-        """Return None: nothing takes long."""
-        return None
-
-    def abandon(self, task: RelaxationTask) -> bool:  # noqa: ARG002
-        """Return False: nothing is abandoned."""
-        return False
 
     def close(self) -> None:
         """Nothing runs."""

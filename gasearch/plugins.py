@@ -69,7 +69,11 @@ def load_plugin(kind: str, text: str, folder: Path, built_in: Collection[str] = 
                 "or name your own as './file.py:Name' or 'module:Name'."
             )
             raise PluginError(kind, text, problem)
-        return _load_entry_point(kind, text, known[text])
+        try:
+            return known[text].load()
+        except Exception as error:
+            problem = f"{known[text].value} cannot be loaded: {type(error).__name__}: {error}"
+            raise PluginError(kind, text, problem) from error
     place, _, name = text.rpartition(":")
     if not place or not name:
         raise PluginError(kind, text, "write './file.py:Name' or 'module:Name'.")
@@ -79,14 +83,6 @@ def load_plugin(kind: str, text: str, folder: Path, built_in: Collection[str] = 
         problem = f"{place} has no {name!r}{nearest(name, public)}."
         raise PluginError(kind, text, problem)
     return getattr(module, name)
-
-
-def _load_entry_point(kind: str, text: str, point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        problem = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginError(kind, text, problem) from error
 
 
 def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:

@@ -3,19 +3,15 @@
 import multiprocessing
 import os
 
-import numpy as np
+from crystals import olivine
 from places import DATA
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.execution.contract import PotentialSource, RelaxationTask
 from gasearch.execution.local import worker as local_worker
 from gasearch.execution.parsl import worker as parsl_worker
 from gasearch.relax.settings import RelaxSettings
 from gasearch.store.records import Lease
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 POISON = 3 / 4
 """The x of structures that `batch_potentials.py` and `toy_potentials.py` misbehave for."""
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -31,11 +27,8 @@ _CONTEXT.set_forkserver_preload(
 
 def task(number, x=0.5, n_crashes=0, **settings):
     """Return a relaxation of a random decoration that was shaken a little."""
-    rng = np.random.default_rng(number)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.02, atoms.positions.shape)
-    lease = Lease(number, 1, "search", n_crashes)
-    return RelaxationTask(lease, atoms, RelaxSettings(**settings))
+    atoms = olivine(x, seed=number, rattle=0.02)
+    return RelaxationTask(Lease(number, 1, "search", n_crashes), atoms, RelaxSettings(**settings))
 
 
 def source(name, **keys):

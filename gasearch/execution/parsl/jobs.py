@@ -108,16 +108,10 @@ def _know_jobs(provider: Any, jobs: Sequence[str]) -> None:
     """Make jobs that another provider submitted known to this one, which can be asked then."""
     from parsl.jobs.states import JobState, JobStatus
 
+    paths = dict.fromkeys(("job_stdout_path", "job_stderr_path"), os.devnull)
     for job in jobs:
-        provider.resources.setdefault(
-            job,
-            {
-                "job_id": job,
-                "status": JobStatus(JobState.PENDING),
-                "job_stdout_path": os.devnull,
-                "job_stderr_path": os.devnull,
-            },
-        )
+        known = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
+        provider.resources.setdefault(job, known)
 
 
 def cancel_jobs(section: ExecutionSection, folder: Path, provider: str, jobs: Sequence[str]) -> int:

@@ -86,7 +86,7 @@ class TestPool:
         ("potential", "wall_limit_s", "reason"),
         [
             ("./batch_potentials.py:Killer", 600.0, "ended by signal 6"),
-            ("./toy_potentials.py:Hanging", 1.5, "no end within 1.5 s"),
+            ("./toy_potentials.py:Hanging", 1.0, "no end within 1 s"),
         ],
     )
     def test_only_the_guilty_one_of_a_batch_has_crashed(
