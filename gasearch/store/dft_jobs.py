@@ -183,12 +183,6 @@ def promoted_without_job(store: PopulationStore) -> list[int]:
     return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
-def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
-    """Return the candidate that has a fingerprint, or None."""
-    query = select(candidate.c.id).where(candidate.c.fingerprint == fingerprint)
-    return store.read(lambda connection: connection.execute(query).scalar_one_or_none())
-
-
 def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | None]:
     """File a result under the order that came out; return the candidate and the evaluation.
 

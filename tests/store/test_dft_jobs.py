@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
 from gasearch.store.checks.check import check_store
 from gasearch.store.dft_jobs import (
     DftRecord,
     add_level,
-    candidate_of,
     dft_levels,
     dft_relaxed,
     dft_rows,
@@ -24,6 +24,7 @@ from gasearch.store.location import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.promotions import NewPromotion, add_promotions, promotions
 from gasearch.store.records import FIRST_OUTSIDE, Proposal
+from gasearch.store.schema import candidate
 from gasearch.testing.store import create, example_proposal, example_relaxed, fill
 
 LEVEL = "gpaw-1"
@@ -34,6 +35,11 @@ def store(place: Place) -> Iterator[PopulationStore]:
     with create(place) as store:
         fill(store, 3)
         yield store
+
+
+def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
+    query = select(candidate.c.id).where(candidate.c.fingerprint == fingerprint)
+    return store.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
 
 def compute(store: PopulationStore, number: int, became: Proposal | None, energy: float) -> None:
