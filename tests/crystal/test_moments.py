@@ -1,8 +1,6 @@
 """Moment ranges: one table, by reader, of which each reader's own data are told apart."""
 
-import ase.io
 import pytest
-from places import SHIPPED_FRAMES
 
 from gasearch.crystal.moments import MOMENT_RANGES, without_doubtful
 from gasearch.crystal.species import Species
@@ -40,12 +38,3 @@ def test_touching_ranges_are_parted_by_a_band():
         FE3: (pytest.approx(4.22), 4.8),
     }
     assert without_doubtful(MOMENT_RANGES["gpaw"]) == MOMENT_RANGES["gpaw"]
-
-
-def test_the_shipped_data_have_the_labels_that_gpaws_ranges_give():
-    for frame in ase.io.read(SHIPPED_FRAMES, ":"):
-        iron = frame.symbols == "Fe"
-        charges, moments = frame.get_initial_charges()[iron], frame.get_magnetic_moments()[iron]
-        for charge, moment in zip(charges, moments, strict=True):
-            low, high = MOMENT_RANGES["gpaw"][Species("Fe", round(charge))]
-            assert low < moment < high

@@ -1,14 +1,17 @@
 """What tests of DFT share: the olivine of 28 atoms, and run folders with few candidates."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
-from fake_dft import FakeProgram, search_with_fake_gpaw
+from fake_dft import FAKE, FakeProgram
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +29,11 @@ def atoms(host):
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory, make_run):
     """A run that knows all 16 decorations, whose GPAW is a fake; to be copied."""
-    return search_with_fake_gpaw(tmp_path_factory.mktemp("whole"), make_run, 100)
+    command = [sys.executable, str(FAKE)]
+    gpaw = {"dft.gpaw": {"command": command}}
+    folder = make_run(tmp_path_factory.mktemp("whole"), budget=100, **gpaw)
+    Session(RunFolder(folder)).run()
+    return folder
 
 
 @pytest.fixture

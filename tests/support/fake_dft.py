@@ -16,18 +16,9 @@ from gasearch.dft.jobs.folders import job_folders
 from gasearch.dft.jobs.prepare import Workplace
 from gasearch.dft.jobs.run import run_jobs
 from gasearch.run.folder import RunFolder
-from gasearch.search.session import Session
 
 FAKE = Path(fake_gpaw.__file__)
 N_POLLS = 3  # that a slow program takes here
-
-
-def search_with_fake_gpaw(folder, make_run, budget):
-    """Search a small cell; return its run folder."""
-    command = [sys.executable, str(FAKE)]
-    path = make_run(folder, budget=budget, **{"dft.gpaw": {"command": command}})
-    Session(RunFolder(path)).run()
-    return path
 
 
 def behave(folder, *what):

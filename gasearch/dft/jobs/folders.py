@@ -113,7 +113,7 @@ class JobFolder:
         try:
             document = json.loads(self.status_file.read_text(encoding="utf-8"))
             _refuse_other_version(document)
-            retry = document.pop(_RETRY)
+            retry = document.pop(_RETRY, 0)
             return Status(**document | {"retry": retry, "tried": tuple(document["tried"])})
         except FileNotFoundError as error:
             raise JobFolderError(f"{self.path} is no DFT job: it has no {STATUS}.") from error
