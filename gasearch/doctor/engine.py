@@ -70,7 +70,7 @@ def _small(session: Session) -> ExecutionSection:
 
 
 def _order(session: Session, folder: RunFolder) -> Order:
-    order = session._order()
+    order = session.order()
     source = replace(order.source, limits=folder.batch_limits)
     return replace(order, source=source, folder=folder, log=folder.worker_log, in_flight=1)
 

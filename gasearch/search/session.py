@@ -191,7 +191,7 @@ class Session:
             )
             observe(outcomes)
 
-        executor = engine.executor(self._order())
+        executor = engine.executor(self.order())
         dispatcher = Dispatcher(self.host, store, executor, self._dispatch(), stop)
         limits = SearchLimits(
             settings.search.budget,
@@ -225,7 +225,7 @@ class Session:
             max_crashes=execution.max_crashes,
         )
 
-    def _order(self) -> Order:
+    def order(self) -> Order:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
