@@ -158,7 +158,8 @@ def test_in_flight_is_never_exceeded_and_free_places_are_filled(tmp_path, medium
     assert busy == [4] * 37 + [3, 2, 1]
 
 
-def test_results_that_come_fast_share_a_commit(tmp_path, medium):
+def test_results_that_come_fast_share_a_commit(tmp_path, medium, monkeypatch):
+    monkeypatch.setattr("gasearch.search.dispatcher._COMMIT_INTERVAL_S", 60.0)
     run_search(medium, tmp_path / "run.db", Immediate(), 0, 40, 8)
     with PopulationStore.open(tmp_path / "run.db", read_only=True) as store:
         times = [event.time_s for event in store.events(kind="recorded")]
