@@ -48,7 +48,7 @@ def engine(session: Session) -> Iterator[Check]:
         at_hand = open_engine(_small(session), folder.path)
         try:
             executor = at_hand.executor(_request(session, folder))
-            atoms = session._probes()[0]
+            atoms = session.probes()[0]
             executor.submit(RelaxationTask(Lease(1, 1), atoms, RelaxSettings(max_calls=_FEW_CALLS)))
             ended = _wait(executor, began_s + _PATIENCE_S)
             note = at_hand.workers().note
@@ -70,7 +70,7 @@ def _small(session: Session) -> ExecutionSection:
 
 
 def _request(session: Session, folder: RunFolder) -> ExecutorRequest:
-    request = session._order()
+    request = session.executor_request()
     source = replace(request.source, limits=folder.batch_limits)
     return replace(request, source=source, folder=folder.path, log=folder.worker_log)
 

@@ -98,7 +98,7 @@ def _measure(session: Session) -> dict[str, Any]:
     potential = load_potential(named.name, session.folder.path, device, named.species or None)
     load_reader(session.settings.relax.reader, device)
     loaded_s = time.perf_counter()
-    probes = session._probes()
+    probes = session.probes()
     potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
     warm_s = time.perf_counter()
     found = potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
@@ -108,7 +108,7 @@ def _measure(session: Session) -> dict[str, Any]:
     require_charge_aware(potential, probes, named_rng(0, "awareness"), named.allow_charge_blind)
     if session.folder.is_started:
         with session.folder.open_store() as store:
-            compare_levels(store.level, session._level(potential))
+            compare_levels(store.level, session.level_of(potential))
     ask = getattr(potential, "extrapolations", None)
     extrapolates = {text: None for atoms in probes for text in ask(atoms)} if ask else {}
     return {

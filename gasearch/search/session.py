@@ -180,7 +180,7 @@ class Session:
             )
             observe(outcomes)
 
-        executor = engine.executor(self._order())
+        executor = engine.executor(self.executor_request())
         dispatch = DispatchSettings(settings.search.seed, settings.relax, settings.execution)
         dispatcher = Dispatcher(self.host, store, executor, dispatch, stop)
         limits = SearchLimits(
@@ -198,7 +198,7 @@ class Session:
             after_commit if store_settings.backups else observe,
         )
 
-    def _order(self) -> ExecutorRequest:
+    def executor_request(self) -> ExecutorRequest:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
@@ -295,7 +295,7 @@ class Session:
         ask = getattr(self.potential, "extrapolations", None)
         if ask is None:
             return []
-        found = {text: None for atoms in self._probes() for text in ask(atoms)}
+        found = {text: None for atoms in self.probes() for text in ask(atoms)}
         name = self.potential.name
         return [f"{name} extrapolates here: {', '.join(found)}."] if found else []
 
@@ -323,7 +323,7 @@ class Session:
         host = host_to_json(self.host)
         refuse_changed_host(run, host, self.settings.host.structure, self.folder.path)
 
-    def _probes(self) -> list[Atoms]:
+    def probes(self) -> list[Atoms]:
         """Return two fixed decorations whose energies identify the potential."""
         compositions = self.host.compositions
         chosen = (compositions[len(compositions) // 2], compositions[-1])
@@ -337,13 +337,13 @@ class Session:
 
         potential = self.potential
         blind = self.settings.potential.allow_charge_blind
-        require_charge_aware(potential, self._probes(), named_rng(0, "awareness"), blind)
-        return self._level(potential)
+        require_charge_aware(potential, self.probes(), named_rng(0, "awareness"), blind)
+        return self.level_of(potential)
 
-    def _level(self, potential: Potential) -> LevelRecord:
+    def level_of(self, potential: Potential) -> LevelRecord:
         from gasearch.potentials.level import measure_level
 
-        level = measure_level(potential, self._probes())
+        level = measure_level(potential, self.probes())
         return LevelRecord(
             name=level.name,
             potential=self.settings.potential.name,
@@ -355,4 +355,4 @@ class Session:
     def _refuse_other_level(self, stored: LevelRecord) -> None:
         from gasearch.potentials.level import compare_levels
 
-        compare_levels(stored, self._level(self.potential))
+        compare_levels(stored, self.level_of(self.potential))

@@ -63,7 +63,7 @@ def folder(tmp_path, make_run):
     """A function that writes a run folder with acquisition functions of its own."""
 
     def write(**sections):
-        path = make_run(tmp_path / "run", budget=32, supercell=(1, 2, 1), **sections)
+        path = make_run(tmp_path / "run", budget=24, supercell=(1, 2, 1), **sections)
         (path / "mine.py").write_text(MINE)
         return path
 
@@ -78,7 +78,7 @@ def run(path):
 
 
 def test_a_run_names_a_function_of_its_own_and_keeps_it(folder):
-    keys = {"relax": {"rattle": 0.0}, "search": {"initial": 10}}
+    keys = {"relax": {"rattle": 0.0, "fmax": 9.0, "smax": 9.0}, "search": {"initial": 10}}
     path = folder(screening={"acquisition": "./mine.py:lower_bound"}, **keys)
     session, proposals = run(path)
     calls = session.acquisition.function.__globals__["SEEN"]
@@ -91,8 +91,9 @@ def test_a_run_names_a_function_of_its_own_and_keeps_it(folder):
 
 
 def test_a_run_from_before_the_key_had_the_default(folder):
-    session = Session(RunFolder(folder()))
-    with session.folder.create_store(session._new_run(), session._new_level()) as store:
+    session = Session(RunFolder(folder(search={"budget": 1})))
+    session.run()
+    with session.folder.open_store() as store:
         run = store.run
     before = {k: v for k, v in run.settings.items() if k != "screening.acquisition"}
     before = replace(run, settings=before)
