@@ -14,14 +14,15 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.species import MomentRanges
+from gasearch.potentials.chgnet.weights import MOMENT_RANGES
 from gasearch.potentials.contract import Batch
 
 if TYPE_CHECKING:
     from gasearch.potentials.contract import Potential
 
-CHGNET_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""Bohr magnetons; Fe2+ reads 3.9 and Fe3+ 4.3. Other elements are not judged."""
+CHGNET_RANGES: MomentRanges = MOMENT_RANGES
+"""Bohr magnetons; elements that are not in it are not judged."""
 
 
 class MomentReader(Protocol):

@@ -34,7 +34,7 @@ def test_an_untouched_structure_is_ok() -> None:
     assert audit(atoms, atoms.copy(), high_spin(atoms), RANGES) == Audit("ok", "")
 
 
-def test_a_contradicting_moment_loses_the_order_and_bonds_are_told_beside_it() -> None:
+def test_a_contradicting_moment_loses_the_order_and_bonds_are_named_beside_it() -> None:
     atoms = undistorted(0.5)
     moments = high_spin(atoms)
     trivalent = int(np.flatnonzero(atoms.get_initial_charges() == 3)[0])
@@ -74,14 +74,14 @@ def test_bond_lengths_alone_decide_nothing() -> None:
     assert audit(start, final, high_spin(start), RANGES).verdict == "ok"
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1.15, "+52 %"), (0.84, "-41 %")])
-def test_a_changed_volume_is_broken(factor: float, told: str) -> None:
+@pytest.mark.parametrize(("factor", "change"), [(1.15, "+52 %"), (0.84, "-41 %")])
+def test_a_changed_volume_is_broken(factor: float, change: str) -> None:
     start = undistorted()
     final = start.copy()
     final.set_cell(factor * start.cell.array, scale_atoms=True)
     found = audit(start, final)
     assert found.verdict == "broken"
-    assert told in found.reason
+    assert change in found.reason
 
 
 def test_fused_atoms_are_broken_through_a_cell_face_too() -> None:

@@ -223,7 +223,7 @@ def test_they_travel_to_workers_with_the_settings() -> None:
     assert again.sites.moved(start, final) == SITES.moved(start, final) != ""
 
 
-def test_the_audit_tells_of_moved_ions_and_of_moments() -> None:
+def test_the_audit_names_moved_ions_and_moments() -> None:
     start = half_filled()
     final = start.copy()
     final.positions[0] += ALONG_B / 2
