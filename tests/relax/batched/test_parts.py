@@ -1,4 +1,4 @@
-"""What the batch relaxer is made of: deformations, the model Hessian, padding, one BFGS step."""
+"""What the batch relaxer is made of: states, deformations, the model Hessian and padding."""
 
 from __future__ import annotations
 
