@@ -341,6 +341,7 @@ class Session:
         return self.level_of(potential)
 
     def level_of(self, potential: Potential) -> LevelRecord:
+        """Return the level of theory of this search with a potential, measured on its probes."""
         from gasearch.potentials.level import measure_level
 
         level = measure_level(potential, self.probes())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def test_an_untouched_structure_is_ok() -> None:
     assert audit(atoms, atoms.copy(), high_spin(atoms), RANGES) == Audit("ok", "")
 
 
-def test_a_contradicting_moment_loses_the_order_and_bonds_are_told_beside_it() -> None:
+def test_a_contradicting_moment_loses_the_order_and_bonds_are_named_beside_it() -> None:
     atoms = undistorted(0.5)
     moments = high_spin(atoms)
     trivalent = int(np.flatnonzero(atoms.get_initial_charges() == 3)[0])
@@ -74,44 +76,46 @@ def test_bond_lengths_alone_decide_nothing() -> None:
     assert audit(start, final, high_spin(start), RANGES).verdict == "ok"
 
 
-@pytest.mark.parametrize(("factor", "told"), [(1.15, "+52 %"), (0.84, "-41 %")])
-def test_a_changed_volume_is_broken(factor: float, told: str) -> None:
-    start = undistorted()
-    final = start.copy()
-    final.set_cell(factor * start.cell.array, scale_atoms=True)
-    found = audit(start, final)
-    assert found.verdict == "broken"
-    assert told in found.reason
+def swell(atoms: Atoms) -> None:
+    atoms.set_cell(1.15 * atoms.cell.array, scale_atoms=True)
 
 
-def test_fused_atoms_are_broken_through_a_cell_face_too() -> None:
+def shrink(atoms: Atoms) -> None:
+    atoms.set_cell(0.84 * atoms.cell.array, scale_atoms=True)
+
+
+def fuse_through_a_face(atoms: Atoms) -> None:
+    atoms.positions[4] = atoms.positions[0] + atoms.cell.array[0] + [0.1, 0, 0]
+
+
+def lose_an_oxygen(atoms: Atoms) -> None:
+    centre, anions = next(iter(framework_bonds(atoms).items()))
+    away = atoms.get_distance(centre, anions[0], mic=True, vector=True)
+    atoms.positions[anions[0]] += 0.6 * away
+
+
+def exchange_oxygens(atoms: Atoms) -> None:
+    (one, other) = (anions[0] for anions in list(framework_bonds(atoms).values())[:2])
+    atoms.positions[[one, other]] = atoms.positions[[other, one]]
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (swell, r"the volume changed by \+52 % \(limit 40 %\)"),
+        (shrink, r"the volume changed by -41 % \(limit 40 %\)"),
+        (fuse_through_a_face, "Na 0 and Fe 4 are 0.10 Å apart"),
+        (lose_an_oxygen, r"P \d had 4 O and has 3"),
+        (exchange_oxygens, r"P \d had 4 O and has others in their place"),
+    ],
+)
+def test_a_damaged_crystal_is_broken(damage: Callable[[Atoms], None], reason: str) -> None:
     start = undistorted(1.0)
     final = start.copy()
-    final.positions[4] = final.positions[0] + final.cell.array[0] + [0.1, 0, 0]
-    found = audit(start, final)
-    assert found == Audit("broken", "Na 0 and Fe 4 are 0.10 Å apart")
-
-
-def test_a_phosphate_that_loses_an_oxygen_is_broken() -> None:
-    start = undistorted(1.0)
-    final = start.copy()
-    centre, anions = next(iter(framework_bonds(start).items()))
-    away = final.get_distance(centre, anions[0], mic=True, vector=True)
-    final.positions[anions[0]] += 0.6 * away
+    damage(final)
     found = audit(start, final)
     assert found.verdict == "broken"
-    assert found.reason == f"P {centre} had 4 O and has 3"
-
-
-def test_exchanged_oxygens_are_broken_although_each_phosphorus_has_four() -> None:
-    start = undistorted(1.0)
-    bonds = framework_bonds(start)
-    (one, other) = (anions[0] for anions in list(bonds.values())[:2])
-    final = start.copy()
-    final.positions[[one, other]] = final.positions[[other, one]]
-    found = audit(start, final)
-    assert found.verdict == "broken"
-    assert found.reason.endswith("has others in their place")
+    assert re.fullmatch(reason, found.reason)
 
 
 def test_each_phosphorus_has_four_oxygens_whatever_the_cell() -> None:

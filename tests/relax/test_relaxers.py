@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from olivine import LabelReader, WithMoments, olivine, undistorted
+from olivine import LabelReader, WithMoments, assert_equal, olivine, undistorted
 
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
@@ -177,16 +177,6 @@ def test_one_bad_structure_costs_only_itself(
     for number, expected in sound[make].items():
         assert found[number].verdict == "ok"
         assert_equal(found[number], expected)
-
-
-def assert_equal(relaxed: Relaxed, other: Relaxed) -> None:
-    """Compare all numbers to the last bit."""
-    assert (relaxed.verdict, relaxed.reason) == (other.verdict, other.reason)
-    assert (relaxed.energy, relaxed.n_calls) == (other.energy, other.n_calls)
-    np.testing.assert_array_equal(relaxed.atoms.positions, other.atoms.positions)
-    np.testing.assert_array_equal(relaxed.atoms.cell.array, other.atoms.cell.array)
-    np.testing.assert_array_equal(relaxed.forces, other.forces)
-    np.testing.assert_array_equal(relaxed.stress, other.stress)
 
 
 class Answering(Pmmcs):

@@ -1,4 +1,4 @@
-"""Decorated olivine cells, and toy potentials for them."""
+"""Decorated olivine cells, toy potentials for them, and how to compare what relaxers make."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
 from gasearch.potentials.pmmcs import Pmmcs
+from gasearch.relax.batched.state import State
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 
@@ -77,3 +80,19 @@ def balls(dtype: torch.dtype = torch.float64) -> NetworkPotential:
     species = {"Na+": 11, "Fe2+": 26, "Fe3+": 31, "P5+": 15, "O2-": 8}
     slots = {Species.parse(text): slot for text, slot in species.items()}
     return NetworkPotential(Balls().to(dtype), ModelCard("balls", SpeciesMap(slots)))
+
+
+def assert_equal(relaxed: Relaxed, other: Relaxed) -> None:
+    """Compare all numbers to the last bit."""
+    assert (relaxed.verdict, relaxed.reason) == (other.verdict, other.reason)
+    assert (relaxed.energy, relaxed.n_calls) == (other.energy, other.n_calls)
+    np.testing.assert_array_equal(relaxed.atoms.positions, other.atoms.positions)
+    np.testing.assert_array_equal(relaxed.atoms.cell.array, other.atoms.cell.array)
+    np.testing.assert_array_equal(relaxed.forces, other.forces)
+    np.testing.assert_array_equal(relaxed.stress, other.stress)
+
+
+def state_of(*structures: Atoms, device: str = "cpu") -> State:
+    """Return structures that the batch relaxer has just taken in."""
+    arrivals = [(k, atoms, RelaxSettings()) for k, atoms in enumerate(structures)]
+    return State.start(arrivals, torch.device(device))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from olivine import balls, olivine
+from olivine import assert_equal, balls, olivine
 
 from gasearch.potentials.contract import Batch, Evaluated, Potential
 from gasearch.potentials.pmmcs import Pmmcs
@@ -88,9 +88,7 @@ def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
     assert json.loads((tmp_path / "limits.json").read_text())["small"] == limit.edges < 3 * size
     for number, one in found.items():
         assert one.verdict == "ok"
-        assert one.n_calls == undisturbed[number].n_calls
-        assert one.energy == undisturbed[number].energy
-        np.testing.assert_array_equal(one.atoms.positions, undisturbed[number].atoms.positions)
+        assert_equal(one, undisturbed[number])
 
 
 def test_a_structure_whose_evaluation_does_not_fit_alone_fails_alone() -> None:

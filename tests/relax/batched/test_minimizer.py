@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.filters import FrechetCellFilter
 from ase.optimize import FIRE
 from ase.optimize.cellawarebfgs import CellAwareBFGS
-from olivine import olivine
+from olivine import olivine, state_of
 
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch, Evaluated
@@ -21,14 +20,9 @@ from gasearch.relax.batched import minimizer
 from gasearch.relax.batched.hessians import HISTORY, Dense, LastSteps
 from gasearch.relax.batched.minimizer import CLIMB, PATIENCE, Descent, Fire, Minimizer
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.batched.state import State
 from gasearch.relax.settings import RelaxSettings
 
 CPU = torch.device("cpu")
-
-
-def state_of(*structures: Atoms) -> State:
-    return State.start([(k, a, RelaxSettings()) for k, a in enumerate(structures)], CPU)
 
 
 def spd(rng: np.random.Generator, size: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the batch relaxer is made of: deformations, the model Hessian, padding, one BFGS step."""
+"""What the batch relaxer is made of: states, deformations, the model Hessian and padding."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from olivine import olivine
+from olivine import olivine, state_of
 from scipy.linalg import expm, expm_frechet
 
 from gasearch.potentials.calculator import PotentialCalculator
@@ -27,11 +27,6 @@ CPU = torch.device("cpu")
 
 def sizes() -> list[Atoms]:
     return [olivine(0.5), olivine(1.0, 1).repeat((1, 2, 1)), olivine(0.0, 2)]
-
-
-def state_of(structures: list[Atoms], strains: torch.Tensor | None = None) -> State:
-    state = State.start([(k, a, RelaxSettings()) for k, a in enumerate(structures)], CPU)
-    return state if strains is None else state.moved(state.undeformed, strains)
 
 
 def strains_of(rng: np.random.Generator, n: int, size: float) -> torch.Tensor:
@@ -60,7 +55,8 @@ def test_a_deformation_neither_rotates_nor_mirrors() -> None:
 def test_gradients_are_those_of_the_reference_coordinates() -> None:
     structures = sizes()
     strains = strains_of(np.random.default_rng(3), 3, 0.05)
-    state = state_of(structures, strains)
+    state = state_of(*structures)
+    state = state.moved(state.undeformed, strains)
     geometry = state.batch()
     by_atom, by_cell = gradient(state, geometry, Pmmcs().evaluate(geometry))
     for k, atoms in enumerate(structures):
@@ -115,7 +111,7 @@ def test_rows_hold_their_atoms_and_little_else(counts: list[int]) -> None:
 
 
 def test_what_is_padded_comes_back() -> None:
-    state = state_of(sizes())
+    state = state_of(*sizes())
     strains = strains_of(np.random.default_rng(0), 3, 0.1)
     undeformed, cells = torch.zeros_like(state.undeformed), torch.zeros_like(strains)
     widths = width_of(state.counts)
@@ -132,8 +128,8 @@ def test_what_is_padded_comes_back() -> None:
 
 def test_selecting_and_joining_keep_structures_whole() -> None:
     structures = sizes()
-    state = state_of(structures)
-    some = state.select(torch.tensor([True, False, True])).joined(state_of(structures[1:2]))
+    state = state_of(*structures)
+    some = state.select(torch.tensor([True, False, True])).joined(state_of(structures[1]))
     assert some.ids.tolist() == [0, 2, 0]
     assert some.counts.tolist() == [len(structures[k]) for k in (0, 2, 1)]
     for row, k in enumerate((0, 2, 1)):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from ase import Atoms
-from olivine import olivine
+from olivine import assert_equal, olivine
 
 from gasearch.potentials.contract import Batch, Evaluated
 from gasearch.potentials.pmmcs import Pmmcs
@@ -38,16 +38,6 @@ def relax(
     found = list(relaxer.relax(iter(candidates)))
     assert sorted(number for number, _ in found) == sorted(number for number, _ in candidates)
     return dict(found)
-
-
-def assert_equal(one: Relaxed, other: Relaxed) -> None:
-    """Compare all numbers to the last bit."""
-    assert (one.verdict, one.reason) == (other.verdict, other.reason)
-    assert (one.energy, one.n_calls) == (other.energy, other.n_calls)
-    np.testing.assert_array_equal(one.atoms.positions, other.atoms.positions)
-    np.testing.assert_array_equal(one.atoms.cell.array, other.atoms.cell.array)
-    np.testing.assert_array_equal(one.forces, other.forces)
-    np.testing.assert_array_equal(one.stress, other.stress)
 
 
 def test_minima_are_those_of_the_reference_in_about_as_many_calls() -> None:
