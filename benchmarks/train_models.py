@@ -50,7 +50,7 @@ from gasearch.training.data.reading import read_frames
 from gasearch.training.data.splitting import Split, fold_names, split_by_decoration, split_off
 from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.loop import Progress
+from gasearch.training.loop import TrainingProgress
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
@@ -418,7 +418,7 @@ def _save(fitted: Fitted, folder: Path, name: str, split: Split, cpu_s: float) -
 
 
 def _show(name: str) -> Any:
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.record is not None:
             told = {k: round(v, 4) for k, v in progress.record.items() if k != "epoch"}
             typer.echo(f"{name} {progress.epoch}/{progress.epochs} {told}", err=True)

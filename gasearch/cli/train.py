@@ -20,7 +20,7 @@ from gasearch.cli.potential_tables import report_table
 from gasearch.files import OutputError, make_folder
 from gasearch.potentials.networks.architectures import architecture as require_architecture
 from gasearch.potentials.networks.checkpoint import MODEL_FILE
-from gasearch.training.loop import Progress
+from gasearch.training.loop import TrainingProgress
 from gasearch.training.settings import TrainingPlan
 from gasearch.training.state import saved_epochs
 from gasearch.training.train import REPORT_FILE, STATE_FILE, FinishedModelError, train
@@ -40,7 +40,7 @@ class Watch(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Take where the training stands."""
         ...
 
@@ -161,7 +161,7 @@ class BarWatch:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Move the bar."""
         done = (progress.epoch - 1) * progress.steps + progress.step
         epoch = f"epoch {progress.epoch}/{progress.epochs}"
@@ -186,7 +186,7 @@ class LineWatch:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Print a line, unless there was one a moment ago and the training goes on."""
         is_last = progress.record is not None and progress.epoch == progress.epochs
         now = self._clock()
@@ -200,7 +200,7 @@ class LineWatch:
         )
 
 
-def in_words(progress: Progress) -> str:
+def in_words(progress: TrainingProgress) -> str:
     """Return the loss and, at the end of an epoch, the errors on frames held out."""
     record = progress.record or {}
     errors = [text.format(record[key]) for key, text in _SHOWN.items() if key in record]

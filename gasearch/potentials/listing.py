@@ -24,7 +24,7 @@ class Listed:
     package
         What it needs beside gasearch and torch, or "".
     available
-        Whether that package is installed; nobody tried to import it.
+        Whether that package is installed; it is not imported.
     install
         The command that brings the package, or "".
     about

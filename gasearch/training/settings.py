@@ -1,4 +1,4 @@
-"""What a training can be told, in Python or in a TOML file, and one clear line for what it may not.
+"""Settings of a training, as objects and from a TOML file, whose mistakes are reported in one line.
 
 The keys at the top of a file and `[loss]` are those of `TrainingSettings`. `[network]` has the
 arguments of a fresh network, `[labelling]` says how frames get their oxidation states, and
@@ -110,7 +110,7 @@ class TrainingSettings:
         Epochs without a better validation loss after which training stops; 0 for never.
     keep_best
         Whether the weights of the epoch with the lowest validation loss are kept; if not, the last
-        ones, so that a cross-validation chooses nothing by the frames that judge it.
+        ones, so that a cross-validation chooses nothing by its validation frames.
     validation_share
         Share of the decorations that are held out; 0 for none.
     held_out
@@ -196,7 +196,7 @@ class TrainingFileError(UsageError):
 
 @dataclass(frozen=True)
 class TrainingFile:
-    """All that a training is told beside its data.
+    """All options of a training beside its data and its start.
 
     Parameters
     ----------
@@ -231,7 +231,7 @@ class TrainingPlan:
     start
         As `gasearch.training.starting.starting_model` takes it.
     options
-        All else that it is told.
+        All else.
     """
 
     architecture: str

@@ -18,7 +18,7 @@ from gasearch.training.data.reading import FrameSet, read_frames
 from gasearch.training.data.splitting import Split, split_by_decoration, split_off
 from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.loop import Progress
+from gasearch.training.loop import TrainingProgress
 from gasearch.training.settings import TrainingPlan, TrainingSettings
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
@@ -54,7 +54,9 @@ class UnknownDecorationError(UsageError):
         return f"the data have no decoration {', '.join(self.unknown)}; they have {known}."
 
 
-def train(plan: TrainingPlan, progress: Callable[[Progress], None] | None = None) -> dict[str, Any]:
+def train(
+    plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None = None
+) -> dict[str, Any]:
     """Train a model on labelled frames and write it; return the report.
 
     Killed, it continues when called again with the same plan.

@@ -26,7 +26,7 @@ from gasearch.display.terminal import make_console
 from gasearch.potentials.networks.architectures import ARCHITECTURES
 from gasearch.potentials.networks.declaration import Architecture
 from gasearch.potentials.trust import UntrustedFileError, read_trusted
-from gasearch.training.loop import Progress
+from gasearch.training.loop import TrainingProgress
 
 TOY = "toy_network:ToyNetwork"
 VERBS = ["list", "test", "compare", "embed", "train", "trust"]
@@ -465,10 +465,10 @@ class TestWatching:
     def test_lines_come_now_and_then(self, capsys):
         now = iter([0.0, 1.0, 11.0, 12.0])
         with LineWatch(make_console(), clock=lambda: next(now)) as observe:
-            observe(Progress(1, 3, 1, 2, 0.5))
-            observe(Progress(1, 3, 2, 2, 0.4, {"validation_loss": 0.3}))
-            observe(Progress(2, 3, 2, 2, 0.3, {"force_mae_meV_per_A": 51.23}))
-            observe(Progress(3, 3, 2, 2, 0.2, {"validation_loss": 0.1}))
+            observe(TrainingProgress(1, 3, 1, 2, 0.5))
+            observe(TrainingProgress(1, 3, 2, 2, 0.4, {"validation_loss": 0.3}))
+            observe(TrainingProgress(2, 3, 2, 2, 0.3, {"force_mae_meV_per_A": 51.23}))
+            observe(TrainingProgress(3, 3, 2, 2, 0.2, {"validation_loss": 0.1}))
         told = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
         assert told == [
             "epoch 1 of 3, step 1 of 2: loss 0.5",
@@ -478,6 +478,6 @@ class TestWatching:
 
     def test_a_bar_of_a_continued_training_starts_where_it_was(self):
         bar = BarWatch(make_console())
-        bar(Progress(3, 4, 1, 2, 0.5))
+        bar(TrainingProgress(3, 4, 1, 2, 0.5))
         (task,) = bar._bar.tasks
         assert (task.completed, task.total) == (5, 8)

@@ -32,7 +32,7 @@ from gasearch.training.data.samples import frame_unit, join, make_sample, pair_u
 from gasearch.training.data.splitting import Split, split_off
 from gasearch.training.energy_reference import fit_reference, network_energies
 from gasearch.training.fitting import NoEnergiesError, fit, moment_ranges
-from gasearch.training.loop import DivergedError, Task, Trainer, judge
+from gasearch.training.loop import DivergedError, Trainer, TrainingTask, validate
 from gasearch.training.losses import evaluate_minibatch, loss_parts
 from gasearch.training.settings import (
     LossSettings,
@@ -294,10 +294,10 @@ def test_label_pairs_teach_the_network_to_listen(frames):
     network, card = toy_model()
     units = [pair_unit(pair, card.species_map, network.cutoff, 0.1) for pair in pairs]
     table = torch.zeros(200, dtype=torch.float64)
-    task = Task(network, units, units, table, settings(epochs=60, learning_rate=0.03))
-    before = judge(task, units)["swap_mae_meV"]
+    task = TrainingTask(network, units, units, table, settings(epochs=60, learning_rate=0.03))
+    before = validate(task, units)["swap_mae_meV"]
     Trainer(task).run()
-    assert judge(task, units)["swap_mae_meV"] < 0.5 * before
+    assert validate(task, units)["swap_mae_meV"] < 0.5 * before
 
 
 def test_a_blind_map_cannot_learn_label_pairs(frames):
@@ -425,7 +425,7 @@ def test_a_fresh_network_has_a_slot_for_each_species(toy, frames):
     assert network.arguments["n_radial"] == 4
     assert card.species_map.species == {one for frame in frames for one in frame.species}
     _, blind = starting_model("toy", frames, start="blind")
-    assert blind.species_map.is_blind("Fe")
+    assert {blind.species_map.slot(Species("Fe", q)) for q in (2, 3)} == {26}
     again, _ = starting_model("toy", frames, arguments={"n_radial": 4})
     assert equal(weights_of(network), weights_of(again))
     with pytest.raises(StartError, match="no weights of its own"):

@@ -67,7 +67,7 @@ class ChgnetNetwork(Network):
         atoms = model.atom_embedding(graph.slots - 1)
         *inner, last = model.atom_conv_layers
         for k, atom_layer in enumerate(inner):
-            if k:  # what the stock model makes of the angles after the last bonds, nobody reads
+            if k:  # the stock model also updates angles after the last bonds, which has no effect
                 turns = angle_update(model.angle_layers[k - 1], atoms, bonds, turns, angles)
             atoms = atom_update(atom_layer, atoms, bonds, fading, graph)
             bonds = bond_update(model.bond_conv_layers[k], atoms, bonds, turns, near, angles)

@@ -102,15 +102,7 @@ def from_trainer_weights(content: bytes, slots: Mapping[Species, int]) -> tuple[
 def from_trainer_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `.pth.tar` of CHGNet's trainer, opened without running its code.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
+    """Return the potential of a `.pth.tar` of CHGNet's trainer, opened without running its code."""
     ARCHITECTURES["chgnet"].require()
     try:
         document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)

@@ -22,11 +22,13 @@ from gasearch.potentials.networks.network import (
     Network,
     NetworkOutput,
     TrainingData,
+    arguments_of,
     find_edges,
     quiet,
 )
 from gasearch.potentials.networks.slot_table import SlotTable
 
+_CUTOFF = 5.0  # Å
 _HIGHEST_NUMBER = 118
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _NO_WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -91,7 +93,7 @@ class MaceNetwork(Network):
     def __init__(
         self,
         slots: Sequence[int],
-        cutoff: float = 5.0,
+        cutoff: float = _CUTOFF,
         hidden_irreps: str = "32x0e + 32x1o",
         max_ell: int = 2,
         n_interactions: int = 2,
@@ -105,23 +107,10 @@ class MaceNetwork(Network):
         numbers: Sequence[int] | None = None,
         further: Mapping[str, Any] | None = None,
     ) -> None:
+        arguments = arguments_of(locals())
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "slots": list(slots),
-            "cutoff": cutoff,
-            "hidden_irreps": hidden_irreps,
-            "max_ell": max_ell,
-            "n_interactions": n_interactions,
-            "correlation": correlation,
-            "n_radial": n_radial,
-            "n_polynomial": n_polynomial,
-            "radial_layers": list(radial_layers),
-            "readout_irreps": readout_irreps,
-            "n_neighbours": n_neighbours,
-            "scale": scale,
-            "numbers": _numbers(slots, numbers),
-            "further": dict(further or {}),
-        }
+        numbers, further = _numbers(slots, numbers), dict(further or {})
+        self.arguments = {**arguments, "numbers": numbers, "further": further}
         self.cutoff = cutoff
         self.table = SlotTable(slots)
         self.model = _build(self.arguments)
@@ -133,7 +122,7 @@ class MaceNetwork(Network):
         """Return the arguments of a fresh network: also the neighbours and elements of its data."""
         own = super().arguments_for(data, {})
         element = {slot: species.number for species, slot in data.slots.items()}
-        own["n_neighbours"] = _mean_neighbours(data, float(given.get("cutoff", 5.0)))
+        own["n_neighbours"] = _mean_neighbours(data, float(given.get("cutoff", _CUTOFF)))
         own["numbers"] = [element[slot] for slot in own["slots"]]
         return {**own, **given}
 

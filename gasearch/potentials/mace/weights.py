@@ -30,15 +30,7 @@ _SPACING = 2.2  # Å, of the atoms that two models are compared on
 def from_model_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `.model` file as it is; its slots are its elements.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
+    """Return the potential of a `.model` file as it is; its slots are its elements."""
     model = open_model(content)
     elements = [int(number) for number in model.atomic_numbers]
     network = from_model(model, {number: number for number in elements})
@@ -53,7 +45,7 @@ def from_foundation(
     start: Start = "clone",
     head: str | None = None,
 ) -> tuple[MaceNetwork, ModelCard]:
-    """Return a network to be trained, with its card; it knows only the species that it is told.
+    """Return a network to be trained, with its card; it knows the given species only.
 
     Parameters
     ----------

@@ -19,12 +19,20 @@ from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
-from gasearch.potentials.networks.network_potential import NetworkPotential, weights_bytes
+from gasearch.potentials.networks.network_potential import (
+    NetworkPotential,
+    description,
+    weights_bytes,
+)
 from gasearch.potentials.networks.species_map import SpeciesMap
 
 FORMAT = 1
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+_KEYS = (
+    "name", "architecture", "arguments", "species", "is_open", "reference", "moment_ranges",
+    "working_ion_metal", "domain", "data_hash", "weights_sha256", "card",
+)  # fmt: skip
 
 
 class CheckpointError(UsageError):
@@ -124,11 +132,7 @@ def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[st
     return {
         "format": FORMAT,
         "name": card.name,
-        "architecture": network.architecture,
-        "arguments": dict(network.arguments),
-        "species": card.species_map.to_json(),
-        "is_open": card.species_map.is_open,
-        "reference": {str(slot): energy for slot, energy in sorted(card.reference.items())},
+        **description(network, card),
         "moment_ranges": {str(s): list(window) for s, window in card.moment_ranges.items()},
         "working_ion_metal": dict(card.working_ion_metal),
         "domain": None if card.domain is None else card.domain.to_json(),
@@ -137,22 +141,6 @@ def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[st
         "weights_sha256": weights_sha256,
         "card": dict(card.notes),
     }
-
-
-_KEYS = (
-    "name",
-    "architecture",
-    "arguments",
-    "species",
-    "is_open",
-    "reference",
-    "moment_ranges",
-    "working_ion_metal",
-    "domain",
-    "data_hash",
-    "weights_sha256",
-    "card",
-)
 
 
 def _network(folder: Path, document: Mapping[str, Any], weights: bytes) -> Network:

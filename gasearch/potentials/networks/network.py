@@ -60,7 +60,7 @@ class Graph:
     n_systems
         Structures in the batch, B.
     edges
-        Who is bound to whom.
+        All pairs within the cutoff.
     positions, cells
         (N, 3) and (B, 3, 3) in float64, in Å, strained.
     shifts
@@ -175,6 +175,21 @@ class Network(torch.nn.Module, ABC):
     def arguments_for(cls, data: TrainingData, given: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a fresh network: those given, and what else its data decide."""
         return {"slots": sorted(set(data.slots.values())), **given}
+
+
+def arguments_of(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a network's `__init__`, as JSON writes them.
+
+    Parameters
+    ----------
+    names
+        Its `locals()` before anything else has a name.
+    """
+    own = {name: value for name, value in names.items() if name not in ("self", "__class__")}
+    return {
+        k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
+        for k, v in own.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -33,7 +35,7 @@ class NetworkPotential:
     Parameters
     ----------
     network
-        Put on the device and into evaluation mode; its weights get no gradient any more.
+        Moved to the device and into evaluation mode; its weights are frozen.
     card
         Species map, energy reference and so on.
     device
@@ -50,7 +52,8 @@ class NetworkPotential:
         self.cutoff = float(network.cutoff)
         self.weights_hash = identity(network, card)
         self._slots = _closed_map(card)
-        self._reference = _by_slot(card).to(device)
+        slots = [*card.species_map.slots.values(), len(chemical_symbols) - 1]
+        self._reference = reference_table(card.reference, slots).to(device)
 
     @property
     def species(self) -> frozenset[Species] | None:
@@ -63,7 +66,7 @@ class NetworkPotential:
         return dict(self.card.moment_ranges) or None
 
     def extrapolations(self, atoms: Atoms) -> tuple[str, ...]:
-        """Return in what a crystal lies outside of the training domain, in words; () if inside."""
+        """Return by what a crystal lies outside the training domain, in words; () if inside."""
         return () if self.card.domain is None else self.card.domain.extrapolations(atoms)
 
     def evaluate(self, batch: Batch) -> Evaluated:
@@ -71,7 +74,7 @@ class NetworkPotential:
         return self._in_passes(batch, None)
 
     def evaluate_with_edges(self, batch: Batch, edges: Edges) -> Evaluated:
-        """Return the same, for callers that know who is bound to whom.
+        """Return the same, for callers that have the neighbour list.
 
         Parameters
         ----------
@@ -126,16 +129,21 @@ def weights_bytes(network: Network) -> bytes:
     return bytes(save(tensors))
 
 
-def identity(network: Network, card: ModelCard) -> str:
-    """Return the sha256 of all that energies depend on: weights, arguments, species, reference."""
-    document = {
+def description(network: Network, card: ModelCard) -> dict[str, Any]:
+    """Return all that energies depend on but the weights, as JSON writes it."""
+    return {
         "architecture": network.architecture,
         "arguments": dict(network.arguments),
         "species": card.species_map.to_json(),
         "is_open": card.species_map.is_open,
         "reference": {str(slot): energy for slot, energy in sorted(card.reference.items())},
-        "weights": hashlib.sha256(weights_bytes(network)).hexdigest(),
     }
+
+
+def identity(network: Network, card: ModelCard) -> str:
+    """Return the sha256 of all that energies depend on: weights, arguments, species, reference."""
+    weights = hashlib.sha256(weights_bytes(network)).hexdigest()
+    document = {**description(network, card), "weights": weights}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -146,11 +154,10 @@ def _closed_map(card: ModelCard) -> SpeciesMap:
     return SpeciesMap({species: card.species_map.slot(species) for species in card.domain.species})
 
 
-def _by_slot(card: ModelCard) -> torch.Tensor:
-    """Return the energy reference (slots,) of every slot that the species map can give."""
-    known = [*card.reference, *card.species_map.slots.values(), len(chemical_symbols) - 1]
-    table = torch.zeros(max(known) + 1, dtype=torch.float64)
-    for slot, energy in card.reference.items():
+def reference_table(reference: Mapping[int, float], slots: Iterable[int]) -> torch.Tensor:
+    """Return an energy reference (slots,) in float64; 0 for those of `slots` without one."""
+    table = torch.zeros(max([*reference, *slots], default=0) + 1, dtype=torch.float64)
+    for slot, energy in reference.items():
         table[slot] = energy
     return table
 

@@ -14,7 +14,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput, TrainingData, quiet
+from gasearch.potentials.networks.network import (
+    Graph,
+    Network,
+    NetworkOutput,
+    TrainingData,
+    arguments_of,
+    quiet,
+)
 from gasearch.potentials.networks.slot_table import SlotTable
 from gasearch.potentials.painn import ARCHITECTURES
 
@@ -22,9 +29,9 @@ from gasearch.potentials.painn import ARCHITECTURES
 class _Painn(Network):
     """What PaiNN and cPaiNN have in common: the representation, and a slot for each row of it."""
 
-    def __init__(self, basis: str, arguments: Mapping[str, Any]) -> None:
+    def __init__(self, basis: str, arguments: dict[str, Any]) -> None:
         super().__init__()
-        self.arguments = {**arguments, "slots": list(arguments["slots"])}
+        self.arguments = arguments
         self.cutoff = arguments["cutoff"]
         self.has_moments = arguments["moments"]
         self.scale = arguments["scale"]
@@ -73,16 +80,7 @@ class PainnNetwork(_Painn):
         moments: bool = True,
         scale: float = 1.0,
     ) -> None:
-        arguments = {
-            "slots": slots,
-            "cutoff": cutoff,
-            "n_features": n_features,
-            "n_interactions": n_interactions,
-            "n_radial": n_radial,
-            "moments": moments,
-            "scale": scale,
-        }
-        super().__init__("GaussianRBF", arguments)
+        super().__init__("GaussianRBF", arguments_of(locals()))
         nn = import_schnetpack().nn
         self.energy_head = nn.build_mlp(n_features, 1)
         self.moment_head = nn.build_mlp(n_features, 1) if moments else None
@@ -105,24 +103,13 @@ class CpainnNetwork(_Painn):
     so that the last layers are free to serve the energy. A charge is something that the network
     says and nothing that it reads: it never enters the energy.
 
+    Distances are written in spherical Bessel functions; parameters that are not listed are those of
+    PaiNN.
+
     Parameters
     ----------
-    slots
-        Of all species that the network shall know, such as (8, 11, 15, 26, 31).
-    cutoff
-        In Å.
-    n_features
-        Width of scalar and vector features.
-    n_interactions
-        Message-passing layers.
-    n_radial
-        Spherical Bessel functions that a distance is written in.
-    moments
-        Whether there is a moment head.
     charges
         Whether there is a charge head: only for training data with Bader charges.
-    scale
-        Of the energies, in eV: what an untrained network gives is of this size.
     """
 
     architecture = "cpainn"
@@ -138,17 +125,7 @@ class CpainnNetwork(_Painn):
         charges: bool = False,
         scale: float = 1.0,
     ) -> None:
-        arguments = {
-            "slots": slots,
-            "cutoff": cutoff,
-            "n_features": n_features,
-            "n_interactions": n_interactions,
-            "n_radial": n_radial,
-            "moments": moments,
-            "charges": charges,
-            "scale": scale,
-        }
-        super().__init__("BesselRBF", arguments)
+        super().__init__("BesselRBF", arguments_of(locals()))
         self.has_charges = charges
         self.energy_head = import_schnetpack().nn.build_mlp(n_features, 1, n_hidden=n_features)
         self.moment_head = torch.nn.Linear(n_features, 1) if moments else None

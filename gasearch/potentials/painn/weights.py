@@ -54,15 +54,7 @@ class SchnetpackNetwork(Network):
 def from_schnetpack_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `best_model` of schnetpack as it is.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
+    """Return the potential of a `best_model` of schnetpack as it is."""
     spk = import_schnetpack()
     with quiet():
         model = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)

@@ -26,14 +26,14 @@ _HOP = re.compile(r"hop(\d+):(.+)")
 
 @dataclass(frozen=True)
 class Hop:
-    """Where a frame lies on the straight way from its own decoration to another one.
+    """Where a frame lies on the straight path from its own decoration to another one.
 
     Parameters
     ----------
     other
-        Name of the decoration that the way leads to.
+        Name of the decoration at the end of the path.
     share
-        Of the way, from 0 to 1.
+        Of the path, from 0 to 1.
     """
 
     other: str
@@ -111,7 +111,7 @@ class Frame:
 
     @property
     def hop(self) -> Hop | None:
-        """Place on the way to another decoration, from a tag such as `hop45:111-v2-3`."""
+        """Place on the path to another decoration, from a tag such as `hop45:111-v2-3`."""
         found = _HOP.fullmatch(self.tag)
         return Hop(found[2], int(found[1]) / 100) if found else None
 

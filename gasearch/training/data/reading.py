@@ -135,8 +135,8 @@ def _structures(path: Path) -> list[Atoms]:
             return _rows(path, kind)
         found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
     except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        raise DataFileError(path, f"cannot be read ({type(error).__name__}: {told})") from error
+        text = " ".join(str(error).split())[:200]
+        raise DataFileError(path, f"cannot be read ({type(error).__name__}: {text})") from error
     return list(found)
 
 

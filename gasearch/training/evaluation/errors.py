@@ -33,7 +33,7 @@ _TIE = 1e-6  # eV per cell
 def evaluate_model(
     potential: Potential, frames: Sequence[Frame], references: Sequence[Frame] = ()
 ) -> Report:
-    """Return the errors of a potential; None for what these frames or this potential cannot tell.
+    """Return the errors of a potential; None where they cannot be computed.
 
     Energies are compared as they are: of a potential at another level of theory, only ranks, swaps
     and moments mean something. Formation energies and ranks are those of the lowest frame of each
@@ -42,7 +42,7 @@ def evaluate_model(
     Parameters
     ----------
     references
-        Frames that are not judged themselves but serve as end members and partners of label swaps:
+        Frames whose errors do not count but which serve as end members and partners of label swaps:
         the training frames where `frames` are those held out.
     """
     found = predict(potential, [frame.atoms for frame in frames])
@@ -74,7 +74,7 @@ def compare_models(
 
 
 def number(value: float | None) -> str:
-    """Return a measured number for a table, '-' for what nobody can tell."""
+    """Return a measured number for a table, '-' where there is none."""
     if value is None:
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
@@ -88,7 +88,7 @@ def formation_errors(
     Both levels refer to their own energies of the same end frames, those lowest in the data. Empty
     where a host has no two compositions, or no decoration between them.
     """
-    judged = {frame.decoration for frame in frames}
+    counted = {frame.decoration for frame in frames}
     errors: list[float] = []
     for group in _by_host(lowest_frames([*frames, *references])).values():
         x = np.array([frame.working_fraction for frame in group])
@@ -99,7 +99,7 @@ def formation_errors(
         units = np.array([frame.n_units for frame in group])
         difference = _above_ends(x, cells / units, true) - _above_ends(x, true, true)
         inner = (x > x.min()) & (x < x.max())
-        mine = np.array([frame.decoration in judged for frame in group])
+        mine = np.array([frame.decoration in counted for frame in group])
         errors += (1000 * difference[inner & mine]).tolist()
     return np.array(errors)
 
@@ -125,15 +125,15 @@ def order_tau(frames: Sequence[Frame], energies: Sequence[float]) -> float | Non
 def read_accuracy(
     frames: Sequence[Frame], found: Sequence[Prediction], ranges: MomentRanges
 ) -> float | None:
-    """Return the share of redox sites whose oxidation state the predicted moments tell rightly."""
-    told = [
+    """Return the share of redox sites whose predicted moments give the right oxidation state."""
+    right = [
         _reads(species, float(one.moments[site]), ranges)
         for frame, one in zip(frames, found, strict=True)
         if one.moments is not None
         for site, species in ((int(k), frame.species[k]) for k in frame.redox_sites)
         if species in ranges
     ]
-    return float(np.mean(told)) if told else None
+    return float(np.mean(right)) if right else None
 
 
 def swap_errors(
@@ -143,9 +143,9 @@ def swap_errors(
 
     Of a pair, the order that went into the other's geometry must be among the frames.
     """
-    judged = {frame.decoration for frame in frames}
+    counted = {frame.decoration for frame in frames}
     pairs = label_pairs([*frames, *references])
-    pairs = [pair for pair in pairs if pair.decorations[0] in judged]
+    pairs = [pair for pair in pairs if pair.decorations[0] in counted]
     foreign = predict_energies(potential, [pair.foreign for pair in pairs])
     own = predict_energies(potential, [pair.own for pair in pairs])
     return np.asarray(1000 * (foreign - own - np.array([pair.difference for pair in pairs])))

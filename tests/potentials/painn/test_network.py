@@ -5,8 +5,8 @@ import os
 
 import pytest
 import torch
-from ase.neighborlist import neighbor_list
 from crystals import perovskites, rattled
+from schnetpack_inputs import schnetpack_inputs
 
 from gasearch.crystal.species import Species
 from gasearch.potentials.contract import Batch
@@ -58,20 +58,6 @@ def schnetpack_model(network):
         input_modules=[spk.atomistic.Strain(), spk.atomistic.PairwiseDistances()],
         output_modules=[atomwise, spk.atomistic.Forces(calc_stress=True)],
     ).eval()
-
-
-def schnetpack_inputs(atoms, rows, cutoff):
-    i, j, offsets = neighbor_list("ijS", atoms, cutoff)
-    return {
-        "_atomic_numbers": rows,
-        "_positions": torch.tensor(atoms.positions),
-        "_cell": torch.tensor(atoms.cell.array)[None],
-        "_n_atoms": torch.tensor([len(atoms)]),
-        "_idx_m": torch.zeros(len(atoms), dtype=torch.int64),
-        "_idx_i": torch.tensor(i),
-        "_idx_j": torch.tensor(j),
-        "_offsets": torch.tensor(offsets @ atoms.cell.array),
-    }
 
 
 @BOTH
