@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
-from gasearch.execution.contract import Finished, Happening, Task
+from gasearch.execution.contract import Executor, Finished, RelaxationTask, TaskEvent
 from gasearch.relax.relaxed import Relaxed
 
 
@@ -32,29 +32,21 @@ def relaxed(atoms: Atoms, rng: np.random.Generator) -> Relaxed:
     )
 
 
-class FreeExecutor:
+class FreeExecutor(Executor):
     """An executor whose relaxations cost nothing."""
 
     def __init__(self) -> None:
-        self._tasks: list[Task] = []
+        self._tasks: list[RelaxationTask] = []
         self._rng = np.random.default_rng(0)
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: RelaxationTask) -> None:
         """Keep a task."""
         self._tasks.append(task)
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:  # noqa: ARG002
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:  # noqa: ARG002
         """Return everything as relaxed."""
         tasks, self._tasks = self._tasks, []
         return [Finished(task, relaxed(task.atoms, self._rng)) for task in tasks]
-
-    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
-        """Return None: nothing takes long."""
-        return None
-
-    def abandon(self, task: Task) -> bool:  # noqa: ARG002
-        """Return False: nothing is abandoned."""
-        return False
 
     def close(self) -> None:
         """Nothing runs."""

@@ -32,10 +32,11 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.operators.contract import default_operators
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import Proposer
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -87,21 +88,15 @@ def _new_store(host: Host, path: Path) -> PopulationStore:
 
 def _search(host: Host, store: PopulationStore, budget: int, observe: Any) -> Search:
     stop = threading.Event()
-    relax = RelaxSettings()
-    settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
+    settings = DispatchSettings(1, RelaxSection(), ExecutionSection(lease_s=1e6))
     dispatcher = Dispatcher(host, store, FreeExecutor(), settings, stop)
     return Search(
-        host,
         store,
-        Proposer(host, default_operators(), 1, host.compositions),
+        Proposer(host, default_operators(), host.compositions),
         Immediate(),
         dispatcher,
-        budget=budget,
-        in_flight=IN_FLIGHT,
-        stagnation=0,
-        tight_window_per_fu=-1.0,
-        observe=observe,
-        stop=stop,
+        SearchLimits(budget, IN_FLIGHT, stagnation=0, tight_window_per_fu=-1.0),
+        observe,
     )
 
 

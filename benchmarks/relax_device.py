@@ -35,8 +35,8 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Potential
 from gasearch.potentials.registry import load_potential
-from gasearch.relax.batched.memory import BatchLimit
-from gasearch.relax.batched.relaxer import BatchRelaxer, expected_edges
+from gasearch.relax.batched.memory import BatchLimit, expected_edges
+from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.torch_sim_adapter import torch_sim_model, torch_sim_state
 

@@ -22,8 +22,8 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Potential
-from gasearch.relax.batched.memory import BatchLimit
-from gasearch.relax.batched.relaxer import BatchRelaxer, expected_edges
+from gasearch.relax.batched.memory import BatchLimit, expected_edges
+from gasearch.relax.batched.relaxer import BatchRelaxer
 from gasearch.relax.settings import RelaxSettings
 
 RATTLE = 0.05  # Å

@@ -79,7 +79,7 @@ def _chgnet_calculator(potential: NetworkPotential) -> Any:
 
 
 def _mace_calculator(potential: NetworkPotential) -> Any:
-    from gasearch.potentials.networks.guarded_imports import import_mace
+    from gasearch.potentials.mace.network import import_mace
 
     model: Any = copy.deepcopy(potential.network).model
     # Fe stands for Fe3+ in the rows of the model; the calculator looks up what Fe3+ is written as.

@@ -34,13 +34,15 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Executor, PotentialSource
-from gasearch.execution.local import pool as pools
+from gasearch.execution.local import process
+from gasearch.execution.local.pool import WorkerPool
 from gasearch.operators.contract import default_operators
-from gasearch.relax.settings import RelaxSettings
-from gasearch.run.screening_settings import ScreeningSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
+from gasearch.run.sections import ScreeningSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.search import Search
+from gasearch.search.search import Search, SearchLimits
 from gasearch.search.visibility import Immediate
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
@@ -81,23 +83,17 @@ def make_search(
     screened: bool = False,
 ) -> Search:
     """Return a search; screened by a surrogate, or by operators and rank fitness alone."""
-    relax = RelaxSettings()
-    settings = DispatchSettings(1, 0.02, {"search": relax, "tight": relax}, 1e6, 3)
+    settings = DispatchSettings(1, RelaxSection(), ExecutionSection(lease_s=1e6))
     drawn = ProposalSettings()
     if screened:
-        drawn = ProposalSettings(screening=ScreeningSettings(exact=False, hull_aware=False))
+        drawn = ProposalSettings(screening=ScreeningSection(exact=False), hull_aware=False)
     return Search(
-        host,
         store,
-        Proposer(host, default_operators(), 1, host.compositions, drawn),
+        Proposer(host, default_operators(), host.compositions, drawn),
         Immediate(),
         Dispatcher(host, store, executor, settings, stop),
-        budget=budget,
-        in_flight=in_flight,
-        stagnation=0,
-        tight_window_per_fu=-1.0,
-        observe=observe,
-        stop=stop,
+        SearchLimits(budget, in_flight, stagnation=0, tight_window_per_fu=-1.0),
+        observe,
     )
 
 
@@ -137,9 +133,9 @@ def busy(
 
     try:
         with place_of(backend, folder) as place, new_store(host, place) as store:
-            pools.WorkerProcess = scale_workers.sleeping_processes(sleep)  # type: ignore[misc]
+            process.start_process = scale_workers.sleeping_processes(sleep)
             source = PotentialSource("sleep", folder, {})
-            pool = pools.WorkerPool(source, workers, 3600.0, folder / "workers.log")
+            pool = WorkerPool(source, workers, 3600.0, folder / "workers.log")
             search = make_search(
                 host, store, pool, stop, observe, budget=10**9, in_flight=in_flight,
                 screened=screened,

@@ -29,9 +29,9 @@ class Filler:
         self._store = store
         self._rng = np.random.default_rng(seed)
         self._known = {one.fingerprint for one in store.proposals()}
-        with store._database.engine.connect() as connection:
-            query = select(structure).where(structure.c.id == 1)
-            self._template = connection.execute(query).one()._asdict() | dict.fromkeys(_BLOBS, b"0")
+        query = select(structure).where(structure.c.id == 1)
+        row = store.read(lambda connection: connection.execute(query).one())
+        self._template = row._asdict() | dict.fromkeys(_BLOBS, b"0")
 
     def fill(self, n_candidates: int) -> None:
         """Add candidates until there are so many."""
@@ -88,7 +88,7 @@ class Filler:
                 }
             )
             rows["structure"].append(self._template | {"id": key, "counts_for": key})
-        self._store._database.write(lambda connection: self._insert(connection, rows))
+        self._store.write(lambda transaction: self._insert(transaction.connection, rows))
 
     def _insert(self, connection: Any, rows: dict[str, list[dict[str, Any]]]) -> None:
         connection.execute(insert(candidate), rows["candidate"])

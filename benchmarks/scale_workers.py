@@ -9,22 +9,15 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import Connection, Pipe
+from multiprocessing.connection import Connection
 from pathlib import Path
-from queue import SimpleQueue
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from free import relaxed
-
-from gasearch.execution.contract import PotentialSource
-from gasearch.execution.local import pool as workers
-from gasearch.execution.local import process
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["scale_workers"])
@@ -40,8 +33,7 @@ def serve(connection: Connection, sleep_s: float, seed: int) -> None:
             number, atoms, _ = connection.recv()
             connection.send(("started", [number]))
             time.sleep(sleep_s)
-            ended = SimpleNamespace(slow=[], ended=[(number, relaxed(atoms, rng))])
-            connection.send(("progress", ended))
+            connection.send(("progress", ([], [(number, relaxed(atoms, rng))])))
         except (EOFError, OSError):
             return
 
@@ -79,25 +71,14 @@ def _no_script() -> Iterator[None]:
         script.__file__ = path
 
 
-def sleeping_processes(sleep_s: float) -> Callable[[PotentialSource, Path], process.WorkerProcess]:
-    """Return what makes a worker that sleeps so many seconds per relaxation."""
+def sleeping_processes(sleep_s: float) -> Callable[[Connection, Path], Any]:
+    """Return what starts a worker that sleeps so many seconds per relaxation."""
 
-    class Sleeping(process.WorkerProcess):
-        def __init__(self, source: PotentialSource, log: Path) -> None:  # noqa: ARG002
-            self.connection, theirs = Pipe()
-            arguments = (theirs, sleep_s, len(workers.__name__) + id(self) % 1000)
-            forked = _CONTEXT.Process(target=serve, args=arguments, daemon=True)
-            with _no_script():
-                forked.start()
-            theirs.close()
-            self._process = _AsPopen(forked)  # type: ignore[assignment]
-            self.jobs = {}
-            self.is_ready = False
-            self._heard_s = time.monotonic()
-            self._outbox: SimpleQueue[Any] = SimpleQueue()
-            send = (self.connection, self._outbox)
-            self._sender = threading.Thread(target=process._send_all, args=send, daemon=True)
-            self._sender.start()
-            self._outbox.put(source)
+    def start(theirs: Connection, log: Path) -> _AsPopen:  # noqa: ARG001
+        arguments = (theirs, sleep_s, theirs.fileno())
+        forked = _CONTEXT.Process(target=serve, args=arguments, daemon=True)
+        with _no_script():
+            forked.start()
+        return _AsPopen(forked)
 
-    return Sleeping
+    return start

@@ -23,7 +23,7 @@ from search_methods import (
 
 from gasearch.crystal.host import Composition
 from gasearch.operators.contract import default_operators
-from gasearch.run.screening_settings import GROUPS, Group
+from gasearch.run.sections import GROUPS, Group
 from gasearch.search.proposer import ProposalSettings
 
 METHODS = {

@@ -18,10 +18,10 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
-from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.proposer import ProposalSettings, Proposed, Proposer
+from gasearch.run.sections import ScreeningSection
+from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.surrogate.fitting import is_refit
-from gasearch.store.records import Outcome
+from gasearch.store.records import Outcome, Proposal
 
 CELLS = ((1, 3, 1), (1, 3, 2))
 N_RESULTS = (100, 1_000, 5_000)
@@ -37,7 +37,7 @@ class Energies:
     """A random linear law over the surrogate's own features, a line over x, and noise."""
 
     def __init__(self, proposer: Proposer) -> None:
-        self._features = proposer.learner.features
+        self._features = proposer.schedule.features
         self._rng = np.random.default_rng(1)
         n = len(self._features)
         self._weights = self._rng.normal(size=n) * LAW / np.sqrt(n)
@@ -50,8 +50,8 @@ class Energies:
 
 def filled_proposer(host: Host, n_results: int) -> tuple[Proposer, Energies]:
     """Return a search over all compositions that knows so many results of random decorations."""
-    settings = ProposalSettings(coulomb=True, screening=ScreeningSettings())
-    proposer = Proposer(host, default_operators(), 1, host.compositions, settings)
+    settings = ProposalSettings(screening=ScreeningSection(), coulomb=True)
+    proposer = Proposer(host, default_operators(), host.compositions, settings)
     energies = Energies(proposer)
     rng = np.random.default_rng(0)
     drawn: dict[str, Decoration] = {}
@@ -62,7 +62,7 @@ def filled_proposer(host: Host, n_results: int) -> tuple[Proposer, Energies]:
         decoration = Decoration.random(host, composition, rng)
         drawn[decoration.fingerprint] = decoration
     for number, decoration in enumerate(drawn.values(), start=1):
-        proposer.register(Proposed(number, decoration, "random", (), 0, 0))
+        proposer.register(Proposal.of(number, decoration, "random"))
         add_result(proposer, energies, number, decoration)
     return proposer, energies
 
@@ -98,14 +98,14 @@ def cost_at(host: Host, n_results: int) -> dict[str, Any]:
         _propose(proposer, energies, number)
         times.append(time.process_time() - started)
     refit = next(n for n in range(number + 1, 3 * number) if is_refit(n))
-    proposer.learner.begin(refit)
+    proposer.schedule.begin(refit)
     started = time.process_time()
-    is_used = proposer.learner.fitted is not None
+    is_used = proposer.schedule.fitted is not None
     return {
         "cell": "x".join(map(str, np.diag(host.matrix).tolist())),
         "n_formula_units": host.n_formula_units,
         "n_results": n_results,
-        "n_features": len(proposer.learner.features),
+        "n_features": len(proposer.schedule.features),
         "is_used": is_used,
         "refit_s": time.process_time() - started,
         "first_s": first,
@@ -117,10 +117,11 @@ def cost_at(host: Host, n_results: int) -> dict[str, Any]:
 
 
 def _propose(proposer: Proposer, energies: Energies, number: int) -> None:
-    proposed = proposer.propose(number)
-    if proposed is None:
+    proposal = proposer.propose(number)
+    if proposal is None:
         raise RuntimeError("nothing is left to propose.")
-    add_result(proposer, energies, number, proposed.decoration)
+    decoration = Decoration.from_bytes(proposer.history.host, proposal.occupation)
+    add_result(proposer, energies, number, decoration)
 
 
 def features_per_s(proposer: Proposer, host: Host) -> float:
@@ -130,7 +131,7 @@ def features_per_s(proposer: Proposer, host: Host) -> float:
     some = np.array([host.random_occupation(composition, rng) for _ in range(1_000)])
     occupations = np.tile(some, (N_FEATURES // len(some), 1))
     started = time.process_time()
-    proposer.learner.features(occupations, composition)
+    proposer.schedule.features(occupations, composition)
     return len(occupations) / (time.process_time() - started)
 
 

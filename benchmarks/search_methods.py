@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase_ga_baseline import AseGaRun
@@ -20,7 +20,7 @@ from tempering import tempering_visits
 
 from gasearch.crystal.host import Composition, Host
 from gasearch.operators.contract import WeightedOperator
-from gasearch.run.screening_settings import GROUPS, FeatureSettings, Group, ScreeningSettings
+from gasearch.run.sections import GROUPS, Group, ScreeningSection
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.surrogate.coulomb import CoulombEnergy
 from gasearch.store.records import Outcome
@@ -156,9 +156,12 @@ def screened(
     groups: tuple[Group, ...] = GROUPS,
 ) -> ProposalSettings:
     """Return the settings of a screened search; all others are defaults."""
-    features = FeatureSettings(groups=groups)
-    screening = ScreeningSettings(hull_aware=hull_aware, features=features)
-    return ProposalSettings(end_members=end_members, coulomb=coulomb_starts, screening=screening)
+    return ProposalSettings(
+        screening=ScreeningSection(features=groups),
+        coulomb=coulomb_starts,
+        end_members=end_members,
+        hull_aware=hull_aware,
+    )
 
 
 def plain(*, end_members: bool = False) -> ProposalSettings:
@@ -182,18 +185,18 @@ def gasearch_run(
     budget
         That the engine is told; 0: none.
     """
-    proposer = Proposer(problem.host, operators, seed, problem.compositions, settings)
+    seeded = replace(settings, search=settings.search.model_copy(update={"seed": seed}))
+    proposer = Proposer(problem.host, operators, problem.compositions, seeded)
     waiting: deque[Outcome] = deque()
     for number in itertools.count(1):
         while waiting and waiting[0].candidate <= number - in_flight:
             proposer.add_outcome(waiting.popleft())
-        proposed = proposer.propose(number, budget)
-        if proposed is None:
+        proposal = proposer.propose(number, budget)
+        if proposal is None:
             return
-        key, energy = problem.evaluate(proposed.decoration.occupation)
+        key, energy = problem.evaluate(np.frombuffer(proposal.occupation, dtype=np.uint8))
         verdict = "ok" if np.isfinite(energy) else "failed"
-        formula = proposed.decoration.formula
-        waiting.append(Outcome(number, number, formula, energy, verdict, 1))
+        waiting.append(Outcome(number, number, proposal.composition, energy, verdict, 1))
         yield key
 
 

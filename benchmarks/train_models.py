@@ -47,10 +47,10 @@ from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.training.data.frames import Frame
 from gasearch.training.data.reading import read_frames
-from gasearch.training.data.splitting import Split, k_fold, split_by_decoration
+from gasearch.training.data.splitting import Split, fold_names, split_by_decoration, split_off
 from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.loop import Progress
+from gasearch.training.loop import TrainingProgress
 from gasearch.training.settings import TrainingSettings
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
@@ -208,11 +208,11 @@ def validate(
     recipe = _chosen(name, epochs)
     frames = read_frames([DATA]).frames
     rows = []
-    for fold, split in enumerate(k_fold(frames, folds)):
+    for fold, names in enumerate(fold_names(frames, folds)):
         folder = output / name / f"fold{fold}"
         is_wanted = (folder / "errors.json").exists() if finished else only in (None, fold)
         if is_wanted:
-            rows.append(_fold(name, recipe, split, folder))
+            rows.append(_fold(name, recipe, split_off(frames, names), folder))
     if not rows:
         raise typer.BadParameter(f"no fold of {name} is finished")
     document = {"recipe": name, "folds": rows, "mean": _mean([row["errors"] for row in rows])}
@@ -418,7 +418,7 @@ def _save(fitted: Fitted, folder: Path, name: str, split: Split, cpu_s: float) -
 
 
 def _show(name: str) -> Any:
-    def show(progress: Progress) -> None:
+    def show(progress: TrainingProgress) -> None:
         if progress.record is not None:
             told = {k: round(v, 4) for k, v in progress.record.items() if k != "epoch"}
             typer.echo(f"{name} {progress.epoch}/{progress.epochs} {told}", err=True)

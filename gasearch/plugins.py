@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
@@ -38,29 +39,41 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def registered(kind: str) -> dict[str, EntryPoint]:
     """Return the entry points of group `gasearch.<kind>s`, by name, in alphabetical order."""
-    points = entry_points(group=f"gasearch.{kind}s")
-    return {point.name: point for point in sorted(points, key=lambda point: point.name)}
+    return {point.name: point for point in _installed(f"gasearch.{kind}s")}
 
 
-def load_plugin(kind: str, text: str, folder: Path) -> Any:
+@functools.cache
+def _installed(group: str) -> tuple[EntryPoint, ...]:
+    """Search all installed packages, which takes a while, once for each group."""
+    return tuple(sorted(entry_points(group=group), key=lambda point: point.name))
+
+
+def load_plugin(kind: str, text: str, folder: Path, built_in: Collection[str] = ()) -> Any:
     """Return the object that `text` names; relative files are looked up from `folder`.
 
     Parameters
     ----------
     kind
-        "operator", "potential" or "host": the entry-point group and the word in errors.
+        "operator", "potential" or "acquisition": the entry-point group and the word in errors.
     text
         A registered name, `module:Name` or `./file.py:Name`.
+    built_in
+        Names that the caller knows itself, for the error that lists what there is.
     """
     if ":" not in text:
         known = registered(kind)
         if text not in known:
+            names = sorted({*known, *built_in})
             problem = (
-                f"unknown{nearest(text, known)}. Known: {', '.join(known) or 'none'}; "
+                f"unknown{nearest(text, names)}. Known: {', '.join(names) or 'none'}; "
                 "or name your own as './file.py:Name' or 'module:Name'."
             )
             raise PluginError(kind, text, problem)
-        return _load_entry_point(kind, text, known[text])
+        try:
+            return known[text].load()
+        except Exception as error:
+            problem = f"{known[text].value} cannot be loaded: {type(error).__name__}: {error}"
+            raise PluginError(kind, text, problem) from error
     place, _, name = text.rpartition(":")
     if not place or not name:
         raise PluginError(kind, text, "write './file.py:Name' or 'module:Name'.")
@@ -70,14 +83,6 @@ def load_plugin(kind: str, text: str, folder: Path) -> Any:
         problem = f"{place} has no {name!r}{nearest(name, public)}."
         raise PluginError(kind, text, problem)
     return getattr(module, name)
-
-
-def _load_entry_point(kind: str, text: str, point: EntryPoint) -> Any:
-    try:
-        return point.load()
-    except Exception as error:
-        problem = f"{point.value} cannot be loaded: {type(error).__name__}: {error}"
-        raise PluginError(kind, text, problem) from error
 
 
 def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:

@@ -1,22 +1,32 @@
-"""Whether a process that a file names is still the one that it was: id and start time together."""
+"""Processes of this machine: identified by id and start time, ended, tied to their parents."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gasearch import processes
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+"""Environment of a worker, whose numerics use one thread."""
+WATCH_EVERY_S = 0.25
+_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # of Linux's prctl
+_PATIENCE_S = 3.0
+_PARSL = "parsl:"  # the first word of what Parsl's processes call themselves
 
 
 def identity(pid: int | None = None) -> dict[str, Any]:
-    """Return what names a process for good: host, id, and when it was started."""
+    """Return what identifies a process: host, id, and when it was started."""
     own = os.getpid() if pid is None else pid
     return {"host": socket.gethostname(), "pid": own, "started": started(own)}
 
@@ -47,7 +57,7 @@ def is_alive(process: Mapping[str, Any] | None) -> bool:
 
 
 def in_words(process: Mapping[str, Any]) -> str:
-    """Return a process as a user finds it."""
+    """Return a process as it is shown to a user."""
     return f"process {process.get('pid')} on {process.get('host')}"
 
 
@@ -68,10 +78,39 @@ def _asked(pid: int) -> str | None:
     return found.stdout.strip() or None
 
 
-_PATIENCE_S = 3.0
+def ending_in_words(status: int) -> str:
+    """Return how a process ended, by its exit status, which is negative for a signal."""
+    return f"ended by signal {-status}" if status < 0 else f"ended with exit status {status}"
 
 
-_PARSL = "parsl:"  # so its processes call themselves soon after their start
+def end_with_parent(is_overdue: Callable[[], bool] = lambda: False) -> None:
+    """End this process soon after its parent died, in the middle of an evaluation too.
+
+    Parameters
+    ----------
+    is_overdue
+        Asked every `WATCH_EVERY_S`; ends this process as well.
+    """
+    parent = os.getppid()
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # even where native code keeps all threads waiting
+
+    def watch() -> None:
+        while os.getppid() == parent and not is_overdue():
+            time.sleep(WATCH_EVERY_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def adopt_orphans() -> None:
+    """Become the parent of what a killed child leaves, so that it can be ended from here."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Set what only Linux has; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
 
 
 def end_processes(recorded: Iterable[Mapping[str, Any]]) -> int:
@@ -88,9 +127,9 @@ def end_processes(recorded: Iterable[Mapping[str, Any]]) -> int:
 
 def is_the_same(recorded: Mapping[str, Any]) -> bool:
     """Return whether a recorded process of this machine still runs, and is no other."""
-    here = recorded.get("host") == processes.identity()["host"]
+    here = recorded.get("host") == socket.gethostname()
     mark = recorded.get("mark")
-    if not (here and mark and processes.is_alive(recorded)):
+    if not (here and mark and is_alive(recorded)):
         return False
     now = command_line(recorded["pid"])
     return str(mark) in now or now.startswith(_PARSL)

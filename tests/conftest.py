@@ -86,7 +86,7 @@ def _compute(folder):
 
     from gasearch.crystal.decoration import Decoration
     from gasearch.dft.jobs.collect import collect_job
-    from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
+    from gasearch.dft.jobs.prepare import Workplace, prepare_job
 
     with folder.open_store(read_only=False) as store:
         place = Workplace.of(folder, store)
@@ -107,7 +107,7 @@ def _compute(folder):
             atoms.calc = SinglePointCalculator(
                 atoms, energy=energy, magmoms=moments, forces=[[0.01] * 3] * len(atoms)
             )
-            job = prepare_gpaw(place, row.candidate, relax=True)
+            job = prepare_job(place, row.candidate, relax=True)
             write(job.path / "result.traj", atoms)
             job.write_json("outcome.json", {"end": "done", "reason": "", "n_steps": 0})
             collect_job(place, job)
@@ -117,6 +117,16 @@ def _compute(folder):
 def make_run():
     """A function that writes run folders."""
     return write_run
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Let workers of the local engine be forked from one process that has loaded torch."""
+    from tasks import forked_worker
+
+    from gasearch.execution.local import process
+
+    monkeypatch.setattr(process, "start_process", forked_worker)
 
 
 @pytest.fixture(scope="session")

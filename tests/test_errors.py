@@ -13,17 +13,18 @@ from gasearch.analysis.hull import NoEndMemberError
 from gasearch.errors import DecorationError, UsageError
 from gasearch.files import OutputError
 from gasearch.plugins import PluginError
-from gasearch.run.config import RunFileError
-from gasearch.search.session import ChangedHostError, ChangedRunError
+from gasearch.run.sections import RunFileError
+from gasearch.search.resume import ChangedHostError, ChangedRunError
 from gasearch.store.errors import SearchRunningError
 
 ROOT = Path(gasearch.__file__).parent
+SCRIPT = ROOT / "dft" / "codes" / "gpaw_job.py"  # runs alone, with nothing of ours beside it
 
 
 def declared_errors():
     """Return {name: (base names, docstring)} of every class that is called an error."""
     found = {}
-    for path in sorted(ROOT.rglob("*.py")):
+    for path in sorted({*ROOT.rglob("*.py")} - {SCRIPT}):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ClassDef) and _is_error(node.name):
                 bases = [base.id for base in node.bases if isinstance(base, ast.Name)]

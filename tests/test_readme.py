@@ -11,7 +11,7 @@ from gasearch.run.config import RunSettings, run_settings
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.testing import check_operator
-from gasearch.training.settings_file import read_training_file
+from gasearch.training.settings import read_training_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

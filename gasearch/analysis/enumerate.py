@@ -14,7 +14,8 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.errors import UsageError
 from gasearch.files import refuse_existing, written
-from gasearch.run.folder import RunFolder, build_host
+from gasearch.run.folder import RunFolder
+from gasearch.run.host import build_host
 from gasearch.run.initialize import named_host
 from gasearch.store.sql.ase_rows import ase_text
 

@@ -15,11 +15,12 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
 from gasearch.execution.engine_file import EngineRecord, read_engine_file
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.activity import Activity, activity
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
+from gasearch.store.sql.events import ENDED, REFINED, STARTED, SURROGATE
 
 T = TypeVar("T", "SurrogateStatus", "RefinedMember")
 
@@ -220,11 +221,11 @@ class Findings:
         )
 
     def _surrogate(self) -> SurrogateStatus | None:
-        event = self.store.newest_event("surrogate")
+        event = self.store.newest_event(SURROGATE)
         return None if event is None else _from_event(SurrogateStatus, event.data)
 
     def _refined(self) -> RefinedStatus | None:
-        event = self.store.newest_event("refined")
+        event = self.store.newest_event(REFINED)
         if event is None:
             return None
         members: Any = event.data["members"]
@@ -273,8 +274,8 @@ class Findings:
 
     def ending(self) -> str | None:
         """Return why the last run of the search ended; None if it runs, or was killed."""
-        started = self.store.events(kind="started")
-        ended = self.store.events(kind="ended", after=started[-1].number if started else 0)
+        started = self.store.events(kind=STARTED)
+        ended = self.store.events(kind=ENDED, after=started[-1].number if started else 0)
         return str(ended[-1].data["ending"]) if ended else None
 
     def ranked(self, verdict: Verdict | None = "ok") -> list[Ranked]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gasearch.analysis.hull import LowerHull
 from gasearch.errors import UsageError
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.sql.transaction import RECORDED
+from gasearch.store.sql.events import RECORDED
 
 EVERY = 100
 _OWN = ("search", "tight")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from gasearch.analysis.findings import Findings, Ranked
 from gasearch.errors import UsageError
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.records import JsonValue, Proposal
 

@@ -1,4 +1,7 @@
-"""Average voltages between ground states, against the metal of the working ion; T = 0."""
+"""Average voltages between ground states, against the metal of the working ion; T = 0.
+
+The metal's energy at a DFT level is here, that of a potential in its `model.json`.
+"""
 
 from __future__ import annotations
 
@@ -15,13 +18,14 @@ from ase.data import atomic_masses, atomic_numbers
 from ase.formula import Formula
 
 from gasearch.analysis.joint_hull import JoinedHull, Member
-from gasearch.analysis.metals import KNOWN, metal_energy
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
 
 _FARADAY_mAh_PER_MOL = 96485.33212 / 3.6
 _MODEL_FILE = "model.json"
+GPAW_PBE_450: Mapping[str, float] = {"Na": -1.32195}
+"""In eV per atom: GPAW, PBE, plane waves 450 eV; bcc Na, a = 4.2006 Å, 14 x 14 x 14 k-points."""
 
 
 class NoMetalError(UsageError):
@@ -190,7 +194,7 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
             raise UsageError(f"--metal-energy {metal_energy}: expected a number, in eV per atom.")
         return Metal(element, metal_energy, "given")
     if member.dft_settings is not None:
-        return _dft_metal(element, level.name, member.dft_settings)
+        return dft_metal(element, level.name, member.dft_settings)
     model = _model_folder(member.folder, level.potential)
     if model is None:
         problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
@@ -206,15 +210,21 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
     return Metal(element, float(energy), f"{_MODEL_FILE} of {document['name']}")
 
 
-def _dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
-    """Return the metal at a level of DFT, where its code and settings are those of a known one."""
-    energy = metal_energy(settings, element)
-    if energy is None:
-        own = [settings.get("code"), settings.get("xc"), settings.get("cutoff_eV")]
-        told = ", ".join("unknown" if value is None else str(value) for value in own)
-        problem = f"the energy of {element} metal is known for {KNOWN}, not for {told}"
+def dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
+    """Return the metal at a level of DFT, where its code and settings are those of a known one.
+
+    Parameters
+    ----------
+    settings
+        Of the level. Its k set, U and smearing are the cathode's and say nothing about a metal.
+    """
+    known = f"GPAW, PBE, 450 eV: {', '.join(GPAW_PBE_450)}"
+    own = [settings.get("code"), settings.get("xc"), settings.get("cutoff_eV")]
+    if own != ["gpaw", "PBE", 450.0] or element not in GPAW_PBE_450:
+        found = ", ".join("unknown" if value is None else str(value) for value in own)
+        problem = f"the energy of {element} metal is known for {known}, not for {found}"
         raise NoMetalError(element, level, problem)
-    return Metal(element, energy, KNOWN)
+    return Metal(element, GPAW_PBE_450[element], known)
 
 
 def _model_folder(run: Path, potential: str) -> Path | None:

@@ -24,6 +24,8 @@ from gasearch.cli.store import store_app
 from gasearch.display.telling import tell
 from gasearch.display.terminal import make_console
 from gasearch.errors import GasearchError, UsageError
+from gasearch.run.sections import SearchSection
+from gasearch.settings import help_of
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ app = typer.Typer(
 app.add_typer(potential_app, name="potential")
 app.add_typer(dft_app, name="dft")
 app.add_typer(store_app, name="store")
+_SEARCH = SearchSection()
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 out = make_console()
 err = make_console(stderr=True)
@@ -124,8 +127,8 @@ def init(
             "where it knows the host's species, else pmmcs."
         ),
     ] = None,
-    budget: Annotated[int, typer.Option(help="Candidates to relax.")] = 100,
-    seed: Annotated[int, typer.Option(help="Of all random numbers.")] = 1,
+    budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
+    seed: Annotated[int, typer.Option(help=help_of(SearchSection, "seed"))] = _SEARCH.seed,
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.crystal.io.builtin import BUILTIN_HOSTS

@@ -14,7 +14,7 @@ from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
-    from gasearch.dft.jobs.collect import Collected
+    from gasearch.dft.jobs.folders import Status
     from gasearch.dft.jobs.prepare import Workplace
 
 dft_app = typer.Typer(
@@ -80,7 +80,7 @@ def run(
                 surrogate=surrogate,
                 at_once=jobs,
             )
-    wrong = [one for one in ended if one.status.state != "collected"]
+    wrong = [one for one in ended if one.state != "collected"]
     if wrong:
         raise GasearchError(
             f"{len(wrong)} of {len(ended)} jobs did not end well; the same command with their "
@@ -153,7 +153,7 @@ def collect(
     from gasearch.dft.errors import NoOutputError, RefusedOutputError
     from gasearch.dft.jobs.collect import adopt, collect_job, jobs_of
 
-    done: list[Collected] = []
+    done: list[tuple[str, Status]] = []
     refused: list[str] = []
     waiting = 0
     with _workplace(folder) as place:
@@ -165,7 +165,7 @@ def collect(
             found = jobs_of(place, paths or [])
         for job, output in found:
             try:
-                done.append(collect_job(place, job, output))
+                done.append((job.path.name, collect_job(place, job, output)))
             except RefusedOutputError as error:
                 if isinstance(error, NoOutputError) and not paths:
                     waiting += 1
@@ -216,11 +216,12 @@ def _workplace(folder: Path, read_only: bool = False) -> Iterator[Workplace]:
 def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
     """Return the candidates to compute: chosen ones, and those whose job was interrupted."""
     from gasearch.dft.jobs.folders import job_folders
+    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
     if ids:
         return place.chosen(ids)
-    level = dft_level("gpaw", place.section, place.host, relax=relax)
+    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
     waiting = [
         status.candidate
         for status in (job.status() for job in job_folders(place.folder.path))
@@ -230,9 +231,10 @@ def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
 
 
 def _say_what(place: Workplace, numbers: Sequence[int], relax: bool) -> None:
+    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
-    level = dft_level("gpaw", place.section, place.host, relax=relax)
+    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
     out.print(f"level {level.name}: {', '.join(f'{k} {v}' for k, v in level.settings.items())}")
     for number in numbers:
         job = place.job(number, level)
@@ -255,7 +257,7 @@ def _one(paths: Sequence[Path] | None) -> list[Path]:
 
 
 def _tell_collected(
-    done: Sequence[Collected], refused: Sequence[str], waiting: int, json: bool
+    done: Sequence[tuple[str, Status]], refused: Sequence[str], waiting: int, json: bool
 ) -> None:
     from gasearch.dft.jobs.run import summary
     from gasearch.display.search_tables import as_json
@@ -263,20 +265,20 @@ def _tell_collected(
     if json:
         document = [
             {
-                "folder": one.job.path.name,
-                "candidate": one.status.candidate,
-                "charge_order": one.status.charge_order,
-                "found": one.candidate,
-                "energy_eV": one.status.energy_eV,
-                "reason": one.status.reason,
+                "folder": folder,
+                "candidate": one.candidate,
+                "charge_order": one.charge_order,
+                "found": one.found,
+                "energy_eV": one.energy_eV,
+                "reason": one.reason,
             }
-            for one in done
+            for folder, one in done
         ]
         told = {"collected": document, "refused": list(refused), "without_output": waiting}
         out.file.write(as_json(told) + "\n")
         return
-    for one in done:
-        out.print(f"{one.job.path.name}: {summary(one.status)}")
+    for folder, one in done:
+        out.print(f"{folder}: {summary(one)}")
     for line in refused:
         err.print(f"gasearch: {line}")
     if waiting:

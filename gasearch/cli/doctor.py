@@ -38,7 +38,7 @@ def doctor(
 
     from gasearch.display.search_tables import as_json
     from gasearch.doctor.checks import has_failed
-    from gasearch.doctor.examining import examine
+    from gasearch.doctor.examine import examine
     from gasearch.run.folder import RunFolder
 
     found = list(_told(examine(RunFolder(folder), engine), silent=json))

@@ -162,13 +162,14 @@ def train(
     killed.
     """
     from gasearch.cli.train import run_training
-    from gasearch.training.settings_file import read_training_file
+    from gasearch.training.settings import TrainingPlan, read_training_file
 
     given = {"epochs": epochs, "seed": seed, "device": device}
     told = read_training_file(settings, {k: v for k, v in given.items() if v is not None})
     _refuse_device(told.settings.device)
     command = ["gasearch", *sys.argv[1:]]
-    run_training(architecture, [*data, *(more or [])], output, start, told, command, out)
+    plan = TrainingPlan(architecture, [*data, *(more or [])], output, start, told)
+    run_training(plan, command, out)
 
 
 @potential_app.command()
@@ -219,7 +220,7 @@ def _reports(
 ) -> dict[str, Any]:
     """Return the errors of each model, by its name."""
     with _own_stdout():
-        from gasearch.training.evaluation.compare import compare_models
+        from gasearch.training.evaluation.errors import compare_models
         from gasearch.training.evaluation.figures import require_figure
 
         if plot is not None:

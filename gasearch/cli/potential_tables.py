@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # a list of names shall not take the seconds that torch does
 
 def report_table(reports: Mapping[str, Report]) -> Table:
     """Return errors: a column per model, or per part of the data."""
-    from gasearch.training.evaluation.compare import COLUMNS, number
+    from gasearch.training.evaluation.errors import COLUMNS, number
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")

@@ -95,8 +95,8 @@ def _run_all(searches: Sequence[Prepared], out: Console) -> list[_Running]:
     with stopping() as stop, watch_several(out, progress) as observers, one_thread():
         running = [_Running(p, watch) for p, watch in zip(searches, observers, strict=True)]
         for prepared in searches[1:]:
-            end_orphans(prepared.folder, prepared.session.settings.execution)
-        engine = open_engine(first.session.settings.execution, first.folder)
+            end_orphans(prepared.folder.path, prepared.session.settings.execution)
+        engine = open_engine(first.session.settings.execution, first.folder.path)
         try:
             threads = [
                 threading.Thread(target=_drive, args=(one, engine, stop), daemon=True)

@@ -20,8 +20,8 @@ from gasearch.cli.potential_tables import report_table
 from gasearch.files import OutputError, make_folder
 from gasearch.potentials.networks.architectures import architecture as require_architecture
 from gasearch.potentials.networks.checkpoint import MODEL_FILE
-from gasearch.training.loop import Progress
-from gasearch.training.settings_file import TrainingFile
+from gasearch.training.loop import TrainingProgress
+from gasearch.training.settings import TrainingPlan
 from gasearch.training.state import saved_epochs
 from gasearch.training.train import REPORT_FILE, STATE_FILE, FinishedModelError, train
 
@@ -40,20 +40,12 @@ class Watch(Protocol):
 
     def __exit__(self, *error: object) -> None: ...
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Take where the training stands."""
         ...
 
 
-def run_training(
-    architecture: str,
-    files: Sequence[Path],
-    output: Path,
-    start: str | None,
-    told: TrainingFile,
-    command: Sequence[str],
-    out: Console,
-) -> None:
+def run_training(plan: TrainingPlan, command: Sequence[str], out: Console) -> None:
     """Train, or continue a training that was stopped or killed; print how it goes and ends.
 
     Parameters
@@ -61,28 +53,19 @@ def run_training(
     command
         What the user typed: the words that continue it.
     """
-    require_architecture(architecture)
+    output = plan.output
+    require_architecture(plan.architecture)
     if (output / MODEL_FILE).exists():
         raise FinishedModelError(output)
-    kept, epochs = saved_epochs(output / STATE_FILE), told.settings.epochs
+    kept, epochs = saved_epochs(output / STATE_FILE), plan.options.settings.epochs
     out.print(f"{'continuing' if kept else 'training'} {output}: {kept} of {epochs} epochs")
     try:
         with _place(output), _stopping(), watch(out) as observe:
-            report = train(
-                architecture,
-                files,
-                output,
-                told.settings,
-                start=start,
-                arguments=told.network,
-                labelling=told.labelling,
-                notes=told.notes,
-                progress=observe,
-            )
+            report = train(plan, observe)
     except KeyboardInterrupt:
         out.print(_how_to_continue(output, epochs, command))
         return
-    _print_report(report, files, output, out)
+    _print_report(report, plan.files, output, out)
 
 
 @contextmanager
@@ -178,7 +161,7 @@ class BarWatch:
     def __exit__(self, *error: object) -> None:
         self._bar.stop()
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Move the bar."""
         done = (progress.epoch - 1) * progress.steps + progress.step
         epoch = f"epoch {progress.epoch}/{progress.epochs}"
@@ -203,7 +186,7 @@ class LineWatch:
     def __exit__(self, *error: object) -> None:
         return None
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: TrainingProgress) -> None:
         """Print a line, unless there was one a moment ago and the training goes on."""
         is_last = progress.record is not None and progress.epoch == progress.epochs
         now = self._clock()
@@ -217,7 +200,7 @@ class LineWatch:
         )
 
 
-def in_words(progress: Progress) -> str:
+def in_words(progress: TrainingProgress) -> str:
     """Return the loss and, at the end of an epoch, the errors on frames held out."""
     record = progress.record or {}
     errors = [text.format(record[key]) for key, text in _SHOWN.items() if key in record]

@@ -20,12 +20,6 @@ from ase.data import chemical_symbols
 from ase.geometry import get_distances
 from numpy.typing import NDArray
 
-from gasearch.crystal.contents import (
-    count_formula_units,
-    framework_species,
-    free_element_counts,
-    working_element,
-)
 from gasearch.crystal.counting import (
     BurnsideCounter,
     CountedSublattice,
@@ -39,11 +33,15 @@ from gasearch.crystal.declaration import (
     HostDeclaration,
     HostError,
     Sublattice,
+    count_formula_units,
+    framework_species,
+    free_element_counts,
     make_sublattices,
     refuse_close_sites,
     right_handed,
     supercell_matrix,
     unit_sites,
+    working_element,
 )
 from gasearch.crystal.species import Species, formula
 from gasearch.crystal.symmetry import Canonicalizer, SpaceGroup, find_space_group, site_permutations

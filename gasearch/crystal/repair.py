@@ -1,6 +1,6 @@
 """From any occupation to a valid one: neutral, at a chosen composition, with few changes.
 
-Crossovers and the adapters of `ase_ga` make occupations that break the counts; this mends them.
+Crossovers and the operators of `ase_ga` make occupations with other counts of species.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""First-principles jobs: prepared as folders, run or exported, collected, classified.
+"""DFT: which candidates are promoted, levels of theory, and which charge order came out.
 
-One file per code. Nothing here imports a code: GPAW is run as a process of its own.
+`codes` has one module per code, `jobs` leads from a candidate to a collected result. Nothing here
+imports a code: GPAW runs as a process of its own.
 """

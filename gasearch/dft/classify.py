@@ -13,30 +13,21 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.crystal.species import Species
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import MomentRanges, Species
 from gasearch.dft.errors import DftError
 from gasearch.dft.spins import spin_of
 from gasearch.errors import GasearchError
 
 ChargeOrder = Literal["kept", "moved", "delocalised"]
 RULE = "dft-moments-1"
-Window = tuple[float, float]
-
-BY_CODE: Mapping[str, Mapping[str, Window]] = {
-    "gpaw": {"Fe2+": (3.2, 3.9), "Fe3+": (4.1, 4.7)},
-    "vasp": {"Fe2+": (3.2, 3.9), "Fe3+": (4.2, 4.8)},
-}
-"""Moments in Bohr magnetons that a code's spheres give; between them it is ambiguous.
-
-GPAW: all 247 frames of `data/nafepo4-pbeu` lie in 3.64 ... 3.83 and 4.20 ... 4.33.
-"""
 _SPHERE = 0.9  # of the nominal moment, in the sphere of most codes
 _AMBIGUOUS = 0.15  # of the difference of nominal moments, to either side of the middle
 
 
 @dataclass(frozen=True)
-class Site:
-    """A redox site of a result.
+class ClassifiedSite:
+    """A redox site of a result, with the species that its moment means.
 
     Parameters
     ----------
@@ -45,7 +36,7 @@ class Site:
     moment
         Absolute, in Bohr magnetons.
     species
-        What the moment says; None where it is ambiguous.
+        None where the moment is ambiguous.
     """
 
     index: int
@@ -56,7 +47,7 @@ class Site:
 
 @dataclass(frozen=True, eq=False)
 class Classified:
-    """What came out.
+    """The charge order of a result, and what shows it.
 
     Parameters
     ----------
@@ -72,25 +63,26 @@ class Classified:
     order: ChargeOrder
     decoration: Decoration | None
     atoms: Atoms
-    sites: tuple[Site, ...]
+    sites: tuple[ClassifiedSite, ...]
     reason: str
 
 
-def moment_windows(
+def moment_ranges(
     host: Host,
     code: str,
     states: Mapping[str, float],
-    overrides: Mapping[str, Mapping[str, Window]],
-) -> dict[Species, Window]:
+    overrides: Mapping[str, Mapping[str, tuple[float, float]]],
+) -> dict[Species, tuple[float, float]]:
     """Return between which moments a code shows each species of the redox sublattices.
 
     The user's table comes before that of the code; where neither names a species, 0.9 of the mean
     of neighbouring nominal moments divides them, with a band of 15 % of their difference to either
     side: 3.9 and 4.2 for Fe2+ and Fe3+.
     """
-    known = {Species.parse(s): w for s, w in BY_CODE.get(code, {}).items() if s not in states}
-    known |= {Species.parse(s): w for s, w in overrides.get(code, {}).items()}
-    found: dict[Species, Window] = {}
+    table = MOMENT_RANGES.get(code, {})
+    known = {species: own for species, own in table.items() if str(species) not in states}
+    known |= {Species.parse(s): own for s, own in overrides.get(code, {}).items()}
+    found: dict[Species, tuple[float, float]] = {}
     for element, species in redox_species(host).items():
         derived = _derived(species, states)
         for one in species:
@@ -110,7 +102,9 @@ def redox_species(host: Host) -> dict[str, list[Species]]:
     return found
 
 
-def _derived(species: Sequence[Species], states: Mapping[str, float]) -> dict[Species, Window]:
+def _derived(
+    species: Sequence[Species], states: Mapping[str, float]
+) -> dict[Species, tuple[float, float]]:
     order = sorted(species, key=lambda one: spin_of(one, states))
     edges = [0.0]
     for low, high in itertools.pairwise(order):
@@ -121,8 +115,8 @@ def _derived(species: Sequence[Species], states: Mapping[str, float]) -> dict[Sp
     return {one: (edges[2 * n], edges[2 * n + 1]) for n, one in enumerate(order)}
 
 
-def _refuse_overlap(element: str, windows: Mapping[Species, Window]) -> None:
-    ordered = sorted(windows.items(), key=lambda pair: pair[1])
+def _refuse_overlap(element: str, ranges: MomentRanges) -> None:
+    ordered = sorted(ranges.items(), key=lambda pair: pair[1])
     for (one, (_, high)), (other, (low, _)) in itertools.pairwise(ordered):
         if low < high:
             raise DftError(
@@ -135,7 +129,7 @@ def classify(
     asked: Decoration | None,
     atoms: Atoms,
     moments: NDArray[np.float64],
-    windows: Mapping[Species, Window],
+    ranges: MomentRanges,
     host: Host,
 ) -> Classified:
     """Return which decoration a result has, whatever was asked for.
@@ -149,15 +143,15 @@ def classify(
     moments
         (n_atoms,) in Bohr magnetons; the sign does not count.
     """
-    sites = _sites(atoms, np.abs(moments), windows)
+    sites = _sites(atoms, np.abs(moments), ranges)
     ambiguous = [site for site in sites if site.species is None]
     if ambiguous:
         return Classified("delocalised", None, atoms, sites, _ambiguity(ambiguous))
     labelled = with_species(atoms, sites, host)
     charge = round(float(labelled.get_initial_charges().sum()))
     if charge:
-        told = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
-        reason = f"the moments ({told}) leave a charge of {charge:+d}"
+        listed = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
+        reason = f"the moments ({listed}) leave a charge of {charge:+d}"
         return Classified("delocalised", None, atoms, sites, reason)
     try:
         decoration = Decoration.from_atoms(host, labelled)
@@ -170,29 +164,29 @@ def classify(
 
 
 def _sites(
-    atoms: Atoms, moments: NDArray[np.float64], windows: Mapping[Species, Window]
-) -> tuple[Site, ...]:
-    elements = {species.element for species in windows}
+    atoms: Atoms, moments: NDArray[np.float64], ranges: MomentRanges
+) -> tuple[ClassifiedSite, ...]:
+    elements = {species.element for species in ranges}
     found = []
     for index, element in enumerate(atoms.symbols):
         if element in elements:
             moment = float(moments[index])
             inside = [
                 one
-                for one, (low, high) in windows.items()
+                for one, (low, high) in ranges.items()
                 if one.element == element and low <= moment <= high
             ]
-            found.append(Site(index, element, moment, inside[0] if inside else None))
+            found.append(ClassifiedSite(index, element, moment, inside[0] if inside else None))
     return tuple(found)
 
 
-def _ambiguity(sites: Sequence[Site]) -> str:
-    told = ", ".join(f"{s.element} {s.index} has moment {s.moment:.2f}" for s in sites[:4])
+def _ambiguity(sites: Sequence[ClassifiedSite]) -> str:
+    listed = ", ".join(f"{s.element} {s.index} has moment {s.moment:.2f}" for s in sites[:4])
     more = f" and {len(sites) - 4} more" if len(sites) > 4 else ""
-    return f"{told}{more}: no oxidation state by the thresholds"
+    return f"{listed}{more}: outside the ranges of all oxidation states"
 
 
-def with_species(atoms: Atoms, sites: Sequence[Site], host: Host) -> Atoms:
+def with_species(atoms: Atoms, sites: Sequence[ClassifiedSite], host: Host) -> Atoms:
     """Return a bare copy with oxidation states: of the host, and on redox sites by moment."""
     fixed = {
         species.element: species.charge

@@ -18,11 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 from gasearch.crystal.host import Host
 
 Points = NDArray[np.float64]
-DATA_SET: dict[str, tuple[tuple[float, float, float], ...]] = {
-    "nafepo4-olivine": ((0.0, 0.25, 0.25),),
-    "lifepo4-olivine": ((0.0, 0.25, 0.25),),
-}
-"""Of the unit cell, by the name of a built-in host: what the shipped data were computed with."""
 _DECIMALS = 6
 
 
@@ -90,10 +85,10 @@ def grid(size: Sequence[int]) -> Points:
 def gpaw_points(host: Host, given: Sequence[Sequence[float]], spacing: float) -> Points:
     """Return the k-points (n, 3) of a host's supercell.
 
-    Those that the user gives for the unit cell; or those of the shipped data, for its hosts; or a
-    mesh of the supercell.
+    Those that the user gives for the unit cell; those of the shipped data, for its hosts; or
+    a mesh of the supercell.
     """
-    chosen = given or DATA_SET.get(host.declaration.name, ())
+    chosen = given or host.declaration.kpoints
     if chosen:
         return folded(chosen, host.matrix)
     return grid(mesh(host.atoms, spacing))

@@ -9,15 +9,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from gasearch.crystal.host import Host
-from gasearch.dft.kpoints import canonical, gpaw_points, grid, mesh
-from gasearch.errors import UsageError
+from gasearch.dft.codes.registry import code_named
 from gasearch.run.dft_section import DftSection
-
-Code = Literal["gpaw", "vasp", "espresso", "abinit"]
-CODES: tuple[Code, ...] = ("gpaw", "vasp", "espresso", "abinit")
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,7 @@ def dft_level(
     code: str, section: DftSection, host: Host, *, relax: bool = True, ferromagnetic: bool = True
 ) -> DftLevel:
     """Return the level that a code has with these settings in this supercell."""
-    if code not in CODES:
-        raise UsageError(f"unknown code {code!r}: expected one of {', '.join(CODES)}.")
-    own = _OWN[code](section, host)
+    own = code_named(code).level_settings(section, host)
     elements = {e for s in host.sublattices for e in s.elements} | set(host.atoms.symbols)
     hubbard = {e: u for e, u in section.hubbard_u_eV.items() if e in elements and u}
     settings = {
@@ -64,45 +58,3 @@ def dft_level(
     label = f"{section.xc.lower()}{'u' if hubbard else ''}{own['cutoff_eV']:.0f}"
     label += "" if relax else "-sp"
     return DftLevel.of(code, label if ferromagnetic else f"{label}-afm", settings)
-
-
-def _gpaw(section: DftSection, host: Host) -> dict[str, Any]:
-    own = section.gpaw
-    points = gpaw_points(host, own.kpoints, own.k_spacing)
-    return {"cutoff_eV": own.cutoff_eV, "kpoints_of_unit_cell": canonical(points, host)}
-
-
-def _vasp(section: DftSection, host: Host) -> dict[str, Any]:
-    own = section.vasp
-    return {
-        "cutoff_eV": own.cutoff_eV,
-        "kpoints_of_unit_cell": _mesh_points(host, own.k_spacing),
-        "incar": dict(own.incar),
-        "potcar": dict(own.potcar),
-    }
-
-
-def _espresso(section: DftSection, host: Host) -> dict[str, Any]:
-    own = section.espresso
-    return {
-        "cutoff_eV": own.cutoff_eV,
-        "density_cutoff_eV": own.density_cutoff_eV,
-        "kpoints_of_unit_cell": _mesh_points(host, own.k_spacing),
-        "pseudopotentials": dict(own.pseudopotentials),
-    }
-
-
-def _abinit(section: DftSection, host: Host) -> dict[str, Any]:
-    own = section.abinit
-    return {
-        "cutoff_eV": own.cutoff_eV,
-        "kpoints_of_unit_cell": _mesh_points(host, own.k_spacing),
-        "pseudopotentials": dict(own.pseudopotentials),
-    }
-
-
-def _mesh_points(host: Host, spacing: float) -> list[list[float]]:
-    return canonical(grid(mesh(host.atoms, spacing)), host)
-
-
-_OWN = {"gpaw": _gpaw, "vasp": _vasp, "espresso": _espresso, "abinit": _abinit}

@@ -19,7 +19,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
-from gasearch.run.promotion_settings import PromoteSection
+from gasearch.run.sections import PromoteSection
 from gasearch.store.promotions import NewPromotion, PromotionRow, add_promotions, promotions
 
 NO_HULL = (
@@ -221,13 +221,13 @@ class _Diversity:
         self._points: dict[str, list[NDArray[np.float64]]] = {}
         if not least:
             return
-        from gasearch.run.screening_settings import FeatureSettings
+        from gasearch.run.sections import ScreeningSection
         from gasearch.search.surrogate.features import Features
 
         self._host = host
         chosen = tuple(c for c in host.compositions if c.formula in by_formula)
         self._composition_of = {c.formula: c for c in chosen}
-        clusters = FeatureSettings(groups=("points", "pairs", "triplets"))
+        clusters = ScreeningSection(features=("points", "pairs", "triplets"))
         self._features = Features(host, chosen, clusters)
 
     def is_new(self, row: Ranked) -> bool:

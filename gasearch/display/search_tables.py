@@ -22,7 +22,7 @@ from gasearch.analysis.lineage import Ancestor
 from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.host import Host
 from gasearch.execution.engine_file import EngineRecord
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.activity import Activity
 
 _TEXTS = ("formula", "made by", "fingerprint", "species", "parents")

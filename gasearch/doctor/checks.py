@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import os
+import subprocess
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gasearch.errors import GasearchError
 
-State = Literal["pass", "warn", "fail"]
+_FIX = "fix this and run gasearch doctor again"
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Check:
     """
 
     name: str
-    state: State
+    state: Literal["pass", "warn", "fail"]
     found: str
     advice: str = ""
 
@@ -41,9 +43,9 @@ def warned(name: str, found: str, advice: str) -> Check:
     return Check(name, "warn", found, advice)
 
 
-def failed(name: str, found: str, advice: str) -> Check:
+def failed(name: str, found: object, advice: str) -> Check:
     """Return a check of something that a search would fail for."""
-    return Check(name, "fail", found, advice)
+    return Check(name, "fail", one_line(str(found)).rstrip("."), advice)
 
 
 def guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
@@ -51,13 +53,16 @@ def guarded(name: str, look: Callable[[], Iterable[Check]]) -> Iterator[Check]:
     try:
         yield from look()
     except GasearchError as error:
-        found, _, advice = one_line(str(error)).rstrip(".").partition(": ")
-        yield failed(name, found, advice) if advice else failed(name, found, _MEND)
+        found, advice = with_advice(error)
+        yield failed(name, found, advice or _FIX)
     except Exception as error:  # noqa: BLE001 -- whatever it is, it is what the user asked for
-        yield failed(name, one_line(f"{type(error).__name__}: {error}").rstrip("."), _MEND)
+        yield failed(name, f"{type(error).__name__}: {error}", _FIX)
 
 
-_MEND = "mend this, and ask again"
+def with_advice(error: object) -> tuple[str, str]:
+    """Return what the text of an error says was found, and what to do; "" where it says nothing."""
+    found, _, advice = one_line(str(error)).rstrip(".").partition(": ")
+    return found, advice
 
 
 def one_line(text: str) -> str:
@@ -68,3 +73,19 @@ def one_line(text: str) -> str:
 def has_failed(checks: Sequence[Check]) -> bool:
     """Return whether a search would fail."""
     return any(check.state == "fail" for check in checks)
+
+
+def run_program(
+    command: Sequence[str], limit_s: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program without input and return what it printed; `TimeoutExpired` after `limit_s`."""
+    return subprocess.run(
+        command,
+        env={**os.environ, **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=limit_s,
+        check=False,
+    )

@@ -6,7 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 
-from gasearch.doctor.checks import Check, failed, one_line, passed, warned
+from gasearch.doctor.checks import Check, failed, passed, warned
 from gasearch.errors import GasearchError
 from gasearch.run.folder import RunFolder
 from gasearch.run.location import read_record
@@ -30,8 +30,8 @@ def locks(folder: RunFolder) -> Iterator[Check]:
     """Say whether the file system of the database locks files."""
     found = probe(folder.path)
     if not found.is_reliable:
-        told, _, advice = str(found).rstrip(".").rpartition(": ")
-        yield failed(_NAME, told, advice)
+        problem, _, advice = str(found).rstrip(".").rpartition(": ")
+        yield failed(_NAME, problem, advice)
     elif found.is_network:
         yield warned(
             _NAME,
@@ -59,17 +59,17 @@ def server(folder: RunFolder) -> Iterator[Check]:
             took_s = time.perf_counter() - began_s
     except GasearchError as error:
         advice = "is it up, and reached from here? Passwords come from PGPASSWORD or ~/.pgpass"
-        yield failed(_SERVER, one_line(str(error)).rstrip("."), advice)
+        yield failed(_SERVER, error, advice)
         return
     version, user, database, is_there, may_make, may_use = row
-    told = f"{version}, database {database}, user {user}, answers in {1000 * took_s:.0f} ms"
+    answer = f"{version}, database {database}, user {user}, answers in {1000 * took_s:.0f} ms"
     if is_there and not may_use:
         advice = f"GRANT USAGE, CREATE ON SCHEMA {schema} TO {user}"
-        yield failed(_SERVER, f"{told}: no rights in schema {schema}", advice)
+        yield failed(_SERVER, f"{answer}: no rights in schema {schema}", advice)
     elif not is_there and not may_make:
         advice = f"GRANT CREATE ON DATABASE {database} TO {user}"
-        yield failed(_SERVER, f"{told}: it may not make a schema", advice)
+        yield failed(_SERVER, f"{answer}: it may not make a schema", advice)
     elif took_s > _SLOW_S:
-        yield warned(_SERVER, told, "each commit waits for it: run the search nearer to it")
+        yield warned(_SERVER, answer, "each commit waits for it: run the search nearer to it")
     else:
-        yield passed(_SERVER, told)
+        yield passed(_SERVER, answer)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import NoCodeError
+from gasearch.dft.jobs.prepare import PROGRAM
 from gasearch.dft.jobs.submit import Submitter, command_line
-from gasearch.doctor.checks import Check, failed, passed, warned
+from gasearch.doctor.checks import Check, failed, passed, warned, with_advice
 from gasearch.run.dft_section import DftSection
 from gasearch.search.session import Session
 
@@ -16,29 +17,30 @@ _NAME = "DFT"
 
 
 def is_used(session: Session) -> bool:
-    """Return whether the run says anything of DFT, or has jobs."""
+    """Return whether run.toml says anything of DFT, or there are DFT jobs."""
     return session.settings.dft != DftSection() or (session.folder.path / "dft").is_dir()
 
 
 def dft(session: Session) -> Iterator[Check]:
-    """Say which GPAW would compute, and what starts its ranks.
+    """Say which GPAW would run, and what starts its MPI ranks.
 
     What is missing is a failure only where it was named, and jobs run on this machine.
     """
     section = session.settings.dft
     is_local = Submitter(session.folder, section, session.settings.execution).is_local
-    command, words = gpaw.command_of(section), command_line(section)
+    program = program_of(PROGRAM)
+    command, words = program.command(section), command_line(program, section)
     report = failed if is_local else warned
     elsewhere = "" if is_local else "; the start-up lines may bring it on the nodes"
-    for program in dict.fromkeys((words[0], command[0])):
-        if shutil.which(program) is None:
-            key = "[dft.gpaw] command" if program == command[0] else "[dft] prefix"
-            yield report(_NAME, f"there is no {program}", f"name another in {key}{elsewhere}")
+    for word in dict.fromkeys((words[0], command[0])):
+        if shutil.which(word) is None:
+            key = "[dft.gpaw] command" if word == command[0] else "[dft] prefix"
+            yield report(_NAME, f"there is no {word}", f"name another in {key}{elsewhere}")
             return
     try:
-        version = gpaw.require_gpaw(section)
+        version = program.require(section)
     except NoCodeError as error:
-        found, _, advice = str(error).rstrip(".").partition(": ")
+        found, advice = with_advice(error)
         is_named = bool(section.gpaw.command)
         yield (report if is_named else warned)(_NAME, found, f"{advice}{elsewhere}")
         return

@@ -9,8 +9,8 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from gasearch.doctor.checks import Check, failed, one_line, passed, warned
-from gasearch.execution.contract import Crashed, Executor, Finished, Order, Task
+from gasearch.doctor.checks import Check, failed, passed, warned
+from gasearch.execution.contract import Crashed, Executor, ExecutorRequest, Finished, RelaxationTask
 from gasearch.execution.engines import open_engine
 from gasearch.relax.settings import RelaxSettings
 from gasearch.run.execution_section import ExecutionSection
@@ -25,12 +25,12 @@ _FEW_CALLS = 3
 
 def parsl(session: Session) -> Iterator[Check]:
     """Say whether Parsl is there, and makes a provider of what [execution] says."""
-    from gasearch.execution.parsl.providers import make_site, require_parsl
+    from gasearch.execution.parsl.providers import make_setup, require_parsl
 
     require_parsl()
     section = session.settings.execution
-    site = make_site(section, session.folder)
-    kind = type(site.executor.provider).__name__
+    setup = make_setup(section, session.folder.path)
+    kind = type(setup.executor.provider).__name__
     most = f"{section.most_workers} workers at most"
     yield passed("parsl", f"{version('parsl')}, {kind} for {section.provider}, {most}")
 
@@ -45,11 +45,11 @@ def engine(session: Session) -> Iterator[Check]:
         prefix=".doctor-", dir=session.folder.path, ignore_cleanup_errors=True
     ) as place:
         folder = RunFolder(Path(place).resolve())
-        at_hand = open_engine(_small(session), folder)
+        at_hand = open_engine(_small(session), folder.path)
         try:
-            executor = at_hand.executor(_order(session, folder))
-            atoms = session._probes()[0]
-            executor.submit(Task(Lease(1, 1), atoms, RelaxSettings(max_calls=_FEW_CALLS)))
+            executor = at_hand.executor(_request(session, folder))
+            atoms = session.probes()[0]
+            executor.submit(RelaxationTask(Lease(1, 1), atoms, RelaxSettings(max_calls=_FEW_CALLS)))
             ended = _wait(executor, began_s + _PATIENCE_S)
             note = at_hand.workers().note
             executor.close()
@@ -69,26 +69,26 @@ def _small(session: Session) -> ExecutionSection:
     return section.model_copy(update={**least, "provider": provider})
 
 
-def _order(session: Session, folder: RunFolder) -> Order:
-    order = session._order()
-    source = replace(order.source, limits=folder.batch_limits)
-    return replace(order, source=source, folder=folder, log=folder.worker_log, in_flight=1)
+def _request(session: Session, folder: RunFolder) -> ExecutorRequest:
+    request = session.executor_request()
+    source = replace(request.source, limits=folder.batch_limits)
+    return replace(request, source=source, folder=folder.path, log=folder.worker_log)
 
 
 def _wait(executor: Executor, until_s: float) -> Finished | Crashed | None:
     while time.monotonic() < until_s:
-        for happening in executor.wait(1.0):
-            if isinstance(happening, Finished | Crashed):
-                return happening
+        for event in executor.wait(1.0):
+            if isinstance(event, Finished | Crashed):
+                return event
     return None
 
 
 def _judged(ended: Finished | Crashed | None, took_s: float, note: str) -> Check:
     if ended is None:
-        told = f"no worker gave a result in {_PATIENCE_S:.0f} s{f' ({note})' if note else ''}"
+        found = f"no worker gave a result in {_PATIENCE_S:.0f} s{f' ({note})' if note else ''}"
         advice = "a job may wait in its queue: ask the scheduler, or name a partition for tests"
-        return warned(_NAME, told, advice)
+        return warned(_NAME, found, advice)
     reason = ended.reason if isinstance(ended, Crashed) else ended.relaxed.reason
     if isinstance(ended, Crashed) or ended.relaxed.verdict == "failed":
-        return failed(_NAME, one_line(reason).rstrip("."), "see what the potential needs there")
+        return failed(_NAME, reason, "see what the potential needs there")
     return passed(_NAME, f"a worker relaxed a structure, {took_s:.1f} s after it was asked for")

@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from gasearch.doctor.checks import Check, failed, one_line, passed, warned
+from gasearch.doctor.checks import Check, failed, one_line, passed, run_program, warned
+from gasearch.processes import ending_in_words
 
 _LEAST_BYTES = 100_000_000
 _ENOUGH_BYTES = 2_000_000_000
@@ -38,12 +39,8 @@ def environment_on_path() -> Iterator[Check]:
     if own in folders or own.resolve() in folders:
         yield passed(name, f"has {own}")
         return
-    yield warned(
-        name,
-        f"lacks {own}, where gasearch and parsl keep their commands",
-        "the engine adds it for its workers; activate the environment in start-up lines of your "
-        "own",
-    )
+    advice = "the engine adds it for its workers; start-up lines of your own must activate it"
+    yield warned(name, f"lacks {own}, where gasearch and parsl keep their commands", advice)
 
 
 def folder_is_usable(name: str, folder: Path) -> Iterator[Check]:
@@ -56,9 +53,8 @@ def folder_is_usable(name: str, folder: Path) -> Iterator[Check]:
         free = shutil.disk_usage(folder).free
     except OSError as error:
         reason = error.strerror or str(error)
-        yield failed(
-            name, f"{folder} takes no files ({reason})", "mend its permissions, or the disk"
-        )
+        advice = "correct its permissions, or repair the disk"
+        yield failed(name, f"{folder} takes no files ({reason})", advice)
         return
     room = f"{folder} is writable, {free / 1e9:.1f} GB free"
     if free < _LEAST_BYTES:
@@ -82,33 +78,21 @@ def _named(word: str) -> str:
 def _command(scheduler: str, command: str, arguments: list[str]) -> Check:
     place = shutil.which(command)
     if place is None:
-        return failed(
-            command,
-            "is not on PATH",
-            f"ask on a machine from which {scheduler} jobs are submitted, or load its module",
-        )
+        advice = f"ask on a machine from which {scheduler} jobs are submitted, or load its module"
+        return failed(command, "is not on PATH", advice)
     asked = " ".join([command, *arguments])
     try:
-        answer = subprocess.run(
-            [place, *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=_PATIENCE_S,
-            check=False,
-        )
+        answer = run_program([place, *arguments], _PATIENCE_S)
     except subprocess.TimeoutExpired:
-        return failed(
-            command, f"{asked} gave no answer in {_PATIENCE_S:.0f} s", f"is {scheduler} down?"
-        )
+        found = f"{asked} gave no answer in {_PATIENCE_S:.0f} s"
+        return failed(command, found, f"is {scheduler} down?")
     except OSError as error:
-        return failed(
-            command, f"{place} cannot be started ({error.strerror})", "mend its permissions"
-        )
+        found = f"{place} cannot be started ({error.strerror})"
+        return failed(command, found, "correct its permissions")
     said = one_line(answer.stdout + " " + answer.stderr).strip()
     is_empty = any(text in said.lower() for text in _EMPTY_QUEUE)
     if answer.returncode and not is_empty:
-        what = f"{asked} ended with status {answer.returncode}: {said[-200:] or 'it said nothing'}"
-        return failed(command, what, f"{scheduler} must answer before jobs can be submitted")
+        ending = f"{asked} {ending_in_words(answer.returncode)}"
+        found = f"{ending}: {said[-200:] or 'it printed nothing'}"
+        return failed(command, found, f"{scheduler} must answer before jobs can be submitted")
     return passed(command, f"{place} answers")

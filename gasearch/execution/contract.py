@@ -1,23 +1,24 @@
-"""What the search asks of whoever runs relaxations."""
+"""What a search and what runs its relaxations agree on: tasks, events, executors, engines, jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ase import Atoms
 
 from gasearch.errors import GasearchError
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
-from gasearch.run.folder import RunFolder
-from gasearch.store.records import Lease
+
+if TYPE_CHECKING:
+    from gasearch.store.records import Lease  # with the database, which workers never see
 
 
 class ExecutionError(GasearchError, RuntimeError):
-    """Workers that cannot be started, whatever the candidate."""
+    """Workers or jobs that cannot be started, whatever the candidate."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class PotentialSource:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class RelaxationTask:
     """One relaxation.
 
     Parameters
@@ -67,7 +68,7 @@ class Task:
 class Finished:
     """A relaxation that ended, well or not."""
 
-    task: Task
+    task: RelaxationTask
     relaxed: Relaxed
 
 
@@ -75,12 +76,12 @@ class Finished:
 class Slow:
     """A relaxation under way that took more than `long_calls` force calls."""
 
-    task: Task
+    task: RelaxationTask
 
 
 @dataclass(frozen=True, eq=False)
 class Crashed:
-    """A relaxation that took its worker down, or that was killed at its time limit, all alone.
+    """A relaxation that took its worker down all alone, or was killed at its time limit.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ class Crashed:
         Force calls that are known to have been made: `long_calls` + 1 once it was slow, else 0.
     """
 
-    task: Task
+    task: RelaxationTask
     reason: str
     n_calls: int
 
@@ -97,37 +98,38 @@ class Crashed:
 class Missing:
     """A relaxation that did not come back before its lease was over, with others beside it."""
 
-    task: Task
+    task: RelaxationTask
     reason: str
 
 
-Happening: TypeAlias = Finished | Slow | Crashed | Missing
+TaskEvent: TypeAlias = Finished | Slow | Crashed | Missing
 
 
 class Executor(Protocol):
     """Runs tasks, some at once; it never sees the database."""
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: RelaxationTask) -> None:
         """Take a task; it starts when a place is free."""
         ...
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Return what happened since, waiting at most so long for the first of it."""
         ...
 
-    def age_s(self, task: Task) -> float | None:
+    def age_s(self, task: RelaxationTask) -> float | None:  # noqa: ARG002
         """Return for how long a worker has had a task.
 
         None where none has it yet, or where the executor itself ends what takes too long.
         """
-        ...
+        return None
 
-    def abandon(self, task: Task) -> bool:
+    def abandon(self, task: RelaxationTask) -> bool:  # noqa: ARG002
         """Expect no more of a task that a worker has; return whether it has no other beside it.
 
-        What comes of it is told of all the same, should it come.
+        Its result is returned by `wait` all the same, should it come. Called only for tasks whose
+        `age_s` is known.
         """
-        ...
+        return False
 
     def close(self) -> None:
         """Give up everything that is under way, at once."""
@@ -138,7 +140,7 @@ JobState = Literal["waiting", "running", "ended", "lost"]
 
 
 @dataclass(frozen=True)
-class Order:
+class ExecutorRequest:
     """What one search wants of an engine.
 
     Parameters
@@ -149,8 +151,6 @@ class Order:
         Of the run; `engine.json` is written there.
     log
         File that warnings and tracebacks of workers are appended to.
-    in_flight
-        Candidates that the search has under way at once.
     places
         Structures that a worker relaxes at once; 1 where each is to be relaxed by itself.
     wall_limit_s
@@ -160,9 +160,8 @@ class Order:
     """
 
     source: PotentialSource
-    folder: RunFolder
+    folder: Path
     log: Path
-    in_flight: int
     places: int
     wall_limit_s: float
     in_process: Callable[[], Executor]
@@ -222,7 +221,7 @@ class JobHandle(Protocol):
 
     @property
     def record(self) -> dict[str, Any]:
-        """What names the job for good, as JSON: keep it, and `Engine.find_job` finds it again."""
+        """What identifies the job, as JSON: a later driver passes it to `find_job`."""
         ...
 
     @property
@@ -270,24 +269,16 @@ class Workers:
 
 
 class Engine(Protocol):
-    """Runs the relaxations of one search or several, and long programs.
+    """Runs the relaxations of one search or several.
 
     Its methods may be called from several threads, those of one executor from one at a time.
     """
 
-    def executor(self, order: Order) -> Executor:
+    def executor(self, request: ExecutorRequest) -> Executor:
         """Return what runs the relaxations of one search; workers are shared fairly by searches.
 
         No search waits while another holds more than its share.
         """
-        ...
-
-    def submit_job(self, request: JobRequest) -> JobHandle:
-        """Start a long program with resources of its own; it goes on when this driver ends."""
-        ...
-
-    def find_job(self, record: Mapping[str, Any]) -> JobHandle | None:
-        """Return a job that was submitted earlier, or None where the record names none."""
         ...
 
     def workers(self) -> Workers:
@@ -295,5 +286,5 @@ class Engine(Protocol):
         ...
 
     def close(self) -> None:
-        """End all workers, at once; jobs go on."""
+        """End all workers, at once."""
         ...

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 from gasearch.errors import UsageError
@@ -15,6 +14,9 @@ LEAST_ON_DEVICE = 16
 _MOST_ON_CORE = 4
 """On one core four structures at once are up to twice as fast as one (MACE), or no faster at all
 (CHGNet, one evaluation each); more gain little more."""
+_PER_CORE = 8
+"""Candidates in flight for each core of a cluster: what a worker computes goes to and fro in
+batches, and while one is under way the next is made ready."""
 
 
 class NoDeviceError(UsageError):
@@ -29,43 +31,22 @@ class NoDeviceError(UsageError):
         return f'execution.device = "{self.device}": {self.problem}; use "auto" or "cpu".'
 
 
-@dataclass(frozen=True)
-class Layout:
-    """How relaxations are spread.
+def places_per_worker(device: str, workers: int, in_flight: int, *, alone: bool) -> int:
+    """Return how many candidates a worker relaxes at once.
+
+    An accelerator belongs to one process, which gets all that are in flight.
 
     Parameters
     ----------
-    device
-        As torch writes it.
-    n_workers
-        Processes; 0: in the process of the search.
-    places
-        Structures in flight in each.
-    """
-
-    device: str
-    n_workers: int
-    places: int
-
-
-def layout(device: str, workers: int, in_flight: int, *, alone: bool) -> Layout:
-    """Return how to spread candidates over workers.
-
-    An accelerator belongs to one process, which gets all of them.
-
-    Parameters
-    ----------
-    device
-        "cpu", or an accelerator.
+    workers
+        Processes; 0 where the search itself relaxes.
     alone
         Whether each structure is relaxed by itself on the CPU, so that rounding cannot depend on
         which others are in its batch.
     """
-    n_workers = workers if device == "cpu" else min(workers, 1)
     if device != "cpu":
-        return Layout(device, n_workers, in_flight)
-    share = math.ceil(in_flight / max(1, workers))
-    return Layout(device, n_workers, 1 if alone else min(share, _MOST_ON_CORE))
+        return in_flight
+    return 1 if alone else min(math.ceil(in_flight / max(1, workers)), _MOST_ON_CORE)
 
 
 def enough_in_flight(device: str, workers: int, n_atoms: int) -> int:
@@ -103,11 +84,6 @@ def choose_device(asked: str, potential: str, folder: Path) -> str:
     return asked
 
 
-_PER_CORE = 8
-"""Candidates in flight for each core of a cluster: what a worker computes goes to and fro in
-batches, and while one is under way the next is made ready."""
-
-
 def enough_for_batches(device: str, workers: int, n_atoms: int) -> int:
     """Return how many candidates of so many atoms keep workers elsewhere busy with batches."""
     if device == "cpu":
@@ -115,7 +91,7 @@ def enough_for_batches(device: str, workers: int, n_atoms: int) -> int:
     return max(1, workers) * enough_in_flight(device, 1, n_atoms)
 
 
-def elsewhere(asked: str, potential: str, folder: Path, n_gpus: int) -> str:
+def device_of_nodes(asked: str, potential: str, folder: Path, n_gpus: int) -> str:
     """Return the device for a potential on the nodes of a cluster, which are not looked at.
 
     Parameters

@@ -6,15 +6,19 @@ Read by `gasearch status`, and by the next driver, which ends what a dead one le
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gasearch import processes
+
+if TYPE_CHECKING:
+    from gasearch.execution.contract import Workers
 
 NAME = "engine.json"
 _FORMAT = 1
@@ -79,8 +83,47 @@ def remove_engine_file(folder: Path) -> None:
         (folder / NAME).unlink(missing_ok=True)
 
 
-def on_this_machine(role: str, pid: int, mark: str) -> dict[str, Any]:
-    """Return how a process is recorded.
+class EngineFiles:
+    """The engine.json of all run folders whose searches share an engine.
+
+    Parameters
+    ----------
+    refresh_s
+        How old what is written may be, though nothing changed.
+    """
+
+    def __init__(self, engine: str, provider: str, refresh_s: float = math.inf) -> None:
+        self._names = engine, provider
+        self._refresh_s = refresh_s
+        self._folders: set[Path] = set()
+        self._written: tuple[EngineRecord | None, float] = None, 0.0
+
+    def add(self, folder: Path) -> None:
+        """Write into this folder too, from now on."""
+        self._folders = {*self._folders, folder}
+        self._written = None, 0.0
+
+    def write(
+        self, started: Sequence[Mapping[str, Any]], jobs: Sequence[str], workers: Workers
+    ) -> None:
+        """Write what runs, where something changed."""
+        record = EngineRecord(
+            *self._names, processes.identity(), tuple(started), tuple(jobs), asdict(workers)
+        )
+        last, written_s = self._written
+        if record != last or time.monotonic() - written_s > self._refresh_s:
+            for folder in self._folders:
+                write_engine_file(folder, record)
+            self._written = record, time.monotonic()
+
+    def remove(self) -> None:
+        """Remove them at a clean end."""
+        for folder in self._folders:
+            remove_engine_file(folder)
+
+
+def process_record(role: str, pid: int, mark: str) -> dict[str, Any]:
+    """Return what identifies a process of this machine.
 
     Parameters
     ----------

@@ -1,24 +1,25 @@
-"""What runs relaxations and long programs for one search or several: the engine, and its makers.
+"""Engines are opened here: what runs the relaxations of one search or several.
 
 An engine is disposable: the database is the truth, and whatever an engine loses is proposed again.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gasearch.execution.contract import Engine
 from gasearch.execution.engine_file import read_engine_file, remove_engine_file
 from gasearch.processes import end_processes
 from gasearch.run.execution_section import ExecutionSection
-from gasearch.run.folder import RunFolder
 
 
-def open_engine(section: ExecutionSection, folder: RunFolder) -> Engine:
+def open_engine(section: ExecutionSection, folder: Path) -> Engine:
     """Return the engine that [execution] of a run.toml names, after ending orphans.
 
     Parameters
     ----------
     folder
-        Where what an earlier driver left is looked up, and where the engine keeps its files.
+        Of the run: what an earlier driver left is looked up there, and the engine's files go there.
     """
     from gasearch.execution.local.engine import LocalEngine
 
@@ -30,20 +31,20 @@ def open_engine(section: ExecutionSection, folder: RunFolder) -> Engine:
     return ParslEngine(section, folder)
 
 
-def end_orphans(folder: RunFolder, section: ExecutionSection) -> int:
+def end_orphans(folder: Path, section: ExecutionSection) -> int:
     """End what a dead driver of this run folder left, and return how many that were.
 
     A driver that lives keeps what it has. On this machine a process is ended only if host, boot,
     pid, start time and command line are those that were recorded; jobs of a scheduler are cancelled
     by their numbers.
     """
-    record = read_engine_file(folder.path)
+    record = read_engine_file(folder)
     if record is None or record.is_current:
         return 0
     n_ended = end_processes(record.processes)
     if record.jobs:
-        from gasearch.execution.parsl.providers import cancel_jobs
+        from gasearch.execution.parsl.jobs import cancel_jobs
 
         n_ended += cancel_jobs(section, folder, record.provider, record.jobs)
-    remove_engine_file(folder.path)
+    remove_engine_file(folder)
     return n_ended

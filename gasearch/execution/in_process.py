@@ -8,13 +8,13 @@ from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
-from gasearch.execution.contract import Finished, Happening, Slow, Task
+from gasearch.execution.contract import Executor, Finished, RelaxationTask, Slow, TaskEvent
 from gasearch.execution.stream import Stream
 from gasearch.potentials.contract import Potential
-from gasearch.relax.conclusion import MomentReader
+from gasearch.relax.moment_reader import MomentReader
 
 
-class InProcessExecutor:
+class InProcessExecutor(Executor):
     """Relaxes during `wait`. A candidate that hangs or kills the process takes the search along.
 
     Parameters
@@ -38,36 +38,26 @@ class InProcessExecutor:
     ) -> None:
         self._stream = Stream(potential, limits, reader=reader)
         self._places = places
-        self._waiting: deque[Task] = deque()
-        self._under_way: dict[int, Task] = {}
+        self._waiting: deque[RelaxationTask] = deque()
+        self._under_way: dict[int, RelaxationTask] = {}
         self._numbers = itertools.count()
 
-    def submit(self, task: Task) -> None:
+    def submit(self, task: RelaxationTask) -> None:
         """Queue a task."""
         self._waiting.append(task)
 
-    def wait(self, timeout_s: float) -> Sequence[Happening]:
+    def wait(self, timeout_s: float) -> Sequence[TaskEvent]:
         """Relax until something happens or the time is over; nothing where there is no task."""
         deadline = time.monotonic() + timeout_s
-        happenings: list[Happening] = []
-        while not happenings and (self._waiting or self._under_way):
+        events: list[TaskEvent] = []
+        while not events and (self._waiting or self._under_way):
             self._fill()
-            progress = self._stream.step()
-            happenings += [Slow(self._under_way[number]) for number in progress.slow]
-            happenings += [
-                Finished(self._under_way.pop(n), relaxed) for n, relaxed in progress.ended
-            ]
+            slow, ended = self._stream.step()
+            events += [Slow(self._under_way[number]) for number in slow]
+            events += [Finished(self._under_way.pop(number), relaxed) for number, relaxed in ended]
             if time.monotonic() >= deadline:
                 break
-        return happenings
-
-    def age_s(self, task: Task) -> float | None:  # noqa: ARG002
-        """Return None: what is under way is in this very process."""
-        return None
-
-    def abandon(self, task: Task) -> bool:  # noqa: ARG002
-        """Return False: nothing is abandoned."""
-        return False
+        return events
 
     def close(self) -> None:
         """Forget what is queued and what is under way."""

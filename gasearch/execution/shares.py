@@ -16,51 +16,41 @@ class FairShares:
     """
 
     def __init__(self, n_places: int) -> None:
-        self._n_places = n_places
-        self._wanted: dict[Share, int] = {}
-        self._lock = threading.Lock()
+        self.n_places = n_places
+        self.wanted: dict[Share, int] = {}
+        self.lock = threading.Lock()
 
     def join(self) -> Share:
         """Return the share of one more search."""
         share = Share(self)
-        with self._lock:
-            self._wanted[share] = 0
+        with self.lock:
+            self.wanted[share] = 0
         return share
-
-    def leave(self, share: Share) -> None:
-        """Give a share to the others."""
-        with self._lock:
-            self._wanted.pop(share, None)
-
-    def limit(self, share: Share, wanted: int) -> int:
-        """Note how many places a search wants; return how many it may hold."""
-        with self._lock:
-            if share not in self._wanted:
-                return 0
-            self._wanted[share] = wanted
-            parts = dict(
-                zip(self._wanted, divided(self._n_places, [*self._wanted.values()]), strict=True)
-            )
-            others = sum(part for other, part in parts.items() if other is not share)
-            return max(1, parts[share], self._n_places - others)
 
 
 class Share:
     """What one search has of them."""
 
-    def __init__(self, shares: FairShares) -> None:
-        self._shares = shares
+    def __init__(self, all_shares: FairShares) -> None:
+        self._all = all_shares
 
     def limit(self, wanted: int) -> int:
         """Note how many places are wanted; return how many may be held, 1 at the least.
 
         More than are wanted, where nobody else wants them.
         """
-        return self._shares.limit(self, wanted)
+        with self._all.lock:
+            if self not in self._all.wanted:
+                return 0
+            self._all.wanted[self] = wanted
+            parts = divided(self._all.n_places, [*self._all.wanted.values()])
+            own = parts[[*self._all.wanted].index(self)]
+            return max(1, own, self._all.n_places - (sum(parts) - own))
 
     def leave(self) -> None:
-        """Give it to the others, for good."""
-        self._shares.leave(self)
+        """Give it to the others; nothing may be held any more."""
+        with self._all.lock:
+            self._all.wanted.pop(self, None)
 
 
 def divided(n_places: int, wanted: Sequence[int]) -> list[int]:

@@ -1,9 +1,8 @@
-"""A batch relaxer under watch: it tells what starts, and what takes long."""
+"""A batch relaxer that also reports which relaxations start, and which take long."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ from ase import Atoms
 
 from gasearch.potentials.contract import Potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.conclusion import MomentReader
+from gasearch.relax.moment_reader import MomentReader
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
@@ -20,27 +19,8 @@ if TYPE_CHECKING:
     from gasearch.execution.contract import PotentialSource
 
 
-@dataclass(frozen=True, eq=False)
-class Progress:
-    """What one step brought.
-
-    Parameters
-    ----------
-    slow
-        Numbers of relaxations that took more than `long_calls` force calls now.
-    ended
-        Numbers and results, in the order in which they ended.
-    """
-
-    slow: list[int] = field(default_factory=list)
-    ended: list[tuple[int, Relaxed]] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.slow or self.ended)
-
-
 class Stream:
-    """Relaxations that share a batch and are told apart by numbers.
+    """Relaxations that share a batch, each with a number.
 
     Parameters
     ----------
@@ -50,21 +30,21 @@ class Stream:
         File that remembers how much fits into a batch.
     reader
         Reads moments off the relaxed structures; the potential's own count without one.
-    tell_started
-        Called with the numbers of those whose first evaluation is next. Should it take the process
-        down, one of those that were told and have not ended is to blame.
+    on_start
+        Called with the numbers of those whose first evaluation is next. Should the process die, one
+        of those that have started and not ended is to blame.
     """
 
     def __init__(
         self,
         potential: Potential,
         limits: Path | None = None,
-        tell_started: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
+        on_start: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
         reader: MomentReader | None = None,
     ) -> None:
-        self._relaxer = BatchRelaxer(potential, reader=reader, memory=limits, tell=self._starts)
+        self._relaxer = BatchRelaxer(potential, reader=reader, memory=limits, observe=self._starts)
         self._device = torch.device(potential.device)
-        self._tell_started = tell_started
+        self._on_start = on_start
         self._long_calls: dict[int, int] = {}
         self._started: set[int] = set()
 
@@ -77,8 +57,12 @@ class Stream:
         self._long_calls[number] = settings.long_calls
         self._relaxer.submit(number, atoms, settings)
 
-    def step(self) -> Progress:
-        """Evaluate what has a place once, and return what came of it."""
+    def step(self) -> tuple[list[int], list[tuple[int, Relaxed]]]:
+        """Evaluate what has a place once; return which relaxations became slow, and which ended.
+
+        Slow are those that took more than `long_calls` force calls now, by their numbers. Numbers
+        and results of the others come in the order in which they ended.
+        """
         ended = self._relaxer.step()
         if any(relaxed.verdict == "failed" for _, relaxed in ended):
             _refuse_broken(self._device)
@@ -86,7 +70,7 @@ class Stream:
         for number, _ in ended:
             self._long_calls.pop(number, None)
             self._started.discard(number)
-        return Progress(slow, ended)
+        return slow, ended
 
     def _slow(self, ended: Iterable[tuple[int, Relaxed]]) -> list[int]:
         """Return those that became slow, and do not watch these any more."""
@@ -101,7 +85,7 @@ class Stream:
         started = [number for number in numbers if number not in self._started]
         if started:
             self._started.update(started)
-            self._tell_started(started)
+            self._on_start(started)
 
 
 def _refuse_broken(device: torch.device) -> None:

@@ -114,13 +114,13 @@ def _joined(arrays: list[NDArray[np.float64]]) -> torch.Tensor:
 def _digest(calculator: BaseCalculator, source: bytes) -> str:
     """Return the sha256 of source, class and parameters; weights inside are not looked at."""
     parameters = dict(getattr(calculator, "parameters", {}))
-    text = json.dumps(parameters, sort_keys=True, default=_told, skipkeys=True)
+    text = json.dumps(parameters, sort_keys=True, default=_as_json, skipkeys=True)
     digest = hashlib.sha256(source)
     digest.update(f"\n{class_name(type(calculator))}\n{text}".encode())
     return digest.hexdigest()
 
 
-def _told(value: object) -> object:
+def _as_json(value: object) -> object:
     """Return what json can write; an object only by its class, as its address would change."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()

@@ -12,9 +12,12 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
+
+Array = NDArray[np.float64]
 
 
 class NoChargesError(UsageError):
@@ -120,22 +123,31 @@ class Batch:
         """Atoms per structure."""
         return torch.bincount(self.system, minlength=len(self)).tolist()
 
+    def atoms_of(self, rows: slice) -> slice:
+        """Return the atoms of some consecutive structures."""
+        bounds = torch.tensor([rows.start, rows.stop], device=self.system.device)
+        first, last = torch.searchsorted(self.system, bounds).tolist()
+        return slice(first, last)
+
+    def part(self, rows: slice) -> Batch:
+        """Return some consecutive structures, as a batch of their own.
+
+        Copied: sums over memory that starts in the middle of a vector register round otherwise.
+        """
+        if rows == slice(0, len(self)):
+            return self
+        atoms = self.atoms_of(rows)
+        return Batch(
+            self.positions[atoms].clone(),
+            self.cells[rows].clone(),
+            self.numbers[atoms],
+            self.charges[atoms],
+            self.system[atoms] - rows.start,
+        )
+
     def split(self) -> Iterator[Batch]:
         """Yield the structures one by one, each a batch of its own."""
-        if len(self) == 1:
-            yield self
-            return
-        start = 0
-        for i, count in enumerate(self.counts):
-            part = slice(start, start + count)
-            yield Batch(
-                self.positions[part].clone(),
-                self.cells[i : i + 1].clone(),
-                self.numbers[part],
-                self.charges[part],
-                torch.zeros_like(self.system[part]),
-            )
-            start += count
+        return (self.part(slice(row, row + 1)) for row in range(len(self)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,6 +173,72 @@ class Evaluated:
     stresses: torch.Tensor
     moments: torch.Tensor | None = None
     penalties: torch.Tensor | None = None
+
+    @classmethod
+    def unknown(cls, batch: Batch, *, moments: bool = True) -> Evaluated:
+        """Return results that are all NaN, to `put` those of parts in."""
+        size, n = len(batch), len(batch.positions)
+        nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
+        by_atom = nan.repeat(n) if moments else None
+        return cls(
+            nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), by_atom, nan.repeat(size)
+        )
+
+    def put(self, part: Evaluated, rows: slice | torch.Tensor, atoms: slice | torch.Tensor) -> None:
+        """Write the results of a part where they belong.
+
+        Parameters
+        ----------
+        rows, atoms
+            Structures and atoms of the part: slices, or masks (B,) and (N,).
+        """
+        self.energies[rows] = part.energies
+        self.forces[atoms] = part.forces
+        self.stresses[rows] = part.stresses
+        if self.moments is not None and part.moments is not None:
+            self.moments[atoms] = part.moments
+        if self.penalties is not None:
+            self.penalties[rows] = torch.nan if part.penalties is None else part.penalties
+
+    def in_double(self) -> Evaluated:
+        """Return the same results in float64."""
+        moments = None if self.moments is None else self.moments.double()
+        penalties = None if self.penalties is None else self.penalties.double()
+        return Evaluated(
+            self.energies.double(), self.forces.double(), self.stresses.double(), moments, penalties
+        )
+
+    def by_structure(self, counts: Sequence[int]) -> list[Prediction]:
+        """Return the results of each structure; `counts` are their numbers of atoms."""
+        forces = self.forces.cpu().split([*counts])
+        moments = [None] * len(counts) if self.moments is None else self.moments.cpu().split(counts)
+        rows = zip(self.energies.tolist(), forces, self.stresses.cpu(), moments, strict=True)
+        return [
+            Prediction(e, f.numpy(), s.numpy(), None if m is None else m.numpy())
+            for e, f, s, m in rows
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a potential says about one structure, as arrays in float64.
+
+    Parameters
+    ----------
+    energy
+        Of the cell, in eV.
+    forces
+        (n_atoms, 3), in eV/Å.
+    stress
+        (3, 3), in eV/Å^3.
+    moments
+        (n_atoms,), in Bohr magnetons, or None.
+    """
+
+    energy: float
+    forces: Array
+    stress: Array
+    moments: Array | None
 
 
 @runtime_checkable
@@ -243,60 +321,3 @@ def check_species(potential: Potential, atoms: Atoms) -> None:
 
 def _tensor(arrays: Sequence[np.ndarray], dtype: type, device: str) -> torch.Tensor:
     return torch.from_numpy(np.concatenate(arrays).astype(dtype)).to(device)
-
-
-def part_of(batch: Batch, rows: slice) -> Batch:
-    """Return some consecutive structures of a batch.
-
-    Copied: sums over memory that starts in the middle of a vector register round otherwise.
-    """
-    if rows == slice(0, len(batch)):
-        return batch
-    atoms = atoms_of(batch, rows)
-    return Batch(
-        batch.positions[atoms].clone(),
-        batch.cells[rows].clone(),
-        batch.numbers[atoms],
-        batch.charges[atoms],
-        batch.system[atoms] - rows.start,
-    )
-
-
-def atoms_of(batch: Batch, rows: slice) -> slice:
-    """Return the atoms of some consecutive structures."""
-    bounds = torch.tensor([rows.start, rows.stop], device=batch.system.device)
-    first, last = torch.searchsorted(batch.system, bounds).tolist()
-    return slice(first, last)
-
-
-def nothing_known(batch: Batch) -> Evaluated:
-    """Return results without a number in them."""
-    size, n = len(batch), len(batch.positions)
-    nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
-    return Evaluated(
-        nan.repeat(size),
-        nan.repeat(n, 3),
-        nan.repeat(size, 3, 3),
-        moments=nan.repeat(n),
-        penalties=nan.repeat(size),
-    )
-
-
-def in_double(found: Evaluated) -> Evaluated:
-    """Return the same results in float64."""
-    moments = None if found.moments is None else found.moments.double()
-    penalties = None if found.penalties is None else found.penalties.double()
-    return Evaluated(
-        found.energies.double(), found.forces.double(), found.stresses.double(), moments, penalties
-    )
-
-
-def put(results: Evaluated, found: Evaluated, rows: slice, atoms: slice) -> None:
-    """Write the results of a part where they belong."""
-    results.energies[rows] = found.energies
-    results.forces[atoms] = found.forces
-    results.stresses[rows] = found.stresses
-    if results.moments is not None and found.moments is not None:
-        results.moments[atoms] = found.moments
-    if results.penalties is not None and found.penalties is not None:
-        results.penalties[rows] = found.penalties

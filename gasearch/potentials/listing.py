@@ -6,7 +6,8 @@ import importlib.util
 from dataclasses import dataclass
 
 from gasearch.plugins import registered
-from gasearch.potentials.networks.architectures import ARCHITECTURES, Architecture
+from gasearch.potentials.networks.architectures import ARCHITECTURES
+from gasearch.potentials.networks.declaration import Architecture
 from gasearch.potentials.shipped import DEFAULT, model_description, shipped_names
 
 
@@ -23,7 +24,7 @@ class Listed:
     package
         What it needs beside gasearch and torch, or "".
     available
-        Whether that package is installed; nobody tried to import it.
+        Whether that package is installed; it is not imported.
     install
         The command that brings the package, or "".
     about
@@ -40,18 +41,17 @@ class Listed:
 
 def potentials() -> list[Listed]:
     """Return the registered potentials, by name."""
-    by_module = {_module(one.place): one for one in ARCHITECTURES.values()}
-    found = []
+    by_folder = {one.folder: one for one in ARCHITECTURES.values()}
     shipped = shipped_names()
+    found = []
     for name, point in registered("potential").items():
         model = DEFAULT if name == "default" else name
         if model in shipped:
             found.append(_shipped(name, model, point.value))
             continue
-        own = point.module.partition(".")[0]
-        known = by_module.get(point.module, Architecture(point.value))
-        available = _is_here(own) and _is_here(known.package)
-        found.append(Listed(name, point.value, known.package, available, known.install))
+        known = by_folder.get(point.module, Architecture(point.value))
+        own = importlib.util.find_spec(point.module.partition(".")[0])
+        found.append(_listed(name, point.value, known, is_here=own is not None))
     return found
 
 
@@ -66,22 +66,18 @@ def missing_packages(name: str) -> list[str]:
 
 def architectures() -> list[Listed]:
     """Return the architectures that can be trained, by name."""
-    return [
-        Listed(name, one.place, one.package, _is_here(one.package), one.install)
-        for name, one in sorted(ARCHITECTURES.items())
-    ]
+    return [_listed(name, one.place, one) for name, one in sorted(ARCHITECTURES.items())]
 
 
 def _shipped(name: str, model: str, place: str) -> Listed:
     document = model_description(model)
     known = ARCHITECTURES[document["architecture"]]
     about = f"the same as {model}" if name != model else str(document["card"].get("about", ""))
-    return Listed(name, place, known.package, _is_here(known.package), known.install, about)
+    return _listed(name, place, known, about)
 
 
-def _module(place: str) -> str:
-    return place.partition(":")[0]
-
-
-def _is_here(package: str) -> bool:
-    return not package or importlib.util.find_spec(package) is not None
+def _listed(
+    name: str, place: str, known: Architecture, about: str = "", *, is_here: bool = True
+) -> Listed:
+    available = is_here and known.is_installed
+    return Listed(name, place, known.package, available, known.install, about)

@@ -87,17 +87,18 @@ def _is_path(text: str, folder: Path) -> bool:
 def _from_path(
     text: str, path: Path, device: str, species: Mapping[str, str | int] | None
 ) -> Potential:
+    from gasearch.potentials.networks.architectures import foreign_endings, load_foreign
     from gasearch.potentials.networks.checkpoint import load_checkpoint
-    from gasearch.potentials.networks.foreign import LOADERS, is_foreign, load_foreign
 
     if path.is_dir():
         _refuse_species(text, species)
         return load_checkpoint(path, device)
     if not path.is_file():
         raise PluginError(_KIND, text, f"there is no {path}.")
-    if not is_foreign(path):
-        endings = ", ".join(LOADERS)
-        problem = f"expected a folder with a model.json, or a file whose name ends in {endings}."
+    endings = tuple(foreign_endings())
+    if not path.name.endswith(endings):
+        known = ", ".join(endings)
+        problem = f"expected a folder with a model.json, or a file whose name ends in {known}."
         raise PluginError(_KIND, text, problem)
     return load_foreign(path, species or {}, text, device)
 

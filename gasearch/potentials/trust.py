@@ -14,9 +14,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from gasearch.errors import UsageError
 
 _WARNING = """\
@@ -64,18 +61,6 @@ class TrustRecordError(UsageError):
         return f"the record of trusted files {self.path} {self.problem}; correct or delete it."
 
 
-class PickledArrayError(UsageError):
-    """A `.npy` file that holds Python objects."""
-
-    def __init__(self, path: str, problem: str) -> None:
-        super().__init__(path, problem)
-        self.path = path
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.path} is no plain array of numbers ({self.problem}); it was not opened."
-
-
 def record_path() -> Path:
     """Return where trust is recorded: in the user's configuration folder, by the XDG rules."""
     home = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
@@ -87,7 +72,7 @@ def meaning(path: Path) -> str:
     return _WARNING.format(path=path, digest=_digest(path.read_bytes()))
 
 
-def trust(path: Path, record: Path | None = None, shown: str | None = None) -> str:
+def trust(path: Path, shown: str | None = None) -> str:
     """Record that the user trusts the content of a file; return its sha256. Opens nothing.
 
     Parameters
@@ -95,7 +80,7 @@ def trust(path: Path, record: Path | None = None, shown: str | None = None) -> s
     shown
         The text of `meaning` that the user agreed to, for this content and no other.
     """
-    record = record or record_path()
+    record = record_path()
     digest = _digest(path.read_bytes())
     if shown is not None and digest not in shown:
         raise ChangedFileError(str(path))
@@ -112,29 +97,15 @@ def trust(path: Path, record: Path | None = None, shown: str | None = None) -> s
     return digest
 
 
-def is_trusted(path: Path, record: Path | None = None) -> bool:
-    """Return whether the user trusts what is in a file now."""
-    return _digest(path.read_bytes()) in _recorded(record or record_path())
-
-
-def read_trusted(path: Path, record: Path | None = None) -> bytes:
+def read_trusted(path: Path) -> bytes:
     """Return the content of a trusted pickle, or raise `UntrustedFileError`.
 
     What is unpickled must be these bytes and not the file again, which may have changed since.
     """
     content = path.read_bytes()
-    if _digest(content) not in _recorded(record or record_path()):
+    if _digest(content) not in _recorded(record_path()):
         raise UntrustedFileError(str(path))
     return content
-
-
-def read_array(path: Path) -> NDArray[Any]:
-    """Return the numbers in a `.npy` file; one with Python objects, a pickle, is refused."""
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise PickledArrayError(str(path), str(error)) from error
-    return array
 
 
 def _recorded(record: Path) -> dict[str, Any]:

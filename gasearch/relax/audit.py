@@ -1,32 +1,42 @@
-"""The verdict on a relaxed structure: a pure rule, so that it can be run again on stored data.
+"""Verdicts on relaxations, the thresholds behind them, and what counts as trouble on the way.
 
-A change of the rule changes its version. No torch here.
+The rule is pure, so that it can be run again on stored data; a change of it changes its version.
+All relaxers judge by it. No torch here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.crystal.species import MomentRanges, Species
+from gasearch.errors import GasearchError
 from gasearch.relax.geometry import (
     charge_labels,
+    closest_pair,
     framework_bonds,
-    fused_pair,
     mean_bond_lengths,
     redox_sites,
 )
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.settings import RelaxSettings
 from gasearch.relax.working_sites import WorkingSites
+
+Verdict = Literal["ok", "order_lost", "broken", "unconverged", "failed"]
+VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
 
 RULE = "orders-2"
 """Working ions and charge order."""
 CHARGE_RULE = "moments-1"
 """Charge order alone: where the sites of working ions are not known, and in earlier runs."""
 MAX_VOLUME_CHANGE = 0.4
+FUSED = 0.6
+"""Of the sum of covalent radii: O-O 0.79 Å, P-O 1.04 Å."""
+FUSED_EVERY = 10
+"""Calls between two looks for fused atoms on the way; the audit looks at the end anyway."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Audit:
     Parameters
     ----------
     verdict
-        The rule gives "ok", "order_lost" or "broken".
+        The rule gives "ok", "order_lost" or "broken"; the end of a relaxation "unconverged" too.
     reason
         One line for a verdict other than "ok"; "" otherwise.
     """
@@ -78,25 +88,72 @@ def audit(
     return Audit("order_lost", reason) if reason else Audit("ok")
 
 
+def rule_of(settings: RelaxSettings) -> str:
+    """Return the rule that these settings lead to."""
+    return RULE if settings.sites is not None else CHARGE_RULE
+
+
+def trouble(
+    start: Atoms,
+    now: Atoms,
+    fmax: float,
+    settings: RelaxSettings,
+    *,
+    look_for_fusion: bool = True,
+) -> str:
+    """Return why it is no use to go on relaxing, or "".
+
+    Parameters
+    ----------
+    start, now
+        The same atoms.
+    fmax
+        Largest force (norm) on an atom now, in eV/Å.
+    settings
+        Of the relaxation.
+    look_for_fusion
+        Whether to look at the distances between atoms.
+    """
+    if fmax > settings.max_force:
+        return f"it explodes: a force of {fmax:.3g} eV/Å (limit {settings.max_force:g})"
+    return _volume_change(start, now) or (_fusion(now) if look_for_fusion else "")
+
+
+def shortfall(fmax: float, smax: float, settings: RelaxSettings) -> str:
+    """Return what was missing to convergence when no call was left."""
+    stress = f", largest stress {smax:.4f} (limit {settings.smax:g})"
+    return (
+        f"after {settings.max_calls} calls the largest force is {fmax:.3f} eV/Å "
+        f"(limit {settings.fmax:g}){stress if settings.relax_cell else ''}"
+    )
+
+
+def reason_of(error: Exception) -> str:
+    """Return the reason that an error is for "failed"; those that are expected explain themselves.
+
+    In one line.
+    """
+    text = " ".join(str(error).split())
+    return text if isinstance(error, GasearchError) else f"{type(error).__name__}: {text}"
+
+
 def damage(start: Atoms, final: Atoms) -> str:
     """Return what a relaxation broke, in a few words, or ""."""
-    return volume_change(start, final) or fusion(final) or _framework_change(start, final)
+    return _volume_change(start, final) or _fusion(final) or _framework_change(start, final)
 
 
-def volume_change(start: Atoms, final: Atoms) -> str:
-    """Return by how much the volume changed where that is too much, or ""."""
+def _volume_change(start: Atoms, final: Atoms) -> str:
     change = final.cell.volume / start.cell.volume - 1
     if abs(change) <= MAX_VOLUME_CHANGE:
         return ""
     return f"the volume changed by {100 * change:+.0f} % (limit {100 * MAX_VOLUME_CHANGE:.0f} %)"
 
 
-def fusion(atoms: Atoms) -> str:
+def _fusion(atoms: Atoms) -> str:
     """Return which atoms sit on top of each other, or ""."""
-    fused = fused_pair(atoms)
-    if fused is None:
+    i, j, distance, ratio = closest_pair(atoms)
+    if ratio >= FUSED:
         return ""
-    i, j, distance = fused
     return f"{_name(atoms, i)} and {_name(atoms, j)} are {distance:.2f} Å apart"
 
 
@@ -124,9 +181,9 @@ def _contradictions(final: Atoms, moments: NDArray[np.float64], ranges: MomentRa
     if not lost:
         return ""
     bonds = dict(zip(sites := redox_sites(final), mean_bond_lengths(final, sites), strict=True))
-    told = [_contradiction(final, i, charges[i], moments[i], bonds.get(i)) for i in lost[:3]]
+    named = [_contradiction(final, i, charges[i], moments[i], bonds.get(i)) for i in lost[:3]]
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
-    return "; ".join(told) + more
+    return "; ".join(named) + more
 
 
 def _contradiction(final: Atoms, i: int, charge: int, moment: float, bond: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Distances in a periodic structure that the audit of a relaxation needs. No torch here."""
+"""What the audit of a relaxation needs of a crystal: bonds and distances. No torch here."""
 
 from __future__ import annotations
 
@@ -11,12 +11,32 @@ from ase.data import covalent_radii
 from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
+from gasearch.errors import GasearchError
 
 _MOST_BONDS = 6
 _LONGEST_BOND = 1.45  # of the shortest: a distorted octahedron reaches 1.3, the next shell 1.5
 _BOND = 1.25  # of the sum of covalent radii: P-O 2.16 Å, Si-O 2.21 Å
-FUSED = 0.6  # of the sum of covalent radii: O-O 0.79 Å, P-O 1.04 Å
 _FRAMEWORK_CHARGE = 3  # smaller cations hop or change their shell without harm
+
+
+class LeftHandedCellError(GasearchError, ValueError):
+    """A cell whose vectors form a left-handed set."""
+
+    def __init__(self, formula: str) -> None:
+        super().__init__(formula)
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"the cell of {self.formula} is left-handed (negative volume): some relaxers go uphill "
+            "in it; swap two cell vectors."
+        )
+
+
+def check_handedness(atoms: Atoms) -> None:
+    """Raise where the cell is left-handed."""
+    if atoms.cell.handedness != 1:
+        raise LeftHandedCellError(str(atoms.symbols))
 
 
 def charge_labels(atoms: Atoms) -> NDArray[np.int64]:
@@ -72,17 +92,18 @@ def framework_bonds(atoms: Atoms) -> dict[int, tuple[int, ...]]:
     }
 
 
-def fused_pair(atoms: Atoms) -> tuple[int, int, float] | None:
-    """Return two atoms that sit on top of each other and their distance in Å, or None."""
+def closest_pair(atoms: Atoms) -> tuple[int, int, float, float]:
+    """Return the two atoms that are closest for their size, and how far apart they are.
+
+    In Å, and as a share of the sum of their covalent radii.
+    """
     everyone = np.arange(len(atoms))
     distances = _distances(atoms, everyone, everyone, reach=0)[..., 0]
     np.fill_diagonal(distances, np.inf)
     radii = covalent_radii[atoms.numbers]
     ratio = distances / (radii[:, None] + radii)
     i, j = np.unravel_index(int(np.argmin(ratio)), ratio.shape)
-    if ratio[i, j] >= FUSED:
-        return None
-    return int(i), int(j), float(distances[i, j])
+    return int(i), int(j), float(distances[i, j]), float(ratio[i, j])
 
 
 def _distances(

@@ -19,7 +19,8 @@ Array = NDArray[np.float64]
 
 REACH = 4.0
 """Bonds up to this length are springs, in Å."""
-_SHORTEST = 1.0  # Å; atoms on top of each other are no spring without end
+SHORTEST = 1.0
+"""Å; atoms on top of each other are no spring without end."""
 ON_SITE = 2.0
 """What holds each atom besides, in eV/Å^2."""
 ELASTIC = 0.2
@@ -35,7 +36,7 @@ def model_hessian(atoms: Atoms) -> Array:
     """
     n = len(atoms)
     ends, vectors, stiffness = _springs(atoms)
-    lengths = np.maximum(np.linalg.norm(vectors, axis=1), _SHORTEST)
+    lengths = np.maximum(np.linalg.norm(vectors, axis=1), SHORTEST)
     axes = vectors / lengths[:, None]
     strains = (axes[:, :, None] * vectors[:, None]).reshape(-1, 9)  # symmetric: axis times axis
     columns = np.hstack(
@@ -64,5 +65,5 @@ def _springs(atoms: Atoms) -> tuple[NDArray[np.int64], Array, Array]:
     first, second, vectors, lengths = (a[bonded] for a in (first, second, vectors, lengths))
     products = np.abs(charges[first] * charges[second])
     # Each pair comes twice, once from either end.
-    stiffness = Hartree * Bohr * products / np.maximum(lengths, _SHORTEST) ** 3 / 2
+    stiffness = Hartree * Bohr * products / np.maximum(lengths, SHORTEST) ** 3 / 2
     return np.stack([first, second], axis=1), vectors, stiffness

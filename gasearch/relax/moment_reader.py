@@ -8,20 +8,31 @@ that are half-way to another charge order or beyond it contradicts (`benchmarks/
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import MomentRanges
 from gasearch.potentials.contract import Batch
 
 if TYPE_CHECKING:
     from gasearch.potentials.contract import Potential
 
-CHGNET_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""Bohr magnetons; Fe2+ reads 3.9 and Fe3+ 4.3. Other elements are not judged."""
+
+class MomentReader(Protocol):
+    """An independent reader of moments, such as CHGNet on geometries of another potential."""
+
+    @property
+    def ranges(self) -> MomentRanges:
+        """What it gives for each species."""
+        ...
+
+    def read(self, atoms: Atoms) -> NDArray[np.float64]:
+        """Return moments (n_atoms,) in Bohr magnetons."""
+        ...
 
 
 class PotentialReader:
@@ -57,4 +68,4 @@ def chgnet_reader(device: str = "cpu") -> PotentialReader:
     """Return plain CHGNet as a reader of Fe2+ and Fe3+; it needs the chgnet package."""
     from gasearch.potentials.registry import load_potential
 
-    return PotentialReader(load_potential("chgnet", device=device), CHGNET_RANGES)
+    return PotentialReader(load_potential("chgnet", device=device), MOMENT_RANGES["chgnet"])

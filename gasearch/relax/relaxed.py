@@ -1,16 +1,14 @@
-"""The result of one relaxation. It imports no torch, so that the store can read it cheaply."""
+"""The result of one relaxation. No torch here: the store reads it cheaply."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-Verdict = Literal["ok", "order_lost", "broken", "unconverged", "failed"]
-VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+from gasearch.relax.audit import Verdict
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,67 +1,71 @@
-"""When a relaxation is finished, and when it is given up."""
+"""Thresholds of a relaxation: when it has converged, and when it is given up."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
-from gasearch.errors import UsageError
+from pydantic import Field, InstanceOf
+
 from gasearch.relax.working_sites import WorkingSites
+from gasearch.settings import AtLeastOne, NotNegative, Number, Positive, Section, key
+
+_MAX_FORCE = 500.0
+Threshold = Annotated[Number, Field(gt=0, lt=_MAX_FORCE)]
 
 
-class RelaxSettingsError(UsageError):
-    """A threshold of the relaxer that makes no sense."""
+class RelaxSection(Section):
+    """[relax]: how a candidate is relaxed.
 
-    def __init__(self, key: str, value: float, wanted: str) -> None:
-        super().__init__(key, value, wanted)
-        self.key = key
-        self.value = value
-        self.wanted = wanted
+    The default of `smax`, 0.32 GPa, leaves about V smax^2 / 2 C = 0.5 meV per formula unit of
+    80 Å^3 with an elastic constant C of 50 GPa, as little as the default of `fmax` leaves.
+    """
 
-    def __str__(self) -> str:
-        return f"relax.{self.key} = {self.value!r}: expected {self.wanted}."
+    max_force: ClassVar[float] = _MAX_FORCE
+    """A structure that explodes is given up when a force exceeds this, in eV/Å."""
+
+    fmax: Threshold = key(0.02, "converged when no force on an atom is larger", "eV/Å", fixed=True)
+    smax: Positive = key(0.002, "and no component of the stress is larger", "eV/Å^3", fixed=True)
+    max_calls: AtLeastOne = key(
+        300, 'force calls after which a candidate is "unconverged"', fixed=True
+    )
+    long_calls: AtLeastOne = key(
+        150, "reproducible runs do not wait for what takes more force calls", fixed=True
+    )
+    rattle: Annotated[NotNegative, Field(lt=0.5)] = key(
+        0.02, "random displacements of the start structure", "Å", fixed=True
+    )
+    tight_fmax: Threshold = key(0.01, "second relaxation of what is near the hull", "eV/Å")
+    tight_window_per_fu: NotNegative = key(
+        0.005, "height above the hull up to which that is done", "eV/f.u."
+    )
+    reader: Literal["own", "chgnet"] = key(
+        "own",
+        'whose moments tell the charge order of what was relaxed: the potential\'s "own", or those '
+        'of plain "chgnet"',
+        fixed=True,
+    )
 
 
-@dataclass(frozen=True)
-class RelaxSettings:
-    """Thresholds and limits of one relaxation.
+class RelaxSettings(RelaxSection):
+    """What a relaxer is given with a structure: [relax], and what follows from the search.
 
     Parameters
     ----------
-    fmax
-        Converged when no force (norm) on an atom is larger, in eV/Å.
-    smax
-        And no component of the stress, in eV/Å^3. The default, 0.32 GPa, leaves about
-        V smax^2 / 2 C = 0.5 meV per formula unit of 80 Å^3 with an elastic constant C of 50 GPa,
-        as little as the default of `fmax` leaves.
-    max_calls
-        Evaluations of the potential after which a structure is "unconverged".
-    long_calls
-        A relaxation with more evaluations than this is a straggler, which a reproducible search
-        waits for less eagerly.
     relax_cell
         Whether the cell relaxes with the positions.
-    max_force
-        A structure that explodes is given up when a force exceeds this, in eV/Å.
     sites
         By which the audit sees working ions that move elsewhere; without them it does not look.
     """
 
-    fmax: float = 0.02
-    smax: float = 0.002
-    max_calls: int = 300
-    long_calls: int = 100
     relax_cell: bool = True
-    max_force: float = 500.0
-    sites: WorkingSites | None = field(default=None, compare=False, repr=False)
+    sites: InstanceOf[WorkingSites] | None = Field(default=None, repr=False, exclude=True)
 
-    def __post_init__(self) -> None:
-        for key in ("fmax", "smax", "max_force"):
-            value = getattr(self, key)
-            if not 0 < value < float("inf"):
-                raise RelaxSettingsError(key, value, "a positive number")
-        for key in ("max_calls", "long_calls"):
-            value = getattr(self, key)
-            if value < 1:
-                raise RelaxSettingsError(key, value, "a whole number of at least 1")
-        if self.max_force <= self.fmax:
-            raise RelaxSettingsError("max_force", self.max_force, f"more than fmax = {self.fmax}")
+    @classmethod
+    def of(cls, section: RelaxSection, sites: WorkingSites | None) -> RelaxSettings:
+        """Return the settings of the search for candidates of one host."""
+        return cls(**dict(section), sites=sites)
+
+    @property
+    def tight(self) -> RelaxSettings:
+        """Those of the second relaxation, near the hull."""
+        return self.model_copy(update={"fmax": self.tight_fmax})

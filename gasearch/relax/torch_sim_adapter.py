@@ -14,7 +14,7 @@ from ase import Atoms
 
 from gasearch.errors import GasearchError
 from gasearch.potentials.contract import Batch, Potential, formal_charges
-from gasearch.relax.conclusion import LeftHandedCellError
+from gasearch.relax.geometry import check_handedness
 
 LABELS = "formal_charges"
 MOMENTS = "magnetic_moments"
@@ -42,8 +42,7 @@ def torch_sim_state(structures: Sequence[Atoms], device: str = "cpu") -> Any:
     """
     for atoms in structures:
         formal_charges(atoms)
-        if atoms.cell.handedness != 1:
-            raise LeftHandedCellError(str(atoms.symbols))
+        check_handedness(atoms)
     _torch_sim()
     to_state = importlib.import_module("torch_sim.io").atoms_to_state
     where = torch.device(device)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gasearch.crystal.host import Host
 
 _REACH = 1 / 3  # of the distance to the nearest other site
-_TOLD = 3  # moves that a reason names
+_MOST_NAMED = 3  # moves that a reason names
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,12 +94,12 @@ class WorkingSites:
         start, final
             The same atoms in the host's order, vacancies left out.
         """
-        ions = self._ions(start)
+        ions = self.ions(start)
         if not len(ions):
             return ""
         rows = np.arange(len(ions))
-        own = self._distances(start, ions).argmin(axis=1)
-        distances = self._distances(final, ions)
+        own = self.distances(start, ions).argmin(axis=1)
+        distances = self.distances(final, ions)
         shifts = distances[rows, own]
         if (shifts <= self.reach[own]).all():
             return ""
@@ -108,19 +108,20 @@ class WorkingSites:
         if is_on_site.all() and _filled(start, ions, own) == _filled(start, ions, now):
             return ""
         away = np.flatnonzero(~is_on_site | (now != own))
-        told = [
+        named = [
             f"{start.symbols[ions[n]]} {ions[n]} moved {shifts[n]:.2f} Å from site "
             f"{self.places[own[n]]} and is {self._whereabouts(now[n], is_on_site[n], own)}"
-            for n in away[:_TOLD]
+            for n in away[:_MOST_NAMED]
         ]
-        return "; ".join(told) + (f" and {len(away) - _TOLD} more" if len(away) > _TOLD else "")
+        more = len(away) - _MOST_NAMED
+        return "; ".join(named) + (f" and {more} more" if more > 0 else "")
 
     def _whereabouts(self, site: int, is_on_site: bool, filled: NDArray[np.int64]) -> str:
         if not is_on_site:
             return "on no site"
         return f"on {'' if site in filled else 'the empty '}site {self.places[site]}"
 
-    def _ions(self, start: Atoms) -> NDArray[np.int64]:
+    def ions(self, start: Atoms) -> NDArray[np.int64]:
         """Return the indices of the atoms on working-ion sites."""
         ions = np.flatnonzero(np.isin(start.numbers, list(self.numbers)))
         if not self.is_shared:
@@ -129,7 +130,7 @@ class WorkingSites:
         sites = np.linalg.norm(vectors, axis=2).argmin(axis=1)
         return np.asarray(ions[self.is_working[sites]])
 
-    def _distances(self, atoms: Atoms, ions: NDArray[np.int64]) -> NDArray[np.float64]:
+    def distances(self, atoms: Atoms, ions: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return (n_ions, n_working) distances in Å, the drift of the framework taken out."""
         framework = np.delete(atoms.get_scaled_positions(wrap=False), ions, axis=0)
         drift = _mean_shift(framework - self.scaled[~self.is_working])

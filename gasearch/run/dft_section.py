@@ -3,37 +3,38 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import field_validator
 
 from gasearch.crystal.species import Species
+from gasearch.run.execution_section import WALLTIME
+from gasearch.settings import AtLeastOne, Count, NotNegative, Number, Positive, Section, key
 
-_Positive = Annotated[float, Field(strict=True, gt=0)]
-_NotNegative = Annotated[float, Field(strict=True, ge=0)]
-_Number = Annotated[float, Field(strict=True)]
-_AtLeastOne = Annotated[int, Field(strict=True, ge=1)]
-KPoint = tuple[_Number, _Number, _Number]
+KPoint = tuple[Number, Number, Number]
 PREFIX_VALUES = ("ranks", "nodes", "cpus_per_rank")
-Windows = dict[str, tuple[_NotNegative, _NotNegative]]
+Windows = dict[str, tuple[NotNegative, NotNegative]]
+_CUTOFF = "of the plane waves"
+_SPACING = "of the mesh, with 2 pi"
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class GpawSection(_Section):
+class GpawSection(Section):
     """[dft.gpaw]: the defaults are those of the shipped data set."""
 
-    cutoff_eV: _Positive = 450.0
-    kpoints: tuple[KPoint, ...] = ()
-    k_spacing: _Positive = 0.3
-    mixer: tuple[_Positive, _AtLeastOne, _Positive] = (0.1, 5, 50.0)
-    max_scf: _AtLeastOne = 90
-    energy_convergence: _Positive = 5e-5
-    density_convergence: _Positive = 6e-4
-    eigenstates_convergence: _Positive = 2e-6
-    command: tuple[str, ...] = ()
+    cutoff_eV: Positive = key(450.0, _CUTOFF, "eV")
+    kpoints: tuple[KPoint, ...] = key(
+        (),
+        "of the unit cell, as fractions; []: those of the shipped data for its hosts, else a mesh",
+    )
+    k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    mixer: tuple[Positive, AtLeastOne, Positive] = key((0.1, 5, 50.0), "share, steps, damping")
+    max_scf: AtLeastOne = key(90, "iterations of self-consistency")
+    energy_convergence: Positive = key(5e-5, "change of the energy", "eV per electron")
+    density_convergence: Positive = key(6e-4, "change of the density", "e per valence electron")
+    eigenstates_convergence: Positive = key(2e-6, "residual of the states", "eV^2 per electron")
+    command: tuple[str, ...] = key(
+        (), 'what starts Python with GPAW: ["/its/python"]; []: this Python'
+    )
 
     @field_validator("kpoints")
     @classmethod
@@ -43,52 +44,63 @@ class GpawSection(_Section):
         return kpoints
 
 
-class VaspSection(_Section):
+class VaspSection(Section):
     """[dft.vasp]: the defaults are those of Petersen et al. 2026 (arXiv 2603.26471)."""
 
-    cutoff_eV: _Positive = 520.0
-    k_spacing: _Positive = 0.3
-    incar: dict[str, Any] = {}
-    potcar: dict[str, str] = {}
+    cutoff_eV: Positive = key(520.0, _CUTOFF, "eV")
+    k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    incar: dict[str, Any] = key({}, "more tags, or others: { NCORE = 4 }")
+    potcar: dict[str, str] = key({}, 'titles: { Na = "Na" }')
 
 
-class EspressoSection(_Section):
-    """[dft.espresso]: Quantum ESPRESSO; the user names the pseudopotential files."""
+class EspressoSection(Section):
+    """[dft.espresso]: Quantum ESPRESSO; you name the pseudopotential files."""
 
-    cutoff_eV: _Positive = 816.0
-    density_cutoff_eV: _Positive = 6530.0
-    k_spacing: _Positive = 0.3
-    pseudopotentials: dict[str, str] = {}
+    cutoff_eV: Positive = key(816.0, "of the wave functions; 60 Ry", "eV")
+    density_cutoff_eV: Positive = key(6530.0, "of the density", "eV")
+    k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    pseudopotentials: dict[str, str] = key({}, 'files: { Fe = "Fe.pbe.UPF" }')
 
 
-class AbinitSection(_Section):
+class AbinitSection(Section):
     """[dft.abinit]: ABINIT with PAW sets."""
 
-    cutoff_eV: _Positive = 520.0
-    k_spacing: _Positive = 0.3
-    pseudopotentials: dict[str, str] = {}
+    cutoff_eV: Positive = key(520.0, _CUTOFF, "eV")
+    k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    pseudopotentials: dict[str, str] = key({}, 'files: { Fe = "Fe.xml" }')
 
 
-class DftSection(_Section):
-    """[dft]: what all codes share; energies in eV, lengths in Å."""
+class DftSection(Section):
+    """[dft]: what computes promoted candidates: gasearch dft run, or export."""
 
-    xc: Literal["PBE"] = "PBE"
-    hubbard_u_eV: dict[str, _NotNegative] = {"Fe": 5.3}
-    smearing_eV: _Positive = 0.05
-    fmax: _Positive = 0.05
-    max_steps: _AtLeastOne = 60
-    max_step_length: _Positive = 0.08
-    wall_limit_s: _Positive = 86_400.0
-    jobs: _AtLeastOne = 1
-    ranks: _AtLeastOne = 1
-    cpus_per_rank: _AtLeastOne = 1
-    nodes: _AtLeastOne = 1
-    gpus_per_node: Annotated[int, Field(strict=True, ge=0)] = 0
-    walltime: str = ""
-    prefix: tuple[str, ...] = ()
-    spin_states: dict[str, _NotNegative] = {}
-    surrogates: dict[str, str] = {"Fe3+": "Ga", "Mn3+": "Ga", "V3+": "Ga", "Co3+": "Ga"}
-    moments: dict[str, Windows] = {}
+    xc: Literal["PBE"] = key("PBE", "exchange and correlation")
+    hubbard_u_eV: dict[str, NotNegative] = key({"Fe": 5.3}, "of elements that the host has", "eV")
+    smearing_eV: Positive = key(0.05, "width of the occupations", "eV")
+    fmax: Positive = key(0.05, "of a relaxation at fixed cell", "eV/Å")
+    max_steps: AtLeastOne = key(60, "of a relaxation")
+    max_step_length: Positive = key(0.08, "of a relaxation", "Å")
+    wall_limit_s: Positive = key(
+        86_400.0, "a job that takes longer is ended, and goes on at the next start", "s"
+    )
+    jobs: AtLeastOne = key(1, "at once")
+    ranks: AtLeastOne = key(1, "MPI ranks of a job")
+    cpus_per_rank: AtLeastOne = key(1, "cores, or threads, of each rank")
+    nodes: AtLeastOne = key(1, "of a job; this and what follows are for schedulers")
+    gpus_per_node: Count = key(0, "of a job")
+    walltime: str = key("", '"48:00:00"; "": as in [execution]')
+    prefix: tuple[str, ...] = key(
+        (), 'what starts the ranks: ["srun"]; []: mpiexec, where ranks > 1'
+    )
+    spin_states: dict[str, NotNegative] = key(
+        {}, 'moments other than high spin: { "Co3+" = 0.0 }', "Bohr magnetons"
+    )
+    surrogates: dict[str, str] = key(
+        {"Fe3+": "Ga", "Mn3+": "Ga", "V3+": "Ga", "Co3+": "Ga"},
+        "elements without a moment that stand for species, as the last resort",
+    )
+    moments: dict[str, Windows] = key(
+        {}, '{ vasp = { "Fe3+" = [4.2, 4.8] } }: ranges that tell species apart', "Bohr magnetons"
+    )
     gpaw: GpawSection = GpawSection()
     vasp: VaspSection = VaspSection()
     espresso: EspressoSection = EspressoSection()
@@ -97,7 +109,7 @@ class DftSection(_Section):
     @field_validator("walltime")
     @classmethod
     def _hours(cls, walltime: str) -> str:
-        if walltime and not re.fullmatch(r"\d+:[0-5]\d:[0-5]\d", walltime):
+        if walltime and not WALLTIME.fullmatch(walltime):
             raise ValueError('expected hours, minutes and seconds, such as "48:00:00"')
         return walltime
 

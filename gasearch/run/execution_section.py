@@ -4,41 +4,51 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 
-_Positive = Annotated[float, Field(strict=True, gt=0)]
-_Count = Annotated[int, Field(strict=True, ge=0)]
-_AtLeastOne = Annotated[int, Field(strict=True, ge=1)]
+from gasearch.settings import AtLeastOne, Count, Positive, Section, key
+
 PROVIDERS = ("local", "slurm", "pbs", "lsf")
+WALLTIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
 _BATCHES = 4  # that a lease waits for beside the relaxation itself
 
 
-class ExecutionSection(BaseModel):
+class ExecutionSection(Section):
     """[execution]: where relaxations run."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    engine: Literal["local", "parsl"] = "local"
-    device: str = "auto"
-    workers: _Count = 1
-    wall_limit_s: _Positive = 3600.0
-    max_crashes: _AtLeastOne = 3
-    lease_s: _Positive | Literal["auto"] = "auto"
-    provider: str = "local"
-    partition: str = ""
-    account: str = ""
-    nodes: _AtLeastOne = 1
-    min_blocks: _Count = 0
-    max_blocks: _AtLeastOne = 1
-    walltime: str = "24:00:00"
-    gpus_per_node: _Count = 0
-    cpus_per_node: _Count = 0
-    worker_init: str = ""
-    scheduler_options: str = ""
-    batch_s: _Positive = 120.0
-    poll_s: _Positive = 30.0
+    device: str = key("auto", '"cpu", "cuda", "cuda:1"; "auto": a GPU if there is one')
+    workers: Count = key(1, "processes on the CPU (on a GPU always one); 0: in the search's own")
+    wall_limit_s: Positive = key(
+        3600.0, "a relaxation that takes longer is killed and tried again", "s"
+    )
+    max_crashes: AtLeastOne = key(
+        3, "crashes of its worker after which a candidate counts as failed"
+    )
+    engine: Literal["local", "parsl"] = key(
+        "local", 'this machine; "parsl": a cluster, or this machine through Parsl'
+    )
+    lease_s: Positive | Literal["auto"] = key(
+        "auto", "what a worker does not bring back in time is handed out again", "s"
+    )
+    provider: str = key(
+        "local",
+        'of Parsl: "slurm", "pbs", "lsf", or "./file.py:function", which returns a parsl.Config; '
+        "with Parsl, `workers` are those of a node",
+    )
+    partition: str = key("", "or queue")
+    account: str = key("", "or project")
+    nodes: AtLeastOne = key(1, "of one job of the scheduler, a block")
+    min_blocks: Count = key(0, "blocks at once, at least")
+    max_blocks: AtLeastOne = key(1, "blocks at once, at most")
+    walltime: str = key("24:00:00", "of a block")
+    gpus_per_node: Count = key(0, "each has one worker")
+    cpus_per_node: Count = key(0, "0: one for each worker")
+    worker_init: str = key("", 'lines of shell before a worker starts: "module load cuda"')
+    scheduler_options: str = key("", 'lines for the scheduler: "#SBATCH --qos=long"')
+    batch_s: Positive = key(120.0, "structures go to a worker in batches that take so long", "s")
+    poll_s: Positive = key(30.0, "how often the scheduler is asked", "s")
 
     @field_validator("device")
     @classmethod
@@ -66,7 +76,7 @@ class ExecutionSection(BaseModel):
     @field_validator("walltime")
     @classmethod
     def _hours(cls, walltime: str) -> str:
-        if not re.fullmatch(r"\d+:[0-5]\d:[0-5]\d", walltime) or not walltime_in_s(walltime):
+        if not WALLTIME.fullmatch(walltime) or not walltime_in_s(walltime):
             raise ValueError('expected hours, minutes and seconds, such as "24:00:00"')
         return walltime
 

@@ -1,34 +1,24 @@
-"""A run folder: where things lie in it, and how its run.toml becomes a host."""
+"""A run folder: where things lie in it, and how its database is opened."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
-from gasearch.crystal.host import Composition, Host
-from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
-from gasearch.crystal.io.hosts import declare_from_file
-from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
-from gasearch.plugins import nearest
-from gasearch.run.config import (
-    HostSection,
-    RunFileError,
-    RunSettings,
-    SublatticeSection,
-    read_run_file,
-)
+from gasearch.run.config import RunSettings, read_run_file
 from gasearch.run.location import (
+    DATABASE,
     RECORD,
+    RUN_FILE,
     claim_schema,
     confirm,
-    not_there,
+    held_elsewhere,
     place_of,
     read_record,
 )
+from gasearch.run.sections import RunFileError
 from gasearch.store.errors import NoDatabaseError
 from gasearch.store.location import Place
 from gasearch.store.opening import driver_of
@@ -55,12 +45,12 @@ class RunFolder:
     @property
     def run_file(self) -> Path:
         """What the user writes."""
-        return self.path / "run.toml"
+        return self.path / RUN_FILE
 
     @property
     def database(self) -> Path:
         """The population database of a run that is not on a server: the whole search."""
-        return self.path / "search.db"
+        return self.path / DATABASE
 
     @property
     def place_record(self) -> Path:
@@ -73,7 +63,7 @@ class RunFolder:
 
         Raises `OtherPlaceError` where run.toml names another database than the one that holds it.
         """
-        return place_of(self.path, self.run_file, self.database, self.quoted)
+        return place_of(self.path)
 
     def claim_place(self) -> Place:
         """Return where the population lives, or is to be made; a new schema gets its name here."""
@@ -100,8 +90,7 @@ class RunFolder:
                 place, f"does not hold the search of {self.path} any more", advice
             )
         if known is not None or self.database.exists():
-            where = known or self.database.name
-            raise not_there(self.path, place, where, self.quoted)
+            raise held_elsewhere(self.path, place, known or DATABASE)
         return False
 
     def driver(self) -> str | None:
@@ -133,7 +122,7 @@ class RunFolder:
         self._refuse_no_folder()
         if self.database.exists() and not self.run_file.exists():
             raise RunFileError(
-                f"{self.run_file} is missing, though there is a search.db: put it back, to go on."
+                f"{self.run_file} is missing, though there is a search.db: put it back to go on."
             )
         return read_run_file(self.run_file)
 
@@ -177,7 +166,7 @@ class RunFolder:
 
     def _confirmed(self, store: PopulationStore, *, is_driver: bool) -> PopulationStore:
         try:
-            confirm(self.path, self.database, store, self.quoted, is_driver=is_driver)
+            confirm(self.path, store, is_driver=is_driver)
         except BaseException:
             store.close()
             raise
@@ -190,63 +179,3 @@ class RunFolder:
             raise NoRunError(
                 f"there is no folder {self.path}; make one with: gasearch init {self.quoted}"
             )
-
-
-def build_host(section: HostSection, folder: Path) -> Host:
-    """Return the host that [host] of a run.toml describes; files are looked up from `folder`."""
-    return Host.build(_declaration(section, folder), section.supercell)
-
-
-def _declaration(section: HostSection, folder: Path) -> HostDeclaration:
-    sublattices = tuple(_sublattice(declared) for declared in section.sublattice)
-    framework = {element: Species.parse(text) for element, text in section.framework.items()}
-    if section.structure in BUILTIN_HOSTS:
-        built_in = builtin_host(section.structure)
-        declaration = replace(
-            built_in,
-            sublattices=sublattices or built_in.sublattices,
-            framework={**built_in.framework, **framework},
-        )
-    else:
-        declaration = _from_file(section, folder, sublattices, framework)
-    given = section.model_dump(include={"formula_unit", "symprec", "min_site_distance"})
-    return replace(declaration, **{key: value for key, value in given.items() if value is not None})
-
-
-def _from_file(
-    section: HostSection,
-    folder: Path,
-    sublattices: Sequence[SublatticeDeclaration],
-    framework: dict[str, Species],
-) -> HostDeclaration:
-    path = folder / section.structure
-    if not path.exists():
-        raise RunFileError(
-            f"host.structure = {section.structure!r}: no built-in host"
-            f"{nearest(section.structure, BUILTIN_HOSTS)} ({', '.join(BUILTIN_HOSTS)}), "
-            f"and there is no file {path}."
-        )
-    if not sublattices:
-        raise RunFileError(
-            "a host from a file needs [[host.sublattice]] tables: "
-            f"`gasearch init FOLDER --host {section.structure}` writes a first guess of them."
-        )
-    return declare_from_file(path, sublattices, framework, section.formula_unit)
-
-
-def _sublattice(section: SublatticeSection) -> SublatticeDeclaration:
-    sites = (section.sites,) if isinstance(section.sites, str) else section.sites
-    return SublatticeDeclaration(
-        kind=section.kind,
-        sites=sites,
-        species=tuple(Species.parse(text) for text in section.species),
-        elements=section.elements,
-        fractions=section.fractions,
-    )
-
-
-def searched_compositions(settings: RunSettings, host: Host) -> tuple[Composition, ...]:
-    """Return the compositions that search.x names."""
-    if settings.search.x == "all":
-        return host.compositions
-    return tuple(host.composition_at(x) for x in settings.search.x)

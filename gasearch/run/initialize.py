@@ -8,6 +8,7 @@ import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
@@ -19,7 +20,8 @@ from gasearch.files import written
 from gasearch.plugins import nearest, registered
 from gasearch.potentials.shipped import DEFAULT, default_for, shipped_names
 from gasearch.run.config import run_settings
-from gasearch.run.folder import NoRunError, RunFolder, build_host
+from gasearch.run.folder import NoRunError, RunFolder
+from gasearch.run.host import build_host
 from gasearch.run.template import run_file_text
 
 _MAX_WORKERS = 4
@@ -55,17 +57,16 @@ def initialize(
     potential = _as_written(potential, folder.path)
     Host.build(declaration, supercell)
     structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
-    workers = min(os.cpu_count() or 1, _MAX_WORKERS)
-    has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
     text = run_file_text(
         declaration,
-        structure,
-        supercell,
-        potential,
-        budget,
-        seed,
-        workers,
-        has_reader=has_reader,
+        {
+            "host.structure": structure,
+            "host.supercell": supercell,
+            "potential.name": potential,
+            "search.budget": budget,
+            "search.seed": seed,
+            **_new_runs(potential),
+        },
     )
     section = run_settings(tomllib.loads(text), str(folder.run_file)).host
     if host in BUILTIN_HOSTS:
@@ -77,6 +78,16 @@ def initialize(
     with written(folder.run_file) as path:
         path.write_text(text, encoding="utf-8")
     return built
+
+
+def _new_runs(potential: str) -> dict[str, Any]:
+    """Return what new runs write in place of defaults, on which older run.toml files rely."""
+    found = {
+        "search.reproducible": True,
+        "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),
+    }
+    has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
+    return found | ({"relax.reader": "chgnet"} if has_reader else {})
 
 
 def species_of_declaration(declaration: HostDeclaration) -> frozenset[Species]:

@@ -10,16 +10,20 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
 from gasearch.errors import UsageError
 from gasearch.files import written
-from gasearch.run.config import RunFileError, StoreSection, read_document, run_settings
+from gasearch.run.config import read_document, run_settings
+from gasearch.run.sections import RunFileError, StoreSection
 from gasearch.store.location import Place, ServerPlace
 from gasearch.store.population_store import PopulationStore
 
+RUN_FILE = "run.toml"
+DATABASE = "search.db"
 RECORD = "store.json"
 _NAME_LETTERS = 40
 
@@ -95,59 +99,59 @@ def new_schema(folder: Path) -> str:
     return f"run_{name[:_NAME_LETTERS]}_{uuid4().hex[:8]}".replace("__", "_")
 
 
-def named_section(run_file: Path, *, is_needed: bool) -> StoreSection:
+def _store_section(run_file: Path, *, is_needed: bool) -> StoreSection:
     """Return [store] of a run.toml, whatever else it says.
 
     Parameters
     ----------
     is_needed
-        Whether a file that cannot be read is an error; else it says nothing.
+        Whether a file that cannot be read is an error; else the defaults hold.
     """
     try:
         document = read_document(run_file)
     except RunFileError:
         if is_needed and run_file.exists():
             raise
-        return StoreSection()
+        document = {}
     if "store" not in document:
         return StoreSection()
     needed = {"host": {"structure": "", "supercell": [1, 1, 1]}, "potential": {"name": ""}}
     return run_settings(needed | {"store": document["store"]}, str(run_file)).store
 
 
-def place_of(folder: Path, run_file: Path, database: Path, quoted: str) -> Place | None:
+def place_of(folder: Path) -> Place | None:
     """Return where the search of a folder lives; None for a schema that has no name yet."""
-    record = read_record(folder)
-    section = named_section(run_file, is_needed=record is not None or not database.exists())
+    record, database = read_record(folder), folder / DATABASE
+    section = _store_section(
+        folder / RUN_FILE, is_needed=record is not None or not database.exists()
+    )
     if not section.url:
         if record is not None and record.uuid and (record.is_ahead or not database.exists()):
             raise OtherPlaceError(
                 f"the search of {folder} is in {record.place}, but run.toml names no server: "
                 f'put url = "{record.url}" back into [store]; then it can be brought here with: '
-                f"gasearch store copy {quoted} --to sqlite"
+                f"gasearch store copy {shlex.quote(str(folder))} --to sqlite"
             )
         return database
     if section.schema_name:
         return ServerPlace(section.url, section.schema_name)
     if record is None:
         if database.exists():
-            raise not_there(folder, section.url, database.name, quoted)
+            raise held_elsewhere(folder, section.url, DATABASE)
         return None
     return ServerPlace(section.url, record.schema)
 
 
-def not_there(folder: Path, place: object, where: object, quoted: str) -> OtherPlaceError:
-    """Return the error for a search that is elsewhere than run.toml says."""
+def held_elsewhere(folder: Path, named: object, found: object) -> OtherPlaceError:
+    """Return the error for a search that another database holds than run.toml names."""
     return OtherPlaceError(
-        f"the search of {folder} is in {where}, and {place}, which [store] of run.toml names, does "
+        f"the search of {folder} is in {found}, and {named}, which [store] of run.toml names, does "
         f"not hold it: put [store] back as it was, then copy the search there with: "
-        f"gasearch store copy {quoted} --to URL"
+        f"gasearch store copy {shlex.quote(str(folder))} --to URL"
     )
 
 
-def confirm(
-    folder: Path, database: Path, store: PopulationStore, quoted: str, *, is_driver: bool = False
-) -> None:
+def confirm(folder: Path, store: PopulationStore, *, is_driver: bool) -> None:
     """Refuse a schema that holds another run than the folder's, or less of it than search.db.
 
     What the folder remembers is brought up to date by a store that may be changed.
@@ -166,10 +170,10 @@ def confirm(
             f"{place} holds another run than that of {folder}, which is in {record.place}: correct "
             f"url and schema_name in [store] of run.toml, or copy the run: gasearch store copy"
         )
-    if database.exists():
-        with PopulationStore.open(database, read_only=True) as other:
+    if (folder / DATABASE).exists():
+        with PopulationStore.open(folder / DATABASE, read_only=True) as other:
             if other.uuid != uuid:
-                raise not_there(folder, place, database.name, quoted)
+                raise held_elsewhere(folder, place, DATABASE)
             if other.n_events > n_events:
                 raise OtherPlaceError(
                     f"search.db of {folder} has gone on since it was copied to {place}: take url "

@@ -1,1 +1,4 @@
-"""The search: what is proposed next, from what is known, until it ends; resumed and replayed."""
+"""The search: proposals from what is known, their relaxation, its end; resume and replay.
+
+It relaxes through `execution`, keeps everything in `store` and shows nothing.
+"""

@@ -1,15 +1,15 @@
-"""`gasearch check`: proof that a population database is whole and says the truth about itself."""
+"""`gasearch check`: a population database is complete, unharmed and agrees with itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from importlib.metadata import version
+from collections.abc import Iterator
 
 import numpy as np
 from ase import Atoms
 
 from gasearch.analysis.findings import Findings, Ranked
 from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import MomentRanges
 from gasearch.errors import GasearchError
 from gasearch.relax.audit import RULE, audit
@@ -18,14 +18,14 @@ from gasearch.run.config import RunSettings
 from gasearch.run.folder import RunFolder
 from gasearch.search.dispatcher import rattled, start_structure
 from gasearch.search.replay import differences
+from gasearch.search.resume import changed_versions
 from gasearch.search.session import Session
 from gasearch.store.checks.check import Problem, check_store
-from gasearch.store.checks.promotions import check_promotions
 from gasearch.store.population_store import PopulationStore
 
 
 def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
-    """Return what is wrong with a run's database; an empty list proves it whole.
+    """Return what is wrong with a run's database; nothing in an undamaged one.
 
     Parameters
     ----------
@@ -43,7 +43,6 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
         findings = Findings(store)
         problems += _decorations(findings)
         problems += _hull(findings)
-        problems += check_promotions(store)
         if rejudge:
             problems += _audit(folder, findings)
         if replay:
@@ -52,7 +51,7 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
 
 
 def _decorations(findings: Findings) -> Iterator[Problem]:
-    """Neutral, and recorded under their own fingerprints, orbit sizes and compositions."""
+    """Yield decorations that are charged, or recorded under wrong fingerprints or compositions."""
     proposals = findings.store.proposals()
     outside = [proposal for _, proposal in findings.store.outside()]
     for proposal in [*proposals, *outside]:
@@ -68,7 +67,7 @@ def _decorations(findings: Findings) -> Iterator[Problem]:
 
 
 def _hull(findings: Findings) -> Iterator[Problem]:
-    """No two other points lie below a hull member, and each point's height is right."""
+    """Yield points whose recorded height above the hull is wrong, by trying all pairs of points."""
     rows = [row for row in findings.ranked() if row.formation_energy_eV_per_fu is not None]
     lowest: dict[float, float] = {}
     for row in rows:
@@ -119,9 +118,7 @@ def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> 
 
 def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
     if settings.relax.reader == "chgnet":
-        from gasearch.relax.moment_reader import CHGNET_RANGES
-
-        return CHGNET_RANGES
+        return MOMENT_RANGES["chgnet"]
     from gasearch.potentials.registry import load_potential
 
     named = settings.potential
@@ -132,18 +129,10 @@ def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | N
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session = Session(folder)
     session.refuse_changes(store.run)
-    changed = [f"{name} {old}" for name, old in _other_versions(store.run.versions)]
-    note = f" (the run began with {', '.join(changed)})" if changed else ""
+    changed = changed_versions(store.run.versions, ("gasearch", "numpy"))
+    began = ", ".join(f"{name} {recorded}" for name, recorded in changed.items())
+    note = f" (the run began with {began})" if began else ""
     proposer = session.proposer(ranks_only=store.level.ranks_only)
-    lines = differences(proposer, session.arrivals(), store.proposals(), store.outcomes())
+    lines = differences(proposer, session.visibility(), store.proposals(), store.outcomes())
     for line in lines:
         yield Problem("replay", line + note)
-
-
-def _other_versions(recorded: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Return those packages that proposals depend on and that had another version at the start."""
-    return [
-        (name, recorded[name])
-        for name in ("gasearch", "numpy")
-        if name in recorded and recorded[name] != version(name)
-    ]

@@ -1,4 +1,4 @@
-"""Between the database and the executor: what waits, what is under way, what came back."""
+"""The dispatcher: leases of what waits go out to the executor, its results into the database."""
 
 from __future__ import annotations
 
@@ -15,20 +15,22 @@ from gasearch.execution.contract import (
     Crashed,
     Executor,
     Finished,
-    Happening,
     Missing,
+    RelaxationTask,
     Slow,
-    Task,
+    TaskEvent,
 )
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection, RelaxSettings
+from gasearch.relax.working_sites import WorkingSites
+from gasearch.run.execution_section import ExecutionSection
 from gasearch.seeding import named_rng
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import JsonValue, Lease, Outcome, Proposal, Purpose, Queued
 
 _COMMIT_INTERVAL_S = 0.2  # readers starve where a writer commits much more often
-_LOOKS_PER_LEASE = 5  # how often overdue leases are looked for
-_LONGEST_LOOK_S = 30.0
+_CHECKS_PER_LEASE = 5  # how often overdue leases are searched for
+_LONGEST_CHECK_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -39,21 +41,11 @@ class DispatchSettings:
     ----------
     seed
         Of the search; the random displacements of a start structure follow from it.
-    rattle
-        Standard deviation of these displacements, in Å.
-    relax
-        Thresholds for the search, and for the tight relaxations near the hull.
-    lease_s
-        Time after which a lease is overdue.
-    max_crashes
-        Crashes of its worker after which a candidate is marked as failed.
     """
 
     seed: int
-    rattle: float
-    relax: Mapping[Purpose, RelaxSettings]
-    lease_s: float
-    max_crashes: int
+    relax: RelaxSection
+    execution: ExecutionSection
 
 
 class Dispatcher:
@@ -77,12 +69,20 @@ class Dispatcher:
         self._store = store
         self._executor = executor
         self._settings = settings
+        relax = RelaxSettings.of(settings.relax, WorkingSites.of(host))
+        self._relax: dict[Purpose, RelaxSettings] = {"search": relax, "tight": relax.tight}
+        self._lease_s = settings.execution.lease_in_s
         self._stop = stop
         self._waiting: list[Queued] = []
-        self._under_way: dict[tuple[int, Purpose], Task] = {}
+        self._under_way: dict[tuple[int, Purpose], RelaxationTask] = {}
         self._leases: dict[tuple[int, Purpose], Lease] = {}
         self._last_commit = 0.0
-        self._last_look_s = time.monotonic()
+        self._last_check_s = time.monotonic()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether the search is to end now."""
+        return self._stop.is_set()
 
     @property
     def n_busy(self) -> int:
@@ -90,19 +90,19 @@ class Dispatcher:
         return len(self._waiting) + len(self._under_way)
 
     def resume(self) -> None:
-        """Take back what a dead driver had handed out, to be relaxed first."""
+        """Take back the leases of a driver that died; its candidates are relaxed first."""
         self._store.requeue_stale()
         self._waiting = self._store.queued()
 
     def queue_tight(self, candidates: Sequence[int]) -> None:
-        """Let candidates be relaxed a second time, more tightly."""
+        """Queue candidates for a second, tighter relaxation."""
         batch = self._store.batch()
         batch.queue_tight(candidates)
         batch.commit()
         self._waiting.extend(Queued(candidate, "tight", 0) for candidate in candidates)
 
-    def tell(self, kind: str, data: Mapping[str, JsonValue]) -> None:
-        """Write a line of the record that changes no state."""
+    def record_event(self, kind: str, data: Mapping[str, JsonValue]) -> None:
+        """Commit an event that changes no state."""
         batch = self._store.batch()
         batch.event(kind, data=data)
         batch.commit()
@@ -117,8 +117,7 @@ class Dispatcher:
         Parameters
         ----------
         events
-            Kinds and data of lines of the record that go into the same commit; dropped where there
-            is nothing else to commit.
+            Kinds and data of events for the same commit; dropped where nothing else is committed.
         """
         new = [Queued(p.number, "search", 0) for p in proposals if p.number is not None]
         waiting, self._waiting = [*self._waiting, *new], []
@@ -129,11 +128,11 @@ class Dispatcher:
         for kind, data in events:
             batch.event(kind, data=data)
         for queued in waiting:
-            batch.lease([queued.candidate], self._settings.lease_s, queued.purpose)
+            batch.lease([queued.candidate], self._lease_s, queued.purpose)
         occupations = {p.number: p.occupation for p in proposals}
         for lease in batch.commit().leases:
             atoms = self._start_structure(lease, occupations.get(lease.candidate))
-            task = Task(lease, atoms, self._settings.relax[lease.purpose])
+            task = RelaxationTask(lease, atoms, self._relax[lease.purpose])
             self._under_way[lease.candidate, lease.purpose] = task
             self._leases[lease.candidate, lease.purpose] = lease
             self._executor.submit(task)
@@ -143,33 +142,33 @@ class Dispatcher:
             return self._store.relaxed(lease.candidate, "search").atoms
         stored = occupation or self._store.proposal(lease.candidate).occupation
         decoration = Decoration.from_bytes(self._host, stored)
-        return start_structure(decoration, self._settings.rattle, self._settings.seed)
+        return start_structure(decoration, self._settings.relax.rattle, self._settings.seed)
 
-    def collect(self) -> list[Happening]:
-        """Wait for something to happen, and gather more where commits would come too fast."""
-        happenings: list[Happening] = []
-        while self._under_way and not happenings and not self._stop.is_set():
-            happenings.extend(self._executor.wait(0.5))
-            happenings.extend(self._overdue())
-        while 0 < _n_ended(happenings) < len(self._under_way) and not self._stop.is_set():
+    def collect(self) -> list[TaskEvent]:
+        """Wait for events, and for more of them where commits would follow too fast."""
+        events: list[TaskEvent] = []
+        while self._under_way and not events and not self.is_stopped:
+            events.extend(self._executor.wait(0.5))
+            events.extend(self._overdue())
+        while 0 < _n_ended(events) < len(self._under_way) and not self.is_stopped:
             left_s = self._last_commit + _COMMIT_INTERVAL_S - time.monotonic()
             if left_s <= 0:
                 break
-            happenings.extend(self._executor.wait(left_s))
-        return happenings
+            events.extend(self._executor.wait(left_s))
+        return events
 
-    def _overdue(self) -> list[Happening]:
-        """Return what did not come back in time, by the clock of the database.
+    def _overdue(self) -> list[TaskEvent]:
+        """Return relaxations that did not come back in time, by the clock of the database.
 
         The lease of what waits for a worker, or has been with one for less than a lease, begins
         anew; its result counts as that of any other.
         """
-        lease_s = self._settings.lease_s
+        lease_s = self._lease_s
         now_s = time.monotonic()
-        if now_s < self._last_look_s + min(lease_s / _LOOKS_PER_LEASE, _LONGEST_LOOK_S):
+        if now_s < self._last_check_s + min(lease_s / _CHECKS_PER_LEASE, _LONGEST_CHECK_S):
             return []
-        self._last_look_s = now_s
-        missing: list[Happening] = []
+        self._last_check_s = now_s
+        missing: list[TaskEvent] = []
         renewed = self._store.batch()
         for lease in self._store.overdue():
             key = lease.candidate, lease.purpose
@@ -188,34 +187,34 @@ class Dispatcher:
             self._leases[lease.candidate, lease.purpose] = lease
         return missing
 
-    def record(self, happenings: Iterable[Happening]) -> Sequence[Outcome]:
+    def record(self, events: Iterable[TaskEvent]) -> Sequence[Outcome]:
         """Commit what ended in one transaction, and return the outcomes that count now."""
         batch = self._store.batch()
-        ended = [h for h in happenings if not isinstance(h, Slow)]
-        for happening in ended:
-            key = happening.task.lease.candidate, happening.task.lease.purpose
-            if self._under_way.get(key) is not happening.task:
-                if isinstance(happening, Finished):  # late: kept, and counted nowhere
-                    batch.record(happening.task.lease, happening.relaxed)
+        ended = [h for h in events if not isinstance(h, Slow)]
+        for event in ended:
+            key = event.task.lease.candidate, event.task.lease.purpose
+            if self._under_way.get(key) is not event.task:
+                if isinstance(event, Finished):  # late: kept, and counted nowhere
+                    batch.record(event.task.lease, event.relaxed)
                 continue
             del self._under_way[key]
             lease = self._leases.pop(key)
-            if isinstance(happening, Finished):
-                batch.record(lease, happening.relaxed)
-            elif isinstance(happening, Missing):
-                batch.requeue(lease, happening.reason)
+            if isinstance(event, Finished):
+                batch.record(lease, event.relaxed)
+            elif isinstance(event, Missing):
+                batch.requeue(lease, event.reason)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes))
-            elif lease.n_crashes + 1 < self._settings.max_crashes:
-                batch.requeue(lease, happening.reason, crashed=True)
+            elif lease.n_crashes + 1 < self._settings.execution.max_crashes:
+                batch.requeue(lease, event.reason, crashed=True)
                 self._waiting.append(Queued(lease.candidate, lease.purpose, lease.n_crashes + 1))
             else:
-                batch.record(lease, _given_up(happening, lease.n_crashes + 1))
+                batch.record(lease, _given_up(event, lease.n_crashes + 1))
         outcomes = batch.commit().outcomes if ended else ()
         self._last_commit = time.monotonic()
         return outcomes
 
     def give_up(self) -> None:
-        """End what is under way and take its leases back; without effect where all is done."""
+        """End what is under way and take its leases back; without effect where nothing is."""
         self._executor.close()
         if self._under_way:
             batch = self._store.batch()
@@ -252,8 +251,8 @@ def rattled(decoration: Decoration, rattle: float, seed: int) -> Atoms:
     return atoms
 
 
-def _n_ended(happenings: Iterable[Happening]) -> int:
-    return sum(not isinstance(h, Slow) for h in happenings)
+def _n_ended(events: Iterable[TaskEvent]) -> int:
+    return sum(not isinstance(h, Slow) for h in events)
 
 
 def _given_up(crashed: Crashed, attempts: int) -> Relaxed:

@@ -1,10 +1,10 @@
-"""What a proposal may use: all candidates before it, and the results known so far."""
+"""All candidates proposed so far, and the results that the next proposal may use."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,33 +12,11 @@ from gasearch.analysis.hull import lower_hull
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.search.population import Member, Population
-from gasearch.store.records import Outcome
+from gasearch.store.records import Outcome, Proposal
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A decoration that was proposed.
-
-    Parameters
-    ----------
-    occupation
-        (n_sites,) digits, as bytes.
-    generation
-        1 + the largest generation of its parents; 0 without parents.
-    operator
-        What made it.
-    """
-
-    number: int
-    occupation: bytes
-    fingerprint: str
-    composition: Composition
-    generation: int
-    operator: str
-
-
-class Knowledge:
-    """Candidates and results of a search, in their order. Nothing here is drawn or computed twice.
+class SearchHistory:
+    """Candidates and results of a search in their order, with counts by composition.
 
     Parameters
     ----------
@@ -50,7 +28,9 @@ class Knowledge:
     Attributes
     ----------
     candidates
-        By number, in the order in which they were proposed.
+        By number, in the order in which they were proposed; without the details of their choice.
+    known
+        The largest number that any known result has.
     ended
         Numbers of the candidates whose results are known, in the order of their release.
     valid
@@ -69,7 +49,8 @@ class Knowledge:
         self.host = host
         self.compositions = tuple(compositions)
         self.population = Population(niche_size)
-        self.candidates: dict[int, Candidate] = {}
+        self.candidates: dict[int, Proposal] = {}
+        self.known = 0
         self.seen: set[str] = set()
         self.n_seen: Counter[Composition] = Counter()
         self.last_served: dict[Composition, int] = {}
@@ -77,30 +58,26 @@ class Knowledge:
         self.valid: list[tuple[int, float]] = []
         self.last_improvement = 0
         self.improved_at: dict[Composition, int] = {}
-        self._composition_of = {c.formula: c for c in host.compositions}
+        self._by_formula = {c.formula: c for c in host.compositions}
 
     @property
     def n_results(self) -> int:
         """Results that are known."""
         return len(self.ended)
 
-    def register(
-        self,
-        number: int,
-        occupation: bytes,
-        fingerprint: str,
-        formula: str,
-        generation: int,
-        operator: str,
-    ) -> Candidate:
+    def composition_of(self, number: int) -> Composition:
+        """Return the composition of a candidate."""
+        return self._by_formula[self.candidates[number].composition]
+
+    def register(self, proposal: Proposal) -> None:
         """Make a candidate known: it is not proposed again. Without effect on the results."""
-        composition = self._composition_of[formula]
-        candidate = Candidate(number, occupation, fingerprint, composition, generation, operator)
-        self.candidates[number] = candidate
-        self.seen.add(fingerprint)
+        if proposal.number is None:
+            raise ValueError("only the numbered stream is proposed")
+        self.candidates[proposal.number] = replace(proposal, details={})
+        composition = self._by_formula[proposal.composition]
+        self.seen.add(proposal.fingerprint)
         self.n_seen[composition] += 1
-        self.last_served[composition] = number
-        return candidate
+        self.last_served[composition] = proposal.number
 
     def add_outcome(self, outcome: Outcome) -> int | None:
         """Make a result known; return its rank in its niche, None without a place there.
@@ -108,24 +85,25 @@ class Knowledge:
         Only those with verdict "ok" count.
         """
         self.ended.append(outcome.candidate)
+        self.known = max(self.known, outcome.result)
         if outcome.verdict != "ok":
             return None
-        candidate = self.candidates[outcome.candidate]
         self.valid.append((outcome.candidate, outcome.energy / self.host.n_formula_units))
-        decoration = Decoration.from_bytes(self.host, candidate.occupation)
+        occupation = self.candidates[outcome.candidate].occupation
+        decoration = Decoration.from_bytes(self.host, occupation)
         rank = self.population.add(Member(outcome.energy, outcome.candidate, decoration))
         if rank == 0:
             self.last_improvement = self.n_results
-            self.improved_at[candidate.composition] = self.n_results
+            self.improved_at[self.composition_of(outcome.candidate)] = self.n_results
         return rank
 
     @property
     def open_compositions(self) -> list[Composition]:
-        """Compositions with decorations that nobody proposed yet."""
+        """Compositions with decorations that were not proposed yet."""
         return [c for c in self.compositions if self.open_up_to(c, 0) is None]
 
     def open_up_to(self, composition: Composition, most: int) -> int | None:
-        """Return how many decorations nobody proposed yet; None where they are more than `most`.
+        """Return how many decorations were not proposed yet; None where they are more than `most`.
 
         Counts exactly only where the plain lower bound, raw / operations, does not decide.
         """

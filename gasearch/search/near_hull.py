@@ -1,4 +1,4 @@
-"""Which candidates deserve the second, tighter relaxation that the hull uses."""
+"""Which candidates get the second, tighter relaxation that the hull uses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gasearch.analysis.hull import NoEndMemberError, formation_hull
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import CompositionRow, EvaluationRow
 
-_FIRST = 16  # candidates of a composition that are looked at before more of them are
+_FIRST = 16  # candidates of a composition that are read at first
 _ROUNDING = 1e-9  # eV
 
 

@@ -1,4 +1,4 @@
-"""Niches by composition, rank fitness, and the choice of parents. All in memory, from results."""
+"""Niches by composition, rank fitness, and the choice of parents; in memory, from results."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,101 +11,45 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import WeightedOperator
-from gasearch.run.screening_settings import NO_SCREENING, ScreeningSettings
-from gasearch.search.history import Knowledge
-from gasearch.search.population import Member
+from gasearch.run.sections import ScreeningSection, SearchSection
+from gasearch.search.history import SearchHistory
+from gasearch.search.screening.acquisition import Acquisition, expected_improvement
 from gasearch.search.screening.coulomb_starts import CoulombStarts
-from gasearch.search.screening.coverage import covered, is_their_turn
-from gasearch.search.screening.enumerated import Wholes
-from gasearch.search.screening.hull_neighbours import NEIGHBOUR, LastLook
+from gasearch.search.screening.enumerated import EnumeratedCompositions, covered, is_their_turn
+from gasearch.search.screening.hull_neighbours import NEIGHBOUR, HullRefinement
 from gasearch.search.screening.operator_rates import OperatorRates
-from gasearch.search.screening.pool import Children
+from gasearch.search.screening.pool import Children, Choice
 from gasearch.search.screening.screen import Screen
-from gasearch.search.surrogate.fitting import Learner
+from gasearch.search.surrogate.fitting import SurrogateSchedule
 from gasearch.seeding import candidate_rng
-from gasearch.store.records import JsonValue, Outcome, Proposal
+from gasearch.store.records import Outcome, Proposal
 
 _ENUMERATE_UP_TO = 2_000_000  # raw decorations; a few seconds, once per composition
 
 
+NO_SCREENING = ScreeningSection(surrogate=False, exact=False, refine=0.0, adaptive=False)
+"""The plain search: operators and rank fitness alone."""
+
+
 @dataclass(frozen=True)
 class ProposalSettings:
-    """How proposals are drawn.
+    """How proposals are drawn; without arguments, those of the plain search.
 
     Parameters
     ----------
-    initial
-        Candidates drawn at random, or by Coulomb energy, before operators take over.
-    population
-        Members that may become parents, per composition.
-    max_draws
-        Operator draws before a random decoration is taken instead.
-    end_members
-        Whether the two ends of the neutral range come first.
     coulomb
         Whether every other one of the initial candidates has the lowest Coulomb energy.
-    screening
-        How a surrogate ranks what could be proposed.
+    end_members
+        Whether the two ends of the neutral range come first.
+    hull_aware
+        Whether the energies make a hull, so that compositions far above it get less.
     """
 
-    initial: int = 20
-    population: int = 20
-    max_draws: int = 50
-    end_members: bool = True
+    search: SearchSection = field(default_factory=SearchSection)
+    screening: ScreeningSection = NO_SCREENING
     coulomb: bool = False
-    screening: ScreeningSettings = NO_SCREENING
-
-
-@dataclass(frozen=True, eq=False)
-class Proposed:
-    """A decoration that nobody proposed before.
-
-    Parameters
-    ----------
-    number
-        Of the candidate, from 1.
-    operator
-        What made it: "end_member", "seed", "coulomb", "random", "screened", "neighbour",
-        "surrogate_descent", or the name of the operator.
-    parents
-        Numbers of the parents.
-    n_rejected
-        Draws that repeated a known decoration.
-    generation
-        1 + the largest generation of its parents; 0 without parents.
-    budget
-        Candidates that the search might make when it was drawn; 0: not known.
-    details
-        How it was chosen; told in the database, used by nobody.
-    """
-
-    number: int
-    decoration: Decoration
-    operator: str
-    parents: tuple[int, ...]
-    n_rejected: int
-    generation: int
-    budget: int = 0
-    details: Mapping[str, JsonValue] = field(default_factory=dict)
-
-    def as_record(self, known: int) -> Proposal:
-        """Return it as the store keeps it, with the number of the last result that it used."""
-        decoration = self.decoration
-        return Proposal(
-            number=self.number,
-            occupation=decoration.occupation.tobytes(),
-            fingerprint=decoration.fingerprint,
-            orbit_size=decoration.orbit_size,
-            composition=decoration.formula,
-            x=decoration.x,
-            operator=self.operator,
-            parents=self.parents,
-            known=known,
-            n_rejected=self.n_rejected,
-            generation=self.generation,
-            budget=self.budget,
-            details=self.details,
-        )
+    end_members: bool = True
+    hull_aware: bool = True
 
 
 @dataclass
@@ -139,42 +83,54 @@ class Proposer:
     ----------
     host, operators
         What is searched, and by which moves.
-    seed
-        Of the search; candidate k draws from `candidate_rng(seed, k)` alone.
     compositions
         Those to search.
+    settings
+        With the seed of the search; candidate k draws from `candidate_rng(seed, k)` alone.
     seeds
         Occupations (n_sites,) to begin with, as bytes.
+    acquisition
+        Scores what the surrogate predicts.
     """
 
     def __init__(
         self,
         host: Host,
         operators: Sequence[WeightedOperator],
-        seed: int,
         compositions: Sequence[Composition],
         settings: ProposalSettings | None = None,
         seeds: Sequence[bytes] = (),
+        acquisition: Acquisition = expected_improvement,
     ) -> None:
         self._host = host
-        self._seed = seed
         self.settings = settings or ProposalSettings()
         screening = self.settings.screening
         ends = (host.compositions[0], host.compositions[-1]) if self.settings.end_members else ()
         self._ends = tuple(dict.fromkeys(ends))
         self.compositions = tuple(sorted({*compositions, *self._ends}))
         self._seeds = tuple(Decoration.from_bytes(host, occupation) for occupation in seeds)
-        self.knowledge = Knowledge(host, self.compositions, self.settings.population)
+        self.history = SearchHistory(host, self.compositions, self.settings.search.population)
         self._rates = OperatorRates(self._useful(operators), adaptive=screening.adaptive)
-        self._children = Children(self.knowledge, self._rates.draw)
-        self.learner = Learner(self.knowledge, screening.features)
-        self._wholes = Wholes(self.knowledge)
-        self._coulomb = CoulombStarts(self.knowledge, self._wholes)
-        self._screen = Screen(self.knowledge, self.learner, self._wholes, self._children, screening)
-        self.last_look = LastLook(self.knowledge, self.learner, screening)
+        self._children = Children(self.history, self._rates.draw)
+        self.schedule = SurrogateSchedule(self.history, screening)
+        self._enumerated = EnumeratedCompositions(self.history)
+        self._coulomb = CoulombStarts(self.history, self._enumerated)
+        hull_aware = self.settings.hull_aware
+        self._screen = Screen(
+            self.history,
+            self.schedule,
+            self._enumerated,
+            self._children,
+            screening,
+            acquisition,
+            hull_aware=hull_aware,
+        )
+        self.hull_refinement = HullRefinement(
+            self.history, self.schedule, screening, hull_aware=hull_aware
+        )
 
     def _useful(self, operators: Sequence[WeightedOperator]) -> tuple[WeightedOperator, ...]:
-        """Leave out operators that could only waste draws here."""
+        """Return the operators that can make a new child in this search."""
         one_x = len(self.compositions) == 1
         useful = tuple(
             operator
@@ -191,32 +147,25 @@ class Proposer:
         """Share of each operator that can do something here, by name."""
         return self._rates.rates
 
-    def register(self, proposal: Proposal | Proposed) -> None:
+    def register(self, proposal: Proposal) -> None:
         """Make a candidate known: it is not proposed again. Without effect on the results."""
-        record = proposal.as_record(0) if isinstance(proposal, Proposed) else proposal
-        if record.number is None:
+        if proposal.number is None:
             raise ValueError("only the numbered stream is proposed")
-        self.learner.begin(record.number)
-        candidate = self.knowledge.register(
-            record.number,
-            record.occupation,
-            record.fingerprint,
-            record.composition,
-            record.generation,
-            record.operator,
-        )
-        self._wholes.close(candidate.composition, candidate.fingerprint)
+        self.schedule.begin(proposal.number)
+        self.history.register(proposal)
+        composition = self.history.composition_of(proposal.number)
+        self._enumerated.close(composition, proposal.fingerprint)
 
     def add_outcome(self, outcome: Outcome) -> None:
         """Make a result known; only those with verdict "ok" become parents."""
-        rank = self.knowledge.add_outcome(outcome)
-        self._rates.add(self.knowledge.candidates[outcome.candidate].operator, rank)
+        rank = self.history.add_outcome(outcome)
+        self._rates.add(self.history.candidates[outcome.candidate].operator, rank)
 
     def is_stagnant(self, n_candidates: int) -> bool:
         """Return whether no niche minimum improved in the last `n_candidates` results; 0: never."""
-        return 0 < n_candidates <= self.knowledge.n_results - self.knowledge.last_improvement
+        return 0 < n_candidates <= self.history.n_results - self.history.last_improvement
 
-    def propose(self, number: int, budget: int = 0) -> Proposed | None:
+    def propose(self, number: int, budget: int = 0) -> Proposal | None:
         """Return candidate `number` and register it, or None: every decoration was proposed.
 
         Parameters
@@ -227,86 +176,74 @@ class Proposer:
         draw = self._begin(number, budget)
         if not draw.among:
             return None
-        drawn = self._start(draw) or self._searched(draw) or self._random(draw)
-        self.register(drawn)
-        return drawn
+        choice = self._start(draw) or self._searched(draw) or self._random(draw)
+        return self._registered(draw, choice)
 
-    def look_around(self, number: int, budget: int = 0) -> Proposed | None:
+    def propose_neighbour(self, number: int, budget: int = 0) -> Proposal | None:
         """Return a neighbour of what was found to be lowest; None where none may lie lower."""
-        drawn = self._neighbour(self._begin(number, budget))
-        if drawn is not None:
-            self.register(drawn)
-        return drawn
+        draw = self._begin(number, budget)
+        choice = self.hull_refinement.draw()
+        return None if choice is None else self._registered(draw, choice)
 
     def _begin(self, number: int, budget: int) -> _Draw:
-        self.learner.begin(number)
-        rng = candidate_rng(self._seed, number)
-        return _Draw(number, budget, rng, self.knowledge.open_compositions)
+        self.schedule.begin(number)
+        rng = candidate_rng(self.settings.search.seed, number)
+        return _Draw(number, budget, rng, self.history.open_compositions)
 
-    def _start(self, draw: _Draw) -> Proposed | None:
+    def _start(self, draw: _Draw) -> Choice | None:
         """Return an end member, a seed, or one of the initial candidates."""
         n_ends = len(self._ends)
         if draw.number <= n_ends:
             decoration = Decoration.random(self._host, self._ends[draw.number - 1], draw.rng)
-            if decoration.fingerprint not in self.knowledge.seen:
-                return self._proposed(draw, decoration, "end_member")
+            if decoration.fingerprint not in self.history.seen:
+                return Choice(decoration, "end_member")
         for decoration in self._seeds:
-            if decoration.fingerprint not in self.knowledge.seen:
-                return self._proposed(draw, decoration, "seed")
-        if self.knowledge.n_results >= self.settings.initial + n_ends + len(self._seeds):
+            if decoration.fingerprint not in self.history.seen:
+                return Choice(decoration, "seed")
+        if self.history.n_results >= self.settings.search.initial + n_ends + len(self._seeds):
             return None
         composition = self._least_visited(draw)
-        if self.settings.coulomb and self.knowledge.n_seen[composition] % 2 == 0:
+        if self.settings.coulomb and self.history.n_seen[composition] % 2 == 0:
             found = self._coulomb.lowest_unseen(composition, draw.rng)
             if found is not None:
-                return self._proposed(draw, found, "coulomb")
+                return Choice(found, "coulomb")
         return self._random(draw, composition)
 
-    def _searched(self, draw: _Draw) -> Proposed | None:
+    def _searched(self, draw: _Draw) -> Choice | None:
         screening = self.settings.screening
         to_finish = self._covered(draw)
         n_open = sum(to_finish.values())
         is_late = bool(draw.budget) and draw.remaining <= screening.refine * draw.budget
         if is_late and n_open < draw.remaining:
-            drawn = self._neighbour(draw)
-            if drawn is not None:
-                return drawn
+            neighbour = self.hull_refinement.draw()
+            if neighbour is not None:
+                return neighbour
         is_covered = bool(to_finish) and is_their_turn(n_open, draw.remaining, draw.rng)
         if is_covered:
             draw.among = sorted(to_finish)
-        surrogate = self.learner.surrogate if screening.surrogate else None
+        surrogate = self.schedule.surrogate if screening.surrogate else None
         is_screened = is_covered or draw.rng.random() >= screening.unscreened
         if surrogate is not None and is_screened:
             choice = self._screen.draw(surrogate, draw.among, draw.rng)
             if choice is not None:
-                return self._proposed(
-                    draw, choice.decoration, choice.operator, choice.parents, choice.details
-                )
+                return choice
         return self._offspring(draw)
 
     def _covered(self, draw: _Draw) -> dict[Composition, int]:
         """Return the compositions that the budget covers, with what is open of each."""
         if not (draw.budget and self.settings.screening.exact):
             return {}
-        return covered(self.knowledge, draw.among, draw.remaining)
+        return covered(self.history, draw.among, draw.remaining)
 
-    def _neighbour(self, draw: _Draw) -> Proposed | None:
-        found = self.last_look.draw()
-        if found is None:
-            return None
-        decoration, member, details = found
-        return self._proposed(draw, decoration, NEIGHBOUR, (member,), details)
-
-    def _offspring(self, draw: _Draw) -> Proposed | None:
+    def _offspring(self, draw: _Draw) -> Choice | None:
         """Return an unseen child of known results, or None after too many draws."""
         niches = self._productive(draw.among)
-        for _ in range(self.settings.max_draws):
-            drawn = self._children.draw(niches, draw.rng)
-            if drawn is None or drawn[0].composition not in self.compositions:
+        for _ in range(self.settings.search.max_draws):
+            child = self._children.draw(niches, draw.rng)
+            if child is None or child.decoration.composition not in self.compositions:
                 continue
-            child, operator, parents = drawn
-            if child.fingerprint not in self.knowledge.seen:
-                return self._proposed(draw, child, operator, parents)
+            if child.decoration.fingerprint not in self.history.seen:
+                return child
             draw.n_rejected += 1
         return None
 
@@ -317,60 +254,57 @@ class Proposer:
             c for c in self.compositions if counts & {c.n_working - 1, c.n_working, c.n_working + 1}
         ]
 
-    def _random(self, draw: _Draw, composition: Composition | None = None) -> Proposed:
+    def _random(self, draw: _Draw, composition: Composition | None = None) -> Choice:
         chosen = composition or self._least_visited(draw)
         decoration = Decoration.random(self._host, chosen, draw.rng)
-        last = draw.n_rejected + self.settings.max_draws
-        while decoration.fingerprint in self.knowledge.seen:
+        last = draw.n_rejected + self.settings.search.max_draws
+        while decoration.fingerprint in self.history.seen:
             draw.n_rejected += 1
             if draw.n_rejected < last:
                 decoration = Decoration.random(self._host, chosen, draw.rng)
             else:
                 decoration = self._unseen(chosen, draw.rng)
-        return self._proposed(draw, decoration, "random")
+        return Choice(decoration, "random")
 
     def _least_visited(self, draw: _Draw) -> Composition:
         """Return one of the compositions with the fewest candidates, so that none is left out."""
-        n_seen = self.knowledge.n_seen
+        n_seen = self.history.n_seen
         fewest = min(n_seen[c] for c in draw.among)
         visited_least = [c for c in draw.among if n_seen[c] == fewest]
         return visited_least[int(draw.rng.integers(len(visited_least)))]
 
     def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
-        """Return one of the decorations that are left; enumerates them where that is cheap."""
-        if composition in self._wholes:
-            whole = self._wholes[composition]
-            left = np.flatnonzero(whole.is_open)
-            return Decoration(self._host, whole.occupations[left[int(rng.integers(len(left)))]])
+        """Return a decoration that was not proposed yet; enumerates them where that is cheap."""
+        if composition in self._enumerated:
+            listed = self._enumerated[composition]
+            left = np.flatnonzero(listed.is_open)
+            return Decoration(self._host, listed.occupations[left[int(rng.integers(len(left)))]])
         if self._host.n_raw(composition) <= _ENUMERATE_UP_TO:
             texts = self._host.fingerprints(composition)
-            unseen = [text for text in texts if text not in self.knowledge.seen]
+            unseen = [text for text in texts if text not in self.history.seen]
             return Decoration.from_fingerprint(self._host, unseen[int(rng.integers(len(unseen)))])
         while True:  # most of so many are unseen: this ends soon
             decoration = Decoration.random(self._host, composition, rng)
-            if decoration.fingerprint not in self.knowledge.seen:
+            if decoration.fingerprint not in self.history.seen:
                 return decoration
 
-    def _proposed(
-        self,
-        draw: _Draw,
-        decoration: Decoration,
-        operator: str,
-        parents: Sequence[Member] = (),
-        details: Mapping[str, JsonValue] | None = None,
-    ) -> Proposed:
-        numbers = tuple(parent.number for parent in parents)
-        generations = [self.knowledge.candidates[number].generation for number in numbers]
-        told = dict(details or {})
-        if parents and self.settings.screening.adaptive and operator != NEIGHBOUR:
-            told["rates"] = dict(self.operator_rates)
-        return Proposed(
-            number=draw.number,
-            decoration=decoration,
-            operator=operator,
-            parents=numbers,
+    def _registered(self, draw: _Draw, choice: Choice) -> Proposal:
+        """Return the record of what was chosen, with all that it follows from; it is known now."""
+        parents = tuple(parent.number for parent in choice.parents)
+        generations = [self.history.candidates[number].generation for number in parents]
+        details = dict(choice.details)
+        if parents and self.settings.screening.adaptive and choice.operator != NEIGHBOUR:
+            details["rates"] = dict(self.operator_rates)
+        proposal = Proposal.of(
+            draw.number,
+            choice.decoration,
+            choice.operator,
+            parents=parents,
+            known=self.history.known,
             n_rejected=draw.n_rejected,
             generation=1 + max(generations) if generations else 0,
             budget=draw.budget,
-            details=told,
+            details=details,
         )
+        self.register(proposal)
+        return proposal

@@ -3,95 +3,50 @@
 from __future__ import annotations
 
 import functools
-import json
-import platform
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.io.hosts import host_to_json
-from gasearch.errors import UsageError
-from gasearch.execution.contract import Engine, Executor, Order, PotentialSource
+from gasearch.execution.contract import Engine, Executor, ExecutorRequest, PotentialSource
 from gasearch.execution.devices import (
     choose_device,
-    elsewhere,
+    device_of_nodes,
     enough_for_batches,
     enough_in_flight,
-    layout,
+    places_per_worker,
 )
 from gasearch.execution.engines import open_engine
 from gasearch.operators.contract import WeightedOperator, default_operators, load_operators
-from gasearch.relax.settings import RelaxSettings
-from gasearch.relax.working_sites import WorkingSites
-from gasearch.run.config import ScreeningSection, default_of
-from gasearch.run.folder import RunFolder, build_host, searched_compositions
-from gasearch.run.screening_settings import FeatureSettings, ScreeningSettings
+from gasearch.run.folder import RunFolder
+from gasearch.run.host import build_host, searched_compositions
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.search import Ending, Search
+from gasearch.search.resume import (
+    SEEDS_FOUND,
+    changed_keys,
+    changed_versions,
+    refuse_changed_host,
+    refuse_changed_settings,
+    versions,
+)
+from gasearch.search.screening.acquisition import load_acquisition
+from gasearch.search.search import Ending, Search, SearchLimits
 from gasearch.search.seeds import Seed, collect_seeds, seeds_from_record, seeds_to_record
-from gasearch.search.visibility import Arrivals, Immediate, Lagged
+from gasearch.search.visibility import Immediate, Lagged, Visibility
 from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Outcome, RunRecord
+from gasearch.store.sql.events import ENDED, STARTED
 
 if TYPE_CHECKING:
     from ase import Atoms
 
     from gasearch.potentials.contract import Potential
-
-_BEFORE = {
-    "screening.surrogate": False,
-    "screening.exact": False,
-    "screening.refine": 0.0,
-    "screening.adaptive": False,
-    "seeds.coulomb": False,
-}
-"""What held in runs that were started before these keys existed."""
-_SEEDS_FOUND = "seeds.found"
-"""Recorded beside the settings: the seeds themselves, so that their files may go."""
-_PACKAGES = ("gasearch", "numpy", "torch", "ase", "ase-ga", "spglib", "scipy")
-
-
-class ChangedRunError(UsageError):
-    """A resumed run whose run.toml defines another search than the one in the database."""
-
-    def __init__(self, key: str, stored: object, found: object, folder: Path) -> None:
-        super().__init__(key, stored, found, folder)
-        self.key = key
-        self.stored = stored
-        self.found = found
-        self.folder = folder
-
-    def __str__(self) -> str:
-        return (
-            f"{self.key} defines the search and cannot change on resume: it was started with "
-            f"{self.stored!r}, run.toml now says {self.found!r}. Put it back, or start another "
-            f"run folder than {self.folder}."
-        )
-
-
-class ChangedHostError(UsageError):
-    """A resumed run whose structure file, or built-in host, is not the one that it started with."""
-
-    def __init__(self, structure: str, differing: Sequence[str], folder: Path) -> None:
-        super().__init__(structure, differing, folder)
-        self.structure = structure
-        self.differing = tuple(differing)
-        self.folder = folder
-
-    def __str__(self) -> str:
-        return (
-            f"the host {self.structure!r} was changed since the search was started "
-            f"({', '.join(self.differing)}): put it back, or start another run folder than "
-            f"{self.folder}."
-        )
 
 
 class Session:
@@ -107,8 +62,9 @@ class Session:
         self.folder = folder
         self.settings = folder.settings()
         self.host = build_host(self.settings.host, folder.path)
-        self.compositions = searched_compositions(self.settings, self.host)
+        self.compositions = searched_compositions(self.settings.search, self.host)
         self.operators = self._operators()
+        self.acquisition = load_acquisition(self.settings.screening.acquisition, folder.path)
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
@@ -135,16 +91,16 @@ class Session:
         """
         with driver_lock(self.folder.claim_place()), self._store() as store:
             before = store.run.operational
-            changes = _changes(before, self.settings.operational())
+            changes = changed_keys(before, self.settings.operational())
             batch = store.batch()
             if changes:
                 batch.set_operational(changes)
-            batch.event("started", data={"versions": dict(_versions())})
+            batch.event(STARTED, data={"versions": dict(versions())})
             batch.commit()
             with self._engine(engine) as at_hand:
                 ending = self._search(store, observe, stop or threading.Event(), at_hand).run()
             batch = store.batch()
-            batch.event("ended", data={"ending": ending})
+            batch.event(ENDED, data={"ending": ending})
             batch.commit()
         return ending
 
@@ -153,7 +109,7 @@ class Session:
         if shared is not None:
             yield shared
             return
-        engine = open_engine(self.settings.execution, self.folder)
+        engine = open_engine(self.settings.execution, self.folder.path)
         try:
             yield engine
         finally:
@@ -180,28 +136,28 @@ class Session:
         ranks_only
             Whether the energies of the search make no hull.
         """
-        search, screening = self.settings.search, self.settings.screening
         settings = ProposalSettings(
-            search.initial,
-            search.population,
-            search.max_draws,
+            self.settings.search,
+            self.settings.screening,
             coulomb=self.settings.seeds.coulomb,
-            screening=_screening_settings(screening, ranks_only),
+            hull_aware=not ranks_only,
         )
         seeds = [seed.occupation for seed in self.seeds]
-        return Proposer(self.host, self.operators, search.seed, self.compositions, settings, seeds)
+        return Proposer(
+            self.host, self.operators, self.compositions, settings, seeds, self.acquisition
+        )
 
     @functools.cached_property
     def seeds(self) -> tuple[Seed, ...]:
         """What the search starts from besides random decorations, as it was found at its start."""
         if self.folder.is_started:
             with self.folder.open_store() as store:
-                return seeds_from_record(store.run.settings.get(_SEEDS_FOUND))
+                return seeds_from_record(store.run.settings.get(SEEDS_FOUND))
         ends = self.host.compositions[0], self.host.compositions[-1]
         searched = {*self.compositions, *ends}
         return collect_seeds(self.settings.seeds, self.host, self.folder.path, searched)
 
-    def arrivals(self) -> Arrivals:
+    def visibility(self) -> Visibility:
         """Return the rule for what a proposal may know."""
         search = self.settings.search
         if search.reproducible:
@@ -224,60 +180,44 @@ class Session:
             )
             observe(outcomes)
 
-        executor = engine.executor(self._order())
-        dispatcher = Dispatcher(self.host, store, executor, self._dispatch(), stop)
+        executor = engine.executor(self.executor_request())
+        dispatch = DispatchSettings(settings.search.seed, settings.relax, settings.execution)
+        dispatcher = Dispatcher(self.host, store, executor, dispatch, stop)
+        limits = SearchLimits(
+            settings.search.budget,
+            self.in_flight,
+            settings.search.stagnation,
+            settings.relax.tight_window_per_fu,
+        )
         return Search(
-            self.host,
             store,
             self.proposer(ranks_only=store.level.ranks_only),
-            self.arrivals(),
+            self.visibility(),
             dispatcher,
-            budget=settings.search.budget,
-            in_flight=self.in_flight,
-            stagnation=settings.search.stagnation,
-            tight_window_per_fu=settings.relax.tight_window_per_fu,
-            observe=after_commit if store_settings.backups else observe,
-            stop=stop,
+            limits,
+            after_commit if store_settings.backups else observe,
         )
 
-    def _dispatch(self) -> DispatchSettings:
-        relax, execution = self.settings.relax, self.settings.execution
-        search = RelaxSettings(
-            fmax=relax.fmax,
-            smax=relax.smax,
-            max_calls=relax.max_calls,
-            long_calls=relax.long_calls,
-            sites=WorkingSites.of(self.host),
-        )
-        return DispatchSettings(
-            seed=self.settings.search.seed,
-            rattle=relax.rattle,
-            relax={"search": search, "tight": replace(search, fmax=relax.tight_fmax)},
-            lease_s=execution.lease_in_s,
-            max_crashes=execution.max_crashes,
-        )
-
-    def _order(self) -> Order:
+    def executor_request(self) -> ExecutorRequest:
         """Return what the search wants of its engine."""
         execution, named = self.settings.execution, self.settings.potential
         alone = self.settings.search.reproducible
-        chosen = layout(self.device, execution.most_workers, self.in_flight, alone=alone)
+        places = places_per_worker(self.device, execution.most_workers, self.in_flight, alone=alone)
         source = PotentialSource(
             named.name,
             self.folder.path.resolve(),
             named.species,
-            chosen.device,
+            self.device,
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
         )
-        return Order(
+        return ExecutorRequest(
             source=source,
-            folder=self.folder,
+            folder=self.folder.path,
             log=self.folder.worker_log,
-            in_flight=self.in_flight,
-            places=chosen.places,
+            places=places,
             wall_limit_s=execution.wall_limit_s,
-            in_process=functools.partial(self._in_process, chosen.places, source.limits),
+            in_process=functools.partial(self._in_process, places, source.limits),
         )
 
     def _in_process(self, places: int, limits: Path | None) -> Executor:
@@ -293,7 +233,7 @@ class Session:
         potential, execution = self.settings.potential.name, self.settings.execution
         if execution.engine == "parsl":
             n_gpus = execution.gpus_per_node
-            return elsewhere(execution.device, potential, self.folder.path, n_gpus)
+            return device_of_nodes(execution.device, potential, self.folder.path, n_gpus)
         return choose_device(execution.device, potential, self.folder.path)
 
     @functools.cached_property
@@ -339,15 +279,15 @@ class Session:
             host_atoms=Decoration.random(
                 self.host, self.host.compositions[-1], named_rng(0, "host")
             ).to_atoms(),
-            settings={**self._defining(), _SEEDS_FOUND: seeds_to_record(self.seeds)},
+            settings={**self._defining(), SEEDS_FOUND: seeds_to_record(self.seeds)},
             operational=self.settings.operational(),
             seed=self.settings.search.seed,
             n_formula_units=self.host.n_formula_units,
-            versions=_versions(),
+            versions=versions(),
         )
 
     def warnings(self) -> list[str]:
-        """Return what the user should know before a start or a resume."""
+        """Return warnings for the user before a start or a resume."""
         return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
 
     def _extrapolations(self) -> list[str]:
@@ -355,9 +295,9 @@ class Session:
         ask = getattr(self.potential, "extrapolations", None)
         if ask is None:
             return []
-        told = {text: None for atoms in self._probes() for text in ask(atoms)}
+        found = {text: None for atoms in self.probes() for text in ask(atoms)}
         name = self.potential.name
-        return [f"{name} extrapolates here: {', '.join(told)}."] if told else []
+        return [f"{name} extrapolates here: {', '.join(found)}."] if found else []
 
     def _no_backups(self) -> list[str]:
         store = self.settings.store
@@ -369,32 +309,21 @@ class Session:
         if not self.folder.is_started:
             return []
         with self.folder.open_store(read_only=False) as store:
-            recorded = store.run.versions
-        now = _versions()
+            changed = changed_versions(store.run.versions, ("numpy", "torch"))
+        now = versions()
         return [
-            f"this run was started with {name} {recorded[name]}, here is {now[name]}: "
+            f"this run was started with {name} {recorded}, here is {now[name]}: "
             "its numbers may differ from those of an uninterrupted run."
-            for name in ("numpy", "torch")
-            if name in recorded and recorded[name] != now[name]
+            for name, recorded in changed.items()
         ]
 
     def refuse_changes(self, run: RunRecord) -> None:
-        """Refuse a run.toml that defines another search than the recorded one."""
-        now = self._defining()
-        named = {*run.settings, *now} - {_SEEDS_FOUND}
-        # whether the search is reproducible decides which keys define it: name that one first
-        keys = sorted(named, key=lambda key: (key != "search.reproducible", key))
-        for key in keys:
-            stored = run.settings.get(key, _BEFORE.get(key))
-            if stored is None and now[key] == default_of(key):
-                continue  # a key that came with a later version, left at its default
-            if stored != now.get(key):
-                raise ChangedRunError(key, stored, now.get(key), self.folder.path)
-        differing = host_differences(run.host, host_to_json(self.host))
-        if differing:
-            raise ChangedHostError(self.settings.host.structure, differing, self.folder.path)
+        """Refuse a run.toml, or a host, that defines another search than the recorded one."""
+        refuse_changed_settings(run, self._defining(), self.folder.path)
+        host = host_to_json(self.host)
+        refuse_changed_host(run, host, self.settings.host.structure, self.folder.path)
 
-    def _probes(self) -> list[Atoms]:
+    def probes(self) -> list[Atoms]:
         """Return two fixed decorations whose energies identify the potential."""
         compositions = self.host.compositions
         chosen = (compositions[len(compositions) // 2], compositions[-1])
@@ -408,13 +337,14 @@ class Session:
 
         potential = self.potential
         blind = self.settings.potential.allow_charge_blind
-        require_charge_aware(potential, self._probes(), named_rng(0, "awareness"), blind)
-        return self._level(potential)
+        require_charge_aware(potential, self.probes(), named_rng(0, "awareness"), blind)
+        return self.level_of(potential)
 
-    def _level(self, potential: Potential) -> LevelRecord:
+    def level_of(self, potential: Potential) -> LevelRecord:
+        """Return the level of theory of this search with a potential, measured on its probes."""
         from gasearch.potentials.level import measure_level
 
-        level = measure_level(potential, self._probes())
+        level = measure_level(potential, self.probes())
         return LevelRecord(
             name=level.name,
             potential=self.settings.potential.name,
@@ -426,25 +356,4 @@ class Session:
     def _refuse_other_level(self, stored: LevelRecord) -> None:
         from gasearch.potentials.level import compare_levels
 
-        compare_levels(stored, self._level(self.potential))
-
-
-def _screening_settings(section: ScreeningSection, ranks_only: bool) -> ScreeningSettings:
-    """Return what a run.toml says, and what the level of theory allows."""
-    features = FeatureSettings(section.pair_reach, section.triplet_reach, tuple(section.features))
-    rest = section.model_dump(exclude={"features", "pair_reach", "triplet_reach"})
-    return ScreeningSettings(**rest, hull_aware=not ranks_only, features=features)
-
-
-def host_differences(stored: str, now: str) -> list[str]:
-    """Return in what two hosts differ, such as ["cell", "positions"]; both as JSON."""
-    before, after = json.loads(stored), json.loads(now)
-    return [key for key in sorted({*before, *after}) if before.get(key) != after.get(key)]
-
-
-def _changes(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in now.items() if stored.get(key) != value}
-
-
-def _versions() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+        compare_levels(stored, self.level_of(self.potential))

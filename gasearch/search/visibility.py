@@ -1,4 +1,4 @@
-"""Which results a proposal may use. Everything that steers the search sees results through here."""
+"""Visibility: which results a proposal may use. The search sees results through here alone."""
 
 from __future__ import annotations
 
@@ -9,13 +9,8 @@ from typing import Protocol
 from gasearch.store.records import Outcome
 
 
-class Arrivals(Protocol):
-    """A rule for when results become visible to proposals; the same live, on resume and on replay.
-
-    `known` is the largest result number that any released outcome had.
-    """
-
-    known: int
+class Visibility(Protocol):
+    """When results become visible to proposals: the same live, on resume and on replay."""
 
     def add(self, outcome: Outcome) -> None:
         """Take a committed result."""
@@ -38,10 +33,9 @@ class Arrivals(Protocol):
 
 
 class Immediate:
-    """A result is visible as soon as it is committed: nobody waits for stragglers."""
+    """A result is visible as soon as it is committed: no proposal waits for a long relaxation."""
 
     def __init__(self) -> None:
-        self.known = 0
         self._waiting: deque[Outcome] = deque()
 
     def add(self, outcome: Outcome) -> None:
@@ -58,17 +52,15 @@ class Immediate:
     def release(self, number: int, known: int | None = None) -> Iterator[Outcome]:  # noqa: ARG002
         """Yield all results that were committed, up to `known` where that is given."""
         while self._waiting and (known is None or self._waiting[0].result <= known):
-            outcome = self._waiting.popleft()
-            self.known = outcome.result
-            yield outcome
+            yield self._waiting.popleft()
 
 
 class Lagged:
     """Candidate k sees the outcomes of candidates up to k - lag, whatever finished when.
 
     The path of the search then does not depend on timing. An outcome that took more than
-    `long_calls` force calls becomes visible only `16 x slots` candidates later, or one straggler
-    would idle all slots.
+    `long_calls` force calls becomes visible only `16 x slots` candidates later, or one long
+    relaxation would idle all slots.
 
     Parameters
     ----------
@@ -79,7 +71,6 @@ class Lagged:
     """
 
     def __init__(self, slots: int, long_calls: int) -> None:
-        self.known = 0
         self._lag = 2 * slots
         self._long_lag = 16 * slots
         self._long_calls = long_calls
@@ -112,9 +103,7 @@ class Lagged:
         visible = [c for c in self._held if c <= number - self._long_lag or not self._is_long(c)]
         self._held = [c for c in self._held if c not in set(visible)]
         for candidate in visible:
-            outcome = self._outcomes.pop(candidate)
-            self.known = max(self.known, outcome.result)
-            yield outcome
+            yield self._outcomes.pop(candidate)
 
     def _is_long(self, candidate: int) -> bool:
         outcome = self._outcomes.get(candidate)

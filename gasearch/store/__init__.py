@@ -1,43 +1,5 @@
-"""The population database: a file, or a schema of a server, that holds a whole search."""
+"""The population database: a file, or a schema of a server, that holds a whole search.
 
-from gasearch.store.errors import StoreError
-from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import (
-    FIRST_OUTSIDE,
-    Committed,
-    CompositionRow,
-    Counts,
-    EvaluationRow,
-    Event,
-    ExtraRow,
-    JsonValue,
-    Lease,
-    LevelRecord,
-    Outcome,
-    Proposal,
-    Purpose,
-    Queued,
-    RunRecord,
-)
-from gasearch.store.sqlite.lock import DriverLock
-
-__all__ = [
-    "FIRST_OUTSIDE",
-    "Committed",
-    "CompositionRow",
-    "Counts",
-    "DriverLock",
-    "EvaluationRow",
-    "Event",
-    "ExtraRow",
-    "JsonValue",
-    "Lease",
-    "LevelRecord",
-    "Outcome",
-    "PopulationStore",
-    "Proposal",
-    "Purpose",
-    "Queued",
-    "RunRecord",
-    "StoreError",
-]
+`population_store` opens one and is what the rest of gasearch uses; what is asked of it beyond that
+is in `activity`, `promotions`, `dft_jobs` and `checks`. Nothing here knows how a search proposes.
+"""

@@ -9,8 +9,8 @@ from sqlalchemy import Connection, func, select
 
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import evaluation, event, extra
-from gasearch.store.sql import clock
-from gasearch.store.sql.transaction import LEASED
+from gasearch.store.sql.events import ENDED, LEASED, STARTED
+from gasearch.store.storage import now_s as clock_s
 
 _HOUR_S = 3600.0
 
@@ -72,11 +72,9 @@ def activity(store: PopulationStore, is_running: bool, now_s: float | None = Non
     """
 
     def work(connection: Connection) -> Activity:
-        return _activity(
-            connection, is_running, clock.now_s(connection) if now_s is None else now_s
-        )
+        return _activity(connection, is_running, clock_s(connection) if now_s is None else now_s)
 
-    return store._read(work)
+    return store.read(work)
 
 
 def _activity(connection: Connection, is_running: bool, now_s: float) -> Activity:
@@ -101,18 +99,18 @@ def _activity(connection: Connection, is_running: bool, now_s: float) -> Activit
 def _spans(connection: Connection, running_until_s: float | None) -> list[tuple[float, float]]:
     """Return when drivers ran, as (start, end); of one that was killed, until its last sign."""
     columns = (event.c.id, event.c.time, event.c.kind)
-    query = select(*columns).where(event.c.kind.in_(("started", "ended"))).order_by(event.c.id)
+    query = select(*columns).where(event.c.kind.in_((STARTED, ENDED))).order_by(event.c.id)
     rows = list(connection.execute(query))
     spans = []
     for place, row in enumerate(rows):
-        if row.kind == "ended":
+        if row.kind == ENDED:
             continue
         following = rows[place + 1] if place + 1 < len(rows) else None
         if following is None and running_until_s is not None:
             last = running_until_s
         elif following is None:
             last = connection.execute(select(func.max(event.c.time))).scalar_one()
-        elif following.kind == "ended":
+        elif following.kind == ENDED:
             last = following.time
         else:
             before = select(event.c.time).where(event.c.id == following.id - 1)

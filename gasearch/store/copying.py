@@ -24,13 +24,12 @@ _CHUNK = 500
 _TABLES = [table for table in metadata.sorted_tables if table is not last_write]
 
 
+@dataclass(eq=False, repr=False)
 class NotWholeError(StoreError):
     """A database that is not copied, or a copy that is not what it was made of."""
 
-    def __init__(self, place: Place, problem: str) -> None:
-        super().__init__(place, problem)
-        self.place = place
-        self.problem = problem
+    place: Place
+    problem: str
 
     def __str__(self) -> str:
         return f"{self.place} is not whole ({self.problem}): see all of it with gasearch check."

@@ -17,31 +17,26 @@ from sqlalchemy import Connection, Row, func, insert, select, update
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import EvaluationRow, JsonValue, Proposal
+from gasearch.store.records import EvaluationRow, JsonValue, Proposal, from_columns
 from gasearch.store.schema import (
     SEARCH_LEVEL,
     candidate,
     dft_job,
     evaluation,
     level,
-    parent,
     promotion,
     structure,
 )
 from gasearch.store.sql import blobs
 from gasearch.store.sql.ase_rows import AseRows
+from gasearch.store.sql.blobs import to_json
 from gasearch.store.sql.candidate_rows import (
-    candidate_row,
-    event_data,
     new_keys,
-    parent_rows,
-    validate,
 )
 from gasearch.store.sql.events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
-from gasearch.store.sql.json_text import to_json
+from gasearch.store.sql.queries import evaluation_rows, relaxed_rows
 from gasearch.store.sql.transaction import Transaction
 
-_NAN = float("nan")
 _DFT = "dft"
 
 
@@ -116,33 +111,30 @@ class DftRecord:
 def dft_levels(store: PopulationStore) -> list[DftLevelRow]:
     """Return the DFT levels of a run, oldest first."""
     query = select(level).where(level.c.id != SEARCH_LEVEL).order_by(level.c.id)
-    return store._read(lambda connection: [_level_row(row) for row in connection.execute(query)])
+    return store.read(lambda connection: [_level_row(row) for row in connection.execute(query)])
 
 
 def add_level(store: PopulationStore, name: str, code: str, settings: Mapping[str, Any]) -> int:
     """Return the key of a level, which is added unless it is there."""
 
-    def work(connection: Connection) -> int:
-        known = _level_key(connection, name)
+    def work(transaction: Transaction) -> int:
+        known = _level_key(transaction.connection, name)
         if known is not None:
             return known
         text = to_json(dict(settings), f"the settings of level {name}")
         row = {"name": name, "potential": code, "weights_hash": "", "probe_energies": "[]"}
-        key = connection.execute(
-            insert(level).values(**row, ranks_only=False, settings=text)
-        ).inserted_primary_key
-        transaction = Transaction(connection)
+        added = insert(level).values(**row, ranks_only=False, settings=text)
+        key = transaction.connection.execute(added).inserted_primary_key
         transaction.add_event(DFT_LEVEL, None, {"name": name, "code": code, "settings": text})
-        transaction.finish()
         return int(key[0]) if key else 0
 
-    return store._database.write(work)
+    return store.write(work)
 
 
 def jobs(store: PopulationStore) -> list[DftJobRow]:
     """Return the jobs of a run, oldest first."""
     query = select(dft_job, level.c.name).join(level, level.c.id == dft_job.c.level)
-    return store._read(
+    return store.read(
         lambda connection: [
             _job_row(row) for row in connection.execute(query.order_by(dft_job.c.id))
         ]
@@ -160,8 +152,8 @@ def put_job(
 ) -> None:
     """Add a job, or change where it stands."""
 
-    def work(connection: Connection) -> None:
-        transaction = Transaction(connection)
+    def work(transaction: Transaction) -> None:
+        connection = transaction.connection
         key = _level_key(connection, level_name)
         if key is None:
             raise UnknownCandidateError(number, f"level {level_name!r}")
@@ -176,9 +168,8 @@ def put_job(
             connection.execute(update(dft_job).where(dft_job.c.id == known.id).values(**row))
         data = {"folder": folder, "level": level_name, "state": state, "reason": reason}
         transaction.add_event(DFT_JOB, number, data)
-        transaction.finish()
 
-    store._database.write(work)
+    store.write(work)
 
 
 def promoted_without_job(store: PopulationStore) -> list[int]:
@@ -189,13 +180,7 @@ def promoted_without_job(store: PopulationStore) -> list[int]:
         .group_by(promotion.c.candidate)
         .order_by(func.min(promotion.c.id))
     )
-    return store._read(lambda connection: list(connection.execute(query).scalars()))
-
-
-def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
-    """Return the candidate that has a fingerprint, or None."""
-    query = select(candidate.c.id).where(candidate.c.fingerprint == fingerprint)
-    return store._read(lambda connection: connection.execute(query).scalar_one_or_none())
+    return store.read(lambda connection: list(connection.execute(query).scalars()))
 
 
 def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | None]:
@@ -206,13 +191,13 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
     evaluation at this level keeps the lower of the two. All in one transaction.
     """
 
-    def work(connection: Connection) -> tuple[int | None, int | None]:
-        transaction = Transaction(connection)
+    def work(transaction: Transaction) -> tuple[int | None, int | None]:
+        connection = transaction.connection
         job = connection.execute(select(dft_job).where(dft_job.c.folder == found.folder)).one()
         number, key = None, None
         if found.became is not None:
-            number = _candidate(connection, transaction, found.became)
-            key = _evaluate(connection, transaction, number, job.level, found)
+            number = _candidate(transaction, found.became)
+            key = _evaluate(transaction, number, job.level, found)
         row = {
             "state": "collected",
             "charge_order": found.charge_order,
@@ -222,78 +207,58 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
             "changed": transaction.time_s,
         }
         connection.execute(update(dft_job).where(dft_job.c.id == job.id).values(**row))
-        told = {name: row[name] for name in row if name != "changed"} | {"folder": found.folder}
-        transaction.add_event(DFT_JOB, job.candidate, told | {"data": dict(found.data)})
-        transaction.finish()
+        data = {name: row[name] for name in row if name != "changed"} | {"folder": found.folder}
+        transaction.add_event(DFT_JOB, job.candidate, data | {"data": dict(found.data)})
         return number, key
 
-    return store._database.write(work)
+    return store.write(work)
 
 
 def dft_rows(store: PopulationStore, level_name: str) -> list[EvaluationRow]:
     """Return the evaluations at a DFT level, by x, then energy, then candidate."""
-    own = ("composition", "x", "fingerprint", "orbit_size", "operator", "origin", "generation")
-    names = ("candidate", "energy", "verdict", "n_calls", "fmax", "reason", "audit", "wall_s")
     query = (
-        select(*(candidate.c[name] for name in own), *(evaluation.c[name] for name in names))
-        .join(evaluation, evaluation.c.candidate == candidate.c.id)
+        evaluation_rows()
         .join(level, level.c.id == evaluation.c.level)
         .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
         .order_by(candidate.c.x, evaluation.c.energy, candidate.c.id)
     )
-
-    def row(found: Row[Any]) -> EvaluationRow:
-        columns: dict[str, Any] = {**found._asdict(), "smax": _NAN, "purpose": _DFT}
-        columns["fmax"] = _NAN if found.fmax is None else found.fmax
-        return EvaluationRow(**columns, result=None)
-
-    return store._read(lambda connection: [row(found) for found in connection.execute(query)])
+    return store.read(
+        lambda connection: [
+            from_columns(EvaluationRow, row._asdict()) for row in connection.execute(query)
+        ]
+    )
 
 
 def dft_relaxed(store: PopulationStore, number: int, level_name: str) -> Relaxed:
     """Return the structure of a candidate at a DFT level, with forces and moments; NaN stress."""
-    own = ("verdict", "energy", "fmax", "n_calls", "converged", "reason", "audit", "wall_s")
     query = (
-        select(structure, *(evaluation.c[name] for name in own))
-        .join(evaluation, evaluation.c.id == structure.c.id)
+        relaxed_rows()
         .join(level, level.c.id == evaluation.c.level)
         .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
         .where(evaluation.c.candidate == number)
     )
-
-    def work(connection: Connection) -> Relaxed:
-        row = connection.execute(query).one_or_none()
-        if row is None:
-            raise UnknownCandidateError(number, f"structure at level {level_name}")
-        columns = row._asdict()
-        blobs.verify(columns, f"candidate {number} at level {level_name}")
-        fmax = _NAN if row.fmax is None else row.fmax
-        return blobs.relaxed(columns | {"smax": _NAN, "fmax": fmax})
-
-    return store._read(work)
+    row = store.read(lambda connection: connection.execute(query).one_or_none())
+    if row is None:
+        raise UnknownCandidateError(number, f"structure at level {level_name}")
+    return blobs.relaxed(row._asdict(), f"candidate {number} at level {level_name}")
 
 
-def _candidate(connection: Connection, transaction: Transaction, became: Proposal) -> int:
+def _candidate(transaction: Transaction, became: Proposal) -> int:
     """Return the candidate of a decoration, which is added unless it is there."""
+    connection = transaction.connection
     query = select(candidate.c.id).where(candidate.c.fingerprint == became.fingerprint)
     known = connection.execute(query).scalar_one_or_none()
     if known is not None:
         return int(known)
     (key,) = new_keys(connection, [became])
-    validate(connection, [key], [became], 0)
-    row = candidate_row(key, became)
-    connection.execute(insert(candidate).values(**row))
-    for line in parent_rows(key, became):
-        connection.execute(insert(parent).values(**line))
-    told = event_data(row, became.parents)
-    transaction.add_event(ADDED, None, {**told, "candidate": key})
+    (data,) = transaction.add_candidates([key], [became])
+    transaction.add_event(ADDED, None, {**data, "candidate": key})
     return key
 
 
-def _evaluate(
-    connection: Connection, transaction: Transaction, number: int, key: int, found: DftRecord
-) -> int:
+def _evaluate(transaction: Transaction, number: int, key: int, found: DftRecord) -> int:
     """Write an evaluation, unless there is a lower one; return the one that is there then."""
+    connection = transaction.connection
     what = f"the DFT result of candidate {number}"
     row, columns = _columns(found.relaxed, what)
     known = connection.execute(
@@ -319,8 +284,8 @@ def _evaluate(
         connection.execute(insert(structure).values(id=own, **body))
     else:
         connection.execute(update(structure).where(structure.c.id == own).values(**body))
-    told = {name: row[name] for name in ("verdict", "energy", "n_calls")}
-    transaction.add_event(DFT_RECORDED, None, told | {"level": key, "candidate": number})
+    data = {name: row[name] for name in ("verdict", "energy", "n_calls")}
+    transaction.add_event(DFT_RECORDED, None, data | {"level": key, "candidate": number})
     return own
 
 
@@ -352,17 +317,4 @@ def _level_row(row: Row[Any]) -> DftLevelRow:
 
 
 def _job_row(row: Row[Any]) -> DftJobRow:
-    return DftJobRow(
-        id=row.id,
-        candidate=row.candidate,
-        level=row.name,
-        code=row.code,
-        folder=row.folder,
-        state=row.state,
-        created=row.created,
-        changed=row.changed,
-        evaluation=row.evaluation,
-        found=row.found,
-        charge_order=row.charge_order,
-        reason=row.reason or "",
-    )
+    return from_columns(DftJobRow, row._asdict(), level=row.name, reason=row.reason or "")

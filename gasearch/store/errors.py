@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from gasearch.errors import GasearchError
@@ -12,6 +13,7 @@ class StoreError(GasearchError, RuntimeError):
     """Base of the errors of the population database."""
 
 
+@dataclass(eq=False, repr=False)
 class FileRefusedError(StoreError):
     """A file that is not opened as it is.
 
@@ -25,11 +27,9 @@ class FileRefusedError(StoreError):
         What the user can do about it.
     """
 
-    def __init__(self, path: Place, found: str, advice: str) -> None:
-        super().__init__(path, found, advice)
-        self.path = path
-        self.found = found
-        self.advice = advice
+    path: Place
+    found: str
+    advice: str
 
     def __str__(self) -> str:
         return f"{self.path} {self.found}: {self.advice}."
@@ -76,13 +76,12 @@ class ForeignFileError(NotADatabaseError):
     """A file that another program wrote."""
 
 
+@dataclass(eq=False, repr=False)
 class BusyError(StoreError):
     """Another program kept the file locked for longer than one can wait."""
 
-    def __init__(self, path: Place, waited_s: float) -> None:
-        super().__init__(path, waited_s)
-        self.path = path
-        self.waited_s = waited_s
+    path: Place
+    waited_s: float
 
     def __str__(self) -> str:
         readers = "ase gui, ase db, sqlite3" if isinstance(self.path, Path) else "psql"
@@ -92,13 +91,12 @@ class BusyError(StoreError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class ServerError(StoreError):
     """A server that does not answer, or refuses; what was committed before is on it."""
 
-    def __init__(self, place: Place, cause: str) -> None:
-        super().__init__(place, cause)
-        self.place = place
-        self.cause = cause
+    place: Place
+    cause: str
 
     def __str__(self) -> str:
         return (
@@ -114,13 +112,12 @@ class NoDriverError(StoreError):
         return "No psycopg here; try: pip install 'gasearch[postgresql]'"
 
 
+@dataclass(eq=False, repr=False)
 class DriverLostError(StoreError):
     """The lock of a driver was lost, and another driver has taken it."""
 
-    def __init__(self, place: Place, holder: str) -> None:
-        super().__init__(place, holder)
-        self.place = place
-        self.holder = holder
+    place: Place
+    holder: str
 
     def __str__(self) -> str:
         return (
@@ -129,30 +126,28 @@ class DriverLostError(StoreError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class WriteFailedError(StoreError):
     """The operating system refused to write; the file is as it was before."""
 
-    def __init__(self, path: Place, cause: str) -> None:
-        super().__init__(path, cause)
-        self.path = path
-        self.cause = cause
+    path: Place
+    cause: str
 
     def __str__(self) -> str:
         return (
             f"{self.path} cannot be written ({self.cause}); all that was committed before is "
-            "intact: make room on the disk or mend its permissions, then go on."
+            "intact: make room on the disk or fix its permissions, then go on."
         )
 
 
+@dataclass(eq=False, repr=False)
 class IllegalTransitionError(StoreError):
     """A change of state that no evaluation may make; the whole batch is rolled back."""
 
-    def __init__(self, candidate: int, purpose: str, state: str, wanted: str) -> None:
-        super().__init__(candidate, purpose, state, wanted)
-        self.candidate = candidate
-        self.purpose = purpose
-        self.state = state
-        self.wanted = wanted
+    candidate: int
+    purpose: str
+    state: str
+    wanted: str
 
     def __str__(self) -> str:
         return (
@@ -162,25 +157,23 @@ class IllegalTransitionError(StoreError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class UnknownCandidateError(StoreError, LookupError):
     """A candidate that is not in the database, or has nothing of the kind that is asked for."""
 
-    def __init__(self, candidate: int, wanted: str) -> None:
-        super().__init__(candidate, wanted)
-        self.candidate = candidate
-        self.wanted = wanted
+    candidate: int
+    wanted: str
 
     def __str__(self) -> str:
         return f"candidate {self.candidate} has no {self.wanted} in this database."
 
 
+@dataclass(eq=False, repr=False)
 class InvalidRecordError(StoreError, ValueError):
     """A record that may not be written, such as an energy that is not a number."""
 
-    def __init__(self, what: str, problem: str) -> None:
-        super().__init__(what, problem)
-        self.what = what
-        self.problem = problem
+    what: str
+    problem: str
 
     def __str__(self) -> str:
         return f"{self.what} is not written: {self.problem}."
@@ -190,13 +183,12 @@ class DuplicateCandidateError(InvalidRecordError):
     """A decoration that the run knows already."""
 
 
+@dataclass(eq=False, repr=False)
 class CorruptedBlobError(StoreError, ValueError):
     """Stored bytes that are not those that were written."""
 
-    def __init__(self, row: str, column: str) -> None:
-        super().__init__(row, column)
-        self.row = row
-        self.column = column
+    row: str
+    column: str
 
     def __str__(self) -> str:
         return (
@@ -205,13 +197,12 @@ class CorruptedBlobError(StoreError, ValueError):
         )
 
 
+@dataclass(eq=False, repr=False)
 class SearchRunningError(StoreError):
     """A second driver for a database that has one."""
 
-    def __init__(self, path: Place, holder: str) -> None:
-        super().__init__(path, holder)
-        self.path = path
-        self.holder = holder
+    path: Place
+    holder: str
 
     def __str__(self) -> str:
         return (

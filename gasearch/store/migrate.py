@@ -19,8 +19,8 @@ from gasearch.store.location import Place
 from gasearch.store.opening import driver_lock, is_held_here
 from gasearch.store.postgresql.schema import drop_guards, make_guards
 from gasearch.store.sqlite.ase_views import create_views, drop_views
-from gasearch.store.sqlite.database import Database, copy_database, schema_version
-from gasearch.store.storage import Storage
+from gasearch.store.sqlite.database import Database, copy_database
+from gasearch.store.storage import Storage, schema_version
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 REVISIONS = [MIGRATIONS / "versions"]
@@ -36,7 +36,7 @@ _GUARDS = {
 
 def make_schema(connection: Connection) -> None:
     """Make the tables, views and triggers of a new file, and note their revision."""
-    schema.metadata.create_all(connection)
+    schema.metadata.create_all(connection, checkfirst=False)
     connection.exec_driver_sql(
         "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
         "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
@@ -52,17 +52,18 @@ def bring_up_to_date(database: Storage) -> Path | None:
 
     Nobody drives the search meanwhile: the driver lock is held, unless this process holds it.
     """
-    if schema_version(database) == schema.SCHEMA_VERSION:
+    version = database.read(schema_version)
+    if version == schema.SCHEMA_VERSION:
         return None
     if database.read_only:
         raise OlderSchemaError(
             database.place,
-            f"has schema {schema_version(database)}, older than {schema.SCHEMA_VERSION}",
+            f"has schema {version}, older than {schema.SCHEMA_VERSION}",
             "run `gasearch run` or `gasearch check` on it once, which upgrades it after a backup",
         )
     place = database.place
     with contextlib.nullcontext() if is_held_here(place) else driver_lock(place):
-        version = schema_version(database)
+        version = database.read(schema_version)
         if version == schema.SCHEMA_VERSION:  # another process was faster
             return None
         backup = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from sqlalchemy import Connection
 
 from gasearch.store.location import Place
 from gasearch.store.sqlite.database import create_database, open_database
-from gasearch.store.sqlite.lock import DriverLock, driver_of_file, is_held
-from gasearch.store.storage import Storage
+from gasearch.store.sqlite.lock import DriverLock, driver_of_file
+from gasearch.store.storage import DriveLock, Storage, held_lock
 
 
 def open_storage(
@@ -50,7 +49,7 @@ def create_storage(place: Place, fill: Callable[[Connection], Any]) -> None:
     create_server(place, fill)
 
 
-def driver_lock(place: Place) -> AbstractContextManager[object]:
+def driver_lock(place: Place) -> DriveLock:
     """Return the lock of the driver of a search, to be held by `with`."""
     if isinstance(place, Path):
         return DriverLock(place)
@@ -61,11 +60,7 @@ def driver_lock(place: Place) -> AbstractContextManager[object]:
 
 def is_held_here(place: Place) -> bool:
     """Return whether this process drives the search of that database."""
-    if isinstance(place, Path):
-        return is_held(place)
-    from gasearch.store.postgresql.lock import held_lock
-
-    return held_lock(place) is not None
+    return held_lock(place.resolve() if isinstance(place, Path) else place) is not None
 
 
 def driver_of(place: Place) -> str | None:

@@ -9,10 +9,8 @@ from sqlalchemy import Connection, insert, select
 
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import SEARCH_LEVEL, level, promotion
+from gasearch.store.sql.events import PROMOTED
 from gasearch.store.sql.transaction import Transaction
-
-PROMOTED = "promoted"
-"""The kind of the event that is written with each promotion."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +51,7 @@ class PromotionRow:
 
 def promotions(store: PopulationStore) -> list[PromotionRow]:
     """Return all promotions of a run, oldest first."""
-    return store._read(_read)
+    return store.read(_read)
 
 
 def add_promotions(store: PopulationStore, new: Sequence[NewPromotion]) -> int:
@@ -64,7 +62,7 @@ def add_promotions(store: PopulationStore, new: Sequence[NewPromotion]) -> int:
     """
     if not new:
         return 0
-    return store._database.write(lambda connection: _add(connection, new))
+    return store.write(lambda transaction: _add(transaction, new))
 
 
 def _read(connection: Connection) -> list[PromotionRow]:
@@ -82,21 +80,19 @@ def _read(connection: Connection) -> list[PromotionRow]:
     return [PromotionRow(*row) for row in connection.execute(query)]
 
 
-def _add(connection: Connection, new: Sequence[NewPromotion]) -> int:
-    transaction = Transaction(connection)
+def _add(transaction: Transaction, new: Sequence[NewPromotion]) -> int:
     stored = select(promotion.c.candidate, promotion.c.rule).where(
         promotion.c.level == SEARCH_LEVEL
     )
-    known = {(number, rule) for number, rule in connection.execute(stored)}
+    known = {(number, rule) for number, rule in transaction.connection.execute(stored)}
     rows = []
     for one in new:
         if (one.candidate, one.rule) in known:
             continue
         known.add((one.candidate, one.rule))
-        told = {"candidate": one.candidate, "rule": one.rule, "reason": one.reason}
-        rows.append(told | {"level": SEARCH_LEVEL, "promoted": transaction.time_s})
+        row = {"candidate": one.candidate, "rule": one.rule, "reason": one.reason}
+        rows.append(row | {"level": SEARCH_LEVEL, "promoted": transaction.time_s})
         transaction.add_event(PROMOTED, one.candidate, {"rule": one.rule, "reason": one.reason})
     if rows:
-        connection.execute(insert(promotion), rows)
-    transaction.finish()
+        transaction.connection.execute(insert(promotion), rows)
     return len(rows)

@@ -1,14 +1,22 @@
-"""What goes into the population database and comes out of it, as plain immutable data."""
+"""What goes into the population database and comes out of it, as plain immutable data.
+
+A field of `Proposal` is a column of the table of candidates, and a field of
+`gasearch.relax.relaxed.Relaxed` is one of the tables of results, if its type is in `PLAIN`: tables
+are made, written, read, copied and checked by these fields. A new one has a default, which is what
+older databases hold.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, TypeAlias, get_args
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
 
 from ase import Atoms
 
-from gasearch.relax.relaxed import Verdict
+from gasearch.crystal.decoration import Decoration
+from gasearch.relax.audit import Verdict
 
 JsonValue: TypeAlias = (
     "str | int | float | bool | list[JsonValue] | tuple[JsonValue, ...] "
@@ -18,6 +26,16 @@ State = Literal["queued", "relaxing", "relaxed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 Purpose = Literal["search", "tight"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
+
+T = TypeVar("T")
+Wide: TypeAlias = int
+"""A whole number of 64 bits."""
+Details: TypeAlias = Mapping[str, JsonValue]
+"""Stored as JSON; NULL where it is empty."""
+PLAIN = ("int", "Wide", "float", "bool", "str", "bytes", "Verdict", "Details")
+"""Types of fields that are columns, as they are written in the annotations."""
+LATER = {"later": True}
+"""Of a field of candidates that older databases lack; it is not in the events there."""
 
 FIRST_OUTSIDE = 1_000_000_001
 """Candidates that the search did not propose are numbered from here on, far above its own."""
@@ -93,11 +111,12 @@ class Proposal:
     orbit_size
         Number of equivalent decorations.
     composition
-        Name of the niche.
+        Its name, such as "Na2Fe4P4O16".
     x
         Filled share of the working-ion sites.
     operator
-        What made it.
+        What made it: of the search "end_member", "seed", "coulomb", "random", "screened",
+        "neighbour", "surrogate_descent", or the name of an operator.
     parents
         Candidates that it was made from, in the order of the operator.
     known
@@ -106,17 +125,19 @@ class Proposal:
         Draws before this one that repeated known decorations.
     origin
         "search", or where it comes from.
+    generation
+        1 + the largest generation of its parents; 0 without parents.
     budget
         Of the search when this candidate was drawn; 0 where it does not matter.
     details
-        How it was chosen, for people: told, never used by the search, and not compared, because
+        How it was chosen, for people: never used by the search, and not compared, because
         the last digits of its numbers may differ between machines.
     """
 
     number: int | None
     occupation: bytes
     fingerprint: str
-    orbit_size: int
+    orbit_size: Wide
     composition: str
     x: float
     operator: str
@@ -125,8 +146,24 @@ class Proposal:
     n_rejected: int = 0
     origin: str = "search"
     generation: int = 0
-    budget: int = 0
-    details: Mapping[str, JsonValue] = field(default_factory=dict, compare=False)
+    budget: int = field(default=0, metadata=LATER)
+    details: Details = field(default_factory=dict, compare=False, metadata=LATER)
+
+    @classmethod
+    def of(
+        cls, number: int | None, decoration: Decoration, operator: str, **others: Any
+    ) -> Proposal:
+        """Return the record of a decoration; `others` are further fields by name."""
+        return cls(
+            number=number,
+            occupation=decoration.occupation.tobytes(),
+            fingerprint=decoration.fingerprint,
+            orbit_size=decoration.orbit_size,
+            composition=decoration.formula,
+            x=decoration.x,
+            operator=operator,
+            **others,
+        )
 
 
 @dataclass(frozen=True)
@@ -308,7 +345,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class CompositionRow:
-    """One niche.
+    """What is known of one composition.
 
     Parameters
     ----------
@@ -350,3 +387,38 @@ class Event:
     kind: str
     candidate: int | None
     data: Mapping[str, JsonValue]
+
+
+def plain_fields(record: type) -> list[Field[Any]]:
+    """Return the fields of a record that are columns."""
+    return [one for one in fields(record) if one.type in PLAIN]
+
+
+def _default(one: Field[Any]) -> Any:
+    """Return what stands for a NULL in the column of a field: its default, or NaN for a number."""
+    if one.default is not MISSING:
+        return one.default
+    if one.default_factory is not MISSING:
+        return one.default_factory()
+    return float("nan") if one.type == "float" else None
+
+
+def of_older(record: type) -> dict[str, Any]:
+    """Return what the columns of later fields hold in databases that are older than they."""
+    later = [one for one in plain_fields(record) if "later" in one.metadata]
+    return {one.name: None if one.type == "Details" else one.default for one in later}
+
+
+def from_columns(record: type[T], columns: Mapping[str, Any], **others: Any) -> T:
+    """Return a record of the columns that are called as its fields; `others` are not plain."""
+    values = dict(others)
+    for one in fields(record):  # type: ignore[arg-type]
+        if one.name in others:
+            continue
+        value = columns[one.name]
+        if value is None:
+            value = _default(one)
+        elif one.type == "Details":
+            value = json.loads(value)
+        values[one.name] = value
+    return record(**values)

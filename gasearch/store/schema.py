@@ -1,5 +1,6 @@
 """The tables, as this version of gasearch writes them; older ones come here by `migrations`.
 
+Columns of candidates and of results are the fields of records, see `gasearch.store.records`.
 Candidates are numbered as the search proposes them, so the key of a candidate is its number.
 Times are seconds since 1970, UTC. Text that holds structured data is JSON. Structures have a table
 of their own, so that all other queries read few pages.
@@ -7,9 +8,12 @@ of their own, so that all other queries read few pages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -20,12 +24,20 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Table,
+    Text,
     UniqueConstraint,
 )
 
-from gasearch.relax.relaxed import VERDICTS
-from gasearch.store.records import PURPOSES, STATES
-from gasearch.store.sql.column_types import TEXT, WIDE
+from gasearch.relax.audit import VERDICTS
+from gasearch.relax.relaxed import Relaxed
+from gasearch.store.records import PURPOSES, STATES, Proposal, of_older, plain_fields
+from gasearch.store.sql.blobs import ENCODINGS
+
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+"""Compared and sorted by its code points, as SQLite does, whatever the language of the server."""
+
+WIDE = Integer().with_variant(BigInteger(), "postgresql")
+"""A whole number of 64 bits."""
 
 SCHEMA_VERSION = "0003"
 RUN = 1
@@ -33,7 +45,59 @@ SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0
 DRIVER = "driver"
 
+_TYPES: Mapping[str, Any] = {
+    "int": Integer,
+    "Wide": WIDE,
+    "float": Float,
+    "bool": Boolean,
+    "str": TEXT,
+    "bytes": LargeBinary,
+    "Verdict": TEXT,
+    "Details": TEXT,
+}
+
 metadata = MetaData()
+
+
+def _of_proposals() -> Iterator[Column[Any]]:
+    older = {name: value for name, value in of_older(Proposal).items() if value is not None}
+    texts = {name: str(int(v) if isinstance(v, bool) else v) for name, v in older.items()}
+    for one in plain_fields(Proposal):
+        kind, nullable = _TYPES[str(one.type)], one.type == "Details"
+        yield Column(one.name, kind, nullable=nullable, server_default=texts.get(one.name))
+
+
+def _of_results(required: Iterable[str] = ()) -> Iterator[Column[Any]]:
+    for one in plain_fields(Relaxed):
+        yield Column(one.name, _TYPES[str(one.type)], nullable=one.name not in required)
+    yield Column("elements", TEXT)
+
+
+def _of_structures() -> Iterator[Column[Any]]:
+    for name in ("volume", "mass", "charge"):
+        yield Column(name, Float, nullable=False)
+    yield Column("total_moment", Float)
+    for name in ("n_atoms", "pbc"):
+        yield Column(name, Integer, nullable=False)
+    # Of each blob, by column; see `gasearch.store.sql.blobs` for their encoding.
+    yield Column("sha256", TEXT, nullable=False)
+    for name, encoding in ENCODINGS.items():
+        yield Column(name, LargeBinary, nullable=not encoding.is_required)
+
+
+def without_blobs(table: Table) -> list[Column[Any]]:
+    """Return the columns of a table that are quickly read."""
+    return [column for column in table.c if not isinstance(column.type, LargeBinary)]
+
+
+def selected(record: type, *tables: Table) -> list[Column[Any]]:
+    """Return the columns that are called as the fields of a record, of the first table with each.
+
+    Fields that no table has are left out.
+    """
+    names = (one.name for one in fields(record))
+    homes = {name: [table for table in tables if name in table.c] for name in names}
+    return [found[0].c[name] for name, found in homes.items() if found]
 
 
 def _one_of(name: str, words: Iterable[str]) -> str:
@@ -71,19 +135,8 @@ candidate = Table(
     metadata,
     Column("id", Integer, primary_key=True),
     Column("run", Integer, ForeignKey("run.id"), nullable=False),
-    Column("composition", TEXT, nullable=False),
-    Column("x", Float, nullable=False),
-    Column("orbit_size", WIDE, nullable=False),
-    Column("operator", TEXT, nullable=False),
-    Column("origin", TEXT, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("known", Integer, nullable=False),
-    Column("n_rejected", Integer, nullable=False),
-    Column("fingerprint", TEXT, nullable=False),
     Column("occupation_sha256", TEXT, nullable=False),
-    Column("occupation", LargeBinary, nullable=False),
-    Column("budget", Integer, nullable=False, server_default="0"),
-    Column("details", TEXT),  # how it was chosen, where there is something to tell
+    *_of_proposals(),
     UniqueConstraint("run", "fingerprint", name="candidate_is_unique"),
     CheckConstraint("id > 0", name="candidate_is_positive"),
     CheckConstraint("known >= 0 AND n_rejected >= 0", name="candidate_counts"),
@@ -111,17 +164,8 @@ evaluation = Table(
     Column("n_crashes", Integer, nullable=False),
     Column("lease_ends", Float),
     Column("result", Integer, unique=True),
-    Column("verdict", TEXT),
-    Column("energy", Float),
-    Column("n_calls", Integer),
-    Column("fmax", Float),
-    Column("smax", Float),
-    Column("converged", Boolean),
-    Column("wall_s", Float),
     Column("finished", Float),
-    Column("elements", TEXT),
-    Column("audit", TEXT),
-    Column("reason", TEXT),
+    *_of_results(),
     UniqueConstraint("candidate", "level", "purpose", name="evaluation_is_unique"),
     CheckConstraint(_one_of("purpose", (*PURPOSES, "dft")), name="evaluation_purpose"),
     CheckConstraint(_one_of("state", STATES), name="evaluation_state"),
@@ -152,26 +196,9 @@ structure = Table(
     # The candidate for which it counts, being its lowest evaluation with verdict ok at the level of
     # the search; NULL where another one counts, 0 for the host.
     Column("counts_for", Integer, unique=True),
-    Column("n_atoms", Integer, nullable=False),
-    Column("volume", Float, nullable=False),
-    Column("mass", Float, nullable=False),
-    Column("charge", Float, nullable=False),
-    Column("total_moment", Float),
-    Column("pbc", Integer, nullable=False),
     Column("key_value_pairs", TEXT, nullable=False),
     Column("data", TEXT, nullable=False),
-    # Of each blob, by column; see `gasearch.store.sql.blobs` for their encoding.
-    Column("sha256", TEXT, nullable=False),
-    Column("numbers", LargeBinary, nullable=False),
-    Column("positions", LargeBinary, nullable=False),
-    Column("cell", LargeBinary, nullable=False),
-    Column("initial_charges", LargeBinary, nullable=False),
-    Column("initial_magmoms", LargeBinary, nullable=False),
-    Column("tags", LargeBinary),
-    Column("forces", LargeBinary),
-    Column("stress", LargeBinary),
-    Column("moments", LargeBinary),
-    Column("bond_lengths", LargeBinary),
+    *_of_structures(),
 )
 
 # A result that came after its lease was over: an evaluation and its structure in one row.
@@ -184,33 +211,8 @@ extra = Table(
     Column("purpose", TEXT, nullable=False),
     Column("attempt", Integer, nullable=False),
     Column("finished", Float, nullable=False),
-    Column("verdict", TEXT, nullable=False),
-    Column("energy", Float),
-    Column("n_calls", Integer, nullable=False),
-    Column("fmax", Float),
-    Column("smax", Float),
-    Column("converged", Boolean),
-    Column("wall_s", Float),
-    Column("elements", TEXT),
-    Column("audit", TEXT),
-    Column("reason", TEXT),
-    Column("n_atoms", Integer, nullable=False),
-    Column("volume", Float, nullable=False),
-    Column("mass", Float, nullable=False),
-    Column("charge", Float, nullable=False),
-    Column("total_moment", Float),
-    Column("pbc", Integer, nullable=False),
-    Column("sha256", TEXT, nullable=False),
-    Column("numbers", LargeBinary, nullable=False),
-    Column("positions", LargeBinary, nullable=False),
-    Column("cell", LargeBinary, nullable=False),
-    Column("initial_charges", LargeBinary, nullable=False),
-    Column("initial_magmoms", LargeBinary, nullable=False),
-    Column("tags", LargeBinary),
-    Column("forces", LargeBinary),
-    Column("stress", LargeBinary),
-    Column("moments", LargeBinary),
-    Column("bond_lengths", LargeBinary),
+    *_of_results(required=("verdict", "n_calls")),
+    *_of_structures(),
     # The same late result may come twice, and is one.
     UniqueConstraint(
         "candidate", "level", "purpose", "attempt", "verdict", "sha256", name="extra_is_unique"

@@ -12,13 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from ase import Atoms
-from numpy.typing import NDArray
 
 from gasearch.errors import GasearchError
 from gasearch.potentials.awareness import BLIND_BELOW, charge_awareness
-from gasearch.potentials.contract import Batch, Evaluated, Potential, check_species
-
-Array = NDArray[np.float64]
+from gasearch.potentials.contract import Array, Batch, Potential, Prediction, check_species
 
 
 class PotentialCheckError(GasearchError, AssertionError):
@@ -83,32 +80,18 @@ def check_potential(
 
 
 @dataclass(frozen=True, eq=False)
-class _Found:
-    """Results of one structure, as arrays."""
-
-    energy: float
-    forces: Array
-    stress: Array
-    moments: Array | None
-
-
-@dataclass(frozen=True, eq=False)
 class _Trial:
-    """One potential before its judge."""
+    """A potential under test."""
 
     potential: Potential
     tolerance: float
     step: float
     rng: np.random.Generator
 
-    def evaluate(self, structures: Sequence[Atoms]) -> list[_Found]:
+    def evaluate(self, structures: Sequence[Atoms]) -> list[Prediction]:
         """Return the results of each structure, all evaluated in one batch."""
         batch = Batch.from_atoms(structures, self.potential.device)
-        return _split(self.potential.evaluate(batch), structures)
-
-    def energy(self, atoms: Atoms) -> float:
-        """Return the energy of one structure, in eV."""
-        return self.evaluate([atoms])[0].energy
+        return self.potential.evaluate(batch).by_structure([*map(len, structures)])
 
     def fail(self, check: str, problem: str) -> None:
         """Raise the error of this check."""
@@ -121,7 +104,7 @@ class _Trial:
         if not off <= allowed:
             self.fail(check, f"{what} off by {off:.3g}, allowed are {allowed:.3g}")
 
-    def same(self, check: str, found: _Found, expected: _Found) -> None:
+    def same(self, check: str, found: Prediction, expected: Prediction) -> None:
         """Raise unless two results agree."""
         energies = np.array([found.energy]), np.array([expected.energy])
         self.equal(check, "energy (eV)", *energies, floor=1.0)
@@ -157,10 +140,10 @@ class _Trial:
         """Check that a second question gets the same answer, and leaves the question alone."""
         batch = Batch.from_atoms(structures, self.potential.device)
         before = [t.clone() for t in _tensors(batch)]
-        first = _split(self.potential.evaluate(batch), structures)
+        first = self.potential.evaluate(batch).by_structure([*map(len, structures)])
         if not all(torch.equal(a, b) for a, b in zip(_tensors(batch), before, strict=True)):
             self.fail("repeats", "evaluate changed the batch it was given")
-        second = _split(self.potential.evaluate(batch), structures)
+        second = self.potential.evaluate(batch).by_structure([*map(len, structures)])
         for one, other in zip(first, second, strict=True):
             self.same("repeats", other, one)
 
@@ -188,7 +171,7 @@ def _check_permutation(trial: _Trial, atoms: Atoms) -> None:
     order = trial.rng.permutation(len(atoms))
     found, expected = trial.evaluate([atoms[order], atoms])
     moments = None if expected.moments is None else expected.moments[order]
-    wanted = _Found(expected.energy, expected.forces[order], expected.stress, moments)
+    wanted = Prediction(expected.energy, expected.forces[order], expected.stress, moments)
     trial.same("permutation", found, wanted)
 
 
@@ -205,7 +188,9 @@ def _check_supercell(trial: _Trial, atoms: Atoms) -> None:
     expected = trial.evaluate([atoms])[0]
     (doubled,) = trial.evaluate([atoms.repeat((1, 2, 1))])
     moments = None if expected.moments is None else np.tile(expected.moments, 2)
-    wanted = _Found(2 * expected.energy, np.tile(expected.forces, (2, 1)), expected.stress, moments)
+    wanted = Prediction(
+        2 * expected.energy, np.tile(expected.forces, (2, 1)), expected.stress, moments
+    )
     trial.same("supercell", doubled, wanted)
     sheared = atoms.copy()
     sheared.set_cell(np.array([[1, 0, 0], [1, 1, 0], [0, -1, 1]]) @ atoms.cell.array)
@@ -220,7 +205,7 @@ def _check_rotation(trial: _Trial, atoms: Atoms) -> None:
     rotated.set_cell(atoms.cell.array @ rotation.T)
     rotated.positions = atoms.positions @ rotation.T
     found, expected = trial.evaluate([rotated, atoms])
-    wanted = _Found(
+    wanted = Prediction(
         expected.energy,
         expected.forces @ rotation.T,
         rotation @ expected.stress @ rotation.T,
@@ -282,9 +267,9 @@ _CHECKS: tuple[Callable[[_Trial, Atoms], None], ...] = (
 
 def _slope(trial: _Trial, path: Callable[[float], Atoms], step: float) -> float:
     """Return the derivative of the energy along a path at its origin, to fourth order."""
-    near = trial.energy(path(step)) - trial.energy(path(-step))
-    far = trial.energy(path(2 * step)) - trial.energy(path(-2 * step))
-    return (8 * near - far) / (12 * step)
+    found = trial.evaluate([path(k * step) for k in (1, -1, 2, -2)])
+    first, second, third, fourth = (one.energy for one in found)
+    return (8 * (first - second) - (third - fourth)) / (12 * step)
 
 
 def _rattled(atoms: Atoms, rng: np.random.Generator) -> Atoms:
@@ -295,14 +280,3 @@ def _rattled(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
     return (batch.positions, batch.cells, batch.numbers, batch.charges, batch.system)
-
-
-def _split(found: Evaluated, structures: Sequence[Atoms]) -> list[_Found]:
-    """Return the results of each structure of a batch."""
-    counts = [len(atoms) for atoms in structures]
-    forces = found.forces.cpu().split(counts)
-    moments = [None] * len(counts) if found.moments is None else found.moments.cpu().split(counts)
-    return [
-        _Found(float(e), f.numpy(), s.numpy(), None if m is None else m.numpy())
-        for e, f, s, m in zip(found.energies, forces, found.stresses.cpu(), moments, strict=True)
-    ]

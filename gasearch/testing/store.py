@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from gasearch.relax.relaxed import VERDICTS, Relaxed
+from gasearch.relax.audit import VERDICTS
+from gasearch.relax.relaxed import Relaxed
 from gasearch.store.location import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Committed, Lease, LevelRecord, Proposal, RunRecord
@@ -140,10 +141,12 @@ def fill(store: PopulationStore, n: int, n_formula_units: int = 1) -> None:
         batch.lease([number])
         (lease,) = batch.commit().leases
         if number % 4 == 0:
-            batch = store.batch()
-            batch.requeue(lease, "no sign of life", crashed=True)
-            batch.lease([number])
-            late, (lease,) = lease, batch.commit().leases
+            late, (lease,) = (
+                lease,
+                (store.batch().requeue(lease, "no sign of life", crashed=True).lease([number]))
+                .commit()
+                .leases,
+            )
             record(store, [late], n_formula_units, energy=-9.0 - number)
         verdict = VERDICTS[number % len(VERDICTS)] if number % 2 else "ok"
         record(store, [lease], n_formula_units, verdict=verdict)

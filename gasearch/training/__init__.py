@@ -1,1 +1,5 @@
-"""Networks fitted to DFT frames. Frames live in `data`, what a model is worth in `evaluation`."""
+"""Networks fitted to DFT frames: settings, start, loss and loop.
+
+Frames live in `data`, errors of any potential in `evaluation`; the networks themselves are in
+`gasearch.potentials`.
+"""

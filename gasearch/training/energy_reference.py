@@ -1,4 +1,4 @@
-"""The part of the energies that only counts atoms: fitted before training, given to the model.
+"""Energies per atom of each species, by linear regression before training; part of the model.
 
 A network learns differences; what an element costs at the level of the data is linear algebra. The
 fit is linear in the amounts of the elements (for NaxFePO4: in the Na fraction), and both oxidation
@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
+from gasearch.potentials.contract import Array
 from gasearch.potentials.networks.network import Network, make_graph
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.training.data.frames import Array
 from gasearch.training.data.samples import Sample, Unit, join
 
 _ROUNDS = 20
@@ -51,15 +51,6 @@ def network_energies(network: Network, samples: Sequence[Sample], batch_size: in
             graph = make_graph(data.batch, data.slots, data.edges, network.dtype)
             found += network(graph).energies.to(torch.float64).tolist()
     return np.array(found)
-
-
-def reference_table(reference: Mapping[int, float], samples: Sequence[Sample]) -> torch.Tensor:
-    """Return the reference as a tensor (slots,), float64; 0 for slots without one."""
-    largest = max([*reference, *(int(one.slots.max()) for one in samples)], default=0)
-    table = torch.zeros(largest + 1, dtype=torch.float64)
-    for slot, energy in reference.items():
-        table[slot] = energy
-    return table
 
 
 def _robust_fit(matrix: Array, aims: Array) -> Array:

@@ -1,4 +1,4 @@
-"""From a starting model and a split to a trained model; files are `gasearch.training.train`'s."""
+"""Fits a network to a split of frames; files are read and written in `gasearch.training.train`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from gasearch.crystal.species import MomentRanges, Species
 from gasearch.errors import UsageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
-from gasearch.potentials.networks.network_potential import identity as identity_of
+from gasearch.potentials.networks.network_potential import identity, reference_table
 from gasearch.training.data.frames import Frame, all_species, data_hash, without_repeats
 from gasearch.training.data.label_pairs import LabelPair, label_pairs
 from gasearch.training.data.samples import Sample, Unit, frame_unit, join, pair_unit
 from gasearch.training.data.splitting import Split
-from gasearch.training.energy_reference import fit_reference, reference_table
-from gasearch.training.loop import Progress, Task, Trainer
+from gasearch.training.energy_reference import fit_reference
+from gasearch.training.loop import Trainer, TrainingProgress, TrainingTask
 from gasearch.training.losses import evaluate_minibatch
 from gasearch.training.settings import LossSettings, TrainingSettings
 from gasearch.training.state import Counters
@@ -64,7 +64,7 @@ def fit(
     split: Split,
     settings: TrainingSettings,
     state_file: Path | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[TrainingProgress], None] | None = None,
 ) -> Fitted:
     """Train a network on a split; its weights change.
 
@@ -139,14 +139,15 @@ def _moments(network: Network, sample: Sample) -> list[tuple[Species, float]]:
 
 def _prepare(
     network: Network, card: ModelCard, split: Split, settings: TrainingSettings
-) -> tuple[Task, dict[int, float]]:
+) -> tuple[TrainingTask, dict[int, float]]:
     """Return what is to be learned, and the energy reference that is not."""
     chosen = without_repeats(split.training) if settings.drop_repeats else split.training
     training = _frame_units(chosen, card, network, settings.loss)
     validation = _frame_units(split.validation, card, network, settings.loss)
     samples = [unit.samples[0] for unit in training]
     reference = fit_reference(network, samples, card.species_map)
-    table = reference_table(reference, [*samples, *(unit.samples[0] for unit in validation)])
+    known = [*samples, *(unit.samples[0] for unit in validation)]
+    table = reference_table(reference, [int(one.slots.max()) for one in known])
     if settings.replay_stress:
         replay_stresses(network, samples)
         settings = replace(settings, loss=replace(settings.loss, stress=settings.replay_stress))
@@ -155,7 +156,7 @@ def _prepare(
     if settings.loss.difference > 0:
         training += [pair_unit(p, card.species_map, network.cutoff, scale) for p in inside]
     validation += [pair_unit(p, card.species_map, network.cutoff, scale) for p in outside]
-    return Task(network, training, validation, table, settings), reference
+    return TrainingTask(network, training, validation, table, settings), reference
 
 
 def _frame_units(
@@ -188,12 +189,12 @@ def replay_stresses(network: Network, samples: Sequence[Sample]) -> None:
 
 def _identity(network: Network, card: ModelCard, split: Split, settings: TrainingSettings) -> str:
     """Return what a training's course depends on, as a digest."""
-    told: dict[str, Any] = settings.to_json()
+    chosen: dict[str, Any] = settings.to_json()
     for operational in ("save_every_s", "device"):
-        told.pop(operational)
+        chosen.pop(operational)
     document = {
-        "settings": told,
-        "start": identity_of(network, card),
+        "settings": chosen,
+        "start": identity(network, card),
         "training": data_hash(split.training),
         "validation": data_hash(split.validation),
         "species": [str(one) for one in all_species(split.training)],

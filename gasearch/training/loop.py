@@ -42,8 +42,8 @@ class DivergedError(GasearchError, ArithmeticError):
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where a training stands, for whoever shows it.
+class TrainingProgress:
+    """Where a training stands, for a display.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Progress:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class TrainingTask:
     """What is to be learned.
 
     Parameters
@@ -101,7 +101,9 @@ class Trainer:
         Of data, settings and starting weights: a state file of another training is refused.
     """
 
-    def __init__(self, task: Task, state_file: Path | None = None, identity: str = "") -> None:
+    def __init__(
+        self, task: TrainingTask, state_file: Path | None = None, identity: str = ""
+    ) -> None:
         task.network.to(task.settings.device)
         self.task = replace(task, reference=task.reference.to(task.settings.device))
         self.state_file = state_file
@@ -116,20 +118,20 @@ class Trainer:
         if state_file is not None:
             self._restore(state_file)
 
-    def run(self, progress: Callable[[Progress], None] | None = None) -> Counters:
+    def run(self, progress: Callable[[TrainingProgress], None] | None = None) -> Counters:
         """Train to the end; the network has the best weights then, and is on the CPU."""
         settings, counters = self.task.settings, self.counters
         while counters.epoch < settings.epochs and not self._is_stale():
             began = time.monotonic()
             loss = self._epoch(progress)
-            record = self._judge(loss)
+            record = self._validate(loss)
             counters.epoch += 1
             counters.wall_s += time.monotonic() - began
             counters.history.append(record)
             self._save()
             if progress is not None:
                 n = self._n_steps
-                progress(Progress(counters.epoch, settings.epochs, n, n, loss, record))
+                progress(TrainingProgress(counters.epoch, settings.epochs, n, n, loss, record))
         _assign(self._parameters, self._best)
         self.task.network.eval().to("cpu")
         return counters
@@ -145,7 +147,7 @@ class Trainer:
             return False
         return self.counters.epoch - 1 - self.counters.best_epoch >= patience
 
-    def _epoch(self, progress: Callable[[Progress], None] | None) -> float:
+    def _epoch(self, progress: Callable[[TrainingProgress], None] | None) -> float:
         """Make one pass over the training units; return the mean loss."""
         total = 0.0
         self.task.network.train()
@@ -153,7 +155,7 @@ class Trainer:
             total += self._step(data)
             if progress is not None and done < self._n_steps:
                 epoch, epochs = self.counters.epoch + 1, self.task.settings.epochs
-                progress(Progress(epoch, epochs, done, self._n_steps, total / done))
+                progress(TrainingProgress(epoch, epochs, done, self._n_steps, total / done))
         return total / self._n_steps
 
     def _batches(self) -> Iterator[Minibatch]:
@@ -216,14 +218,14 @@ class Trainer:
             for mean, parameter in zip(self._mean, self._parameters, strict=True):
                 mean.lerp_(parameter, 1 - decay)
 
-    def _judge(self, loss: float) -> dict[str, Any]:
+    def _validate(self, loss: float) -> dict[str, Any]:
         """Return the record of an epoch; remember the averaged weights if they are the best."""
         record: dict[str, Any] = {"epoch": self.counters.epoch + 1, "loss": loss}
         record["learning_rate"] = self._learning_rate()
         own = [p.detach().clone() for p in self._parameters]
         _assign(self._parameters, self._mean)
         if self.task.validation:
-            record |= judge(self.task, self.task.validation)
+            record |= validate(self.task, self.task.validation)
         _assign(self._parameters, own)
         value = record.get("validation_loss")
         best = self.counters.best_loss
@@ -279,7 +281,7 @@ class Trainer:
         return held[kind]
 
 
-def judge(task: Task, units: Sequence[Unit]) -> dict[str, float]:
+def validate(task: TrainingTask, units: Sequence[Unit]) -> dict[str, float]:
     """Return the loss of a network on units, and its mean errors in plain units."""
     parts, errors = Parts({}, {}), ErrorSums()
     task.network.eval()

@@ -1,4 +1,4 @@
-"""How wrong a network is: masked, robust, the same whatever the architecture."""
+"""The loss of a network: unknown labels masked, robust against outliers, for any architecture."""
 
 from __future__ import annotations
 
@@ -152,8 +152,8 @@ def _differences(energies: torch.Tensor, data: Minibatch, scale: float) -> torch
 def _summed(errors: torch.Tensor, weights: torch.Tensor) -> tuple[torch.Tensor, float]:
     """Return the weighted sum of a smooth Huber function of vectors (M, k), and their number.
 
-    A function of the vector's length, so that turned crystals are equal. Rows with NaN are labels
-    that nobody knows: they are taken out before anything is computed of them, since a gradient of
+    A function of the vector's length, so that turned crystals are equal. Rows with NaN are unknown
+    labels: they are taken out before anything is computed of them, since a gradient of
     0 times NaN is NaN.
     """
     known = ~errors.detach().isnan().any(1)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from gasearch.crystal.species import Species
-from gasearch.errors import UsageError
-from gasearch.potentials.contract import Batch
-from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
+from gasearch.potentials.networks.architectures import declaration
+from gasearch.potentials.networks.declaration import (
+    Architecture,
+    FileWeights,
+    OwnWeights,
+    StartError,
+    resolve,
+)
 from gasearch.potentials.networks.model_card import ModelCard
-from gasearch.potentials.networks.network import Network, find_edges
+from gasearch.potentials.networks.network import Network, TrainingData
 from gasearch.potentials.networks.species_map import SpeciesMap
+from gasearch.potentials.trust import read_trusted
 from gasearch.training.data.frames import Frame, all_species
 
 STARTS = ("ga", "clone", "blind", "fresh")
@@ -23,26 +29,8 @@ STARTS = ("ga", "clone", "blind", "fresh")
 "ga" and "clone" need an architecture with weights of its own; "fresh" begins with random weights;
 "blind", the control, gives all oxidation states of an element one slot.
 """
-_OWN_WEIGHTS = ("chgnet",)
 _SURROGATE = 31  # the slot of Ga: the field's convention for Fe3+
 _FIRST_SPARE = 95  # slots beyond those of CHGNet's elements
-_SAMPLE = 16  # frames that the mean number of neighbours is taken from
-
-
-_Opener = Callable[[Path, Mapping[Species, int]], tuple[Network, ModelCard]]
-
-
-class StartError(UsageError):
-    """A start that an architecture does not have."""
-
-    def __init__(self, name: str, start: str, problem: str) -> None:
-        super().__init__(name, start, problem)
-        self.name = name
-        self.start = start
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"{self.name} cannot start from {self.start!r}: {self.problem}."
 
 
 def starting_model(
@@ -68,41 +56,37 @@ def starting_model(
     seed
         Of random weights.
     """
-    if name not in ARCHITECTURES:
-        architecture(name)  # raises, with the names that there are
-    has_weights = name in _OWN_WEIGHTS
+    declared = declaration(name)
     if start is None:
-        start = "ga" if has_weights else "fresh"
+        start = "ga" if declared.own_weights else "fresh"
     if start not in STARTS:
-        return _from_path(name, Path(start), frames)
-    if has_weights and start != "fresh":
-        return _from_chgnet(start, frames)
+        return _from_path(name, declared, Path(start), frames)
+    if declared.own_weights and start != "fresh":
+        own: OwnWeights = resolve(declared.own_weights)
+        return own(start, slots_for(all_species(frames)))
     if start not in ("fresh", "blind"):
         raise StartError(name, start, "it has no weights of its own; take 'fresh' or a model")
-    return fresh(name, frames, arguments or {}, is_blind=start == "blind", seed=seed)
+    slots = slots_for(all_species(frames), is_blind=start == "blind")
+    return _fresh(name, declared, frames, slots, arguments or {}, seed)
 
 
-def fresh(
+def _fresh(
     name: str,
+    declared: Architecture,
     frames: Sequence[Frame],
+    slots: Mapping[Species, int],
     arguments: Mapping[str, Any],
-    *,
-    is_blind: bool = False,
-    seed: int = 0,
+    seed: int,
 ) -> tuple[Network, ModelCard]:
-    """Return a network with random weights, with a slot for every species of the frames."""
-    slots = slots_for(all_species(frames), is_blind=is_blind)
-    own: dict[str, Any] = {"slots": sorted(set(slots.values()))}
-    kind = architecture(name)
-    if name == "mace":
-        own["n_neighbours"] = _mean_neighbours(frames, float(arguments.get("cutoff", 5.0)))
-        own["numbers"] = _numbers(own["slots"], slots)
-    if name == "cpainn":
-        own["charges"] = any(frame.partial_charges is not None for frame in frames)
+    """Return a network with random weights."""
+    kind = declared.network()
+    has_charges = any(frame.partial_charges is not None for frame in frames)
+    data = TrainingData(slots, [frame.atoms for frame in frames], has_charges)
+    chosen = kind.arguments_for(data, arguments)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            network = kind(**{**own, **arguments})
+            network = kind(**chosen)
         except TypeError as error:
             raise StartError(name, "fresh", str(error)) from error
     card = ModelCard(name, SpeciesMap(slots), notes={"start": "random weights", "seed": seed})
@@ -125,21 +109,13 @@ def slots_for(species: Sequence[Species], *, is_blind: bool = False) -> dict[Spe
     return slots
 
 
-def _from_chgnet(start: str, frames: Sequence[Frame]) -> tuple[Network, ModelCard]:
-    from gasearch.potentials.chgnet.weights import from_pretrained
-
-    slots = slots_for(all_species(frames))
-    surrogates = {str(one): slot for one, slot in slots.items() if slot != one.number}
-    if start == "ga" and any(slot >= _FIRST_SPARE for slot in surrogates.values()):
-        raise StartError("chgnet", start, "one species only can take Ga's place; take 'clone'")
-    chosen: Any = start
-    return from_pretrained(chosen, surrogates or {"Fe3+": "Ga"})
-
-
-def _from_path(name: str, path: Path, frames: Sequence[Frame]) -> tuple[Network, ModelCard]:
+def _from_path(
+    name: str, declared: Architecture, path: Path, frames: Sequence[Frame]
+) -> tuple[Network, ModelCard]:
     """Return the model in a folder, or in a file of the architecture's own package."""
-    if path.is_file() and name in _OWN_FILES:
-        return _OWN_FILES[name](path, slots_for(all_species(frames)))
+    if path.is_file() and declared.file_weights:
+        open_file: FileWeights = resolve(declared.file_weights)
+        return open_file(read_trusted(path), slots_for(all_species(frames)))
     if not path.is_dir():
         raise StartError(name, str(path), f"expected a folder or one of {', '.join(STARTS)}")
     from gasearch.potentials.networks.checkpoint import read_checkpoint
@@ -150,35 +126,3 @@ def _from_path(name: str, path: Path, frames: Sequence[Frame]) -> tuple[Network,
     for one in all_species(frames):
         card.species_map.slot(one)  # raises where there is none
     return network, card
-
-
-def _from_mace_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
-    """Return a foundation model, with the higher oxidation states as clones of their element."""
-    from gasearch.potentials.mace.weights import from_foundation
-    from gasearch.potentials.trust import read_trusted
-
-    return from_foundation(read_trusted(path), slots, "clone")
-
-
-def _from_chgnet_file(path: Path, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
-    """Return what CHGNet's own trainer wrote; its slots keep what they know."""
-    from gasearch.potentials.chgnet.weights import from_trainer_file
-    from gasearch.potentials.trust import read_trusted
-
-    found = from_trainer_file(read_trusted(path), SpeciesMap(slots, is_open=True), "chgnet")
-    return found.network, found.card
-
-
-_OWN_FILES: Mapping[str, _Opener] = {"mace": _from_mace_file, "chgnet": _from_chgnet_file}
-
-
-def _numbers(slots: Sequence[int], by_species: Mapping[Species, int]) -> list[int]:
-    """Return the atomic number of each slot."""
-    owner = {slot: one.number for one, slot in by_species.items()}
-    return [owner[slot] for slot in slots]
-
-
-def _mean_neighbours(frames: Sequence[Frame], cutoff: float) -> float:
-    step = max(1, len(frames) // _SAMPLE)
-    batch = Batch.from_atoms([frame.atoms for frame in frames[::step]])
-    return round(len(find_edges(batch, cutoff).i) / len(batch.positions), 2)

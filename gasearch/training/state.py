@@ -1,4 +1,4 @@
-"""What a killed training continues from: one safetensors file, replaced as a whole."""
+"""The state that a killed training continues from: one safetensors file, replaced as a whole."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from ase import Atoms
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.potentials.calculator import PotentialCalculator
-from gasearch.potentials.contract import Potential
-from gasearch.relax.optimizer import make_optimizer
+from gasearch.potentials.contract import Potential, formal_charges
+from gasearch.relax.ase_relaxer import make_optimizer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.training.data.frames import Frame, bare
 from gasearch.training.evaluation.predict import predict
@@ -75,7 +75,7 @@ def label_with(
     found = predict(potential, [atoms for _, atoms in structures])
     return [
         Frame(
-            atoms=bare(atoms, np.rint(atoms.get_initial_charges()).astype(np.int64)),
+            atoms=bare(atoms, formal_charges(atoms)),
             energy=one.energy,
             forces=one.forces,
             stress=one.stress,
@@ -126,7 +126,7 @@ def _rattled(atoms: Atoms, size: float, rng: np.random.Generator) -> Atoms:
 
 def _swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
     """Return a copy in which two atoms of one element exchanged their oxidation states."""
-    charges = atoms.get_initial_charges()
+    charges = formal_charges(atoms)
     pairs = [
         (i, j)
         for i in range(len(atoms))
@@ -137,4 +137,4 @@ def _swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
         return None
     pair = list(pairs[int(rng.integers(len(pairs)))])
     charges[pair] = charges[pair[::-1]]
-    return bare(atoms, np.rint(charges).astype(np.int64))
+    return bare(atoms, charges)

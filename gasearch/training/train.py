@@ -14,13 +14,12 @@ from gasearch.errors import UsageError
 from gasearch.potentials.networks.checkpoint import MODEL_FILE, save_checkpoint
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.training.data.frames import Frame
-from gasearch.training.data.labels import Labelling
 from gasearch.training.data.reading import FrameSet, read_frames
 from gasearch.training.data.splitting import Split, split_by_decoration, split_off
 from gasearch.training.evaluation.errors import Report, evaluate_model
 from gasearch.training.fitting import Fitted, fit
-from gasearch.training.loop import Progress
-from gasearch.training.settings import TrainingSettings
+from gasearch.training.loop import TrainingProgress
+from gasearch.training.settings import TrainingPlan, TrainingSettings
 from gasearch.training.starting import starting_model
 from gasearch.training.state import write_durably
 
@@ -56,48 +55,26 @@ class UnknownDecorationError(UsageError):
 
 
 def train(
-    architecture: str,
-    files: Sequence[Path | str],
-    output: Path | str,
-    settings: TrainingSettings | None = None,
-    *,
-    start: str | None = None,
-    arguments: Mapping[str, Any] | None = None,
-    labelling: Labelling | None = None,
-    notes: Mapping[str, Any] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None = None
 ) -> dict[str, Any]:
     """Train a model on labelled frames and write it; return the report.
 
-    Killed, it continues when called again with the same arguments.
-
-    Parameters
-    ----------
-    files
-        Labelled frames.
-    output
-        Folder of the checkpoint, of `training_report.json` and, until the end, of the state.
-    start
-        As `gasearch.training.starting.starting_model` takes it.
-    arguments
-        Of a fresh network.
-    labelling
-        How oxidation states are found where frames do not carry them.
-    notes
-        What else the model's card shall say, such as its licence.
+    Killed, it continues when called again with the same plan.
     """
     keep_freed_memory()
-    settings, folder = settings or TrainingSettings(), Path(output)
+    folder, settings = plan.output, plan.options.settings
     if (folder / MODEL_FILE).exists():
         raise FinishedModelError(folder)
-    data = read_frames(files, labelling)
+    data = read_frames(plan.files, plan.options.labelling)
     split = choose_split(data.frames, settings)
-    network, card = starting_model(architecture, data.frames, start, arguments, settings.seed)
+    arguments = plan.options.network
+    start = starting_model(plan.architecture, data.frames, plan.start, arguments, settings.seed)
     state = folder / STATE_FILE
-    fitted = fit(network, card, split, settings, state, progress)
-    report = make_report(fitted, split, data, settings, files)
-    told = {**fitted.card.notes, **(notes or {}), **_summary(report)}
-    card = replace(fitted.card, name=folder.resolve().name, notes=told)
+    fitted = fit(*start, split, settings, state, progress)
+    report = make_report(fitted, split, data, plan)
+    summary = {key: report[key] for key in ("split", "errors", "epochs")}
+    notes = {**fitted.card.notes, **plan.options.notes, **summary}
+    card = replace(fitted.card, name=folder.resolve().name, notes=notes)
     write_durably(folder / REPORT_FILE, _json(report))
     save_checkpoint(folder, fitted.network, card)
     state.unlink(missing_ok=True)
@@ -115,13 +92,7 @@ def choose_split(frames: Sequence[Frame], settings: TrainingSettings) -> Split:
     return split_by_decoration(frames, settings.validation_share, settings.seed)
 
 
-def make_report(
-    fitted: Fitted,
-    split: Split,
-    data: FrameSet,
-    settings: TrainingSettings,
-    files: Sequence[Path | str] = (),
-) -> dict[str, Any]:
+def make_report(fitted: Fitted, split: Split, data: FrameSet, plan: TrainingPlan) -> dict[str, Any]:
     """Return what is worth knowing about a training, as JSON writes it."""
     counters = fitted.counters
     return {
@@ -129,9 +100,9 @@ def make_report(
         "arguments": dict(fitted.network.arguments),
         "n_weights": sum(p.numel() for p in fitted.network.parameters()),
         "start": dict(fitted.card.notes),
-        "settings": settings.to_json(),
+        "settings": plan.options.settings.to_json(),
         "data": {
-            "files": {Path(path).name: _sha256(Path(path)) for path in files},
+            "files": {path.name: _sha256(path) for path in plan.files},
             "data_hash": data.data_hash,
             "n_frames": len(data.frames),
             "dropped": dict(data.dropped),
@@ -157,11 +128,6 @@ def split_errors(fitted: Fitted, split: Split) -> dict[str, Report]:
     if split.validation:
         errors["validation"] = evaluate_model(potential, split.validation, split.training)
     return errors
-
-
-def _summary(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of a report that goes into the model."""
-    return {"split": report["split"], "errors": report["errors"], "epochs": report["epochs"]}
 
 
 def _sha256(path: Path) -> str:

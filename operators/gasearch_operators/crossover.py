@@ -1,6 +1,6 @@
 """Children of two parents: a slab of one crystal set into the other, or site by site.
 
-Both keep the composition of one parent; the pieces are mended by `gasearch.crystal.repair`.
+Both keep the composition of one parent; the pieces are repaired by `gasearch.crystal.repair`.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CutAndSplice:
             inside, from_cut = self._cut(host, rng)
             pieces = np.where(inside, other, first.occupation)
             reluctance = from_cut + 1e-3 * rng.random(host.n_sites)
-            child = _mended(parents, pieces, self.between, reluctance, rng)
+            child = _repaired(parents, pieces, self.between, reluctance, rng)
             if _is_new(child, first.occupation, other):
                 return child
         return None
@@ -120,7 +120,7 @@ class UniformCrossover:
             chance = _shares(len(host.sublattices), rng)[site_tables(host).sublattices]
             pieces = np.where(rng.random(host.n_sites) < chance, other, first.occupation)
             reluctance = rng.random(host.n_sites) + (other == first.occupation)
-            child = _mended(parents, pieces, self.between, reluctance, rng)
+            child = _repaired(parents, pieces, self.between, reluctance, rng)
             if _is_new(child, first.occupation, other):
                 return child
         return None
@@ -177,7 +177,7 @@ def _planes(host: Host) -> _Planes:
     return _Planes(spacings, bounds, indices @ host.atoms.get_scaled_positions()[host.sites].T)
 
 
-def _mended(
+def _repaired(
     parents: Sequence[Decoration],
     pieces: Digits,
     between: bool,

@@ -21,7 +21,7 @@ from gasearch.crystal.io.hosts import host_to_json
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
-from gasearch.store import PopulationStore
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.sqlite.lock import DriverLock
 from gasearch.testing.store import LEVEL, example_run, propose_and_lease, record
 

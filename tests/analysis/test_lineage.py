@@ -12,7 +12,8 @@ from gasearch.crystal.io.hosts import host_to_json
 from gasearch.display import search_tables as console
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
-from gasearch.store import FIRST_OUTSIDE, PopulationStore
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import FIRST_OUTSIDE
 from gasearch.testing.store import (
     LEVEL,
     example_proposal,

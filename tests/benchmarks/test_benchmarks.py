@@ -278,7 +278,7 @@ def test_with_many_in_flight_a_candidate_knows_only_what_came_before_them(bench,
 
     class Watched(methods.Proposer):
         def propose(self, number, budget=0):
-            known.append(self.knowledge.ended[-1] if self.knowledge.ended else 0)
+            known.append(self.history.ended[-1] if self.history.ended else 0)
             return super().propose(number, budget)
 
     with pytest.MonkeyPatch.context() as patch:

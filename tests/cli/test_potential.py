@@ -1,4 +1,4 @@
-"""`gasearch potential`, as its user meets it; the network is the toy of the training tests."""
+"""`gasearch potential`, as its user meets it; the network is a toy."""
 
 import json
 import os
@@ -23,13 +23,12 @@ from places import SHIPPED_FRAMES, TESTS, TOYS
 from gasearch.cli.potential import potential_app
 from gasearch.cli.train import BarWatch, LineWatch
 from gasearch.display.terminal import make_console
-from gasearch.potentials.networks.architectures import ARCHITECTURES, Architecture
-from gasearch.potentials.trust import is_trusted
-from gasearch.training.loop import Progress
+from gasearch.potentials.networks.architectures import ARCHITECTURES
+from gasearch.potentials.networks.declaration import Architecture
+from gasearch.potentials.trust import UntrustedFileError, read_trusted
+from gasearch.training.loop import TrainingProgress
 
-TRAINING_TESTS = TESTS / "training"
-IMPORTED_FROM = [str(TESTS / "support"), str(TRAINING_TESTS)]
-TOY = "test_train:ToyNetwork"
+TOY = "toy_network:ToyNetwork"
 VERBS = ["list", "test", "compare", "embed", "train", "trust"]
 KEYS = [
     "n_frames",
@@ -44,8 +43,9 @@ KEYS = [
 ]
 WITH_TOY = f"""
 import sys
-sys.path[:0] = {IMPORTED_FROM!r}
-from gasearch.potentials.networks.architectures import ARCHITECTURES, Architecture
+sys.path.insert(0, {str(TESTS / "support")!r})
+from gasearch.potentials.networks.architectures import ARCHITECTURES
+from gasearch.potentials.networks.declaration import Architecture
 ARCHITECTURES["toy"] = Architecture({TOY!r})
 from gasearch.cli.app import main
 sys.argv = ["gasearch", *sys.argv[1:]]
@@ -82,7 +82,6 @@ def home(tmp_path, monkeypatch):
 @pytest.fixture
 def potential(monkeypatch, capsys):
     """A function that runs `gasearch potential` in this process."""
-    monkeypatch.syspath_prepend(TRAINING_TESTS)
     monkeypatch.setitem(ARCHITECTURES, "toy", Architecture(TOY))
 
     def call(*words):
@@ -436,7 +435,7 @@ class TestTrust:
         path.write_bytes(pickle.dumps(Malice(trace)))
         result = potential("trust", path, "--yes")
         assert result.status == 0
-        assert is_trusted(path)
+        assert read_trusted(path) == path.read_bytes()
         assert not trace.exists()
 
     @pytest.mark.parametrize(
@@ -455,17 +454,21 @@ class TestTrust:
         assert result.status == status
         assert "can run code when it is opened" in result.out
         assert result.err == line
-        assert is_trusted(path) == (status == 0)
+        if status == 0:
+            assert read_trusted(path) == path.read_bytes()
+        else:
+            with pytest.raises(UntrustedFileError):
+                read_trusted(path)
 
 
 class TestWatching:
     def test_lines_come_now_and_then(self, capsys):
         now = iter([0.0, 1.0, 11.0, 12.0])
         with LineWatch(make_console(), clock=lambda: next(now)) as observe:
-            observe(Progress(1, 3, 1, 2, 0.5))
-            observe(Progress(1, 3, 2, 2, 0.4, {"validation_loss": 0.3}))
-            observe(Progress(2, 3, 2, 2, 0.3, {"force_mae_meV_per_A": 51.23}))
-            observe(Progress(3, 3, 2, 2, 0.2, {"validation_loss": 0.1}))
+            observe(TrainingProgress(1, 3, 1, 2, 0.5))
+            observe(TrainingProgress(1, 3, 2, 2, 0.4, {"validation_loss": 0.3}))
+            observe(TrainingProgress(2, 3, 2, 2, 0.3, {"force_mae_meV_per_A": 51.23}))
+            observe(TrainingProgress(3, 3, 2, 2, 0.2, {"validation_loss": 0.1}))
         told = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
         assert told == [
             "epoch 1 of 3, step 1 of 2: loss 0.5",
@@ -475,6 +478,6 @@ class TestWatching:
 
     def test_a_bar_of_a_continued_training_starts_where_it_was(self):
         bar = BarWatch(make_console())
-        bar(Progress(3, 4, 1, 2, 0.5))
+        bar(TrainingProgress(3, 4, 1, 2, 0.5))
         (task,) = bar._bar.tasks
         assert (task.completed, task.total) == (5, 8)

@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.spacegroup import crystal
+from declared_hosts import FE, MIXED, NA, perovskite, sublattice
 
 from gasearch.crystal.declaration import (
     HostDeclaration,
@@ -19,24 +19,6 @@ from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
 
 
-def species(*texts: str) -> tuple[Species, ...]:
-    return tuple(map(Species.parse, texts))
-
-
-def sublattice(kind, sites, texts, elements="fixed", **fractions) -> SublatticeDeclaration:
-    return SublatticeDeclaration(kind, sites, species(*texts), elements, fractions)
-
-
-def perovskite(*repeats: int) -> Atoms:
-    atoms = crystal(
-        ["Na", "Fe", "F"],
-        [(0, 0, 0), (0.5,) * 3, (0.5, 0.5, 0)],
-        spacegroup=221,
-        cellpar=[4, 4, 4, 90, 90, 90],
-    )
-    return atoms.repeat(repeats or (1, 1, 1))
-
-
 def declare(atoms: Atoms | None = None, *sublattices: SublatticeDeclaration) -> HostDeclaration:
     return HostDeclaration(
         "toy",
@@ -45,11 +27,6 @@ def declare(atoms: Atoms | None = None, *sublattices: SublatticeDeclaration) -> 
         {"F": Species("F", -1)},
         "NaFeF3",
     )
-
-
-NA = sublattice("working_ion", ("Na",), ["Na+", "vacancy"])
-FE = sublattice("redox", ("Fe",), ["Fe2+", "Fe3+"])
-MIXED = ["Fe2+", "Fe3+", "Mn2+", "Mn3+"]
 
 
 def test_three_repeats_are_a_diagonal_matrix():

@@ -9,6 +9,7 @@ import spglib
 from ase import Atoms
 from ase.build import make_supercell
 from ase.spacegroup import crystal
+from declared_hosts import perovskite
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,12 +27,7 @@ from gasearch.crystal.symmetry import (
 
 CRYSTALS = {
     "olivine": lambda: builtin_host("nafepo4-olivine").unit_cell,
-    "perovskite": lambda: crystal(
-        ["Na", "Fe", "F"],
-        [(0, 0, 0), (0.5,) * 3, (0.5, 0.5, 0)],
-        spacegroup=221,
-        cellpar=[4, 4, 4, 90, 90, 90],
-    ),
+    "perovskite": perovskite,
     "half-Heusler, face-centred": lambda: crystal(
         ["Na", "Fe", "N"],
         [(0, 0, 0), (0.25,) * 3, (0.5,) * 3],

@@ -1,24 +1,18 @@
 """Levels of theory of DFT: k sets of supercells, and what makes two results comparable."""
 
-import ase.io
 import numpy as np
 import pytest
-from places import DFT_FRAMES
+from declared_hosts import olivine
 
-from gasearch.analysis.metals import metal_energy
+from gasearch.analysis.voltage import Metal, NoMetalError, dft_metal
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.dft.codes.gpaw import job_input
 from gasearch.dft.kpoints import canonical, folded, gpaw_points, grid, mesh, unfolded
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
 QUARTER = [[0.0, 0.25, 0.25]]
-
-
-def olivine(*repeats):
-    return Host.build(builtin_host("nafepo4-olivine"), repeats or (1, 1, 1))
 
 
 def level(host, code="gpaw", **keywords):
@@ -110,29 +104,19 @@ class TestLevels:
         assert len(names) == 2
 
     def test_an_unknown_code_is_refused(self):
-        with pytest.raises(UsageError, match="expected one of gpaw, vasp"):
+        with pytest.raises(UsageError, match="expected one of vasp, gpaw"):
             level(olivine(), "castep")
 
 
 def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
     host = olivine()
-    assert metal_energy(level(host).settings, "Na") == -1.32195
-    assert metal_energy(level(host, relax=False).settings, "Na") == -1.32195
-    assert metal_energy(level(host).settings, "Li") is None
-    assert metal_energy(level(host, gpaw={"cutoff_eV": 500.0}).settings, "Na") is None
-    assert metal_energy(level(host, "vasp").settings, "Na") is None
-
-
-def test_the_input_of_a_job_is_that_of_the_shipped_data():
-    frame = ase.io.read(DFT_FRAMES, 0)
-    job = job_input(frame, olivine(), DftSection(), relax=True)
-    assert job["kpoints"] == QUARTER
-    assert job["hubbard"] == {"Fe": ["d", 5.3]}
-    assert (job["mixer"], job["max_scf"], job["smearing_eV"]) == ([0.1, 5, 50.0], 90, 0.05)
-    n_na = np.count_nonzero(frame.symbols == "Na")
-    assert job["total_moment"] == pytest.approx(5 * 4 - n_na)
-    assert sum(job["moments"]) == pytest.approx(job["total_moment"])
-    charges = frame.get_initial_charges()
-    holes = [str(i) for i in np.flatnonzero((frame.symbols == "Fe") & (charges == 3))]
-    assert job["surrogates"] == dict.fromkeys(holes, "Ga")
-    assert sum(job["surrogate_moments"]) == pytest.approx(4 * (4 - len(holes)))
+    source = "GPAW, PBE, 450 eV: Na"
+    for own in (level(host), level(host, relax=False)):
+        assert dft_metal("Na", own.name, own.settings) == Metal("Na", -1.32195, source)
+    for element, own in (
+        ("Li", level(host)),
+        ("Na", level(host, gpaw={"cutoff_eV": 500.0})),
+        ("Na", level(host, "vasp")),
+    ):
+        with pytest.raises(NoMetalError, match=f"known for {source}, not for"):
+            dft_metal(element, own.name, own.settings)

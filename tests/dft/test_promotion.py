@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from gasearch.analysis.findings import Findings
 from gasearch.dft.promotion import NO_HULL, planned, promote
 from gasearch.errors import UsageError
-from gasearch.run.config import RunFileError, run_settings
+from gasearch.run.config import run_settings
 from gasearch.run.folder import RunFolder
-from gasearch.run.promotion_settings import PromoteSection
+from gasearch.run.sections import PromoteSection, RunFileError
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
 from gasearch.store.promotions import NewPromotion, PromotionRow, add_promotions, promotions
@@ -238,30 +238,27 @@ class TestStored:
         with folder.open_store() as store:
             assert promotions(store) == []
 
-    def test_a_longer_search_promotes_what_it_finds(self, folder):
+    def test_a_search_goes_on_as_if_nobody_was_promoted_and_what_it_finds_is(
+        self, folder, searched, tmp_path
+    ):
+        plain = RunFolder(shutil.copytree(searched, tmp_path / "plain"))
         promote(folder)
-        text = folder.run_file.read_text()
-        folder.run_file.write_text(text.replace('"budget" = 40', '"budget" = 70'))
-        Session(folder).run()
+        found = []
+        for run in (folder, plain):
+            text = run.run_file.read_text()
+            run.run_file.write_text(text.replace('"budget" = 40', '"budget" = 52'))
+            Session(run).run()
+            with run.open_store() as store:
+                found.append([p.fingerprint for p in store.proposals()])
+        assert found[0] == found[1]
         with folder.open_store() as store:
             findings = Findings(store)
             expected = {n for x in (0.5, 2 / 3) for n in ranks(findings, x)[:3]}
             known = {row.candidate for row in promotions(store)}
         new = {p.row.id for p in promote(folder).new if p.rule == "lowest"}
         assert new == expected - known
+        assert new
         assert promote(folder).new == ()
-
-    def test_a_search_goes_on_as_if_nobody_was_promoted(self, folder, searched, tmp_path):
-        plain = RunFolder(shutil.copytree(searched, tmp_path / "plain"))
-        promote(folder)
-        found = []
-        for run in (folder, plain):
-            text = run.run_file.read_text()
-            run.run_file.write_text(text.replace('"budget" = 40', '"budget" = 45'))
-            Session(run).run()
-            with run.open_store() as store:
-                found.append([p.fingerprint for p in store.proposals()])
-        assert found[0] == found[1]
 
     def test_the_store_refuses_to_write_one_twice(self, folder):
         new = [NewPromotion(1, "lowest", "because"), NewPromotion(2, "lowest", "because")]

@@ -5,8 +5,6 @@ import pytest
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
 from gasearch.dft.spins import (
     alternating_signs,
@@ -17,11 +15,6 @@ from gasearch.dft.spins import (
     start_moments,
     total_moment,
 )
-
-
-@pytest.fixture(scope="module")
-def host():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 
 
 def decorated(host, x):

@@ -24,7 +24,7 @@ from gasearch.display.progress import BarWatch, LineWatch, watch
 from gasearch.display.terminal import make_console
 from gasearch.execution.engine_file import EngineRecord
 from gasearch.processes import identity
-from gasearch.relax.relaxed import VERDICTS
+from gasearch.relax.audit import VERDICTS
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.store.activity import Activity, OldestLease

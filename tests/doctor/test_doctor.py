@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import stat
 import sys
 from pathlib import Path
 
@@ -12,9 +11,9 @@ from typer.testing import CliRunner
 
 from gasearch.cli import run as running
 from gasearch.cli.app import app
-from gasearch.doctor import database, engine, machine, potential, probe
+from gasearch.doctor import database, engine, machine, potential
 from gasearch.doctor.checks import guarded, passed
-from gasearch.doctor.examining import examine
+from gasearch.doctor.examine import examine
 from gasearch.errors import GasearchError
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -44,6 +43,12 @@ def no_potential(monkeypatch):
     monkeypatch.setattr(potential, "potential", lambda session: iter(()))
 
 
+@pytest.fixture
+def potential_here(monkeypatch):
+    """Load the potential in this process rather than in one of its own."""
+    monkeypatch.setattr(potential, "run_program", lambda command, *_: potential.main(*command[3:]))
+
+
 def contents(folder):
     return {
         str(path.relative_to(folder)): path.read_bytes()
@@ -52,15 +57,21 @@ def contents(folder):
     }
 
 
-def program(folder, name, script):
-    folder.mkdir(exist_ok=True)
-    path = folder / name
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(path.stat().st_mode | stat.S_IXUSR)
-    return path
+@pytest.fixture
+def make_broken(tmp_path, make_run):
+    """A function that writes a run folder whose potential is one of `BROKEN`."""
+
+    def make(name, **sections):
+        folder = make_run(tmp_path / "run", f"./toy.py:{name}", **sections)
+        with (folder / "toy.py").open("a") as file:
+            file.write(BROKEN)
+        return folder
+
+    return make
 
 
 class TestRunFolder:
+    @pytest.mark.usefixtures("potential_here")
     def test_a_sound_folder_passes_and_is_left_as_it_was(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run")
         before = contents(folder)
@@ -77,29 +88,23 @@ class TestRunFolder:
         assert (check.name, check.state) == ("run.toml", "fail")
         assert "'search.budgett' (did you mean 'budget'?)" in check.found
 
-    def test_a_host_that_cannot_be_built_is_told(self, tmp_path, make_run):
+    def test_a_host_that_cannot_be_built_is_reported(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run", operators={"nonsense": 1})
         checks = found(folder, with_engine=False)
         assert checks["host"].state == "fail"
         assert "nonsense" in checks["host"].found
 
     @pytest.mark.usefixtures("no_potential")
-    def test_a_run_that_was_started_is_told_and_left_alone(self, tmp_path, make_run):
+    def test_a_run_that_was_started_is_reported_and_left_alone(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run", budget=4)
         Session(RunFolder(folder)).run()
         before = contents(folder)
-        assert (
-            found(folder, with_engine=False)["run"].found == "4 of 4 candidates; it can be resumed"
-        )
+        resumed = "4 of 4 candidates; it can be resumed"
+        assert found(folder, with_engine=False)["run"].found == resumed
         assert contents(folder) == before
-
-    @pytest.mark.usefixtures("no_potential")
-    def test_a_run_file_that_defines_another_search_is_found(self, tmp_path, make_run):
-        folder = make_run(tmp_path / "run", budget=4)
-        Session(RunFolder(folder)).run()
         make_run(folder, budget=4, relax={"fmax": 0.5})
         check = found(folder, with_engine=False)["run"]
-        assert check.state == "fail"
+        assert check.state == "fail", "it defines another search now"
         assert "relax.fmax" in check.found
 
     @pytest.mark.usefixtures("no_potential")
@@ -110,32 +115,29 @@ class TestRunFolder:
 
 
 class TestPotential:
-    def test_one_that_kills_its_process_is_found(self, tmp_path, make_run):
-        folder = make_run(tmp_path / "run", "./toy.py:Dying")
-        with (folder / "toy.py").open("a") as file:
-            file.write(BROKEN)
-        check = found(folder, with_engine=False)["potential"]
+    def test_one_that_kills_its_process_is_found(self, make_broken):
+        check = found(make_broken("Dying"), with_engine=False)["potential"]
         assert (check.state, check.found.split(":")[0]) == ("fail", "its process ended by signal 6")
 
     @pytest.mark.parametrize(
         ("name", "text"),
         [("NotThere", "NotThere"), ("Infinite", "no numbers"), ("Blind", "charge-blind")],
     )
-    def test_one_that_a_search_could_not_use_is_found(self, tmp_path, make_run, name, text):
-        folder = make_run(tmp_path / "run", f"./toy.py:{name}")
-        with (folder / "toy.py").open("a") as file:
-            file.write(BROKEN)
+    def test_one_that_a_search_could_not_use_is_found(self, tmp_path, make_broken, name, text):
+        folder = make_broken(name)
         run_file = (folder / "run.toml").read_text().replace('"allow_charge_blind" = true', "")
         (folder / "run.toml").write_text(run_file)
-        probe.main(str(folder), str(tmp_path / "result.json"))
-        (check,) = potential._judged(json.loads((tmp_path / "result.json").read_text()))
+        potential.main(str(folder), str(tmp_path / "result.json"))
+        (check,) = potential.judged(json.loads((tmp_path / "result.json").read_text()))
         assert check.state == "fail"
         assert text in f"{check.found} {check.advice}"
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # Parsl's own sockets
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 class TestEngine:
     @pytest.fixture(autouse=True)
-    def _quick(self, no_potential):
+    def _quick(self, no_potential, forked_workers):
         pass
 
     def test_a_worker_relaxes_a_structure_and_nothing_is_left(self, tmp_path, make_run):
@@ -146,21 +148,16 @@ class TestEngine:
         assert contents(folder) == before
         assert {path.name for path in folder.iterdir()} == {"run.toml", "toy.py"}
 
-    def test_a_potential_that_kills_its_worker_is_found(self, tmp_path, make_run):
-        folder = make_run(tmp_path / "run", "./toy.py:Dying", execution={"workers": 1})
-        with (folder / "toy.py").open("a") as file:
-            file.write(BROKEN)
-        check = found(folder)["engine"]
+    def test_a_potential_that_kills_its_worker_is_found(self, make_broken):
+        check = found(make_broken("Dying", execution={"workers": 1}))["engine"]
         assert (check.state, check.found) == ("fail", "its worker ended by signal 6")
 
-    def test_a_worker_that_does_not_come_is_told_apart(self, tmp_path, make_run, monkeypatch):
+    def test_a_worker_that_does_not_come_is_reported_apart(self, tmp_path, make_run, monkeypatch):
         monkeypatch.setattr(engine, "_PATIENCE_S", 0.0)
         folder = make_run(tmp_path / "run", execution={"workers": 1})
         check = found(folder)["engine"]
         assert (check.state, "no worker gave a result" in check.found) == ("warn", True)
 
-    @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Parsl's own sockets
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
     def test_parsl_makes_a_provider_of_what_is_configured(self, tmp_path, make_run):
         pytest.importorskip("parsl")
         execution = {"engine": "parsl", "provider": "slurm", "workers": 8, "max_blocks": 2}
@@ -171,9 +168,7 @@ class TestEngine:
         if shutil.which("sbatch") is None:
             assert checks["sbatch"].state == "fail"
 
-    @pytest.mark.filterwarnings("ignore::ResourceWarning")  # Parsl's own sockets
-    @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-    def test_a_provider_of_the_users_that_is_wrong_is_told(self, tmp_path, make_run):
+    def test_a_provider_of_the_users_that_is_wrong_is_reported(self, tmp_path, make_run):
         pytest.importorskip("parsl")
         execution = {"engine": "parsl", "provider": "./site.py:config", "workers": 1}
         folder = make_run(tmp_path / "run", execution=execution)
@@ -183,50 +178,52 @@ class TestEngine:
 
 
 class TestMachine:
-    def states(self, scheduler):
-        return {check.name: check for check in machine.scheduler_commands(scheduler)}
+    @pytest.fixture
+    def look(self, tmp_path, monkeypatch):
+        """A function that puts commands on PATH, and returns the checks of a scheduler."""
 
-    def test_a_scheduler_that_answers_passes(self, tmp_path, monkeypatch):
-        for name in ("sbatch", "scancel", "squeue"):
-            program(tmp_path / "bin", name, "echo ok")
-        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
-        assert {c.state for c in self.states("slurm").values()} == {"pass"}
+        def look(scheduler, **scripts):
+            for name, script in scripts.items():
+                path = tmp_path / name
+                path.write_text(f"#!/bin/sh\n{script}\n")
+                path.chmod(0o755)
+            monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+            return {check.name: check for check in machine.scheduler_commands(scheduler)}
 
-    def test_each_command_that_is_missing_or_fails_is_named(self, tmp_path, monkeypatch):
-        program(tmp_path / "bin", "sbatch", "echo slurm 24.05")
-        program(
-            tmp_path / "bin",
-            "squeue",
-            "echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1",
-        )
-        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
-        checks = self.states("slurm")
-        assert [checks[n].state for n in ("sbatch", "squeue", "scancel")] == [
-            "pass",
-            "fail",
-            "fail",
-        ]
+        return look
+
+    @pytest.mark.parametrize(
+        ("scheduler", "scripts"),
+        [
+            ("slurm", dict.fromkeys(("sbatch", "scancel", "squeue"), "echo ok")),
+            (
+                "lsf",
+                {"bjobs": "echo 'No unfinished job found' >&2; exit 255"}
+                | dict.fromkeys(("bsub", "bkill"), "echo lsf >&2"),
+            ),
+        ],
+    )
+    def test_a_scheduler_that_answers_passes_with_an_empty_queue_too(
+        self, look, scheduler, scripts
+    ):
+        assert [check.state for check in look(scheduler, **scripts).values()] == ["pass"] * 3
+
+    def test_each_command_that_is_missing_or_fails_is_named(self, look):
+        error = "slurm_load_jobs error: Unable to contact slurm controller"
+        checks = look("slurm", sbatch="echo slurm 24.05", squeue=f"echo '{error}' >&2; exit 1")
+        states = {name: check.state for name, check in checks.items()}
+        assert states == {"sbatch": "pass", "squeue": "fail", "scancel": "fail"}
         assert "Unable to contact slurm controller" in checks["squeue"].found
         assert checks["scancel"].found == "is not on PATH"
 
-    def test_a_scheduler_that_hangs_is_not_waited_for(self, tmp_path, monkeypatch):
-        program(tmp_path / "bin", "qstat", "exec sleep 60")
-        for name in ("qsub", "qdel"):
-            program(tmp_path / "bin", name, "echo pbs")
-        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
+    def test_a_scheduler_that_hangs_is_not_waited_for(self, look, monkeypatch):
         monkeypatch.setattr(machine, "_PATIENCE_S", 0.3)
-        checks = self.states("pbs")
-        assert [checks[n].state for n in ("qsub", "qstat", "qdel")] == ["pass", "fail", "pass"]
+        checks = look("pbs", qstat="exec sleep 60", qsub="echo pbs", qdel="echo pbs")
+        states = {name: check.state for name, check in checks.items()}
+        assert states == {"qsub": "pass", "qstat": "fail", "qdel": "pass"}
         assert "no answer" in checks["qstat"].found
 
-    def test_an_empty_queue_is_no_failure(self, tmp_path, monkeypatch):
-        program(tmp_path / "bin", "bjobs", "echo 'No unfinished job found' >&2; exit 255")
-        for name in ("bsub", "bkill"):
-            program(tmp_path / "bin", name, "echo lsf >&2")
-        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/bin:/usr/bin")
-        assert {c.state for c in self.states("lsf").values()} == {"pass"}
-
-    def test_an_environment_that_is_not_on_path_is_told(self, monkeypatch):
+    def test_an_environment_that_is_not_on_path_is_reported(self, monkeypatch):
         monkeypatch.setenv("PATH", "/nowhere")
         (check,) = machine.environment_on_path()
         assert (check.state, str(Path(sys.executable).parent) in check.found) == ("warn", True)
@@ -289,7 +286,7 @@ class TestServer:
 
         return look_at
 
-    def test_one_that_answers_is_told_with_its_version(self, look, postgresql):
+    def test_one_that_answers_is_reported_with_its_version(self, look, postgresql):
         schemas = "SELECT string_agg(nspname, ' ' ORDER BY nspname) FROM pg_namespace"
         before = postgresql.sql(schemas)
         check = look(postgresql.url)
@@ -317,7 +314,7 @@ class TestServer:
 
 
 class TestGuard:
-    def test_an_error_of_ours_is_told_with_its_advice(self):
+    def test_an_error_of_ours_is_reported_with_its_advice(self):
         def look():
             yield passed("a", "b")
             raise GasearchError("the host is gone: put it back.")

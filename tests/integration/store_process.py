@@ -27,10 +27,11 @@ import sys
 import time
 from pathlib import Path
 
-from gasearch.store import DriverLock, PopulationStore
 from gasearch.store.checks.check import check_store
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Committed
 from gasearch.store.sql.batch import Batch
+from gasearch.store.sqlite.lock import DriverLock
 from gasearch.testing.store import example_proposal, example_relaxed
 
 MOMENTS = ("before", "inside", "after")
@@ -81,7 +82,7 @@ def search(
 def commit(batch: Batch, moment: str) -> Committed:
     """Commit, and die on the way."""
     if moment == "inside":
-        batch._apply = lambda connection: die(Batch._apply(batch, connection))
+        batch.apply = lambda connection: die(Batch.apply(batch, connection))
     if moment == "before":
         die()
     done = batch.commit()

@@ -11,19 +11,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from fake_dft import start_driver, wait_until
 from places import SHIPPED_FRAMES, TOYS
+from typer.testing import CliRunner
 
+from gasearch.cli.app import app
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.dft.codes.gpaw import SCRIPT, job_input
+from gasearch.dft.codes.gpaw import RETRIES, SCRIPT, job_input, with_retry
 from gasearch.dft.jobs.folders import job_folders
-from gasearch.dft.jobs.ladder import on_rung
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -88,17 +89,10 @@ def folder(searched, tmp_path):
     return shutil.copytree(searched, tmp_path / "run")
 
 
-def command(folder, *words):
-    return [sys.executable, "-m", "gasearch", "dft", words[0], str(folder), *map(str, words[1:])]
-
-
 def dft(folder, *words, expected=0):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command(folder, *words), capture_output=True, text=True, check=False, env=environment
-    )
-    assert done.returncode == expected, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    done = CliRunner().invoke(app, ["dft", words[0], str(folder), *map(str, words[1:])])
+    assert done.exit_code == expected, done.output
+    return f"{done.stdout}{done.exception or ''}"
 
 
 def empty(folder):
@@ -139,20 +133,13 @@ def test_a_candidate_is_relaxed_collected_and_becomes_training_data(folder, tmp_
 
 def test_a_job_killed_in_the_middle_goes_on_from_its_last_step(folder):
     number = empty(folder)
-    runner = subprocess.Popen(
-        command(folder, "run", number), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    trajectory = None
-    end = time.monotonic() + 240
-    while trajectory is None:
-        assert time.monotonic() < end
-        assert runner.poll() is None, "it ended before it could be killed"
-        time.sleep(0.05)
-        trajectory = next((folder / "dft").glob("*/relax.traj"), None)
+    driver = start_driver(folder, str(number))
+    wait_until(lambda: driver.poll() is not None or [*folder.glob("dft/*/progress.json")], 240)
+    assert driver.poll() is None, "it ended before it could be killed"
+    (trajectory,) = folder.glob("dft/*/relax.traj")
     (job,) = job_folders(folder)
     os.kill(job.status().process["pid"], signal.SIGKILL)
-    runner.wait(60)
-    assert runner.returncode == 1
+    assert driver.wait(60) == 1
     assert (job.status().state, job.status().attempt) == ("prepared", 1)
     assert "SIGKILL" in job.status().reason
     first = ase.io.read(trajectory, 0)
@@ -166,7 +153,7 @@ def test_a_job_killed_in_the_middle_goes_on_from_its_last_step(folder):
     assert row.energy < frames[0].get_potential_energy()
 
 
-def test_electrons_that_need_more_patience_get_it_on_the_ladder(folder):
+def test_electrons_that_need_more_patience_get_it_by_a_retry(folder):
     text = (folder / "run.toml").read_text()
     (folder / "run.toml").write_text(text.replace("max_scf = 60", "max_scf = 10"))
     number = empty(folder)
@@ -183,11 +170,9 @@ def test_electrons_that_never_converge_make_a_failed_job_with_its_reason(folder)
     text = (folder / "run.toml").read_text()
     (folder / "run.toml").write_text(text.replace("max_scf = 60", "max_scf = 2"))
     told = dft(folder, "run", empty(folder), "--single-point", expected=1)
-    assert "nor on any rung of the ladder" in told
+    assert "nor with any retry" in told
     (job,) = job_folders(folder)
-    assert [line.split(":")[0] for line in job.status().tried] == [
-        "as set", "mixing", "smearing", "surrogate",
-    ]  # fmt: skip
+    assert [line.split(":")[0] for line in job.status().tried] == [*RETRIES]
     assert results(folder)[1] == []
     assert "failed" in json.loads(dft(folder, "status", "--json"))[0]["state"]
 
@@ -197,7 +182,7 @@ def test_electrons_that_never_converge_make_a_failed_job_with_its_reason(folder)
 def test_a_frame_of_the_shipped_data_has_the_energy_that_it_says(tmp_path):
     frame = ase.io.read(SHIPPED_FRAMES, 0)
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    written = on_rung(job_input(frame, host, DftSection(), relax=False), 0, 1)
+    written = with_retry(job_input(frame, host, DftSection(), relax=False), 0, 1)
     (tmp_path / "job.json").write_text(json.dumps(written))
     bare = frame.copy()
     bare.calc = None

@@ -7,15 +7,20 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing, suppress
+from functools import partial
 
 import psutil
 import pytest
 from searched import record
+from waited import wait_for as wait_until
 
+from gasearch import processes
 from gasearch.execution.contract import ExecutionError
 from gasearch.execution.engine_file import read_engine_file
 from gasearch.execution.engines import open_engine
@@ -27,15 +32,19 @@ if "CI" not in os.environ:
     pytest.importorskip("parsl", reason="parsl is not installed")
 
 MARK = "GASEARCH_TEST_RUN"
-PARSL = {"engine": "parsl", "workers": 2, "poll_s": 1.0, "batch_s": 0.5}
+PARSL = {"engine": "parsl", "workers": 2, "poll_s": 0.3, "batch_s": 0.5}
+DONE = "SELECT count(*) FROM evaluation WHERE state IN ('relaxed', 'failed')"
 SEARCH = {"in_flight": 4, "reproducible": True}
+
+
+wait_for = partial(wait_until, limit_s=500.0, every_s=0.1)
 
 
 def n_done(folder):
     if not (folder / "search.db").exists():
         return 0
-    with RunFolder(folder).open_store() as store:
-        return len(store.outcomes())
+    with closing(sqlite3.connect(f"file:{folder / 'search.db'}?mode=ro", uri=True)) as database:
+        return database.execute(DONE).fetchone()[0]
 
 
 def of_run(mark):
@@ -47,14 +56,6 @@ def of_run(mark):
                 found.append(process)
         except psutil.Error:
             continue
-    return found
-
-
-def wait_for(condition, limit_s=500.0):
-    end = time.monotonic() + limit_s
-    while not (found := condition()):
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
     return found
 
 
@@ -96,17 +97,8 @@ def drive(folder, engine=None):
 def roles(folder, role):
     """Return the processes of a role that the driver has recorded and that run."""
     found = read_engine_file(folder)
-    processes = [] if found is None else found.processes
-    return [p["pid"] for p in processes if p["role"] == role and psutil.pid_exists(p["pid"])]
-
-
-def kill(pids):
-    for pid in pids:
-        with pytest.MonkeyPatch.context():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+    recorded = [] if found is None else found.processes
+    return [p["pid"] for p in recorded if p["role"] == role and processes.is_alive(p)]
 
 
 def assert_whole(folder):
@@ -139,19 +131,20 @@ def strike(folder, parts, n, is_alive, rng):
     time.sleep(rng.uniform(0, 0.4))
     assert is_alive(), "it ended before all were killed"
     for pids in victims:
-        kill([rng.choice(pids)])
+        with suppress(ProcessLookupError):
+            os.kill(rng.choice(pids), signal.SIGKILL)
 
 
 @pytest.mark.slow
 def test_killed_in_turn_and_together_the_search_is_as_if_nothing_had_ever_been_killed(
     tmp_path, make_run, mark
 ):
-    run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 36)
+    run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 28, workers=1)
     rng = random.Random(5)
     process = start(run, mark)
-    strike(run, ["worker"], 3, lambda: process.poll() is None, rng)
-    strike(run, ["manager"], 8, lambda: process.poll() is None, rng)
-    wait_for(lambda: n_done(run) >= 13)
+    strike(run, ["worker"], 2, lambda: process.poll() is None, rng)
+    strike(run, ["manager"], 5, lambda: process.poll() is None, rng)
+    wait_for(lambda: n_done(run) >= 8)
     assert read_engine_file(run).is_current
     process.kill()
     process.communicate()
@@ -159,8 +152,8 @@ def test_killed_in_turn_and_together_the_search_is_as_if_nothing_had_ever_been_k
     wait_for(lambda: not of_run(mark), limit_s=30.0)
 
     driving = Driving(run)
-    strike(run, ["interchange"], 17, driving.is_alive, rng)
-    strike(run, ["worker", "manager", "interchange"], 23, driving.is_alive, rng)
+    strike(run, ["interchange"], 11, driving.is_alive, rng)
+    strike(run, ["worker", "manager", "interchange"], 15, driving.is_alive, rng)
     assert driving.end() == "budget"
     drive(calm)
     assert record(run) == record(calm)
@@ -175,7 +168,7 @@ def shared(tmp_path_factory, request):
 
     folder = tmp_path_factory.mktemp("engine")
     os.environ[MARK] = str(folder)
-    engine = open_engine(ExecutionSection(**PARSL, min_blocks=1), RunFolder(folder))
+    engine = open_engine(ExecutionSection(**PARSL, min_blocks=1), folder)
     yield engine
     engine.close()
     del os.environ[MARK]
@@ -210,7 +203,7 @@ class TestShared:
 
     def test_a_worker_that_is_stopped_past_its_lease_and_goes_on(self, tmp_path, make_run, shared):
         patient = {"lease_s": 3.0, "max_crashes": 1000}  # others are overdue where all is slow
-        run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 24, **patient)
+        run, calm = make_runs(tmp_path, make_run, "./toy.py:Unhurried", 16, **patient)
         driving = Driving(run, shared)
         wait_for(lambda: n_done(run) >= 3)
         victim = psutil.Process(wait_for(lambda: roles(run, "worker"))[0])
@@ -234,7 +227,7 @@ class TestShared:
         run = make_run(
             tmp_path / "run",
             "./toy.py:UnhurriedKiller",
-            search={"in_flight": 8},
+            search={"in_flight": 4},
             execution=PARSL | {"max_crashes": 1, "batch_s": 30.0},
         )
         drive(run, shared)

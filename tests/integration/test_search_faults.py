@@ -1,7 +1,6 @@
 """Searches that are really killed, starved and poisoned: nothing acknowledged is lost."""
 
 import json
-import os
 import random
 import resource
 import signal
@@ -15,6 +14,8 @@ from places import KILL_DRIVER
 from searched import record
 
 from gasearch.run.folder import RunFolder
+from gasearch.search.check import check_run
+from gasearch.search.session import Session
 
 GASEARCH = [sys.executable, "-m", "gasearch"]
 
@@ -25,13 +26,14 @@ def gasearch(*arguments, **options):
     )
 
 
-def succeed(*arguments, **options):
-    done = gasearch(*arguments, **options)
-    assert done.returncode == 0, done.stdout + done.stderr
+def search(*folders):
+    """Search in this process, without faults."""
+    for folder in folders:
+        Session(RunFolder(folder)).run()
 
 
-def assert_whole(folder, *options):
-    succeed("check", folder, *options)
+def assert_whole(folder, **options):
+    assert check_run(RunFolder(folder), **options) == []
 
 
 def drive(*folders):
@@ -64,7 +66,7 @@ def test_killed_at_each_commit_a_search_ends_as_if_it_had_never_been(tmp_path, m
         assert record(tmp_path / name) == reference, name
     for name in ("before-chain", "after-chain"):
         assert report[str(tmp_path / name)].count(-signal.SIGKILL) >= 8
-        assert_whole(tmp_path / name, "--replay")
+        assert_whole(tmp_path / name, replay=True)
 
 
 def start(folder):
@@ -96,7 +98,7 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         make_run(tmp_path / name, "pmmcs", search=search, execution={"workers": 2})
         for name in ("unbroken", "killed")
     ]
-    succeed("run", runs[0])
+    search(runs[0])
     rng = random.Random(11)
     workers = []
     for n in (2, 6, 11):
@@ -106,10 +108,10 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         workers += psutil.Process(process.pid).children() if process.poll() is None else []
         process.kill()
         process.communicate()
-    succeed("run", runs[1])
+    search(runs[1])
     assert record(runs[1]) == record(runs[0])
     assert len(record(runs[1])) == 16
-    assert_whole(runs[1], "--replay", "--audit")
+    assert_whole(runs[1], replay=True, rejudge=True)
     assert workers
     assert psutil.wait_procs(workers, timeout=10)[1] == [], "workers outlive their driver"
 
@@ -129,7 +131,7 @@ def test_a_batch_whose_worker_is_killed_again_and_again_costs_no_candidate(tmp_p
     assert killed >= 2
     assert len(rows) == 16
     assert {row[-1] for row in rows} <= {"ok", "order_lost"}  # whether an Na hops is no fault
-    assert_whole(folder, "--replay", "--audit")
+    assert_whole(folder, replay=True, rejudge=True)
 
 
 def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
@@ -146,7 +148,7 @@ def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
     with RunFolder(folder).open_store() as store:
         assert store.counts().in_flight == 0
     assert_whole(folder)
-    succeed("run", reference)
+    search(reference)
     assert [r[:3] for r in record(reference)][: n_done(folder)] == [r[:3] for r in finished(folder)]
 
 
@@ -176,8 +178,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path, make_run):
 )
 def test_a_poisonous_candidate_costs_only_itself(tmp_path, make_run, potential, reason):
     folder = make_run(tmp_path / "run", f"./toy.py:{potential}")
-    done = gasearch("run", folder)
-    assert done.returncode == 0, done.stderr
+    search(folder)
     rows = record(folder)
     assert len(rows) == 16
     with RunFolder(folder).open_store() as store:
@@ -185,7 +186,7 @@ def test_a_poisonous_candidate_costs_only_itself(tmp_path, make_run, potential, 
     assert {row.composition for row in bad} == {"Na3Fe4P4O16"}
     assert len(bad) == 2
     assert all(reason in row.reason for row in bad)
-    assert_whole(folder, "--replay")
+    assert_whole(folder, replay=True)
 
 
 @pytest.mark.parametrize("potential", ["Killer", "Hanging"])
@@ -196,8 +197,7 @@ def test_a_candidate_that_takes_its_worker_down_is_marked_and_left(tmp_path, mak
         search={"in_flight": 2},
         execution={"workers": 2, "wall_limit_s": 1.5, "max_crashes": 2},
     )
-    done = gasearch("run", folder)
-    assert done.returncode == 0, done.stderr
+    search(folder)
     rows = record(folder)
     assert len(rows) == 16
     failed = [row for row in rows if row[-1] == "failed"]
@@ -206,22 +206,22 @@ def test_a_candidate_that_takes_its_worker_down_is_marked_and_left(tmp_path, mak
         reasons = [r.reason for r in store.evaluations(verdict="failed")]
     expected = "ended by signal 6" if potential == "Killer" else "no end within 1.5 s"
     assert all(f"2 attempts failed; the last: " in r and expected in r for r in reasons)  # noqa: F541
-    assert_whole(folder, "--replay")
+    assert_whole(folder, replay=True)
 
 
-def test_a_candidate_whose_worker_died_once_is_relaxed_again(tmp_path, make_run):
+def test_a_candidate_whose_worker_died_once_is_relaxed_again(tmp_path, make_run, monkeypatch):
     folder = make_run(tmp_path / "run", "./toy.py:KillerOnce", execution={"workers": 1})
     reference = make_run(tmp_path / "reference")
-    environment = {**os.environ, "KILLED_ONCE": str(tmp_path / "mark")}
-    succeed("run", folder, env=environment)
+    monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "mark"))
+    search(folder)
     assert (tmp_path / "mark").exists()
-    succeed("run", reference)
+    search(reference)
     assert record(folder) == record(reference)
 
 
 def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tmp_path, make_run):
     folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
-    succeed("run", reference)
+    search(reference)
     size = (reference / "search.db").stat().st_size
 
     def limit():
@@ -232,20 +232,19 @@ def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tm
     assert "Traceback" not in full.stderr
     assert len(full.stderr.strip().splitlines()) == 1
     assert_whole(folder)
-    succeed("run", folder)
+    search(folder)
     assert record(folder) == record(reference)
 
 
 def test_a_corrupted_blob_is_found_and_named(tmp_path, make_run):
     folder = make_run(tmp_path / "run", budget=6)
-    succeed("run", folder)
+    search(folder)
     with RunFolder(folder).open_store() as store:
         positions = store.relaxed(5).atoms.positions.astype("<f8").tobytes()
     data = bytearray((folder / "search.db").read_bytes())
     place = data.index(positions[:64])
     data[place + 3] ^= 1
     (folder / "search.db").write_bytes(data)
-    checked = gasearch("check", folder)
-    assert checked.returncode == 1
-    assert "candidate 5" in checked.stdout
-    assert "positions" in checked.stdout
+    (problem,) = check_run(RunFolder(folder))
+    assert "candidate 5" in problem.detail
+    assert "positions" in problem.detail

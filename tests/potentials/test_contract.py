@@ -5,12 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.build import bulk
+from crystals import rattled
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.ase_calculator import AseCalculatorPotential, to_atoms
 from gasearch.potentials.calculator import BadResultError, PotentialCalculator
 from gasearch.potentials.contract import (
@@ -26,15 +23,6 @@ from gasearch.potentials.contract import (
 )
 from gasearch.potentials.pmmcs import Pmmcs
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-def olivine(x: float = 0.5, seed: int = 0) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
-
 
 class Broken(Pmmcs):
     """Gives what it is told to give."""
@@ -49,7 +37,7 @@ class Broken(Pmmcs):
 
 
 def test_a_batch_is_its_structures_in_order() -> None:
-    structures = [olivine(0.5), olivine(1.0), olivine(0.0)]
+    structures = [rattled(0.5), rattled(1.0), rattled(0.0)]
     batch = Batch.from_atoms(structures)
     assert len(batch) == 3
     assert batch.counts == [26, 28, 24]
@@ -63,7 +51,7 @@ def test_a_batch_is_its_structures_in_order() -> None:
 
 
 def test_a_batch_and_its_atoms_share_no_memory() -> None:
-    atoms = olivine()
+    atoms = rattled()
     batch = Batch.from_atoms([atoms])
     before = batch.positions.clone()
     atoms.positions += 1
@@ -71,7 +59,7 @@ def test_a_batch_and_its_atoms_share_no_memory() -> None:
 
 
 def test_atoms_from_a_batch_carry_both_labels() -> None:
-    atoms = olivine(0.5)
+    atoms = rattled(0.5)
     (found,) = to_atoms(Batch.from_atoms([atoms]))
     np.testing.assert_array_equal(found.get_initial_charges(), atoms.get_initial_charges())
     np.testing.assert_array_equal(
@@ -86,22 +74,22 @@ def test_atoms_without_charges_are_refused_with_advice() -> None:
 
 
 def test_partial_charges_are_refused() -> None:
-    atoms = olivine()
+    atoms = rattled()
     atoms.set_initial_charges(0.6 * atoms.get_initial_charges())
     with pytest.raises(NotAnOxidationStateError, match="expected whole oxidation states"):
         Batch.from_atoms([atoms])
 
 
 def test_a_molecule_is_refused() -> None:
-    atoms = olivine()
+    atoms = rattled()
     atoms.pbc = (True, True, False)
     with pytest.raises(NotPeriodicError, match="not periodic"):
         Batch.from_atoms([atoms])
 
 
 def test_species_are_read_from_labels() -> None:
-    assert sorted(map(str, species_of(olivine(0.5)))) == ["Fe2+", "Fe3+", "Na+", "O2-", "P5+"]
-    atoms = olivine(1.0)
+    assert sorted(map(str, species_of(rattled(0.5)))) == ["Fe2+", "Fe3+", "Na+", "O2-", "P5+"]
+    atoms = rattled(1.0)
     atoms.symbols[atoms.numbers == 11] = "K"
     with pytest.raises(UntrainedSpeciesError, match=r"does not know K\+"):
         check_species(Pmmcs(), atoms)
@@ -113,7 +101,7 @@ def test_pmmcs_is_a_potential_and_a_calculator_is_not() -> None:
 
 
 def test_ase_sees_the_potentials_numbers() -> None:
-    atoms = olivine()
+    atoms = rattled()
     atoms.calc = PotentialCalculator(Pmmcs())
     found = Pmmcs().evaluate(Batch.from_atoms([atoms]))
     assert atoms.get_potential_energy() == float(found.energies[0])
@@ -123,7 +111,7 @@ def test_ase_sees_the_potentials_numbers() -> None:
 
 
 def test_a_repeated_question_costs_no_call_and_changed_labels_do() -> None:
-    atoms = olivine(0.5)
+    atoms = rattled(0.5)
     calculator = atoms.calc = PotentialCalculator(Pmmcs())
     before = atoms.get_potential_energy()
     atoms.get_forces()
@@ -153,14 +141,14 @@ def test_a_repeated_question_costs_no_call_and_changed_labels_do() -> None:
 def test_nonsense_from_a_potential_is_an_error_that_names_it(
     wrong: dict[str, torch.Tensor], problem: str
 ) -> None:
-    atoms = olivine(0.5)
+    atoms = rattled(0.5)
     atoms.calc = PotentialCalculator(Broken(**wrong))
     with pytest.raises(BadResultError, match=f"potential 'pmmcs' gave {problem}"):
         atoms.get_forces()
 
 
 def test_moments_of_a_potential_are_magmoms_of_the_calculator() -> None:
-    atoms = olivine(0.5)
+    atoms = rattled(0.5)
     moments = torch.arange(26, dtype=torch.float32)
     atoms.calc = PotentialCalculator(Broken(moments=moments))
     found = atoms.get_magnetic_moments()
@@ -169,7 +157,7 @@ def test_moments_of_a_potential_are_magmoms_of_the_calculator() -> None:
 
 
 def test_a_calculator_as_a_potential_gives_the_same_numbers_back() -> None:
-    structures = [olivine(0.5), olivine(1.0)]
+    structures = [rattled(0.5), rattled(1.0)]
     wrapped = AseCalculatorPotential(PotentialCalculator(Pmmcs()), "wrapped")
     batch = Batch.from_atoms(structures)
     found, expected = wrapped.evaluate(batch), Pmmcs().evaluate(batch)

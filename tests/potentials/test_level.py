@@ -7,12 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ase import Atoms
 from ase.calculators.lj import LennardJones
+from crystals import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.ase_calculator import AseCalculatorPotential
 from gasearch.potentials.awareness import (
     ChargeBlindError,
@@ -23,12 +20,7 @@ from gasearch.potentials.contract import UntrainedSpeciesError
 from gasearch.potentials.level import Level, LevelMismatchError, compare_levels, measure_level
 from gasearch.potentials.pmmcs import Pmmcs
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 BLIND = AseCalculatorPotential(LennardJones(sigma=2.0, epsilon=0.01, rc=5.0), "blind")
-
-
-def olivine(x: float = 0.5, seed: int = 0) -> Atoms:
-    return Decoration.random(HOST, HOST.composition_at(x), np.random.default_rng(seed)).to_atoms()
 
 
 def rng() -> np.random.Generator:

@@ -10,33 +10,20 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from crystals import olivine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import NotNeutralError, Species
 from gasearch.potentials.contract import Batch, UntrainedSpeciesError
 from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
 from gasearch.potentials.pairs import Crystals, PairTable, find_pairs
-from gasearch.potentials.pmmcs import CUTOFF, PARAMETERS, SWITCH_ON, Pmmcs, _switch
+from gasearch.potentials.pmmcs import CUTOFF, PARAMETERS, SWITCH_ON, Pmmcs, switch
 from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.settings import RelaxSettings
 from gasearch.testing import check_potential
 
 PMMCS = Pmmcs()
-HOSTS = {
-    name: Host.build(builtin_host(name), (1, 1, 1))
-    for name in ("nafepo4-olivine", "lifepo4-olivine")
-}
-
-
-def olivine(x: float = 0.5, seed: int = 0, host: str = "nafepo4-olivine") -> Atoms:
-    chosen = HOSTS[host]
-    return Decoration.random(
-        chosen, chosen.composition_at(x), np.random.default_rng(seed)
-    ).to_atoms()
 
 
 def energy(atoms: Atoms, potential: Pmmcs = PMMCS) -> float:
@@ -140,7 +127,7 @@ def test_a_batch_of_unlike_crystals_has_the_pairs_of_each() -> None:
 
 def test_the_switch_is_smooth() -> None:
     r = torch.linspace(SWITCH_ON - 0.5, CUTOFF + 0.5, 4001, dtype=torch.float64)
-    on, falls = _switch(r)
+    on, falls = switch(r)
     assert on[0] == 1
     assert on[-1] == 0
     step = float(r[1] - r[0])
@@ -258,7 +245,7 @@ def test_results_do_not_depend_on_what_shares_the_batch_to_the_last_bit() -> Non
 
 def test_a_batch_taken_as_one_agrees_with_single_structures() -> None:
     structures = [triclinic(1), salt_of_lithia(), triclinic(2).repeat((1, 2, 1))]
-    together = PMMCS._evaluate(Batch.from_atoms(structures))  # what other devices do
+    together = PMMCS.evaluate_together(Batch.from_atoms(structures))  # what other devices do
     one_by_one = PMMCS.evaluate(Batch.from_atoms(structures))
     np.testing.assert_allclose(together.energies, one_by_one.energies, rtol=1e-12)
     np.testing.assert_allclose(together.forces, one_by_one.forces, atol=1e-11)

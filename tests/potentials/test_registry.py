@@ -7,11 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from crystals import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.plugins import registered
 from gasearch.potentials.ase_calculator import CalculatorChangedLabelsError
@@ -66,11 +63,6 @@ def raises():
 def wrong():
     return {"energy": 0}
 '''
-
-
-def olivine(x: float = 0.5) -> Atoms:
-    host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    return Decoration.random(host, host.composition_at(x), np.random.default_rng(0)).to_atoms()
 
 
 @pytest.fixture

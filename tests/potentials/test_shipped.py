@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 import numpy as np
 import pytest
+from crystals import rattled
 from places import SHIPPED_FRAMES
 
 from gasearch.crystal.decoration import Decoration
@@ -62,14 +63,6 @@ def frames():
     return read_frames([SHIPPED_FRAMES]).frames
 
 
-def olivine(x, supercell=(1, 1, 1), seed=0):
-    host = Host.build(builtin_host("nafepo4-olivine"), supercell)
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(host, host.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
-
-
 def test_all_four_architectures_are_shipped():
     shipped = {model_description(name)["architecture"] for name in shipped_names()}
     assert shipped == {"chgnet", "mace", "painn", "cpainn"}
@@ -93,11 +86,11 @@ def test_it_is_small_and_says_what_it_is(name):
 def test_it_keeps_the_contract(name):
     network, card = read_checkpoint(MODELS / name)
     exact = NetworkPotential(network.double(), card)
-    check_potential(exact, [olivine(0.5), olivine(0.75, seed=1)], tolerance=1e-5, step=5e-4)
+    check_potential(exact, [rattled(0.5), rattled(0.75, seed=1)], tolerance=1e-5, step=5e-4)
 
 
 def test_it_listens_to_the_labels(model):
-    structures = [olivine(0.5), olivine(0.75, seed=1), olivine(0.25, seed=2)]
+    structures = [rattled(0.5), rattled(0.75, seed=1), rattled(0.25, seed=2)]
     assert charge_awareness(model, structures, np.random.default_rng(0)) > 100
 
 
@@ -112,7 +105,7 @@ def test_sodium_costs_what_it_costs_in_dft(model, frames):
 
 
 def test_what_it_was_not_trained_on_is_refused(model):
-    atoms = olivine(1.0)
+    atoms = rattled(1.0)
     atoms.symbols[0] = "Li"
     with pytest.raises(UntrainedSpeciesError):
         model.evaluate(Batch.from_atoms([atoms]))

@@ -6,13 +6,11 @@ import sys
 import numpy as np
 import pytest
 import torch
+from olivine import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.conclusion import LeftHandedCellError
+from gasearch.relax.geometry import LeftHandedCellError
 from gasearch.relax.torch_sim_adapter import (
     LABELS,
     NoLabelsError,
@@ -22,7 +20,6 @@ from gasearch.relax.torch_sim_adapter import (
     torch_sim_state,
 )
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 TOO_OLD = sys.version_info < (3, 12)
 NEEDS_IT = pytest.mark.skipif(
     TOO_OLD or importlib.util.find_spec("torch_sim") is None,
@@ -33,13 +30,6 @@ NEEDS_IT = pytest.mark.skipif(
         else "torch-sim is not installed: pip install 'torch-sim-atomistic>=0.6'"
     ),
 )
-
-
-def olivine(x, seed):
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
 
 
 CROWD = [olivine(x, seed) for seed, x in enumerate((0.5, 0.75, 1.0))]

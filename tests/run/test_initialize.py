@@ -15,7 +15,8 @@ from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.errors import UsageError
 from gasearch.files import OutputError
 from gasearch.potentials.shipped import DEFAULT
-from gasearch.run.folder import NoRunError, RunFolder, build_host
+from gasearch.run.folder import NoRunError, RunFolder
+from gasearch.run.host import build_host
 from gasearch.run.initialize import initialize, named_host
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
@@ -87,6 +88,7 @@ def test_the_options_are_what_the_run_file_says(tmp_path):
     assert settings.host.supercell == (1, 2, 3)
     assert settings.potential.name == "./p.py:f"
     assert (settings.search.budget, settings.search.seed) == (7, 2**62)
+    assert settings.search.reproducible  # no default: runs of before this key rely on false
 
 
 @pytest.mark.parametrize(
@@ -165,10 +167,7 @@ def test_a_folder_with_a_run_is_left_alone(tmp_path, name):
         ({"seed": -1}, "--seed -1: expected a whole number from 0"),
         ({"seed": 2**63}, "--seed 9223372036854775808"),
         ({"potential": "pmmc"}, r"unknown potential 'pmmc' \(did you mean 'pmmcs'\?\)"),
-        (
-            {"host": "lifepo4"},
-            r"no built-in host .*'lifepo4-olivine'.*, and no file",
-        ),
+        ({"host": "lifepo4"}, r"no built-in host .*'lifepo4-olivine'.*, and no file"),
         ({"host": "/"}, "there is no structure file /"),
     ],
 )
@@ -209,20 +208,21 @@ def test_the_number_of_workers_suits_the_machine(tmp_path, monkeypatch):
     assert workers == [4, 1]
 
 
-class TestNamedHost:
-    def test_a_name_is_a_built_in_host_even_where_a_file_has_it(self, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        (tmp_path / "nafepo4-olivine").write_text("")
-        assert named_host("nafepo4-olivine").formula_unit == "NaFePO4"
+def test_a_name_is_a_built_in_host_even_where_a_file_has_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nafepo4-olivine").write_text("")
+    assert named_host("nafepo4-olivine").formula_unit == "NaFePO4"
 
-    def test_a_molecule_is_no_host(self, tmp_path):
-        ase.io.write(tmp_path / "a.xyz", Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]))
-        with pytest.raises(HostError, match="has no cell"):
-            named_host(str(tmp_path / "a.xyz"))
 
-    def test_an_unknown_name_lists_those_there_are(self):
-        with pytest.raises(NoRunError, match=r"Built in: .*lifepo4-olivine"):
-            named_host("zzz")
+def test_a_molecule_is_no_host(tmp_path):
+    ase.io.write(tmp_path / "a.xyz", Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]))
+    with pytest.raises(HostError, match="has no cell"):
+        named_host(str(tmp_path / "a.xyz"))
+
+
+def test_an_unknown_name_lists_those_there_are():
+    with pytest.raises(NoRunError, match=r"Built in: .*lifepo4-olivine"):
+        named_host("zzz")
 
 
 def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, monkeypatch):
@@ -234,19 +234,17 @@ def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, m
     assert RunFolder(tmp_path / "beside").settings().potential.name == "../model"
 
 
-def written_potential(folder):
-    return RunFolder(folder).settings().potential.name
-
-
 @pytest.mark.parametrize(
-    ("host", "name"),
-    [("nafepo4-olivine", DEFAULT), ("lifepo4-olivine", "pmmcs"), ("na2fesio4", "pmmcs")],
+    ("host", "potential", "name"),
+    [
+        ("nafepo4-olivine", None, DEFAULT),
+        ("lifepo4-olivine", None, "pmmcs"),
+        ("na2fesio4", None, "pmmcs"),
+        ("nafepo4-olivine", "default", DEFAULT),
+    ],
 )
-def test_without_a_potential_the_default_is_taken_where_it_knows_the_host(tmp_path, host, name):
-    start(tmp_path / "run", host, potential=None)
-    assert written_potential(tmp_path / "run") == name
-
-
-def test_default_is_written_as_the_model_that_it_means(tmp_path):
-    start(tmp_path / "run", potential="default")
-    assert written_potential(tmp_path / "run") == DEFAULT
+def test_the_default_is_taken_where_it_knows_the_host_and_written_as_the_model_that_it_means(
+    tmp_path, host, potential, name
+):
+    start(tmp_path / "run", host, potential=potential)
+    assert RunFolder(tmp_path / "run").settings().potential.name == name

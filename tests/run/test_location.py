@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from gasearch.run.config import RunFileError, read_run_file
+from gasearch.run.config import read_run_file
 from gasearch.run.folder import RunFolder
 from gasearch.run.location import (
     OtherPlaceError,
@@ -15,6 +15,7 @@ from gasearch.run.location import (
     read_record,
     write_record,
 )
+from gasearch.run.sections import RunFileError
 from gasearch.store.errors import NoDriverError, ServerError
 from gasearch.store.location import ServerPlace, checked_schema
 

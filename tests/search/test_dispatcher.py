@@ -5,14 +5,15 @@ import time
 
 import numpy as np
 import pytest
+from searching import relaxed
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Crashed, Finished, Missing
-from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.settings import RelaxSettings
+from gasearch.relax.settings import RelaxSection
+from gasearch.run.execution_section import ExecutionSection
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import LevelRecord, Proposal, RunRecord
@@ -46,24 +47,7 @@ class Workers:
         self.tasks.clear()
 
     def returns(self, task, energy=-1.0):
-        n = len(task.atoms)
-        relaxed = Relaxed(
-            atoms=task.atoms,
-            energy=energy,
-            forces=np.zeros((n, 3)),
-            stress=np.zeros((3, 3)),
-            fmax=0.0,
-            smax=0.0,
-            n_calls=3,
-            converged=True,
-            moments=None,
-            bond_lengths=np.zeros(4),
-            verdict="ok",
-            reason="",
-            audit="none",
-            wall_s=0.0,
-        )
-        self.coming.append(Finished(task, relaxed))
+        self.coming.append(Finished(task, relaxed(task.atoms, energy=energy)))
 
 
 @pytest.fixture
@@ -81,24 +65,12 @@ def workers():
 
 @pytest.fixture
 def dispatcher(store, workers):
-    relax = RelaxSettings()
-    settings = DispatchSettings(1, 0.0, {"search": relax, "tight": relax}, LEASE_S, 2)
+    execution = ExecutionSection(lease_s=LEASE_S, max_crashes=2)
+    settings = DispatchSettings(1, RelaxSection(rattle=0.0), execution)
     dispatcher = Dispatcher(HOST, store, workers, settings, threading.Event())
     decoration = Decoration.random(HOST, HOST.composition_at(0.5), np.random.default_rng(1))
-    dispatcher.hand_out([proposed(decoration)])
+    dispatcher.hand_out([Proposal.of(1, decoration, "random")])
     return dispatcher
-
-
-def proposed(decoration):
-    return Proposal(
-        number=1,
-        occupation=decoration.occupation.tobytes(),
-        fingerprint=decoration.fingerprint,
-        orbit_size=decoration.orbit_size,
-        composition=decoration.formula,
-        x=decoration.x,
-        operator="random",
-    )
 
 
 def kinds(store):

@@ -8,7 +8,7 @@ from gasearch.run.folder import RunFolder
 from gasearch.search import near_hull as refinement
 from gasearch.search.near_hull import near_hull
 from gasearch.search.session import Session
-from gasearch.store import PopulationStore
+from gasearch.store.population_store import PopulationStore
 from gasearch.testing.store import LEVEL, example_run
 
 

@@ -1,74 +1,46 @@
-"""Proposals as a pure function of seed, number and known results; retracing and replay of them."""
+"""Proposals as a pure function of seed, number and known results; restoring and replay of them."""
 
 import dataclasses
 from collections import Counter
 
-import numpy as np
 import pytest
+import searching
 
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.operators.contract import default_operators
+from gasearch.run.sections import SearchSection
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.replay import differences, retrace
+from gasearch.search.replay import differences, restore
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
 from gasearch.store.records import Outcome
 
 
-@pytest.fixture(scope="module")
-def small():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-@pytest.fixture(scope="module")
-def medium():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
-
-
-def proposer_of(host, seed=1, compositions=None, **settings):
+def proposer_of(host, seed=1, compositions=None, ends=True, **settings):
     return Proposer(
         host,
         default_operators(),
-        seed,
         compositions or host.compositions,
-        ProposalSettings(**settings),
+        ProposalSettings(SearchSection(seed=seed, **settings), end_members=ends),
     )
 
 
-def energy_of(fingerprint):
-    return float(named_rng(7, fingerprint).normal())
+def energy_of(decoration):
+    return float(named_rng(7, decoration.fingerprint).normal())
 
 
-def search(proposer, arrivals, number, fails=lambda candidate: False, n_calls=lambda candidate: 9):
-    """Return proposals and outcomes of a search whose relaxations end at once."""
-    proposals, outcomes = [], []
-    for k in range(1, number + 1):
-        for outcome in arrivals.release(k):
-            proposer.add_outcome(outcome)
-        proposed = proposer.propose(k)
-        if proposed is None:
-            break
-        proposal = proposed.as_record(arrivals.known)
-        verdict = "unconverged" if fails(k) else "ok"
-        outcome = Outcome(
-            k, k, proposal.composition, energy_of(proposal.fingerprint), verdict, n_calls(k)
-        )
-        arrivals.add(outcome)
-        proposals.append(proposal)
-        outcomes.append(outcome)
-    return proposals, outcomes
+def search(proposer, number, visibility=None, **keywords):
+    return searching.search(proposer, energy_of, number, visibility=visibility, **keywords)
 
 
 def test_the_ends_of_the_range_come_first(medium):
-    proposals, _ = search(proposer_of(medium), Immediate(), 5)
+    proposals, _ = search(proposer_of(medium), 5)
     assert [(p.x, p.operator) for p in proposals[:2]] == [(0.0, "end_member"), (1.0, "end_member")]
     assert {p.operator for p in proposals[2:]} == {"random"}
 
 
 def test_a_small_space_is_searched_to_the_last_decoration_and_nothing_is_proposed_twice(small):
-    proposals, _ = search(proposer_of(small, initial=4), Immediate(), 100)
+    proposals, _ = search(proposer_of(small, initial=4), 100)
     assert len(proposals) == 16
     assert len({p.fingerprint for p in proposals}) == 16
     expected = {f for c in small.compositions for f in small.fingerprints(c)}
@@ -76,15 +48,15 @@ def test_a_small_space_is_searched_to_the_last_decoration_and_nothing_is_propose
 
 
 def test_the_same_seed_proposes_the_same_and_another_seed_does_not(medium):
-    first, _ = search(proposer_of(medium), Immediate(), 60)
-    again, _ = search(proposer_of(medium), Immediate(), 60)
-    other, _ = search(proposer_of(medium, seed=2), Immediate(), 60)
+    first, _ = search(proposer_of(medium), 60)
+    again, _ = search(proposer_of(medium), 60)
+    other, _ = search(proposer_of(medium, seed=2), 60)
     assert first == again
     assert [p.fingerprint for p in first] != [p.fingerprint for p in other]
 
 
 def test_operators_take_over_after_the_random_start_and_name_their_parents(medium):
-    proposals, _ = search(proposer_of(medium, initial=10), Immediate(), 80)
+    proposals, _ = search(proposer_of(medium, initial=10), 80)
     later = proposals[12:]
     assert {p.operator for p in proposals[:12]} == {"end_member", "random"}
     assert sum(p.operator != "random" for p in later) > 50
@@ -97,14 +69,16 @@ def test_operators_take_over_after_the_random_start_and_name_their_parents(mediu
 
 
 def test_the_random_start_visits_all_compositions_in_turn(medium):
-    proposals, _ = search(proposer_of(medium, initial=18), Immediate(), 20)
+    proposals, _ = search(proposer_of(medium, initial=18), 20)
     visits = Counter(p.x for p in proposals)
     assert sorted(visits) == [c.x for c in medium.compositions]
     assert {n for x, n in visits.items() if 0 < x < 1} <= {2, 3}
 
 
 def test_only_results_with_verdict_ok_become_parents(medium):
-    proposals, _ = search(proposer_of(medium, initial=8), Immediate(), 80, lambda k: k % 3 == 0)
+    proposals, _ = search(
+        proposer_of(medium, initial=8), 80, verdict=lambda k: "ok" if k % 3 else "unconverged"
+    )
     parents = {parent for p in proposals for parent in p.parents}
     assert parents
     assert all(parent % 3 for parent in parents)
@@ -112,27 +86,26 @@ def test_only_results_with_verdict_ok_become_parents(medium):
 
 def test_a_search_at_one_composition_stays_there_but_for_the_ends(medium):
     wanted = medium.composition_at(0.25)
-    proposals, _ = search(proposer_of(medium, compositions=[wanted], initial=5), Immediate(), 40)
+    proposals, _ = search(proposer_of(medium, compositions=[wanted], initial=5), 40)
     assert {p.composition for p in proposals[2:]} == {wanted.formula}
 
 
 def test_rejected_draws_are_counted(small):
-    proposals, _ = search(proposer_of(small, initial=4), Immediate(), 16)
+    proposals, _ = search(proposer_of(small, initial=4), 16)
     assert sum(p.n_rejected for p in proposals) > 0
 
 
 def test_stagnation_counts_results_since_the_last_improvement(medium):
     proposer = proposer_of(medium)
     for k in range(1, 31):
-        proposed = proposer.propose(k)
-        formula = proposed.decoration.formula
+        formula = proposer.propose(k).composition
         proposer.add_outcome(Outcome(k, k, formula, float(k), "ok", 1))
-    n_niches = len(proposer.knowledge.population.compositions())
+    n_niches = len(proposer.history.population.compositions())
     assert n_niches == 9
     assert not proposer.is_stagnant(0)
-    assert proposer.is_stagnant(proposer.knowledge.n_results - proposer.knowledge.last_improvement)
+    assert proposer.is_stagnant(proposer.history.n_results - proposer.history.last_improvement)
     assert not proposer.is_stagnant(
-        proposer.knowledge.n_results - proposer.knowledge.last_improvement + 1
+        proposer.history.n_results - proposer.history.last_improvement + 1
     )
 
 
@@ -143,28 +116,27 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_search_goes_on_after_retracing_as_if_it_had_never_stopped(medium, rule):
+def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rule):
     make, number = RULES[rule]
     calls = lambda k: 300 if k % 7 == 0 else 20  # noqa: E731
-    unbroken, outcomes = search(proposer_of(medium, initial=8), make(), number, n_calls=calls)
+    unbroken, outcomes = search(proposer_of(medium, initial=8), number, make(), n_calls=calls)
     for stop in range(1, number, 3):
-        proposer, arrivals = proposer_of(medium, initial=8), make()
-        retrace(proposer, arrivals, unbroken[:stop], outcomes[:stop])
-        for outcome in arrivals.release(stop + 1):
+        proposer, visibility = proposer_of(medium, initial=8), make()
+        restore(proposer, visibility, unbroken[:stop], outcomes[:stop])
+        for outcome in visibility.release(stop + 1):
             proposer.add_outcome(outcome)
-        proposed = proposer.propose(stop + 1)
-        assert proposed.as_record(arrivals.known) == unbroken[stop]
+        assert proposer.propose(stop + 1) == unbroken[stop]
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_replay_finds_no_difference_in_a_true_record(medium, rule):
     make, number = RULES[rule]
-    proposals, outcomes = search(proposer_of(medium, initial=8), make(), number)
+    proposals, outcomes = search(proposer_of(medium, initial=8), number, make())
     assert list(differences(proposer_of(medium, initial=8), make(), proposals, outcomes)) == []
 
 
 def test_replay_names_the_first_candidate_that_does_not_follow_from_the_record(medium):
-    proposals, outcomes = search(proposer_of(medium, initial=8), Immediate(), 40)
+    proposals, outcomes = search(proposer_of(medium, initial=8), 40)
     forged = list(outcomes)
     worst = max(range(2, 12), key=lambda n: outcomes[n].energy)
     forged[worst] = dataclasses.replace(forged[worst], energy=-1e6)
@@ -176,7 +148,7 @@ def test_replay_names_the_first_candidate_that_does_not_follow_from_the_record(m
 
 
 def test_replay_notices_results_that_were_not_known_at_the_time(medium):
-    proposals, outcomes = search(proposer_of(medium, initial=8), Immediate(), 40)
+    proposals, outcomes = search(proposer_of(medium, initial=8), 40)
     early = [dataclasses.replace(p, known=max(0, p.known - 5)) for p in proposals]
     assert list(differences(proposer_of(medium, initial=8), Immediate(), early, outcomes))
 
@@ -185,7 +157,7 @@ def test_a_nearly_exhausted_composition_is_completed_without_endless_drawing(med
     wanted = medium.composition_at(0.75)
     proposer = proposer_of(medium, compositions=[wanted], initial=1000, max_draws=3)
     found = [proposer.propose(k) for k in range(1, 67)]
-    assert len({p.decoration.fingerprint for p in found}) == 66
+    assert len({p.fingerprint for p in found}) == 66
     assert proposer.propose(67) is None
     assert max(p.n_rejected for p in found) <= 3
 
@@ -196,14 +168,12 @@ def test_random_numbers_belong_to_the_candidate_not_to_the_draws_before_it(mediu
     skipping = proposer_of(medium)
     for p in proposals[:9]:
         skipping.register(p)
-    np.testing.assert_array_equal(
-        skipping.propose(10).decoration.occupation, proposals[9].decoration.occupation
-    )
+    assert skipping.propose(10) == proposals[9]
 
 
 def test_operators_that_can_do_nothing_here_are_left_out(medium):
     everywhere = proposer_of(medium).operator_rates
-    one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], end_members=False)
+    one_x = proposer_of(medium, compositions=[medium.composition_at(0.5)], ends=False)
     names = set(everywhere)
     assert "redox_element_swap" not in names
     assert "insert_extract" in names
@@ -213,4 +183,4 @@ def test_operators_that_can_do_nothing_here_are_left_out(medium):
 def test_a_search_without_any_useful_operator_is_refused(medium):
     elements = [o for o in default_operators() if o.name == "redox_element_swap"]
     with pytest.raises(UsageError, match="redox_element_swap can do anything"):
-        Proposer(medium, elements, 1, medium.compositions)
+        Proposer(medium, elements, medium.compositions)

@@ -12,8 +12,12 @@ from gasearch.potentials.awareness import ChargeBlindError
 from gasearch.potentials.level import LevelMismatchError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
-from gasearch.search.session import ChangedRunError, Session
+from gasearch.search.resume import ChangedRunError
+from gasearch.search.session import Session
 from gasearch.store.sqlite.lock import DriverLock
+
+QUICK = {"rattle": 0.0, "fmax": 9.0, "smax": 9.0}
+"""One evaluation relaxes a structure."""
 
 
 def session(folder):
@@ -42,7 +46,7 @@ def test_a_raised_budget_goes_on_where_the_search_ended(tmp_path, make_run):
 
 
 def test_without_screening_a_budget_changes_nothing_but_the_length(tmp_path, make_run):
-    plain = {"screening": {"surrogate": False, "exact": False, "refine": 0.0}}
+    plain = {"screening": {"surrogate": False, "exact": False, "refine": 0.0}, "relax": QUICK}
     folder = make_run(tmp_path / "run", budget=6, **plain)
     whole = make_run(tmp_path / "whole", budget=10, **plain)
     session(folder).run()
@@ -68,28 +72,32 @@ def test_a_run_from_before_screening_goes_on_without_it_or_says_so(tmp_path, mak
         screened.refuse_changes(before)
 
 
-def test_what_the_surrogate_is_worth_and_the_last_look_are_recorded(tmp_path, make_run):
-    folder = make_run(tmp_path / "run", budget=60, supercell=(1, 2, 1), search={"initial": 12})
+def test_errors_of_the_surrogate_and_the_refinement_of_the_hull_are_recorded(tmp_path, make_run):
+    folder = make_run(
+        tmp_path / "run", budget=60, supercell=(1, 2, 1), search={"initial": 12}, relax=QUICK
+    )
     assert session(folder).run() == "budget"
     with RunFolder(folder).open_store() as store:
-        told = [event.data for event in store.events(kind="surrogate")]
+        fits = [event.data for event in store.events(kind="surrogate")]
         (last,) = [event.data for event in store.events(kind="refined")]
         proposals = store.proposals()
-    assert [data["n_results"] for data in told] == sorted(data["n_results"] for data in told)
-    assert told[-1]["error_eV_per_fu"] > 0
+    assert [data["n_results"] for data in fits] == sorted(data["n_results"] for data in fits)
+    assert fits[-1]["error_eV_per_fu"] > 0
     assert last["members"]
     assert {p.operator for p in proposals} & {"screened"}
     assert check_run(RunFolder(folder), replay=True) == []
 
 
 def test_a_search_ends_when_every_decoration_is_evaluated(tmp_path, make_run):
-    assert session(make_run(tmp_path / "run", budget=1000)).run() == "exhausted"
+    assert session(make_run(tmp_path / "run", budget=1000, relax=QUICK)).run() == "exhausted"
     proposals, outcomes = recorded(tmp_path / "run")
     assert len(proposals) == len(outcomes) == 16
 
 
 def test_a_search_ends_when_nothing_improves(tmp_path, make_run):
-    folder = make_run(tmp_path / "run", budget=1000, supercell=(1, 2, 1), search={"stagnation": 15})
+    folder = make_run(
+        tmp_path / "run", budget=1000, supercell=(1, 2, 1), search={"stagnation": 15}, relax=QUICK
+    )
     assert session(folder).run() == "stagnation"
     assert 24 < len(recorded(folder)[0]) < 874
 
@@ -106,7 +114,7 @@ def test_a_search_ends_when_nothing_improves(tmp_path, make_run):
     ],
 )
 def test_a_changed_defining_key_is_refused_by_name(tmp_path, make_run, key, change):
-    folder = make_run(tmp_path / "run", budget=4)
+    folder = make_run(tmp_path / "run", budget=2)
     session(folder).run()
     before = recorded(folder)
     changed = make_run(folder, budget=8, **change)
@@ -146,7 +154,7 @@ def test_a_charge_blind_potential_is_refused_unless_allowed(tmp_path, make_run):
 
 
 def test_a_stop_keeps_what_is_committed_and_the_search_goes_on_later(tmp_path, make_run):
-    folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
+    folder, reference = (make_run(tmp_path / name, relax=QUICK) for name in ("run", "reference"))
     stop = threading.Event()
     seen = []
 
@@ -217,7 +225,7 @@ class TestInFlight:
         several = session(make_run(tmp_path / "run", execution={"workers": 3}))
         several.device = "cuda"
         assert several.in_flight * len(several.host.atoms) >= 8192
-        order = several._order()
+        order = several.order()
         assert order.places == several.in_flight
         assert order.source.device == "cuda"
         assert order.source.limits == tmp_path / "run" / "batch_limits.json"

@@ -11,80 +11,78 @@ def outcome(candidate, result, n_calls=10):
     return Outcome(result, candidate, "NaFePO4", -1.0, "ok", n_calls)
 
 
-def released(arrivals, number, known=None):
-    return [o.candidate for o in arrivals.release(number, known)]
+def released(visibility, number, known=None):
+    return [o.candidate for o in visibility.release(number, known)]
 
 
 def test_immediate_results_are_visible_once_and_in_the_order_of_commit():
-    arrivals = Immediate()
+    visibility = Immediate()
     for result, candidate in enumerate((3, 1, 2), start=1):
-        arrivals.add(outcome(candidate, result))
-    assert arrivals.is_ready(4)
-    assert released(arrivals, 4) == [3, 1, 2]
-    assert arrivals.known == 3
-    assert released(arrivals, 5) == []
+        visibility.add(outcome(candidate, result))
+    assert visibility.is_ready(4)
+    assert released(visibility, 4) == [3, 1, 2]
+    assert released(visibility, 5) == []
 
 
 def test_a_replayed_proposal_sees_what_it_had_seen_and_no_more():
-    arrivals = Immediate()
+    visibility = Immediate()
     for n in (1, 2, 3):
-        arrivals.add(outcome(n, n))
-    assert released(arrivals, 4, known=2) == [1, 2]
-    assert arrivals.known == 2
-    assert released(arrivals, 5, known=3) == [3]
+        visibility.add(outcome(n, n))
+    assert released(visibility, 4, known=2) == [1, 2]
+    assert released(visibility, 5, known=3) == [3]
 
 
 def test_lagged_proposals_wait_for_the_outcomes_that_they_use():
-    arrivals = Lagged(slots=2, long_calls=100)
-    assert all(arrivals.is_ready(n) for n in (1, 2, 3, 4))
-    assert not arrivals.is_ready(5)
-    arrivals.add(outcome(2, 1))
-    assert not arrivals.is_ready(5)
-    arrivals.add(outcome(1, 2))
-    assert arrivals.is_ready(5)
-    assert released(arrivals, 5) == [1]
-    assert arrivals.is_ready(6)
-    assert released(arrivals, 6) == [2]
+    visibility = Lagged(slots=2, long_calls=100)
+    assert all(visibility.is_ready(n) for n in (1, 2, 3, 4))
+    assert not visibility.is_ready(5)
+    visibility.add(outcome(2, 1))
+    assert not visibility.is_ready(5)
+    visibility.add(outcome(1, 2))
+    assert visibility.is_ready(5)
+    assert released(visibility, 5) == [1]
+    assert visibility.is_ready(6)
+    assert released(visibility, 6) == [2]
 
 
 def test_a_long_relaxation_is_not_waited_for_until_its_own_lag_is_over():
-    arrivals = Lagged(slots=1, long_calls=100)
-    arrivals.mark_long(1)
+    visibility = Lagged(slots=1, long_calls=100)
+    visibility.mark_long(1)
     for n in range(2, 17):
-        arrivals.add(outcome(n, n))
-    assert all(arrivals.is_ready(n) for n in range(1, 17))
-    assert [released(arrivals, n) for n in range(1, 17)] == [
+        visibility.add(outcome(n, n))
+    assert all(visibility.is_ready(n) for n in range(1, 17))
+    assert [released(visibility, n) for n in range(1, 17)] == [
         [],
         [],
         [],
         *[[n] for n in range(2, 15)],
     ]
-    assert not arrivals.is_ready(17)
-    arrivals.add(outcome(1, 17, n_calls=101))
-    assert arrivals.is_ready(17)
-    assert released(arrivals, 17) == [1, 15]
+    assert not visibility.is_ready(17)
+    visibility.add(outcome(1, 17, n_calls=101))
+    assert visibility.is_ready(17)
+    assert released(visibility, 17) == [1, 15]
 
 
 def visible_sets(slots, finish_order, n_calls, marked_early):
     """Simulate a search whose relaxations end in some order; return what each proposal saw."""
-    arrivals = Lagged(slots=slots, long_calls=100)
+    visibility = Lagged(slots=slots, long_calls=100)
     seen, in_flight, number, result = [], [], 1, 0
     order = {candidate: place for place, candidate in enumerate(finish_order)}
     while number <= len(n_calls):
-        while number <= len(n_calls) and len(in_flight) < slots and arrivals.is_ready(number):
-            seen.append(released(arrivals, number))
+        while number <= len(n_calls) and len(in_flight) < slots and visibility.is_ready(number):
+            seen.append(released(visibility, number))
             in_flight.append(number)
             number += 1
         long = [c for c in in_flight if n_calls[c - 1] > 100]
         if marked_early:
             for candidate in long:
-                arrivals.mark_long(candidate)
+                visibility.mark_long(candidate)
         if not in_flight:
             break
         ended = min(in_flight, key=order.__getitem__)
         in_flight.remove(ended)
         result += 1
-        arrivals.add(outcome(ended, result, n_calls[ended - 1]))
+        visibility.add(outcome(ended, result, n_calls[ended - 1]))
     return seen
 
 

@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import update
 
-from gasearch.store import PopulationStore
 from gasearch.store.activity import activity
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.schema import evaluation, event
 from gasearch.testing.store import LEVEL, example_run, propose_and_lease, record
 
@@ -15,32 +15,31 @@ NOW = 1_000_000.0
 def store(tmp_path):
     """A database whose record may be falsified, to move what happened in time."""
     with PopulationStore.create(tmp_path / "search.db", example_run(), LEVEL) as store:
-        store._database.write(drop_triggers)
+        store.write(drop_triggers)
         yield store
 
 
-def drop_triggers(connection):
+def drop_triggers(transaction):
+    connection = transaction.connection
     names = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
     for (name,) in list(connection.exec_driver_sql(names)):
         connection.exec_driver_sql(f"DROP TRIGGER {name}")
 
 
 def say(store, kind):
-    batch = store.batch()
-    batch.event(kind)
-    batch.commit()
+    store.batch().event(kind).commit()
 
 
 def shift(store, kind, time_s, candidate=None):
     """Let the newest event of a kind have happened at another time."""
     found = store.events(kind=kind, candidate=candidate)[-1]
     change = update(event).where(event.c.id == found.number).values(time=time_s)
-    store._database.write(lambda connection: connection.execute(change))
+    store.write(lambda transaction: transaction.connection.execute(change))
 
 
 def finish(store, number, time_s):
     change = update(evaluation).where(evaluation.c.candidate == number).values(finished=time_s)
-    store._database.write(lambda connection: connection.execute(change))
+    store.write(lambda transaction: transaction.connection.execute(change))
 
 
 def start(store, time_s):
@@ -111,10 +110,7 @@ class TestLeases:
     def test_a_lease_of_the_second_attempt_is_as_old_as_that_attempt(self, store):
         (lease,) = propose_and_lease(store, 1)
         shift(store, "leased", NOW - 900.0, 1)
-        batch = store.batch()
-        batch.requeue(lease, "its worker died", crashed=True)
-        batch.lease([1], 10.0)
-        batch.commit()
+        store.batch().requeue(lease, "its worker died", crashed=True).lease([1], 10.0).commit()
         shift(store, "leased", NOW - 60.0, 1)
         found = activity(store, True, NOW)
         assert found.oldest_lease.age_s == pytest.approx(60.0)
@@ -138,13 +134,9 @@ def test_a_server_tells_the_same_as_a_file(place):
         say(store, "started")
         first, second = propose_and_lease(store, 2)
         record(store, [first])
-        batch = store.batch()
-        batch.requeue(second, "overdue")
-        batch.commit()
+        store.batch().requeue(second, "overdue").commit()
         record(store, [second])
-        batch = store.batch()
-        batch.lease([2], 100.0)
-        batch.commit()
+        store.batch().lease([2], 100.0).commit()
         found = activity(store, True)
     assert found.overall_per_h > 0
     assert found.oldest_lease.candidate == 2

@@ -6,13 +6,12 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from sqlalchemy import select
 
-from gasearch.store import FIRST_OUTSIDE, PopulationStore, Proposal
 from gasearch.store.checks.check import check_store
 from gasearch.store.dft_jobs import (
     DftRecord,
     add_level,
-    candidate_of,
     dft_levels,
     dft_relaxed,
     dft_rows,
@@ -22,7 +21,10 @@ from gasearch.store.dft_jobs import (
     record,
 )
 from gasearch.store.location import Place
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.promotions import NewPromotion, add_promotions, promotions
+from gasearch.store.records import FIRST_OUTSIDE, Proposal
+from gasearch.store.schema import candidate
 from gasearch.testing.store import create, example_proposal, example_relaxed, fill
 
 LEVEL = "gpaw-1"
@@ -33,6 +35,11 @@ def store(place: Place) -> Iterator[PopulationStore]:
     with create(place) as store:
         fill(store, 3)
         yield store
+
+
+def candidate_of(store: PopulationStore, fingerprint: str) -> int | None:
+    query = select(candidate.c.id).where(candidate.c.fingerprint == fingerprint)
+    return store.read(lambda connection: connection.execute(query).scalar_one_or_none())
 
 
 def compute(store: PopulationStore, number: int, became: Proposal | None, energy: float) -> None:
@@ -75,9 +82,7 @@ def test_what_dft_found_first_gets_its_number_from_the_search(store: PopulationS
     found = example_proposal(None, fingerprint="fp5", origin="dft", parents=(1,))
     compute(store, 1, found, -50.0)
     assert candidate_of(store, "fp5") == FIRST_OUTSIDE
-    batch = store.batch()
-    batch.propose([example_proposal(5, fingerprint="fp5", parents=(2, 3))])
-    batch.commit()
+    store.batch().propose([example_proposal(5, fingerprint="fp5", parents=(2, 3))]).commit()
     assert candidate_of(store, "fp5") == 5
     assert store.outside() == []
     assert [row.candidate for row in dft_rows(store, LEVEL)] == [5]

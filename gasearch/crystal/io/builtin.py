@@ -1,8 +1,12 @@
-"""Hosts that come with gasearch, by name, each with its source."""
+"""Hosts that come with gasearch: structure and source, k-points of the shipped data, notes.
+
+Another one is a function here and its entry in `BUILTIN_HOSTS`; nothing else knows them by name.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from ase import Atoms
 from ase.spacegroup import crystal
@@ -11,23 +15,9 @@ from gasearch.crystal.declaration import HostDeclaration, HostError, SublatticeD
 from gasearch.crystal.species import VACANCY, Species
 from gasearch.plugins import nearest
 
-_O, _P, _SI = Species("O", -2), Species("P", 5), Species("Si", 4)
-
-
-def _olivine(
-    working_ion: str, sites: Sequence[tuple[float, float, float]], cell: Sequence[float]
-) -> Atoms:
-    """Return a four-formula-unit olivine phosphate in Pnma (axes a > b > c)."""
-    return crystal(
-        [working_ion, "Fe", "P", "O", "O", "O"],
-        basis=sites,
-        spacegroup=62,
-        cellpar=[*cell, 90, 90, 90],
-    )
-
 
 def _declare(
-    name: str, atoms: Atoms, ion: str, formula_unit: str, framework: dict[str, Species]
+    name: str, atoms: Atoms, ion: str, formula_unit: str, cation: Species, **more: Any
 ) -> HostDeclaration:
     return HostDeclaration(
         name=name,
@@ -36,8 +26,22 @@ def _declare(
             SublatticeDeclaration("working_ion", (ion,), (Species(ion, 1), VACANCY)),
             SublatticeDeclaration("redox", ("Fe",), (Species("Fe", 2), Species("Fe", 3))),
         ),
-        framework=framework,
+        framework={cation.element: cation, "O": Species("O", -2)},
         formula_unit=formula_unit,
+        **more,
+    )
+
+
+def _olivine(
+    ion: str, sites: Sequence[tuple[float, float, float]], cell: Sequence[float], **more: Any
+) -> HostDeclaration:
+    """Return an iron phosphate of four formula units in Pnma (axes a > b > c)."""
+    elements = [ion, "Fe", "P", "O", "O", "O"]
+    atoms = crystal(elements, basis=sites, spacegroup=62, cellpar=[*cell, 90, 90, 90])
+    formula_unit = f"{ion}FePO4"
+    more["kpoints"] = ((0.0, 0.25, 0.25),)  # of the shipped data
+    return _declare(
+        f"{formula_unit.lower()}-olivine", atoms, ion, formula_unit, Species("P", 5), **more
     )
 
 
@@ -47,8 +51,8 @@ def nafepo4_olivine() -> HostDeclaration:
         (0, 0, 0), (0.2870, 0.75, 0.9863), (0.1083, 0.75, 0.4426),
         (0.1140, 0.75, 0.7524), (0.4685, 0.75, 0.1611), (0.1755, 0.9446, 0.3118),
     ]  # fmt: skip
-    atoms = _olivine("Na", sites, (10.4063, 6.2187, 4.9469))
-    return _declare("nafepo4-olivine", atoms, "Na", "NaFePO4", {"P": _P, "O": _O})
+    note = "For NaFePO4 it is: maricite is the stable polymorph, not olivine."
+    return _olivine("Na", sites, (10.4063, 6.2187, 4.9469), note=note)
 
 
 def lifepo4_olivine() -> HostDeclaration:
@@ -57,8 +61,7 @@ def lifepo4_olivine() -> HostDeclaration:
         (0, 0, 0), (0.28222, 0.25, 0.97472), (0.09486, 0.25, 0.41820),
         (0.09678, 0.25, 0.74279), (0.45710, 0.25, 0.20602), (0.16558, 0.04646, 0.28478),
     ]  # fmt: skip
-    atoms = _olivine("Li", sites, (10.3323, 6.0103, 4.6922))
-    return _declare("lifepo4-olivine", atoms, "Li", "LiFePO4", {"P": _P, "O": _O})
+    return _olivine("Li", sites, (10.3323, 6.0103, 4.6922))
 
 
 def na2fesio4() -> HostDeclaration:
@@ -80,7 +83,7 @@ def na2fesio4() -> HostDeclaration:
         spacegroup=7,
         cellpar=[5.22064, 5.48487, 8.72194, 90, 126.61171, 90],
     )
-    return _declare("na2fesio4", atoms, "Na", "Na2FeSiO4", {"Si": _SI, "O": _O})
+    return _declare("na2fesio4", atoms, "Na", "Na2FeSiO4", Species("Si", 4))
 
 
 BUILTIN_HOSTS: dict[str, Callable[[], HostDeclaration]] = {

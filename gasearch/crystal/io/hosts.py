@@ -18,6 +18,7 @@ from gasearch.crystal.declaration import (
     SublatticeDeclaration,
 )
 from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import BUILTIN_HOSTS
 from gasearch.crystal.io.guess import formula_unit_of, guess
 from gasearch.crystal.io.structures import (
     FULL,
@@ -26,14 +27,6 @@ from gasearch.crystal.io.structures import (
     refuse_partial_framework,
 )
 from gasearch.crystal.species import Species
-
-__all__ = [
-    "declare_from_file",
-    "guess_declaration",
-    "host_from_json",
-    "host_to_json",
-    "read_structure",
-]
 
 
 def declare_from_file(
@@ -192,7 +185,10 @@ def host_to_json(host: Host) -> str:
 
 
 def host_from_json(text: str) -> Host:
-    """Return the host that `host_to_json` wrote."""
+    """Return the host that `host_to_json` wrote.
+
+    k-points and note are not written: they are those that a built-in host of this name has now.
+    """
     try:
         document = json.loads(text)
         declaration = _declaration_from_dict(document)
@@ -216,6 +212,7 @@ def _sublattice_to_dict(declared: SublatticeDeclaration) -> dict[str, Any]:
 
 
 def _declaration_from_dict(document: Mapping[str, Any]) -> HostDeclaration:
+    builtin = BUILTIN_HOSTS[document["name"]]() if document["name"] in BUILTIN_HOSTS else None
     return HostDeclaration(
         name=document["name"],
         unit_cell=Atoms(
@@ -238,4 +235,6 @@ def _declaration_from_dict(document: Mapping[str, Any]) -> HostDeclaration:
         formula_unit=document["formula_unit"],
         symprec=document["symprec"],
         min_site_distance=document["min_site_distance"],
+        kpoints=builtin.kpoints if builtin else (),
+        note=builtin.note if builtin else "",
     )

@@ -69,7 +69,7 @@ def cif(atoms: Atoms, name: str) -> str:
 def poscar(atoms: Atoms, name: str) -> str:
     """Return a POSCAR; elements and, within them, oxidation states lie together.
 
-    The first line tells them, in the order of the atoms: VASP itself has no place for them.
+    The first line lists them, in the order of the atoms: VASP itself has no place for them.
     """
     species = species_of(atoms)
     first = {element: n for n, element in reversed(list(enumerate(atoms.symbols)))}

@@ -1,4 +1,4 @@
-"""Structure files, partial occupancies included. What the sites mean is told in `hosts`."""
+"""Structure files, partial occupancies included; `hosts` makes hosts of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One module per DFT code: its inputs, its outputs, and how they are compared.
+"""The DFT codes, one module each: inputs, outputs, the settings in them, retries.
 
-Jobs that run them live in `jobs`.
+`contract` says what a code must have, `registry` names them all. Where jobs lie and run: `jobs`.
 """

@@ -1,29 +1,57 @@
-"""GPAW: the input of a job, and whether the program is there. It is never imported here."""
+"""GPAW: the input of a job, its retries, its outputs, and whether the program is there.
+
+It is never imported here: `gpaw_job.py`, which is copied into the folder of a job, does that.
+"""
 
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.data import atomic_numbers
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.oxidation_states import species_of
-from gasearch.dft.errors import NoCodeError
-from gasearch.dft.kpoints import gpaw_points
-from gasearch.dft.spins import atomic_limit, spins, start_moments
+from gasearch.dft.codes.contract import (
+    NUMBER,
+    Code,
+    OutputSettings,
+    Program,
+    first_number,
+    kpoint_table,
+    read_text,
+)
+from gasearch.dft.codes.inputs import correlated_orbital
+from gasearch.dft.errors import NoCodeError, RefusedOutputError
+from gasearch.dft.kpoints import canonical, gpaw_points
+from gasearch.dft.spins import start_moments, total_moment
 from gasearch.run.dft_section import DftSection
 
 SCRIPT = Path(__file__).with_name("gpaw_job.py")
+RETRIES = ("as set", "mixing", "smearing", "surrogate")
+"""What is tried, one after another, where the electrons do not converge. None changes the level.
+
+1. the settings as they are;
+2. slower mixing, and twice the iterations;
+3. the same, begun with broad occupations and then continued with those of the level;
+4. the same as 2, from a geometry that was relaxed with surrogate elements, Ga in place of Fe3+.
+"""
 ADVICE = (
     "install it with `pip install 'gasearch[gpaw]'` (README, DFT, says what it needs), or name "
     'the interpreter that has it in run.toml: [dft.gpaw] command = ["/path/to/python"]'
 )
+
+
+def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
+    """Return the part of a level that is GPAW's own."""
+    own = section.gpaw
+    points = gpaw_points(host, own.kpoints, own.k_spacing)
+    return {"cutoff_eV": own.cutoff_eV, "kpoints_of_unit_cell": canonical(points, host)}
 
 
 def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> dict[str, Any]:
@@ -57,7 +85,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
             "eigenstates": own.eigenstates_convergence,
         },
         "moments": start_moments(atoms, states).tolist(),
-        "total_moment": float(spins(atoms, states).sum()),
+        "total_moment": total_moment(atoms, states),
         "surrogates": surrogates,
         "surrogate_moments": _surrogate_moments(atoms, states, surrogates),
     }
@@ -78,16 +106,43 @@ def _surrogate_moments(
     return found
 
 
-def correlated_orbital(element: str) -> str:
-    """Return where a Hubbard U acts: d for the d block, f for the f block, else p."""
-    number = atomic_numbers[element]
-    if atomic_limit(number) or number in (30, 48, 80):
-        return "d"
-    return "f" if 57 <= number <= 71 or 89 <= number <= 103 else "p"
+def refreshed(written: Mapping[str, Any], section: DftSection) -> dict[str, Any]:
+    """Return an input with what may change between starts, as run.toml has it now."""
+    return {
+        **written,
+        "fmax": section.fmax,
+        "max_steps": section.max_steps,
+        "max_step_length": section.max_step_length,
+        "mixer": list(section.gpaw.mixer),
+        "max_scf": section.gpaw.max_scf,
+    }
+
+
+def retries(job: Mapping[str, Any]) -> list[str]:
+    """Return what can be tried for a job; without an oxidised site there is no surrogate."""
+    return [name for name in RETRIES if name != "surrogate" or job["surrogates"]]
+
+
+def with_retry(job: Mapping[str, Any], retry: int, attempt: int) -> dict[str, Any]:
+    """Return the input of a job for one of its retries; job.json calls it a rung."""
+    name = retries(job)[retry]
+    changed = {**job, "rung": name, "attempt": attempt}
+    if name != "as set":
+        beta, history, weight = job["mixer"]
+        changed |= {"mixer": [beta / 2, history, 2 * weight], "max_scf": 2 * job["max_scf"]}
+    return changed
+
+
+def n_iterations(folder: Path, attempt: int) -> int:
+    """Return how many iterations of the electrons an attempt has done."""
+    try:
+        return read_text(folder / f"gpaw-{attempt}.txt").count("\niter:")
+    except OSError:
+        return 0
 
 
 def command_of(section: DftSection) -> list[str]:
-    """Return the words that start Python with GPAW."""
+    """Return the words that start Python with GPAW in it."""
     return list(section.gpaw.command) or [sys.executable]
 
 
@@ -109,3 +164,55 @@ def _version(command: Sequence[str]) -> str:
         why = (found.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise NoCodeError(f"no GPAW for {command[0]} ({why}): {ADVICE}.")
     return found.stdout.strip().splitlines()[-1]
+
+
+def converged_text(path: Path) -> Path:
+    """Make sure that the electrons of every step converged."""
+    text = read_text(path)
+    steps = text.count("positions:\n") or 1
+    if len(re.findall(r"Converged after \d+ iterations", text, re.IGNORECASE)) < steps:
+        raise RefusedOutputError(path, "the electrons did not converge, or it is truncated")
+    return path
+
+
+def settings_in(text: str) -> OutputSettings | None:
+    """Return what GPAW's text says of its settings."""
+    if "Plane wave expansion" not in text or "Input parameters:" not in text:
+        return None
+    hubbard: dict[str, float] = {}
+    species = text.partition("\nspecies:\n")[2].partition("\nReference energy")[0]
+    for element, block in re.findall(
+        r"^  ([A-Z][a-z]?):\n(.*?)(?=^  [A-Z][a-z]?:\n|\Z)", species, re.MULTILINE | re.DOTALL
+    ):
+        value = re.search(rf"Hubbard: \{{U: ({NUMBER})", block)
+        if value:
+            hubbard[element] = float(value[1])
+    after = text.partition("k-points in crystal coordinates")[2]
+    cutoff = first_number(rf"Cutoff energy: +({NUMBER}) eV", text)
+    return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after))
+
+
+def newest_text_beside(output: Path) -> list[Path]:
+    """Return the last text that GPAW wrote beside a trajectory."""
+    texts = output.parent.glob("gpaw*.txt") if output.suffix == ".traj" else ()
+    return sorted(texts, key=lambda path: path.stat().st_mtime)[-1:]
+
+
+GPAW = Code(
+    name="gpaw",
+    level_settings=level_settings,
+    output_names=("result.traj", "gpaw*.txt"),
+    outputs={"gpaw-out": converged_text},
+    settings_in=settings_in,
+    beside=newest_text_beside,
+    program=Program(
+        script=SCRIPT,
+        job_input=job_input,
+        refreshed=refreshed,
+        retries=retries,
+        with_retry=with_retry,
+        command=command_of,
+        require=require_gpaw,
+        n_iterations=n_iterations,
+    ),
+)

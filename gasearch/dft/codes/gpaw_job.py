@@ -20,19 +20,17 @@ from pathlib import Path
 from typing import Any
 
 ALREADY_RUNNING = 3
-_STRETCH = 4  # by which the smearing rung broadens the occupations, to begin with
+_STRETCH = 4  # by which the retry "smearing" broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
-_RISE_EV = (
-    0.02  # above the lowest energy of the cell: more than the noise of two runs on a geometry
-)
+_RISE_EV = 0.02  # of the cell above its lowest energy: more than the noise of two runs
 _LEAST_LENGTH = 0.01  # Å, of a step after many that were taken back
 _GAIN_EV = 1e-3  # what counts as a gain in energy of the cell
 _IDLE_STEPS = 6  # without one, after which a relaxation has arrived at the noise of the forces
 _STALLED_FMAX = 0.15  # eV/Å, that its lowest geometry may have then
 
 
-class _NotConvergedError(Exception):
+class NotConvergedError(Exception):
     """Electrons or geometry that do not converge; `end` says which."""
 
     def __init__(self, end: str, reason: str) -> None:
@@ -43,7 +41,7 @@ class _NotConvergedError(Exception):
 
 def main() -> int:
     """Compute the job of the current folder, and return the exit status."""
-    world = _gpaw("gpaw.mpi").world
+    world = load_gpaw("gpaw.mpi").world
     is_first = world.rank == 0
     start_s = time.time()
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
@@ -57,18 +55,18 @@ def main() -> int:
             Path(name).unlink(missing_ok=True)
     world.barrier()
     try:
-        told = _compute(job, start_s, is_first)
-    except _NotConvergedError as error:
-        told = {"end": error.end, "reason": error.reason}
-    except Exception as error:  # noqa: BLE001 -- told to whoever started this process
+        outcome = _compute(job, start_s, is_first)
+    except NotConvergedError as error:
+        outcome = {"end": error.end, "reason": error.reason}
+    except Exception as error:  # noqa: BLE001 -- recorded for whoever started this process
         import traceback
 
         traceback.print_exc()
-        told = {"end": "error", "reason": f"{type(error).__name__}: {error}"[:500]}
-    told |= {"wall_s": time.time() - start_s, "versions": _versions(), "attempt": job["attempt"]}
+        outcome = {"end": "error", "reason": f"{type(error).__name__}: {error}"[:500]}
+    outcome |= {"wall_s": time.time() - start_s, "versions": _versions(), "attempt": job["attempt"]}
     if is_first:
-        _replace("outcome.json", json.dumps(told, indent=2))
-    return 0 if told["end"] == "done" else 1
+        _replace("outcome.json", json.dumps(outcome, indent=2))
+    return 0 if outcome["end"] == "done" else 1
 
 
 def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, Any]:
@@ -77,7 +75,7 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     atoms: Any = read("start.traj")
     if job["rung"] == "surrogate":
         atoms.positions = _surrogate_positions(job, atoms, start_s, is_first)
-    lowest = _frame("relax.traj", lowest=True)
+    lowest = read_frame("relax.traj", lowest=True)
     if job["task"] == "relax" and lowest is not None and len(lowest) == len(atoms):
         atoms.positions = lowest.positions
     atoms.set_initial_magnetic_moments(job["moments"])
@@ -85,31 +83,31 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
-    n_steps, frame = _relax(atoms, task, "relax", start_s, is_first)
+    n_steps, frame = relax(atoms, task, "relax", start_s, is_first)
     if is_first:
         _write_frames("result.traj", [frame])
     return {"end": "done", "reason": "", "n_steps": n_steps}
 
 
-def _relax(
+def relax(
     atoms: Any, task: dict[str, Any], name: str, start_s: float, is_first: bool
 ) -> tuple[int, Any]:
     """Relax at fixed cell; return the number of steps and the frame that is the result."""
-    descent = _Descent(task, name, start_s, is_first)
+    descent = Descent(task, name, start_s, is_first)
     try:
         while descent.is_open:
             descent.go_on(atoms)
     except _convergence_error() as error:
         reason = f"the electrons did not converge in {task['max_scf']} iterations"
-        told = f"{reason} ({name}, step {descent.n_calls})"
-        raise _NotConvergedError("scf", told) from error
+        where = f"({name}, step {descent.n_calls})"
+        raise NotConvergedError("scf", f"{reason} {where}") from error
     if not descent.is_done:
         reason = f"the largest force is {descent.fmax:.3f} eV/Å after {task['max_steps']} steps"
-        raise _NotConvergedError("steps", f"{reason}, not {task['fmax']:g}")
+        raise NotConvergedError("steps", f"{reason}, not {task['fmax']:g}")
     return descent.n_calls - 1, descent.lowest
 
 
-class _Descent:
+class Descent:
     """A relaxation by BFGS that begins anew from its lowest geometry where it was misled.
 
     Forces of PBE+U are noisy: now and then the electrons end in another state, and what a
@@ -159,7 +157,7 @@ class _Descent:
         atoms.positions = self.lowest.positions
         if self._is_first:
             Path(memory).unlink(missing_ok=True)
-        _gpaw("gpaw.mpi").world.barrier()
+        load_gpaw("gpaw.mpi").world.barrier()
 
     def _note(self, frame: Any) -> None:
         """Keep a frame, and see whether it is the last."""
@@ -184,13 +182,18 @@ class _Descent:
         import numpy as np
         from ase.io import Trajectory
 
-        last = _frame(f"{self._name}.traj")
+        last = read_frame(f"{self._name}.traj")
         if last is None or not np.array_equal(last.positions, frame.positions):
             with Trajectory(f"{self._name}.traj", "a") as trajectory:
                 trajectory.write(frame)
-        told = {"stage": self._name, "step": self.n_calls - 1, "fmax": self.fmax}
-        told |= {"energy_eV": frame.get_potential_energy(), "wall_s": time.time() - self._start_s}
-        _replace("progress.json", json.dumps(told))
+        progress = {
+            "stage": self._name,
+            "step": self.n_calls - 1,
+            "fmax": self.fmax,
+            "energy_eV": frame.get_potential_energy(),
+            "wall_s": time.time() - self._start_s,
+        }
+        _replace("progress.json", json.dumps(progress))
 
 
 def _largest_force(frame: Any) -> float:
@@ -205,27 +208,27 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     if is_first and Path("relax.traj").exists() and not before.exists():
         Path("relax.traj").rename(before)
         Path("relax.bfgs.json").unlink(missing_ok=True)
-    _gpaw("gpaw.mpi").world.barrier()
+    load_gpaw("gpaw.mpi").world.barrier()
     stand_in = atoms.copy()
     for index, element in job["surrogates"].items():
         stand_in.symbols[int(index)] = element
     stand_in.set_initial_magnetic_moments(job["surrogate_moments"])
-    lowest = _frame("surrogate.traj", lowest=True)
+    lowest = read_frame("surrogate.traj", lowest=True)
     if lowest is not None:
         stand_in.positions = lowest.positions
     stand_in.calc = _calculator(job, spinpol=any(job["surrogate_moments"]))
     task = {**job, "fmax": _SURROGATE_FMAX, "max_steps": _SURROGATE_STEPS}
     try:
-        _relax(stand_in, task, "surrogate", start_s, is_first)
-    except _NotConvergedError as error:
+        relax(stand_in, task, "surrogate", start_s, is_first)
+    except NotConvergedError as error:
         if error.end != "steps":
             raise
-    _gpaw("gpaw.mpi").world.barrier()
-    return _frame("surrogate.traj", lowest=True).positions
+    load_gpaw("gpaw.mpi").world.barrier()
+    return read_frame("surrogate.traj", lowest=True).positions
 
 
 def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
-    gpaw = _gpaw()
+    gpaw = load_gpaw()
     beta, history, weight = job["mixer"]
     return gpaw.GPAW(
         mode=gpaw.PW(job["cutoff_eV"]),
@@ -243,7 +246,7 @@ def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
 
 
 def _occupations(width_eV: float) -> Any:
-    return _gpaw().FermiDirac(width_eV, fixmagmom=True)
+    return load_gpaw().FermiDirac(width_eV, fixmagmom=True)
 
 
 def _begin_broad(job: dict[str, Any], atoms: Any) -> None:
@@ -256,16 +259,17 @@ def _begin_broad(job: dict[str, Any], atoms: Any) -> None:
         atoms.get_potential_energy()
     except _convergence_error() as error:
         reason = "the electrons did not converge even with broad occupations"
-        raise _NotConvergedError("scf", reason) from error
+        raise NotConvergedError("scf", reason) from error
     atoms.calc.set(occupations=_occupations(job["smearing_eV"]), convergence=job["convergence"])
 
 
 def _convergence_error() -> type[Exception]:
-    found: type[Exception] = _gpaw().KohnShamConvergenceError
+    found: type[Exception] = load_gpaw().KohnShamConvergenceError
     return found
 
 
-def _gpaw(name: str = "gpaw") -> Any:
+def load_gpaw(name: str = "gpaw") -> Any:
+    """Return a module of GPAW."""
     return importlib.import_module(name)
 
 
@@ -284,7 +288,7 @@ def _frozen(atoms: Any) -> Any:
     return copy
 
 
-def _frame(name: str, *, lowest: bool = False) -> Any:
+def read_frame(name: str, *, lowest: bool = False) -> Any:
     """Return the last whole frame of a trajectory, or that of lowest energy, or None."""
     from ase.io import Trajectory
 

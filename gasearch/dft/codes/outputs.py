@@ -1,14 +1,13 @@
-"""Outputs of codes, read whole or refused: unconverged and truncated ones carry no result.
+"""Outputs of codes, read whole or refused: unconverged, truncated, or of other settings.
 
-What a code says about its own convergence is looked for in its text; structure and results are
-read by ASE.
+What a code says of its own convergence and settings is the business of its module; structure and
+results are read by ASE.
 """
 
 from __future__ import annotations
 
-import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,14 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from numpy.typing import NDArray
 
+from gasearch.crystal.host import Host
+from gasearch.dft.codes.contract import OutputSettings, read_text
+from gasearch.dft.codes.registry import CODES
 from gasearch.dft.errors import NoOutputError, RefusedOutputError
+from gasearch.dft.kpoints import canonical
 
-_TAIL = 20_000  # bytes in which a finished output says so
+_CUTOFF_TOLERANCE_eV = 0.1
+_U_TOLERANCE_eV = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +43,7 @@ class Computed:
     moments
         (n_atoms,) in Bohr magnetons.
     code
-        Whose thresholds tell the moments.
+        Whose ranges of moments tell oxidation states apart.
     """
 
     atoms: Atoms
@@ -52,14 +56,28 @@ class Computed:
     wall_s: float = 0.0
 
 
+def find_output(folder: Path) -> Path:
+    """Return the output in a folder that is to be collected."""
+    names = [name for code in CODES.values() for name in code.output_names]
+    for pattern in names:
+        found = sorted(path for path in folder.glob(pattern) if path.is_file())
+        if found:
+            return found[-1]
+    raise NoOutputError(
+        folder, f"there is no output in it yet ({', '.join(names)}); name the file itself"
+    )
+
+
 def read_output(path: Path) -> Computed:
     """Return what an output file says, or raise `RefusedOutputError`."""
     if not path.is_file():
         raise RefusedOutputError(path, "there is no such file")
+    source, name = path, ""
     kind = _kind(path)
-    code, check = _CHECKS.get(kind, ("", _any))
-    source = check(path)
-    atoms, n_frames = _last_frame(source, _READERS.get(kind, kind))
+    for code in CODES.values():
+        if kind in code.outputs:
+            source, name = code.outputs[kind](path), code.name
+    atoms, n_frames = _last_frame(source, kind if source == path else _kind(source))
     results = {} if atoms.calc is None else dict(atoms.calc.results)
     energy = _finite(path, results.get("energy"), "energy")
     moments = results.get("magmoms")
@@ -74,7 +92,7 @@ def read_output(path: Path) -> Computed:
         energy=float(energy),
         forces=None if forces is None else _finite(path, forces, "forces"),
         moments=_finite(path, moments, "moments"),
-        code=code or str(atoms.info.get("code", "")),
+        code=name or str(atoms.info.get("code", "")),
         source=path,
         n_steps=n_frames - 1,
     )
@@ -93,9 +111,9 @@ def _last_frame(path: Path, kind: str) -> tuple[Atoms, int]:
             warnings.simplefilter("ignore")
             found: Any = ase.io.read(path, index=":", format=None if kind == "unknown" else kind)
     except Exception as error:
-        told = " ".join(str(error).split())[:200] or "no reason given"
+        reason = " ".join(str(error).split())[:200] or "no reason given"
         raise RefusedOutputError(
-            path, f"ASE cannot read it ({type(error).__name__}: {told})"
+            path, f"ASE cannot read it ({type(error).__name__}: {reason})"
         ) from error
     if not found:
         raise RefusedOutputError(path, "there is no structure in it")
@@ -110,92 +128,67 @@ def _finite(path: Path, value: Any, name: str) -> NDArray[np.float64]:
     return array
 
 
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+def refuse_other_settings(
+    output: Path, level: str, settings: Mapping[str, Any], host: Host
+) -> None:
+    """Raise where an output says that it was computed with other settings than its level has.
+
+    VASP's OUTCAR and vasprun.xml and GPAW's text say their cutoff, U and k-points; other files are
+    taken at their word.
+
+    Parameters
+    ----------
+    output
+        What was read; files beside it that say more of its settings are asked too.
+    settings
+        Of the level; what it does not name is not compared.
+    """
+    beside = [path for code in CODES.values() for path in code.beside(output)]
+    for path in [*([] if output.suffix == ".traj" else [output]), *beside]:
+        found = settings_in(read_text(path))
+        for problem in _differences(found, settings, host):
+            raise RefusedOutputError(
+                path,
+                f"it was computed with {problem} of the level {level}: collect it as another "
+                "level, with --candidate and --level",
+            )
 
 
-def _tail(path: Path) -> str:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        return file.read().decode(errors="replace")
+def settings_in(text: str) -> OutputSettings:
+    """Return what the text of an output says of its settings, whichever code wrote it."""
+    for code in CODES.values():
+        found = code.settings_in(text)
+        if found is not None:
+            return found
+    return OutputSettings()
 
 
-def _outcar(path: Path) -> Path:
-    """Make sure that VASP ended by itself, and that electrons and geometry converged."""
-    if "General timing and accounting" not in _tail(path):
-        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
-    text = _text(path)
-    *_, last = re.split(r"-+ Iteration +\d+\( +1\) +-+", text)
-    if "aborting loop because EDIFF is reached" not in last:
-        raise RefusedOutputError(path, "the electrons did not converge (EDIFF was not reached)")
-    relaxes = re.search(r"IBRION *= *([123])\b", text)
-    nsw = re.search(r"NSW *= *(\d+)", text)
-    if relaxes and nsw and int(nsw[1]) > 1 and "reached required accuracy" not in text:
-        raise RefusedOutputError(
-            path, "the geometry did not converge (raise NSW, go on from CONTCAR)"
-        )
-    return path
+def _differences(found: OutputSettings, settings: Mapping[str, Any], host: Host) -> list[str]:
+    own = {str(tag).upper(): value for tag, value in dict(settings.get("incar", {})).items()}
+    problems = []
+    cutoff = own.get("ENCUT", settings.get("cutoff_eV"))
+    if (
+        found.cutoff_eV is not None
+        and isinstance(cutoff, int | float)
+        and abs(found.cutoff_eV - cutoff) > _CUTOFF_TOLERANCE_eV
+    ):
+        problems.append(f"a cutoff of {found.cutoff_eV:g} eV, not the {cutoff:g} eV")
+    hubbard = None if any(tag.startswith("LDA") for tag in own) else settings.get("hubbard_u_eV")
+    if (
+        found.hubbard_u_eV is not None
+        and isinstance(hubbard, Mapping)
+        and _differ(found.hubbard_u_eV, hubbard)
+    ):
+        problems.append(f"U = {_u_text(found.hubbard_u_eV)}, not the {_u_text(hubbard)}")
+    points = None if "KSPACING" in own else settings.get("kpoints_of_unit_cell")
+    if found.kpoints and points and canonical(found.kpoints, host) != points:
+        problems.append(f"k-points ({len(found.kpoints)}) that are not those")
+    return problems
 
 
-def _vasprun(path: Path) -> Path:
-    """Return the OUTCAR beside a vasprun.xml, which itself holds no moments."""
-    if "</modeling>" not in _tail(path):
-        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
-    outcar = path.with_name(path.name.replace("vasprun.xml", "OUTCAR"))
-    if outcar == path or not outcar.is_file():
-        raise RefusedOutputError(path, "it holds no moments of atoms: put the OUTCAR beside it")
-    return _outcar(outcar)
+def _differ(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    return any(abs(one.get(e, 0.0) - other.get(e, 0.0)) > _U_TOLERANCE_eV for e in {*one, *other})
 
 
-def _gpaw_text(path: Path) -> Path:
-    text = _text(path)
-    steps = text.count("positions:\n") or 1
-    if len(re.findall(r"Converged after \d+ iterations", text, re.IGNORECASE)) < steps:
-        raise RefusedOutputError(path, "the electrons did not converge, or it is truncated")
-    return path
-
-
-def _espresso(path: Path) -> Path:
-    text = _text(path)
-    if "JOB DONE." not in text:
-        raise RefusedOutputError(path, "it is truncated: pw.x did not end by itself")
-    if "convergence NOT achieved" in text:
-        raise RefusedOutputError(path, "the electrons did not converge")
-    if "bfgs failed" in text or "The maximum number of steps has been reached" in text:
-        raise RefusedOutputError(path, "the geometry did not converge")
-    return path
-
-
-def _abinit(path: Path) -> Path:
-    text = _text(path)
-    if "Calculation completed" not in text:
-        raise RefusedOutputError(path, "it is truncated: ABINIT did not end by itself")
-    if "ScfConvergenceWarning" in text or "not enough SCF cycles to converge" in text:
-        raise RefusedOutputError(path, "the electrons did not converge")
-    return path
-
-
-def _any(path: Path) -> Path:
-    return path
-
-
-_CHECKS: Mapping[str, tuple[str, Callable[[Path], Path]]] = {
-    "vasp-out": ("vasp", _outcar),
-    "vasp-xml": ("vasp", _vasprun),
-    "gpaw-out": ("gpaw", _gpaw_text),
-    "espresso-out": ("espresso", _espresso),
-    "abinit-out": ("abinit", _abinit),
-}
-_READERS: Mapping[str, str] = {"vasp-xml": "vasp-out"}
-_NAMES = ("vasprun*.xml", "OUTCAR*", "result.traj", "*.pwo", "espresso*.out", "*.abo", "gpaw*.txt")
-
-
-def find_output(folder: Path) -> Path:
-    """Return the output in a folder that is to be collected."""
-    for pattern in _NAMES:
-        found = sorted(path for path in folder.glob(pattern) if path.is_file())
-        if found:
-            return found[-1]
-    raise NoOutputError(
-        folder, f"there is no output in it yet ({', '.join(_NAMES)}); name the file itself"
-    )
+def _u_text(hubbard: Mapping[str, float]) -> str:
+    return ", ".join(f"{u:g} eV on {e}" for e, u in sorted(hubbard.items())) or "0"

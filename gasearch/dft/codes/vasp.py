@@ -1,19 +1,35 @@
-"""VASP inputs: INCAR, KPOINTS, POSCAR and the titles of the POTCAR, which cannot be passed on."""
+"""VASP: INCAR, KPOINTS, POSCAR and the titles of the POTCAR, which cannot be passed on; outputs."""
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from gasearch.crystal.io.oxidation_states import poscar
-from gasearch.dft.codes.gpaw import correlated_orbital
+from gasearch.dft.codes.contract import (
+    NUMBER,
+    Code,
+    OutputSettings,
+    first_number,
+    kpoint_table,
+    read_tail,
+    read_text,
+)
+from gasearch.dft.codes.inputs import (
+    ORBITAL_L,
+    correlated_orbital,
+    in_order,
+    mesh_settings,
+    signed_moments,
+)
+from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.kpoints import mesh
-from gasearch.dft.spins import alternating_signs, spins
 from gasearch.run.dft_section import DftSection
 
 POTCAR: Mapping[str, str] = {
@@ -22,30 +38,6 @@ POTCAR: Mapping[str, str] = {
     "Zn": "Zn", "Rb": "Rb_sv",
 }  # fmt: skip
 """Titles of the PBE sets that are commonly taken; other elements have the set of their name."""
-_L = {"p": 1, "d": 2, "f": 3}
-
-
-def in_order(atoms: Atoms) -> tuple[Atoms, NDArray[np.int64]]:
-    """Return a structure as a POSCAR has it, and where each atom of it stood.
-
-    Elements lie together, in the order in which they first appear; Fe2+ and Fe3+ are one element,
-    Fe2+ first.
-    """
-    first = {symbol: n for n, symbol in reversed(list(enumerate(atoms.symbols)))}
-    charges = atoms.get_initial_charges()
-    order = np.array(
-        sorted(range(len(atoms)), key=lambda n: (first[atoms.symbols[n]], charges[n], n))
-    )
-    ordered: Atoms = atoms[order]
-    return ordered, order
-
-
-def signed_moments(atoms: Atoms, section: DftSection, *, ferromagnetic: bool) -> list[float]:
-    """Return (n_atoms,) moments by label, alternating between neighbours if antiferromagnetic."""
-    moments = spins(atoms, section.spin_states)
-    if not ferromagnetic:
-        moments = moments * alternating_signs(atoms, section.spin_states)
-    return [float(m) for m in moments]
 
 
 def incar(
@@ -80,7 +72,7 @@ def incar(
         tags |= {
             "LDAU": True,
             "LDAUTYPE": 2,
-            "LDAUL": [_L[correlated_orbital(e)] if u else -1 for e, u in hubbard.items()],
+            "LDAUL": [ORBITAL_L[correlated_orbital(e)] if u else -1 for e, u in hubbard.items()],
             "LDAUU": list(hubbard.values()),
             "LDAUJ": [0.0] * len(hubbard),
             "LDAUPRINT": 1,
@@ -109,13 +101,7 @@ def _value(tag: str, value: Any) -> str:
 
 def _runs(words: list[str]) -> str:
     """Return words with repeats as VASP writes them: 4*0 1*5."""
-    runs: list[tuple[str, int]] = []
-    for word in words:
-        if runs and runs[-1][0] == word:
-            runs[-1] = (word, runs[-1][1] + 1)
-        else:
-            runs.append((word, 1))
-    return " ".join(f"{n}*{word}" for word, n in runs)
+    return " ".join(f"{len([*same])}*{word}" for word, same in itertools.groupby(words))
 
 
 def _number(value: float) -> str:
@@ -135,7 +121,7 @@ def potcar_titles(atoms: Atoms, section: DftSection) -> str:
     return "".join(f"{chosen.get(e, e)}\n" for e in dict.fromkeys(atoms.symbols))
 
 
-def files(
+def input_files(
     atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
 ) -> dict[str, str]:
     """Return the text of each input file, by name."""
@@ -179,3 +165,74 @@ def _readme(
         "MAGMOM is by label: Fe2+ and Fe3+ are one species of the POSCAR, Fe2+ first. Afterwards,\n"
         "with OUTCAR (and vasprun.xml) in this folder: gasearch dft collect RUN\n"
     )
+
+
+def finished_outcar(path: Path) -> Path:
+    """Make sure that VASP ended by itself, and that electrons and geometry converged."""
+    if "General timing and accounting" not in read_tail(path):
+        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
+    text = read_text(path)
+    *_, last = re.split(r"-+ Iteration +\d+\( +1\) +-+", text)
+    if "aborting loop because EDIFF is reached" not in last:
+        raise RefusedOutputError(path, "the electrons did not converge (EDIFF was not reached)")
+    relaxes = re.search(r"IBRION *= *([123])\b", text)
+    nsw = re.search(r"NSW *= *(\d+)", text)
+    if relaxes and nsw and int(nsw[1]) > 1 and "reached required accuracy" not in text:
+        raise RefusedOutputError(
+            path, "the geometry did not converge (raise NSW, go on from CONTCAR)"
+        )
+    return path
+
+
+def outcar_of_vasprun(path: Path) -> Path:
+    """Return the OUTCAR beside a vasprun.xml, which itself holds no moments."""
+    if "</modeling>" not in read_tail(path):
+        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
+    outcar = path.with_name(path.name.replace("vasprun.xml", "OUTCAR"))
+    if outcar == path or not outcar.is_file():
+        raise RefusedOutputError(path, "it holds no moments of atoms: put the OUTCAR beside it")
+    return finished_outcar(outcar)
+
+
+def settings_in(text: str) -> OutputSettings | None:
+    """Return what an OUTCAR or a vasprun.xml says of its settings."""
+    if "<modeling>" in text:
+        cutoff = first_number(rf'<i name="ENCUT"> *({NUMBER}) *</i>', text)
+        listed = re.search(r'<varray name="kpointlist" *>(.*?)</varray>', text, re.DOTALL)
+        rows = re.findall(r"<v>(.*?)</v>", listed[1]) if listed else []
+        points = [[float(part) for part in row.split()] for row in rows]
+        return OutputSettings(cutoff, None, points or None)
+    cutoff = first_number(rf"^ *ENCUT *= *({NUMBER})", text)
+    if cutoff is None:
+        return None
+    after = text.partition("k-points in reciprocal lattice and weights:")[2]
+    return OutputSettings(cutoff, _hubbard_u_in(text), kpoint_table(after))
+
+
+def _hubbard_u_in(outcar: str) -> dict[str, float] | None:
+    """Return U by element, in eV; None where the text has another number of elements."""
+    elements = re.findall(r"VRHFIN *= *([A-Z][a-z]?)", outcar)
+    values = re.search(rf"LDAUU *=((?: +{NUMBER})+)", outcar)
+    if values is None:
+        return {}
+    if len(values[1].split()) != len(elements):
+        return None
+    rows = zip(elements, map(float, values[1].split()), strict=True)
+    return {element: u for element, u in rows if u}
+
+
+def vasprun_beside(output: Path) -> list[Path]:
+    """Return the vasprun.xml beside an OUTCAR, where there is one."""
+    path = output.with_name(output.name.replace("OUTCAR", "vasprun.xml"))
+    return [path] if path != output and path.is_file() else []
+
+
+VASP = Code(
+    name="vasp",
+    level_settings=lambda section, host: mesh_settings(section.vasp, host, "incar", "potcar"),
+    output_names=("vasprun*.xml", "OUTCAR*"),
+    outputs={"vasp-out": finished_outcar, "vasp-xml": outcar_of_vasprun},
+    settings_in=settings_in,
+    beside=vasprun_beside,
+    write_inputs=input_files,
+)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.species import Species
-from gasearch.dft.classify import RULE, Classified, Window, classify, moment_windows
-from gasearch.dft.codes.output_settings import refuse_other_settings
-from gasearch.dft.codes.outputs import Computed, find_output, read_output
+from gasearch.crystal.species import MomentRanges
+from gasearch.dft.classify import RULE, Classified, classify, moment_ranges
+from gasearch.dft.codes.outputs import Computed, find_output, read_output, refuse_other_settings
+from gasearch.dft.codes.registry import is_run_here
 from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
 from gasearch.dft.jobs.folders import STATUS, JobFolder, Status, job_folders
 from gasearch.dft.jobs.prepare import Workplace, read_start, register, write_start
@@ -30,24 +29,10 @@ from gasearch.store.records import JsonValue, Proposal
 _FILES = ("result.traj", "outcome.json")
 
 
-@dataclass(frozen=True, eq=False)
-class Collected:
-    """A job whose result is in the database now.
+def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) -> Status:
+    """Read the result of a job, classify it, file it; return where the job stands now.
 
-    Parameters
-    ----------
-    candidate
-        That came out; None where the charge is delocalised.
-    """
-
-    job: JobFolder
-    status: Status
-    classified: Classified
-    candidate: int | None
-
-
-def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) -> Collected:
-    """Read the result of a job, classify it, and file it; refuse what is not whole.
+    What is not whole, or of another crystal or level, is refused.
 
     Parameters
     ----------
@@ -63,15 +48,15 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
     refuse_other_settings(computed.source, status.level, status.settings, place.host)
     asked = Decoration.from_bytes(place.host, place.store.proposal(status.candidate).occupation)
     section = place.section
-    windows = moment_windows(place.host, computed.code, section.spin_states, section.moments)
-    found = classify(asked, computed.atoms, computed.moments, windows, place.host)
+    ranges = moment_ranges(place.host, computed.code, section.spin_states, section.moments)
+    found = classify(asked, computed.atoms, computed.moments, ranges, place.host)
     record = dft_jobs.DftRecord(
         folder=place.relative(job),
         charge_order=found.order,
         reason=found.reason,
         became=_proposal(found.decoration, status.candidate, place),
         relaxed=_relaxed(computed, found, start),
-        data=_account(computed, found),
+        data=_event_data(computed, found),
     )
     dft_jobs.add_level(place.store, status.level, status.code, status.settings)
     place.note(job, status)  # a database from a backup may not know the job
@@ -83,13 +68,13 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         found=number,
         energy_eV=computed.energy,
     )
-    job.write_json("moments.json", {"rule": RULE, "windows": _told(windows), **record.data})
-    return Collected(job, status, found, number)
+    job.write_json("moments.json", {"rule": RULE, "windows": _as_json(ranges), **record.data})
+    return status
 
 
 def _own_result(job: JobFolder, status: Status) -> Computed:
-    """Return the result in a job's folder; of GPAW, the one that its process left last of all."""
-    if status.code != "gpaw":
+    """Return the result in a job's folder; of a code that runs here, what its script left."""
+    if not is_run_here(status.code):
         return read_output(find_output(job.path))
     outcome = job.read_json("outcome.json")
     result = job.path / "result.traj"
@@ -100,7 +85,7 @@ def _own_result(job: JobFolder, status: Status) -> Computed:
     computed = read_output(result)
     return replace(
         computed,
-        code="gpaw",
+        code=status.code,
         n_steps=int(outcome.get("n_steps", 0)),
         wall_s=float(outcome.get("wall_s", 0.0)),
     )
@@ -120,14 +105,10 @@ def _proposal(
     """Return the decoration that came out as a candidate from elsewhere."""
     if decoration is None:
         return None
-    return Proposal(
-        number=None,
-        occupation=decoration.occupation.tobytes(),
-        fingerprint=decoration.fingerprint,
-        orbit_size=decoration.orbit_size,
-        composition=decoration.formula,
-        x=decoration.x,
-        operator="dft",
+    return Proposal.of(
+        None,
+        decoration,
+        "dft",
         parents=() if asked is None else (asked,),
         origin="dft",
         details={"after": place.store.n_candidates},
@@ -173,8 +154,8 @@ def _like(start: Atoms, final: Atoms) -> Atoms:
     return again
 
 
-def _account(computed: Computed, found: Classified) -> dict[str, JsonValue]:
-    """Return what is told of a result, whether it has an order or not."""
+def _event_data(computed: Computed, found: Classified) -> dict[str, JsonValue]:
+    """Return what the event of a result says, whether it has an order or not."""
     sites: list[JsonValue] = [
         {
             "atom": site.index,
@@ -192,10 +173,10 @@ def _account(computed: Computed, found: Classified) -> dict[str, JsonValue]:
     }
 
 
-def _told(windows: Mapping[Species, Window]) -> dict[str, JsonValue]:
+def _as_json(ranges: MomentRanges) -> dict[str, JsonValue]:
     return {
         str(one): [low, high if math.isfinite(high) else None]
-        for one, (low, high) in windows.items()
+        for one, (low, high) in ranges.items()
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,35 +12,27 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from gasearch.dft.classify import Classified, classify, moment_windows
-from gasearch.dft.codes.espresso import abinit_files, espresso_files
-from gasearch.dft.codes.vasp import files as vasp_files
+from gasearch.dft.classify import Classified, classify, moment_ranges
+from gasearch.dft.codes.registry import CODES, code_named, is_run_here
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import JobFolder
-from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw, register, write_start
+from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
 from gasearch.files import written
 from gasearch.store import dft_jobs
-
-_WRITERS: dict[str, Callable[..., dict[str, str]]] = {
-    "vasp": vasp_files,
-    "espresso": espresso_files,
-    "abinit": abinit_files,
-}
-EXPORTED = (*_WRITERS, "gpaw")
 
 
 def export_jobs(
     place: Workplace, numbers: Sequence[int], code: str, *, relax: bool, ferromagnetic: bool
 ) -> list[JobFolder]:
     """Write a folder of inputs for each candidate; those that are there are left as they are."""
-    if code not in EXPORTED:
-        raise UsageError(f"--code {code}: expected one of {', '.join(EXPORTED)}.")
-    if code == "gpaw":
+    write_inputs = code_named(code).write_inputs
+    if write_inputs is None:
         if not ferromagnetic:
-            raise UsageError("--antiferromagnetic is for VASP, Quantum ESPRESSO and ABINIT.")
-        return [prepare_gpaw(place, number, relax=relax) for number in numbers]
+            others = ", ".join(one.name for one in CODES.values() if one.write_inputs)
+            raise UsageError(f"--antiferromagnetic is for the codes {others}.")
+        return [prepare_job(place, number, code, relax=relax) for number in numbers]
     level = dft_level(code, place.section, place.host, relax=relax, ferromagnetic=ferromagnetic)
     jobs = []
     for number in numbers:
@@ -50,7 +42,7 @@ def export_jobs(
             continue
         atoms = place.structure(number)
         name = f"candidate {number} {place.store.proposal(number).composition}"
-        texts = _WRITERS[code](atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
+        texts = write_inputs(atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
         job.make()
         for file, text in texts.items():
             with written(job.path / file, replace=True) as partial:
@@ -76,12 +68,12 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
     frames = []
     for job, row in jobs:
         if row.level in names and row.state == "collected":
-            windows = moment_windows(
+            ranges = moment_ranges(
                 place.host, row.code, place.section.spin_states, place.section.moments
             )
             for count, atoms in enumerate(_steps(place, job, row)):
                 moments = atoms.get_magnetic_moments()
-                found = classify(None, atoms, moments, windows, place.host)
+                found = classify(None, atoms, moments, ranges, place.host)
                 if found.decoration is not None:
                     frames.append(_frame(place, found, atoms, f"relax{count}", row))
     return frames
@@ -90,7 +82,7 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
 def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[Atoms]:
     """Return what a job computed, step by step where its folder still has the steps."""
     trajectory = job.path / "relax.traj"
-    if row.code == "gpaw" and trajectory.is_file():
+    if is_run_here(row.code) and trajectory.is_file():
         try:
             found = ase.io.read(trajectory, index=":")
         except Exception as error:

@@ -26,6 +26,7 @@ STATES: tuple[State, ...] = get_args(State)
 STATUS = "status.json"
 START = "start.traj"
 _VERSION = 1
+_RETRY = "rung"  # what the file has always called it
 
 
 @dataclass(frozen=True)
@@ -42,12 +43,12 @@ class Status:
         "relax", or "single-point".
     attempt
         How often it was started.
-    rung
-        Of the retry ladder, from 0.
+    retry
+        Which of the code's retries it is on; 0 is the settings as they are.
     reason
         Why it is where it is, in one line; "" where there is nothing to say.
     tried
-        What came of the rungs before this one.
+        What came of the retries before this one.
     process
         That computes, or computed last; see `gasearch.processes`.
     charge_order
@@ -65,7 +66,7 @@ class Status:
     state: State
     settings: Mapping[str, Any]
     attempt: int = 0
-    rung: int = 0
+    retry: int = 0
     reason: str = ""
     tried: tuple[str, ...] = ()
     process: Mapping[str, Any] | None = None
@@ -112,7 +113,8 @@ class JobFolder:
         try:
             document = json.loads(self.status_file.read_text(encoding="utf-8"))
             _refuse_other_version(document)
-            return Status(**document | {"tried": tuple(document["tried"])})
+            retry = document.pop(_RETRY, 0)
+            return Status(**document | {"retry": retry, "tried": tuple(document["tried"])})
         except FileNotFoundError as error:
             raise JobFolderError(f"{self.path} is no DFT job: it has no {STATUS}.") from error
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -124,7 +126,8 @@ class JobFolder:
     def write(self, status: Status) -> Status:
         """Replace the status file, and return what it says."""
         now = replace(status, changed=time.time())
-        self.write_json(STATUS, {"version": _VERSION, **asdict(now)})
+        document = {_RETRY if key == "retry" else key: own for key, own in asdict(now).items()}
+        self.write_json(STATUS, {"version": _VERSION, **document})
         return now
 
     def change(self, **changes: Any) -> Status:
@@ -173,21 +176,19 @@ def one_runner(run: Path) -> Iterator[None]:
     path = run / "dft" / ".runner"
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        lock(file, path, "the DFT jobs of this run are being computed already")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise JobFolderError(f"{path} cannot be locked: {error.strerror}.") from error
+            holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
+            raise JobRunningError(
+                f"the DFT jobs of this run are being computed already ({holder}): wait until it "
+                "ends, or stop it."
+            ) from error
         os.ftruncate(file, 0)
         os.pwrite(file, processes.in_words(processes.identity()).encode(), 0)
         yield
         os.ftruncate(file, 0)
     finally:
         os.close(file)
-
-
-def lock(file: int, path: Path, what: str) -> None:
-    """Lock an open file, or raise `JobRunningError`."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-            raise JobFolderError(f"{path} cannot be locked: {error.strerror}.") from error
-        holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another process"
-        raise JobRunningError(f"{what} ({holder}): wait until it ends, or stop it.") from error

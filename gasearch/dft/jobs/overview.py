@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from gasearch import processes
@@ -48,33 +48,27 @@ def overview(folder: RunFolder, found: Mapping[str, int | None]) -> list[JobLine
     lines = []
     for job in job_folders(folder.path):
         try:
-            line = _line(job, job.status())
-            lines.append(replace(line, found=found.get(job.path.name, line.found)))
+            lines.append(_line(job, job.status(), found))
         except JobFolderError as error:
-            lines.append(
-                JobLine(
-                    job.path.name, 0, "", "damaged", 0, None, None, None, None, None, str(error)
-                )
-            )
+            nothing = dict.fromkeys(("step", "fmax", "charge_order", "found", "energy_eV"))
+            lines.append(JobLine(job.path.name, 0, "", "damaged", 0, reason=str(error), **nothing))
     return lines
 
 
-def _line(job: JobFolder, status: Status) -> JobLine:
-    state: str = status.state
-    runs = state == "running"
-    if runs and not processes.is_alive(status.process):
-        state = "interrupted"
-    told: dict[str, Any] = (job.read_json("progress.json") or {}) if runs else {}
+def _line(job: JobFolder, status: Status, found: Mapping[str, int | None]) -> JobLine:
+    runs = status.state == "running"
+    is_lost = runs and not processes.is_alive(status.process)
+    progress: dict[str, Any] = (job.read_json("progress.json") or {}) if runs else {}
     return JobLine(
         folder=job.path.name,
         candidate=status.candidate,
         level=status.level,
-        state=state,
+        state="interrupted" if is_lost else status.state,
         attempt=status.attempt,
-        step=told.get("step"),
-        fmax=told.get("fmax"),
+        step=progress.get("step"),
+        fmax=progress.get("fmax"),
         charge_order=status.charge_order,
-        found=status.found,
+        found=found.get(job.path.name, status.found),
         energy_eV=status.energy_eV,
         reason=status.reason,
     )

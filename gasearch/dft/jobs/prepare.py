@@ -12,10 +12,9 @@ from ase import Atoms
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
-from gasearch.dft.jobs.ladder import on_rung
 from gasearch.dft.levels import DftLevel, dft_level
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
@@ -23,7 +22,10 @@ from gasearch.store import dft_jobs
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
 
+PROGRAM = "gpaw"
+"""The code of which `gasearch dft run` computes jobs."""
 JOB = "job.json"
+SETTINGS = "settings.json"
 
 
 @dataclass(frozen=True)
@@ -92,20 +94,21 @@ class Workplace:
         )
 
 
-def prepare_gpaw(place: Workplace, number: int, *, relax: bool) -> JobFolder:
-    """Return the folder of a GPAW job, made unless it is there."""
-    level = dft_level("gpaw", place.section, place.host, relax=relax)
+def prepare_job(place: Workplace, number: int, code: str = PROGRAM, *, relax: bool) -> JobFolder:
+    """Return the folder of a job that gasearch itself can run, made unless it is there."""
+    program = program_of(code)
+    level = dft_level(code, place.section, place.host, relax=relax)
     job = place.job(number, level)
     if job.exists:
         return job
     atoms = place.structure(number)
-    written = gpaw.job_input(atoms, place.host, place.section, relax=relax)
+    settings = program.job_input(atoms, place.host, place.section, relax=relax)
     job.make()
     write_start(job.path, atoms)
-    shutil.copyfile(gpaw.SCRIPT, job.path / gpaw.SCRIPT.name)
-    job.write_json("settings.json", written)
-    job.write_json(JOB, on_rung(written, 0, 0))
-    register(place, job, number, level, written["task"], "prepared")
+    shutil.copyfile(program.script, job.path / program.script.name)
+    job.write_json(SETTINGS, settings)
+    job.write_json(JOB, program.with_retry(settings, 0, 0))
+    register(place, job, number, level, settings["task"], "prepared")
     return job
 
 

@@ -1,4 +1,4 @@
-"""One DFT job on its way up its retry ladder, a step at a time, beside others."""
+"""One DFT job with its retries, advanced a little at a time, beside others."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import signal
 import time
 from typing import Any
 
+from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import RefusedOutputError
-from gasearch.dft.jobs.collect import Collected, collect_job
+from gasearch.dft.jobs.collect import collect_job
 from gasearch.dft.jobs.folders import JobFolder, Status
-from gasearch.dft.jobs.ladder import next_rung, on_rung, rungs
-from gasearch.dft.jobs.prepare import JOB, Workplace
+from gasearch.dft.jobs.prepare import JOB, SETTINGS, Workplace
 from gasearch.dft.jobs.submit import (
     Submitter,
     UnknownProgram,
@@ -24,7 +24,7 @@ _ALREADY_RUNNING = 3  # exit status of a program that finds another in its folde
 _OUTCOME = "outcome.json"
 
 
-class Ascent:
+class RetriedJob:
     """A job from where its folder says that it is until it is collected, has failed, or stays.
 
     Parameters
@@ -38,24 +38,29 @@ class Ascent:
         self._place = place
         self._submitter = submitter
         self._status = _adopted(job)
-        self._written = _refreshed(place, job.read_json("settings.json") or {})
+        self._program = program_of(self._status.code)
+        self._settings = self._program.refreshed(job.read_json(SETTINGS) or {}, place.section)
         self._handle = submitter.find(job, self._status)
         self._is_found = self._handle is not None
         self._has_started = False
         self._running_since_s: float | None = None
         self._asked_s = float("-inf")
         self._ended_s: float | None = None
-        self.told = "begins"
+        self.doing = "begins"
         if self._handle is None and self._status.state == "failed":
             forget_outcome(job)
-            self._status = job.change(state="prepared", reason="", rung=0, tried=())
+            self._status = job.change(state="prepared", reason="", retry=0, tried=())
+
+    @property
+    def _retries(self) -> list[str]:
+        return self._program.retries(self._settings)
 
     @property
     def outlives_driver(self) -> bool:
         """Whether its program is left alone when the driver is stopped."""
         return not self._submitter.is_local or isinstance(self._handle, UnknownProgram)
 
-    def step(self) -> Status | None:
+    def advance(self) -> Status | None:
         """Go on without waiting; return where the job ended, once it has."""
         if self._handle is not None and self._is_under_way(self._handle):
             return None
@@ -63,10 +68,10 @@ class Ascent:
         if outcome is None and not self._has_started:
             return self._start()
         if outcome is None:
-            return self._stays()
+            return self._left_to_go_on()
         if outcome["end"] == "done":
             return self._collected()
-        self._status = self._next(outcome)
+        self._status = self._after_failure(outcome)
         return self._status if self._status.state == "failed" else self._start()
 
     def interrupt(self, reason: str) -> None:
@@ -76,7 +81,7 @@ class Ascent:
         self._handle.cancel()
         self._handle = None
         self._status = self.job.change(reason=reason)
-        self._stays()
+        self._left_to_go_on()
 
     def _is_under_way(self, handle: JobHandle) -> bool:
         """Return whether the program still runs; if it does not, note how it ended."""
@@ -90,7 +95,7 @@ class Ascent:
             self._running_since_s = self._running_since_s or now_s
         is_late = self._running_since_s is not None and now_s - self._running_since_s > limit_s
         if state in ("waiting", "running") and not is_late:
-            self.told = self._tell(state)
+            self.doing = self._in_words(state)
             return True
         if is_late and state == "running":
             handle.cancel()
@@ -130,34 +135,34 @@ class Ascent:
         return f"its process ended{'' if code is None else f' with status {code}'}: {said}"
 
     def _start(self) -> Status | None:
-        """Start the program of the rung on which the job is; return how it stays if that fails."""
+        """Start the program with the retry that the job is on; return where it is if that fails."""
         attempt = self._status.attempt + 1
-        self.job.write_json(JOB, on_rung(self._written, self._status.rung, attempt))
+        written = self._program.with_retry(self._settings, self._status.retry, attempt)
+        self.job.write_json(JOB, written)
         forget_outcome(self.job)
         try:
-            self._handle = self._submitter.submit(self.job, attempt)
+            self._handle = self._submitter.submit(self.job, self._program, attempt)
         except ExecutionError as error:
             self._status = self.job.change(reason=str(error).rstrip("."))
-            return self._stays()
+            return self._left_to_go_on()
         self._has_started, self._is_found = True, False
         self._running_since_s, self._asked_s = None, time.monotonic()
         self._status = self.job.change(
             state="running", attempt=attempt, reason="", process=self._handle.record
         )
         self._place.note(self.job, self._status)
-        self.told = self._tell("running")
+        self.doing = self._in_words("running")
         return None
 
-    def _tell(self, state: str) -> str:
+    def _in_words(self, state: str) -> str:
         """Return what the program does just now."""
         if state == "waiting":
             return f"{in_words(self._status.process)} waits in its queue"
-        told = self.job.read_json("progress.json") or {}
-        force = f", largest force {told['fmax']:.2f} eV/Å" if told.get("step") is not None else ""
-        step = f"{told.get('stage', 'first')} step {told.get('step', 0)}"
-        name = rungs(self._written)[self._status.rung]
-        on = "" if name == "as set" else f"{name}, "
-        iterations = _iterations(self.job, self._status.attempt)
+        left = self.job.read_json("progress.json") or {}
+        force = f", largest force {left['fmax']:.2f} eV/Å" if left.get("step") is not None else ""
+        step = f"{left.get('stage', 'first')} step {left.get('step', 0)}"
+        on = f"{self._retries[self._status.retry]}, " if self._status.retry else ""
+        iterations = self._program.n_iterations(self.job.path, self._status.attempt)
         lead = f"{in_words(self._status.process)} computes it already: waiting; "
         return f"{lead if self._is_found else ''}{on}{step}{force}, {iterations} iterations"
 
@@ -166,35 +171,35 @@ class Ascent:
         outcome = self.job.read_json(_OUTCOME)
         return outcome if outcome and outcome.get("attempt") == self._status.attempt else None
 
-    def _stays(self) -> Status:
+    def _left_to_go_on(self) -> Status:
         """Leave a job that was killed as one that can go on."""
-        reason = self._status.reason or "its process ended without a word"
+        reason = self._status.reason or "no end recorded: its process was killed or crashed"
         status = self.job.change(state="prepared", reason=f"{reason}; the same command goes on")
         self._place.note(self.job, status)
         return status
 
-    def _next(self, outcome: dict[str, Any]) -> Status:
-        """Climb to the next rung, or give the job up; only electrons that do not converge climb."""
+    def _after_failure(self, outcome: dict[str, Any]) -> Status:
+        """Go on to the next retry if the electrons did not converge; else give the job up."""
         reason, status = str(outcome["reason"]), self._status
-        tried = (*status.tried, f"{rungs(self._written)[status.rung]}: {reason}")
-        rung = next_rung(self._written, status.rung) if outcome["end"] == "scf" else None
-        if rung is not None:
-            forget_outcome(self.job)
-            return self.job.change(state="prepared", rung=rung, tried=tried, reason="")
+        tried = (*status.tried, f"{self._retries[status.retry]}: {reason}")
         if outcome["end"] == "scf":
-            reason = f"{reason}, nor on any rung of the ladder"
+            if status.retry + 1 < len(self._retries):
+                forget_outcome(self.job)
+                return self.job.change(
+                    state="prepared", retry=status.retry + 1, tried=tried, reason=""
+                )
+            reason = f"{reason}, nor with any retry"
         status = self.job.change(state="failed", tried=tried, reason=reason)
         self._place.note(self.job, status)
         return status
 
     def _collected(self) -> Status:
         try:
-            found: Collected = collect_job(self._place, self.job)
+            return collect_job(self._place, self.job)
         except RefusedOutputError as error:
             status = self.job.change(state="failed", reason=error.problem)
             self._place.note(self.job, status)
             return status
-        return found.status
 
 
 def _adopted(job: JobFolder) -> Status:
@@ -212,24 +217,3 @@ def _adopted(job: JobFolder) -> Status:
 def forget_outcome(job: JobFolder) -> None:
     """Remove what an earlier attempt left."""
     (job.path / _OUTCOME).unlink(missing_ok=True)
-
-
-def _refreshed(place: Workplace, written: dict[str, Any]) -> dict[str, Any]:
-    """Return the input with what may change between starts, as run.toml has it now."""
-    section, own = place.section, place.section.gpaw
-    return {
-        **written,
-        "fmax": section.fmax,
-        "max_steps": section.max_steps,
-        "max_step_length": section.max_step_length,
-        "mixer": list(own.mixer),
-        "max_scf": own.max_scf,
-    }
-
-
-def _iterations(job: JobFolder, attempt: int) -> int:
-    try:
-        text = (job.path / f"gpaw-{attempt}.txt").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return 0
-    return text.count("\niter:")

@@ -6,33 +6,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import FrameType
 
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.registry import program_of
 from gasearch.dft.jobs.folders import JobFolder, Status, one_runner
-from gasearch.dft.jobs.ladder import rungs
-from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
-from gasearch.dft.jobs.retries import Ascent, forget_outcome
+from gasearch.dft.jobs.prepare import PROGRAM, SETTINGS, Workplace, prepare_job
+from gasearch.dft.jobs.retries import RetriedJob, forget_outcome
 from gasearch.dft.jobs.submit import Submitter
 
 _TICK_S = 0.1
 Say = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """What became of one job.
-
-    Parameters
-    ----------
-    line
-        For people.
-    """
-
-    job: JobFolder
-    status: Status
-    line: str
 
 
 def run_jobs(
@@ -44,8 +27,10 @@ def run_jobs(
     progress: Say,
     surrogate: bool = False,
     at_once: int | None = None,
-) -> list[Ended]:
-    """Compute candidates, some at once; what is computed already is left as it is.
+) -> list[Status]:
+    """Compute candidates, some at once; return where their jobs ended.
+
+    What is computed already is left as it is.
 
     A job that was interrupted goes on where it was, and one that still runs is waited for. One that
     had failed is tried again: it is among `numbers` because somebody asked for it by name.
@@ -57,21 +42,21 @@ def run_jobs(
     progress
         Takes what the jobs under way do just now.
     surrogate
-        Begin on the last rung, with a geometry that was relaxed with surrogate elements; also for
-        jobs whose charge order was not kept.
+        Begin with the last retry, a geometry relaxed with surrogate elements; also for jobs
+        whose charge order was not kept.
     at_once
         Programs at the most; as [dft] says if None.
     """
     submitter = Submitter(place.folder, place.section, place.folder.settings().execution)
     if submitter.is_local:
-        gpaw.require_gpaw(place.section)
-    with one_runner(place.folder.path), _gentle_end():
-        crowd = _Crowd(place, submitter, numbers, say, progress)
-        return crowd.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
+        program_of(PROGRAM).require(place.section)
+    with one_runner(place.folder.path), _sigterm_as_ctrl_c():
+        pool = _JobPool(place, submitter, numbers, say, progress)
+        return pool.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
 
 
-class _Crowd:
-    """Jobs under way beside each other."""
+class _JobPool:
+    """Jobs of which so many are under way beside each other."""
 
     def __init__(
         self,
@@ -86,67 +71,66 @@ class _Crowd:
         self._numbers = numbers
         self._say = say
         self._progress = progress
-        self._under_way: dict[int, Ascent] = {}
-        self._ended: dict[int, Ended] = {}
+        self._under_way: dict[int, RetriedJob] = {}
+        self._ended: dict[int, Status] = {}
 
-    def run(self, at_once: int, *, relax: bool, surrogate: bool) -> list[Ended]:
+    def run(self, at_once: int, *, relax: bool, surrogate: bool) -> list[Status]:
         waiting = list(self._numbers)
         try:
             while waiting or self._under_way:
                 while waiting and len(self._under_way) < at_once:
                     self._begin(waiting.pop(0), relax=relax, surrogate=surrogate)
-                self._step()
+                self._advance()
         except BaseException:
             self._interrupt()
             raise
         return [self._ended[number] for number in self._numbers]
 
     def _interrupt(self) -> None:
-        for number, ascent in self._under_way.items():
-            ascent.interrupt("interrupted")
-            if ascent.outlives_driver:
-                self._say(f"{self._head(number, ascent.job)} goes on; the same command finds it")
+        for number, one in self._under_way.items():
+            one.interrupt("interrupted")
+            if one.outlives_driver:
+                self._say(f"{self._head(number, one.job)} goes on; the same command finds it")
 
     def _begin(self, number: int, *, relax: bool, surrogate: bool) -> None:
-        job = prepare_gpaw(self._place, number, relax=relax)
+        job = prepare_job(self._place, number, relax=relax)
         status = job.status()
         if surrogate:
             status = _from_surrogate(job, status, self._submitter)
         if status.state == "collected":
             self._end(number, job, status, f" is collected already: {summary(status)}")
         else:
-            self._under_way[number] = Ascent(self._place, self._submitter, job)
+            self._under_way[number] = RetriedJob(self._place, self._submitter, job)
 
-    def _step(self) -> None:
-        for number, ascent in list(self._under_way.items()):
-            status = ascent.step()
+    def _advance(self) -> None:
+        for number, one in list(self._under_way.items()):
+            status = one.advance()
             if status is not None:
                 del self._under_way[number]
-                self._end(number, ascent.job, status, f": {summary(status)}")
+                self._end(number, one.job, status, f": {summary(status)}")
         if self._under_way:
-            told = [f"{self._head(n, a.job)}, {a.told}" for n, a in self._under_way.items()]
-            self._progress("; ".join(told))
+            lines = [f"{self._head(n, one.job)}, {one.doing}" for n, one in self._under_way.items()]
+            self._progress("; ".join(lines))
             time.sleep(_TICK_S)
 
     def _head(self, number: int, job: JobFolder) -> str:
         return f"{self._numbers.index(number) + 1} of {len(self._numbers)}: {job.path.name}"
 
     def _end(self, number: int, job: JobFolder, status: Status, how: str) -> None:
-        ended = Ended(job, status, f"{self._head(number, job)}{how}")
-        self._ended[number] = ended
-        self._say(ended.line)
+        self._ended[number] = status
+        self._say(f"{self._head(number, job)}{how}")
 
 
 def _from_surrogate(job: JobFolder, status: Status, submitter: Submitter) -> Status:
-    """Put a job that is not under way onto the last rung, unless it kept its charge order."""
-    written = job.read_json("settings.json") or {}
+    """Let a job that is not under way begin with the last retry, unless it kept its order."""
+    written = job.read_json(SETTINGS) or {}
     if status.charge_order == "kept" or not written.get("surrogates"):
         return status
     if submitter.find(job, status) is not None:
         return status
     forget_outcome(job)
-    rung = len(rungs(written)) - 1
-    return job.change(state="prepared", reason="", rung=rung, tried=(), charge_order=None)
+    last = len(program_of(status.code).retries(written)) - 1
+    return job.change(state="prepared", reason="", retry=last, tried=(), charge_order=None)
 
 
 def summary(status: Status) -> str:
@@ -160,7 +144,7 @@ def summary(status: Status) -> str:
 
 
 @contextmanager
-def _gentle_end() -> Iterator[None]:
+def _sigterm_as_ctrl_c() -> Iterator[None]:
     """Let SIGTERM end a run as Ctrl-C does: with the jobs' processes ended, folders resumable."""
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

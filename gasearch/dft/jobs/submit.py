@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from gasearch import processes
-from gasearch.dft.codes import gpaw
+from gasearch.dft.codes.contract import Program
 from gasearch.dft.jobs.folders import JobFolder, Status
 from gasearch.execution.contract import JobHandle, JobRequest, JobState, Resources
-from gasearch.execution.local.jobs import LocalJob, start_local_job
+from gasearch.execution.jobs import find_job, runs_here, submit_job
 from gasearch.run.dft_section import PREFIX_VALUES, DftSection
 from gasearch.run.execution_section import ExecutionSection
 from gasearch.run.folder import RunFolder
@@ -43,49 +43,39 @@ class Submitter:
     @property
     def is_local(self) -> bool:
         """Whether jobs are processes of this machine."""
-        return self._execution.engine == "local" or self._execution.provider == "local"
+        return runs_here(self._execution)
 
     @property
     def poll_s(self) -> float:
         """How often to ask where a job is."""
         return 0.2 if self.is_local else self._execution.poll_s
 
-    def submit(self, job: JobFolder, attempt: int) -> JobHandle:
-        """Start a job of a prepared folder."""
+    def submit(self, job: JobFolder, program: Program, attempt: int) -> JobHandle:
+        """Start the program of a prepared folder."""
         request = JobRequest(
-            command=command_line(self._dft),
+            command=command_line(program, self._dft),
             folder=job.path,
-            resources=resources_of(self._dft),
+            resources=Resources(
+                nodes=self._dft.nodes,
+                ranks=self._dft.ranks,
+                cpus_per_rank=self._dft.cpus_per_rank,
+                gpus_per_node=self._dft.gpus_per_node,
+                walltime=self._dft.walltime,
+            ),
             name=f"gasearch-{job.path.name.partition('-')[0]}",
             log_name=log_name(attempt),
         )
-        if self.is_local:
-            return start_local_job(request)
-        from gasearch.execution.parsl.jobs import submit_scheduler_job
-        from gasearch.execution.parsl.providers import require_parsl
-
-        require_parsl()
-        return submit_scheduler_job(self._execution, self._folder, request)
+        return submit_job(self._execution, self._folder.path, request)
 
     def find(self, job: JobFolder, status: Status) -> JobHandle | None:
         """Return what computes a job now, whoever started it, or None."""
         record = status.process
         handle: JobHandle | None = None
         if status.state == "running" and record:
-            handle = self._recorded(record)
+            handle = find_job(self._execution, self._folder.path, record)
         if handle is not None and handle.poll() in ("waiting", "running"):
             return handle
         return UnknownProgram(job) if is_computing(job) else None
-
-    def _recorded(self, record: Mapping[str, Any]) -> JobHandle | None:
-        if record.get("kind") != "scheduler":
-            return LocalJob(record)
-        from gasearch.execution.parsl.jobs import SchedulerJob
-        from gasearch.execution.parsl.providers import require_parsl
-
-        require_parsl()
-        then = {"engine": "parsl", "provider": record.get("provider", self._execution.provider)}
-        return SchedulerJob(self._execution.model_copy(update=then), self._folder, record)
 
 
 class UnknownProgram:
@@ -127,24 +117,13 @@ def is_computing(job: JobFolder) -> bool:
     return False
 
 
-def command_line(section: DftSection) -> list[str]:
-    """Return the words that start one job: a prefix for its ranks, Python with GPAW, the script."""
+def command_line(program: Program, section: DftSection) -> list[str]:
+    """Return the words that start one job: a prefix for its ranks, the interpreter, the script."""
     prefix = section.prefix or (_MPI if section.ranks > 1 else ())
     words = list(prefix)
     for name in PREFIX_VALUES:
         words = [word.replace(f"{{{name}}}", str(getattr(section, name))) for word in words]
-    return [*words, *gpaw.command_of(section), gpaw.SCRIPT.name]
-
-
-def resources_of(section: DftSection) -> Resources:
-    """Return what one job needs."""
-    return Resources(
-        nodes=section.nodes,
-        ranks=section.ranks,
-        cpus_per_rank=section.cpus_per_rank,
-        gpus_per_node=section.gpus_per_node,
-        walltime=section.walltime,
-    )
+    return [*words, *program.command(section), program.script.name]
 
 
 def log_name(attempt: int) -> str:

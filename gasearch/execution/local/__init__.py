@@ -1,1 +1,1 @@
-"""Worker processes of this machine."""
+"""Worker processes of this machine, which may crash, hang and be killed; no clusters."""

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
-from gasearch import processes
-from gasearch.execution.contract import Executor, JobHandle, JobRequest, Order, Workers
-from gasearch.execution.engine_file import (
-    EngineRecord,
-    on_this_machine,
-    remove_engine_file,
-    write_engine_file,
-)
-from gasearch.execution.local.jobs import LocalJob, start_local_job
+from gasearch.execution.contract import Executor, ExecutorRequest, Workers
+from gasearch.execution.engine_file import EngineFiles, process_record
 from gasearch.execution.local.pool import WorkerPool
 from gasearch.execution.shares import FairShares, Share
 from gasearch.run.execution_section import ExecutionSection
-from gasearch.run.folder import RunFolder
 
-_WRITE_EVERY_S = 2.0
 _WORKER = "gasearch.execution.local.worker"
 
 
@@ -32,44 +20,37 @@ class LocalEngine:
     ----------
     section
         [execution] of the run.toml; its `workers` are shared by all searches.
+    write_every_s
+        How often engine.json is written where something changed.
     """
 
-    def __init__(self, section: ExecutionSection) -> None:
+    def __init__(self, section: ExecutionSection, write_every_s: float = 2.0) -> None:
         self._section = section
+        self._write_every_s = write_every_s
         self._n_workers = section.workers if section.device == "cpu" else max(1, section.workers)
         self._shares = FairShares(self._n_workers)
         self._pools: list[WorkerPool] = []
-        self._folders: list[RunFolder] = []
-        self._written: EngineRecord | None = None
+        self._files = EngineFiles("local", "local")
         self._closing = threading.Event()
         self._lock = threading.Lock()
         self._writer = threading.Thread(target=self._write_always, daemon=True)
         self._writer.start()
 
-    def executor(self, order: Order) -> Executor:
+    def executor(self, request: ExecutorRequest) -> Executor:
         """Return the executor of one search."""
-        with self._lock:
-            self._folders.append(order.folder)
-        executor = self._pool(order) if self._section.workers else order.in_process()
+        self._files.add(request.folder)
+        executor = self._pool(request) if self._section.workers else request.in_process()
         self._write()
         return executor
 
-    def _pool(self, order: Order) -> WorkerPool:
+    def _pool(self, request: ExecutorRequest) -> WorkerPool:
         share: int | Share = self._shares.join()
-        if order.source.device != "cpu":
+        if request.source.device != "cpu":
             share = 1  # an accelerator belongs to one process of each search
-        pool = WorkerPool(order.source, share, order.wall_limit_s, order.log, order.places)
+        pool = WorkerPool(request.source, share, request.wall_limit_s, request.log, request.places)
         with self._lock:
             self._pools.append(pool)
         return pool
-
-    def submit_job(self, request: JobRequest) -> JobHandle:
-        """Start a program on this machine, in a session of its own."""
-        return start_local_job(request)
-
-    def find_job(self, record: Mapping[str, Any]) -> JobHandle | None:
-        """Return a job that was started on this machine."""
-        return LocalJob(record) if record.get("kind") == "process" else None
 
     def workers(self) -> Workers:
         """Return what the pools have."""
@@ -78,7 +59,7 @@ class LocalEngine:
         return Workers(
             "local",
             "local",
-            connected=sum(count.ready for count in counts),
+            connected=sum(count.connected for count in counts),
             busy=sum(count.busy for count in counts),
             most=self._section.workers,
             waiting=sum(count.waiting for count in counts),
@@ -86,31 +67,20 @@ class LocalEngine:
         )
 
     def close(self) -> None:
-        """Kill all workers, and forget that they were."""
+        """Kill all workers, and remove engine.json."""
         self._closing.set()
         self._writer.join()
         for pool in self._pools:
             pool.close()
-        for folder in self._folders:
-            remove_engine_file(folder.path)
+        self._files.remove()
 
     def _write_always(self) -> None:
-        while not self._closing.wait(_WRITE_EVERY_S):
+        while not self._closing.wait(self._write_every_s):
             self._write()
 
     def _write(self) -> None:
         """Write engine.json where something changed."""
         with self._lock:
             pids = [pid for pool in self._pools for pid in pool.pids()]
-            folders = list(self._folders)
-        record = EngineRecord(
-            "local",
-            "local",
-            processes.identity(),
-            tuple(on_this_machine("worker", pid, _WORKER) for pid in pids),
-            workers=asdict(self.workers()),
-        )
-        if record != self._written:
-            for folder in folders:
-                write_engine_file(folder.path, record)
-            self._written = record
+        started = [process_record("worker", pid, _WORKER) for pid in pids]
+        self._files.write(started, [], self.workers())

@@ -1,1 +1,1 @@
-"""Workers on a cluster, through Parsl, and jobs of its scheduler."""
+"""Workers on a cluster, or here, through Parsl, and long programs as jobs of its scheduler."""

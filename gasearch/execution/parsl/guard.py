@@ -1,8 +1,8 @@
 """Watches a program of Parsl: `python -m gasearch.execution.parsl.guard [OPTIONS] -- COMMAND`.
 
-Ends the program, with all that it started, when it is told to, when the driver of the search on
-this machine died, or when the job that started it is gone. Nothing is left to look for then.
-With --again a program that ends is started again, in the job that is there: a manager that was
+Ends the program, with all that it started, on SIGTERM, when the driver of the search on this
+machine died, or when the job that started it is gone, so that no process is left behind. With
+--again a program that ends is started again, in the job that is there: a manager that was
 killed, or one whose worker died while it waited. Such a worker takes the lock of the queue of
 tasks along, and no other worker of its manager would ever get a task (Python's
 multiprocessing.Queue; parsl 2026.10 does not notice).
@@ -11,7 +11,6 @@ multiprocessing.Queue; parsl 2026.10 does not notice).
 from __future__ import annotations
 
 import argparse
-import ctypes
 import os
 import signal
 import subprocess
@@ -27,15 +26,14 @@ from gasearch.processes import descendants
 
 RELAXING = "relaxing"
 """What a worker calls itself while it has a batch; of any other name it waits for one."""
-_PR_SET_CHILD_SUBREAPER = 36  # of Linux's prctl
 _POLL_S = 0.5
 _SETTLED_S = 0.5
 _MOST_STARTS = 20
 _LONG_S = 60.0  # a program that lived longer was well started
 
 
-class _ToldToEnd(BaseException):
-    """A signal came."""
+class _EndRequested(BaseException):
+    """SIGTERM came."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -45,17 +43,17 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--again", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(arguments)
-    _adopt_orphans()
+    processes.adopt_orphans()
     if not options.again:  # a job's processes stay in its group, by which it is cancelled
         with suppress(PermissionError):
             os.setsid()
     host, pid, started = (*options.driver.split(",", 2), "", "", "")[:3]
     driver = {"host": host, "pid": int(pid or 0), "started": started}
-    signal.signal(signal.SIGTERM, _tell)
+    signal.signal(signal.SIGTERM, _request_end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the driver, which ends this
     try:
         return _keep(options.command, driver if host else None, again=options.again)
-    except _ToldToEnd:
+    except _EndRequested:
         return 0
     finally:
         _end_all()
@@ -77,7 +75,7 @@ def _keep(command: Sequence[str], driver: dict[str, object] | None, *, again: bo
 def _watch(
     child: subprocess.Popen[bytes], driver: dict[str, object] | None, parent: int
 ) -> int | None:
-    """Return how a program ended, or None where it has to be ended for good."""
+    """Return how a program ended, or None where it has to be ended and not started again."""
     names: dict[int, str] = {}
     while child.poll() is None:
         time.sleep(_POLL_S)
@@ -130,15 +128,9 @@ def _end_all() -> None:
             return
 
 
-def _adopt_orphans() -> None:
-    """Become the parent of what a killed child leaves, so that it can be ended from here."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
-
-
-def _tell(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+def _request_end(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise _ToldToEnd
+    raise _EndRequested
 
 
 if __name__ == "__main__":

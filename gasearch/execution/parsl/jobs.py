@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gasearch.execution.contract import ExecutionError, JobRequest, JobState
-from gasearch.execution.parsl.providers import know_jobs, make_provider, make_site
+from gasearch.execution.parsl.providers import (
+    first_line,
+    make_provider,
+    make_setup,
+    require_parsl,
+)
 from gasearch.run.execution_section import PROVIDERS, ExecutionSection
-from gasearch.run.folder import RunFolder
 
 _STATES: dict[str, JobState] = {
     "PENDING": "waiting",
@@ -32,13 +38,14 @@ class SchedulerJob:
     def __init__(
         self,
         section: ExecutionSection,
-        folder: RunFolder,
+        folder: Path,
         record: Mapping[str, Any],
         provider: Any = None,
     ) -> None:
+        require_parsl()
         self._record = dict(record)
         self._provider = provider if provider is not None else _provider(section, folder)
-        know_jobs(self._provider, [self._id])
+        _know_jobs(self._provider, [self._id])
 
     @property
     def _id(self) -> str:
@@ -51,7 +58,7 @@ class SchedulerJob:
 
     @property
     def exit_status(self) -> int | None:
-        """Not told by schedulers."""
+        """Not known: schedulers do not say."""
         return None
 
     def poll(self) -> JobState:
@@ -65,9 +72,10 @@ class SchedulerJob:
 
 
 def submit_scheduler_job(
-    section: ExecutionSection, folder: RunFolder, request: JobRequest
+    section: ExecutionSection, folder: Path, request: JobRequest
 ) -> SchedulerJob:
     """Submit a program with the account and the queue of [execution], and its own resources."""
+    require_parsl()
     resources = request.resources
     if section.provider in PROVIDERS:
         provider: Any = make_provider(section, resources)
@@ -82,17 +90,43 @@ def submit_scheduler_job(
     try:
         job = provider.submit(line, ranks, request.name)
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise ExecutionError(
-            f"the scheduler takes no job from {request.folder}: {first}"
-        ) from error
+        problem = f"the scheduler takes no job from {request.folder}: {first_line(error)}"
+        raise ExecutionError(problem) from error
     if not job:
         raise ExecutionError(f"the scheduler takes no job from {request.folder}.")
     record = {"kind": "scheduler", "provider": section.provider, "job": str(job)}
     return SchedulerJob(section, folder, record, provider)
 
 
-def _provider(section: ExecutionSection, folder: RunFolder) -> Any:
+def _provider(section: ExecutionSection, folder: Path) -> Any:
     if section.provider in PROVIDERS:
         return make_provider(section)
-    return make_site(section, folder).executor.provider
+    return make_setup(section, folder).executor.provider
+
+
+def _know_jobs(provider: Any, jobs: Sequence[str]) -> None:
+    """Make jobs that another provider submitted known to this one, which can be asked then."""
+    from parsl.jobs.states import JobState, JobStatus
+
+    paths = dict.fromkeys(("job_stdout_path", "job_stderr_path"), os.devnull)
+    for job in jobs:
+        known = {"job_id": job, "status": JobStatus(JobState.PENDING), **paths}
+        provider.resources.setdefault(job, known)
+
+
+def cancel_jobs(section: ExecutionSection, folder: Path, provider: str, jobs: Sequence[str]) -> int:
+    """Cancel jobs of a scheduler by their numbers; return how many it took.
+
+    Parameters
+    ----------
+    provider
+        That submitted them, as run.toml named it then.
+    """
+    require_parsl()
+    then: Mapping[str, Any] = {"provider": provider, "engine": "parsl"}
+    setup = make_setup(section.model_copy(update=then), folder)
+    at_hand = setup.executor.provider
+    if setup.is_local or at_hand is None or not jobs:
+        return 0
+    _know_jobs(at_hand, jobs)
+    return sum(bool(is_cancelled) for is_cancelled in at_hand.cancel(list(jobs)))

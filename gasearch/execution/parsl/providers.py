@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +12,6 @@ from gasearch import processes
 from gasearch.errors import UsageError
 from gasearch.execution.contract import ExecutionError, Resources
 from gasearch.run.execution_section import PROVIDERS, ExecutionSection
-from gasearch.run.folder import RunFolder
 
 if TYPE_CHECKING:
     from parsl.executors import HighThroughputExecutor
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from parsl.providers.base import ExecutionProvider
 
 LABEL = "relaxations"
-_ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _ANY_NUMBER = 1e-6  # of cores per worker: max_workers_per_node says how many there are
 
 
@@ -31,7 +27,7 @@ class ProviderError(UsageError):
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class ParslSetup:
     """An executor of Parsl that was not started, and how it grows and shrinks.
 
     Parameters
@@ -46,6 +42,11 @@ class Site:
     is_local: bool
 
 
+def first_line(text: object) -> str:
+    """Return the first line of an error or a message, or the name of its type where it has none."""
+    return next(iter(str(text).strip().splitlines()), type(text).__name__)
+
+
 def require_parsl() -> None:
     """Raise one line where Parsl is not installed."""
     try:
@@ -58,14 +59,14 @@ def require_parsl() -> None:
         ) from error
 
 
-def make_site(section: ExecutionSection, folder: RunFolder) -> Site:
+def make_setup(section: ExecutionSection, folder: Path) -> ParslSetup:
     """Return the executor that [execution] describes."""
     if section.provider in PROVIDERS:
-        return _ready_site(section)
-    return _site_of_user(section, folder)
+        return _setup_of_section(section)
+    return _setup_of_user(section, folder)
 
 
-def _ready_site(section: ExecutionSection) -> Site:
+def _setup_of_section(section: ExecutionSection) -> ParslSetup:
     from parsl.executors import HighThroughputExecutor
 
     is_local = section.provider == "local"
@@ -83,10 +84,10 @@ def _ready_site(section: ExecutionSection) -> Site:
         launch_cmd=_guarded_manager(),
         interchange_launch_cmd=_guarded_interchange(),
     )
-    return Site(executor, "simple", 120.0, is_local)
+    return ParslSetup(executor, "simple", 120.0, is_local)
 
 
-def _site_of_user(section: ExecutionSection, folder: RunFolder) -> Site:
+def _setup_of_user(section: ExecutionSection, folder: Path) -> ParslSetup:
     from parsl.config import Config
     from parsl.executors import HighThroughputExecutor
     from parsl.executors.high_throughput.executor import (
@@ -96,7 +97,7 @@ def _site_of_user(section: ExecutionSection, folder: RunFolder) -> Site:
     from parsl.jobs.error_handlers import noop_error_handler
     from parsl.providers import LocalProvider
 
-    config = _load(section.provider, folder.path)
+    config = _load(section.provider, folder)
     what = f'execution.provider = "{section.provider}"'
     if not isinstance(config, Config):
         raise ProviderError(f"{what} returned {type(config).__name__}, not a parsl.Config.")
@@ -109,7 +110,7 @@ def _site_of_user(section: ExecutionSection, folder: RunFolder) -> Site:
     if list(executor.interchange_launch_cmd) == list(DEFAULT_INTERCHANGE_LAUNCH_CMD):
         executor.interchange_launch_cmd = _guarded_interchange()
     is_local = isinstance(executor.provider, LocalProvider)
-    return Site(executor, config.strategy or "none", config.max_idletime, is_local)
+    return ParslSetup(executor, config.strategy or "none", config.max_idletime, is_local)
 
 
 def _load(named: str, folder: Path) -> Any:
@@ -119,10 +120,8 @@ def _load(named: str, folder: Path) -> Any:
     try:
         return function()
     except Exception as error:
-        told = str(error).strip().splitlines() or [""]
-        raise ProviderError(
-            f'execution.provider = "{named}" fails: {type(error).__name__}: {told[0]}'
-        ) from error
+        problem = f"{type(error).__name__}: {first_line(error)}"
+        raise ProviderError(f'execution.provider = "{named}" fails: {problem}') from error
 
 
 def make_provider(
@@ -200,7 +199,7 @@ def start_lines(section: ExecutionSection, *, for_workers: bool) -> str:
     lines = [section.worker_init] if section.worker_init else []
     lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
     if for_workers:
-        lines += [f"export {name}=1" for name in _ONE_THREAD]
+        lines += [f"export {name}=1" for name in processes.ONE_THREAD]
     return "\n".join(lines)
 
 
@@ -220,39 +219,3 @@ def _guarded_interchange() -> list[str]:
 def _driver() -> str:
     own = processes.identity()
     return f"{own['host']},{own['pid']},{own['started']}"
-
-
-def know_jobs(provider: Any, jobs: Sequence[str]) -> None:
-    """Tell a provider of jobs that another one submitted, so that it can be asked about them."""
-    from parsl.jobs.states import JobState, JobStatus
-
-    for job in jobs:
-        provider.resources.setdefault(
-            job,
-            {
-                "job_id": job,
-                "status": JobStatus(JobState.PENDING),
-                "job_stdout_path": os.devnull,
-                "job_stderr_path": os.devnull,
-            },
-        )
-
-
-def cancel_jobs(
-    section: ExecutionSection, folder: RunFolder, provider: str, jobs: Sequence[str]
-) -> int:
-    """Cancel jobs of a scheduler by their numbers; return how many it took.
-
-    Parameters
-    ----------
-    provider
-        That submitted them, as run.toml named it then.
-    """
-    require_parsl()
-    then: Mapping[str, Any] = {"provider": provider, "engine": "parsl"}
-    site = make_site(section.model_copy(update=then), folder)
-    at_hand = site.executor.provider
-    if site.is_local or at_hand is None or not jobs:
-        return 0
-    know_jobs(at_hand, jobs)
-    return sum(bool(is_cancelled) for is_cancelled in at_hand.cancel(list(jobs)))

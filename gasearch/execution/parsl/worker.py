@@ -5,29 +5,33 @@ The potential is loaded once per process and kept. A worker knows nothing of the
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
-import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from gasearch.execution.contract import Finished, PotentialSource, Task
+from ase import Atoms
+
+from gasearch.execution.contract import PotentialSource
 from gasearch.execution.parsl.guard import RELAXING
+from gasearch.processes import WATCH_EVERY_S, end_with_parent
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
 
 if TYPE_CHECKING:
-    from gasearch.execution.in_process import InProcessExecutor
-    from gasearch.relax.relaxed import Relaxed
+    from gasearch.execution.stream import Stream
 
-_TICK_S = 0.25
+Structure: TypeAlias = tuple[Atoms, RelaxSettings]
+
 _WAITING = "waiting"
-_LAST_RESORT_S = 60.0
-_PR_SET_PDEATHSIG = 1  # of Linux's prctl
+LAST_RESORT_S = 60.0
+"""Added to twice the wall limit, after which a signal ends a process whose threads all hang."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class BatchResult:
     Parameters
     ----------
     relaxed
-        In the order of the tasks.
+        In the order of the structures.
     wall_s
         Time that their relaxations took, without the loading of the potential.
     unusable
@@ -53,7 +57,7 @@ class BatchResult:
 class _Worker:
     """The state of this process."""
 
-    executors: dict[str, InProcessExecutor] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
     left_s: float | None = None
     is_watched: bool = False
 
@@ -62,7 +66,7 @@ _worker = _Worker()
 
 
 def relax_batch(
-    source: PotentialSource, tasks: Sequence[Task], places: int, wall_limit_s: float
+    source: PotentialSource, structures: Sequence[Structure], places: int, wall_limit_s: float
 ) -> BatchResult:
     """Relax structures, at most `places` of them together, and return all results.
 
@@ -76,12 +80,12 @@ def relax_batch(
     _call_it(RELAXING)
     try:
         try:
-            executor = _executor(source, places)
-        except Exception as error:  # noqa: BLE001 -- whatever it is, the search must hear of it
+            stream = _stream(source)
+        except Exception as error:  # noqa: BLE001 -- whatever it is, the search reports it
             return BatchResult((), 0.0, f"{type(error).__name__}: {error}")
-        return _relax(executor, tasks, wall_limit_s)
+        return _relax(stream, structures, places, wall_limit_s)
     except Exception:
-        _worker.executors.clear()
+        _worker.streams.clear()
         if source.device != "cpu":
             os._exit(70)  # an accelerator may be of no use to this process any more
         raise
@@ -90,51 +94,47 @@ def relax_batch(
         _call_it(_WAITING)
 
 
-def _relax(executor: InProcessExecutor, tasks: Sequence[Task], wall_limit_s: float) -> BatchResult:
+def _relax(
+    stream: Stream, structures: Sequence[Structure], places: int, wall_limit_s: float
+) -> BatchResult:
     began_s = time.monotonic()
-    places = {id(task): n for n, task in enumerate(tasks)}
-    ended: dict[int, Relaxed] = {}
+    waiting = deque(enumerate(structures))
+    results: dict[int, Relaxed] = {}
     _allow(wall_limit_s)
-    for task in tasks:
-        executor.submit(task)
-    while len(ended) < len(tasks):
-        for happening in executor.wait(60.0):
-            if isinstance(happening, Finished):
-                ended[places[id(happening.task)]] = happening.relaxed
-                _allow(wall_limit_s)
-    return BatchResult([ended[n] for n in range(len(tasks))], time.monotonic() - began_s)
+    while len(results) < len(structures):
+        while waiting and len(stream) < places:
+            number, (atoms, settings) = waiting.popleft()
+            stream.submit(number, atoms, settings)
+        _, ended = stream.step()
+        if ended:
+            results |= dict(ended)
+            _allow(wall_limit_s)
+    relaxed = [results[number] for number in range(len(structures))]
+    return BatchResult(relaxed, time.monotonic() - began_s)
 
 
-def _executor(source: PotentialSource, places: int) -> InProcessExecutor:
-    key = repr((source, places))
-    if key not in _worker.executors:
-        from gasearch.execution.in_process import InProcessExecutor
-        from gasearch.execution.stream import load_source
+def _stream(source: PotentialSource) -> Stream:
+    key = repr(source)
+    if key not in _worker.streams:
+        from gasearch.execution.stream import Stream, load_source
 
         potential, reader = load_source(source)
-        _worker.executors[key] = InProcessExecutor(potential, places, source.limits, reader)
-    return _worker.executors[key]
+        _worker.streams[key] = Stream(potential, source.limits, reader=reader)
+    return _worker.streams[key]
 
 
 def _watch() -> None:
     """End this process when its manager died, or when a relaxation takes too long."""
-    if _worker.is_watched or threading.current_thread() is not threading.main_thread():
-        return
-    _worker.is_watched = True
-    if sys.platform == "linux":  # at once, and even where native code keeps all threads waiting
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = os.getppid()
+    if not _worker.is_watched and threading.current_thread() is threading.main_thread():
+        _worker.is_watched = True
+        end_with_parent(_is_overdue)
 
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(_TICK_S)
-            if _worker.left_s is not None:
-                _worker.left_s -= _TICK_S
-                if _worker.left_s <= 0:
-                    break
-        os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+def _is_overdue() -> bool:
+    if _worker.left_s is None:
+        return False
+    _worker.left_s -= WATCH_EVERY_S
+    return _worker.left_s <= 0
 
 
 def _allow(seconds: float | None) -> None:
@@ -145,7 +145,7 @@ def _allow(seconds: float | None) -> None:
     _worker.left_s = seconds
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + _LAST_RESORT_S if seconds else 0.0)
+        signal.setitimer(signal.ITIMER_REAL, 2 * seconds + LAST_RESORT_S if seconds else 0.0)
 
 
 def _call_it(name: str) -> None:

@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from gasearch.potentials.networks.declaration import Architecture, resolve
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from gasearch.potentials.networks.network_potential import NetworkPotential
+
+_WEIGHTS = "gasearch.potentials.chgnet.weights"
+ARCHITECTURES = {
+    "chgnet": Architecture(
+        place="gasearch.potentials.chgnet.network:ChgnetNetwork",
+        package="chgnet",
+        install="pip install 'gasearch[chgnet]'",
+        loaders={".pth.tar": f"{_WEIGHTS}:from_trainer_file"},
+        own_weights=f"{_WEIGHTS}:from_package",
+        file_weights=f"{_WEIGHTS}:from_trainer_weights",
+    )
+}
 
 
 def chgnet(device: str = "cpu", species: Mapping[str, str | int] | None = None) -> NetworkPotential:
@@ -18,6 +32,5 @@ def chgnet(device: str = "cpu", species: Mapping[str, str | int] | None = None) 
     species
         What stands for an oxidation state, as in run.toml: {"Fe3+": "Ga"}.
     """
-    from gasearch.potentials.chgnet.weights import stock
-
-    return stock(species=species or {}, device=device)
+    potential: NetworkPotential = resolve(f"{_WEIGHTS}:stock")(species=species or {}, device=device)
+    return potential

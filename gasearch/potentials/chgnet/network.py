@@ -7,13 +7,11 @@ Where the weights come from is in `gasearch.potentials.chgnet.weights`.
 
 from __future__ import annotations
 
-import contextlib
-import io
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from gasearch.errors import UsageError
+from gasearch.potentials.chgnet import ARCHITECTURES
 from gasearch.potentials.chgnet.layers import (
     Angles,
     angle_update,
@@ -22,25 +20,11 @@ from gasearch.potentials.chgnet.layers import (
     find_angles,
     unsupported,
 )
-from gasearch.potentials.networks.architectures import require
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
-
-if TYPE_CHECKING:
-    pass
+from gasearch.potentials.networks.declaration import UnsupportedModelError
+from gasearch.potentials.networks.network import Graph, Network, NetworkOutput, quiet
 
 N_ELEMENTS = 94
 """Slots of the stock embedding; slot z is row z - 1."""
-
-
-class UnsupportedChgnetError(UsageError):
-    """A CHGNet of a kind that is not computed here."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"this CHGNet {self.problem}, which gasearch does not support."
 
 
 class ChgnetNetwork(Network):
@@ -64,7 +48,7 @@ class ChgnetNetwork(Network):
         self.cutoff = float(self.model.graph_converter.atom_graph_cutoff)
         self.bond_cutoff = float(self.model.graph_converter.bond_graph_cutoff)
         if problem := unsupported(self.model):
-            raise UnsupportedChgnetError(problem)
+            raise UnsupportedModelError("CHGNet", problem)
         if n_slots > N_ELEMENTS:
             width = self.model.atom_fea_dim
             self.model.atom_embedding.embedding = torch.nn.Embedding(n_slots, width)
@@ -83,7 +67,7 @@ class ChgnetNetwork(Network):
         atoms = model.atom_embedding(graph.slots - 1)
         *inner, last = model.atom_conv_layers
         for k, atom_layer in enumerate(inner):
-            if k:  # what the stock model makes of the angles after the last bonds, nobody reads
+            if k:  # the stock model also updates angles after the last bonds, which has no effect
                 turns = angle_update(model.angle_layers[k - 1], atoms, bonds, turns, angles)
             atoms = atom_update(atom_layer, atoms, bonds, fading, graph)
             bonds = bond_update(model.bond_conv_layers[k], atoms, bonds, turns, near, angles)
@@ -107,8 +91,8 @@ class ChgnetNetwork(Network):
 
 def _stock_model(model_args: dict[str, Any]) -> Any:
     """Return a `chgnet.model.CHGNet` without composition model; it prints when it is made."""
-    require("chgnet")
-    with contextlib.redirect_stdout(io.StringIO()):
+    ARCHITECTURES["chgnet"].require()
+    with quiet():
         from chgnet.model.model import CHGNet
 
         arguments: dict[str, Any] = {**model_args, "composition_model": None}

@@ -13,22 +13,22 @@ import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from gasearch.crystal.species import MomentRanges, Species
-from gasearch.potentials.chgnet.network import N_ELEMENTS, ChgnetNetwork, UnsupportedChgnetError
-from gasearch.potentials.networks.architectures import require
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import Species
+from gasearch.potentials.chgnet import ARCHITECTURES
+from gasearch.potentials.chgnet.network import N_ELEMENTS, ChgnetNetwork
+from gasearch.potentials.networks.declaration import StartError, UnsupportedModelError
 from gasearch.potentials.networks.model_card import ModelCard
+from gasearch.potentials.networks.network import Network
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
 
-Start = Literal["clone", "ga", "blind"]
-"""How the higher oxidation state begins: see above; "blind" gives both one slot, as a control."""
 FE3_AS_GA: Mapping[str, str | int] = {"Fe3+": "Ga"}
-MOMENT_RANGES: MomentRanges = {Species("Fe", 2): (3.5, 4.15), Species("Fe", 3): (4.15, 4.8)}
-"""CHGNet 0.3.0 reads 3.87-3.97 and 4.30-4.39 on geometries of DFT."""
+_RANGES = MOMENT_RANGES["chgnet"]
 _FILES = {
     "0.3.0": "0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar",
     "r2scan": "r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
@@ -53,72 +53,71 @@ def stock(
     """
     network, reference = _read(_pretrained(version))
     name = "chgnet" if version == "0.3.0" else f"chgnet-{version}"
-    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, MOMENT_RANGES)
+    card = ModelCard(name, SpeciesMap.parse(species or {}), reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 
 def from_pretrained(
-    start: Start = "ga",
-    surrogates: Mapping[str, str | int] = FE3_AS_GA,
-    version: str = "0.3.0",
+    start: str = "ga", surrogates: Mapping[str, str | int] = FE3_AS_GA
 ) -> tuple[ChgnetNetwork, ModelCard]:
     """Return a network to be trained, with its card.
 
     Parameters
     ----------
     start
-        What the higher oxidation states know at first.
+        What the higher oxidation states know at first: "clone" or "ga", see above; "blind" gives
+        both states of an element one slot, as a control.
     surrogates
         Which slot they have: {"Fe3+": "Ga"}, or a number above 94 for a slot of their own, which
         has nothing to keep and so asks for "clone".
-    version
-        "0.3.0" or "r2scan".
     """
     species_map = SpeciesMap.parse(surrogates)
     if start == "blind":
         slots = {species: species.number for species in species_map.slots}
         species_map = SpeciesMap(slots, is_open=True)
-    network, reference = _read(_pretrained(version), max([N_ELEMENTS, *species_map.slots.values()]))
+    network, reference = _read(_pretrained(), max([N_ELEMENTS, *species_map.slots.values()]))
     for species, slot in species_map.slots.items():
         reference[slot] = reference[species.number]
         if start == "clone" or slot > N_ELEMENTS:
-            clone_slot(network, species.number, slot)
-    notes = {"start": start, "base": f"chgnet {version}"}
-    return network, ModelCard("chgnet", species_map, reference, MOMENT_RANGES, notes=notes)
+            rows = network.model.atom_embedding.embedding.weight.data
+            rows[slot - 1] = rows[species.number - 1]
+    notes = {"start": start, "base": "chgnet 0.3.0"}
+    return network, ModelCard("chgnet", species_map, reference, _RANGES, notes=notes)
 
 
-def clone_slot(network: ChgnetNetwork, source: int, target: int) -> None:
-    """Give one slot what another knows; a structure does not feel which of them an atom has."""
-    rows = network.model.atom_embedding.embedding.weight.data
-    rows[target - 1] = rows[source - 1]
+def from_package(start: str, slots: Mapping[Species, int]) -> tuple[ChgnetNetwork, ModelCard]:
+    """Return a network to be trained on these species, from the package's weights."""
+    surrogates = {str(one): slot for one, slot in slots.items() if slot != one.number}
+    if start == "ga" and any(slot > N_ELEMENTS for slot in surrogates.values()):
+        raise StartError("chgnet", start, "one species only can take Ga's place; take 'clone'")
+    return from_pretrained(start, surrogates or FE3_AS_GA)
+
+
+def from_trainer_weights(content: bytes, slots: Mapping[Species, int]) -> tuple[Network, ModelCard]:
+    """Return a network to be trained from a file of the trainer: slots keep what they know."""
+    found = from_trainer_file(content, SpeciesMap(slots, is_open=True), "chgnet")
+    return found.network, found.card
 
 
 def from_trainer_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `.pth.tar` of CHGNet's trainer, opened without running its code.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
-    require("chgnet")
+    """Return the potential of a `.pth.tar` of CHGNet's trainer, opened without running its code."""
+    ARCHITECTURES["chgnet"].require()
     try:
         document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         network, reference = _read(document["model"])
     except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         first = str(error).strip().split("\n")[0]
-        raise UnsupportedChgnetError(f"is not as CHGNet's trainer writes it ({first})") from error
-    card = ModelCard(name, species_map, reference, MOMENT_RANGES)
+        problem = f"is not as CHGNet's trainer writes it ({first})"
+        raise UnsupportedModelError("CHGNet", problem) from error
+    card = ModelCard(name, species_map, reference, _RANGES)
     return NetworkPotential(network, card, device)
 
 
-def _pretrained(version: str) -> dict[str, Any]:
+def _pretrained(version: str = "0.3.0") -> dict[str, Any]:
     """Return weights and arguments that ship with the package, read as tensors and nothing else."""
-    require("chgnet")
+    ARCHITECTURES["chgnet"].require()
     import chgnet
 
     path = Path(chgnet.__file__).parent / "pretrained" / _FILES[version]

@@ -1,27 +1,38 @@
 """MACE (Batatia et al., NeurIPS 2022, arXiv 2206.07697), built of the package mace-torch.
 
-How the weights of a foundation model get into one of these is in `mace_foundation`.
+How the weights of a foundation model get into one of these is in the module `weights` beside this.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from gasearch.errors import UsageError
-from gasearch.potentials.networks.guarded_imports import import_mace, quiet
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
+from gasearch.potentials.contract import Batch
+from gasearch.potentials.mace import ARCHITECTURES
+from gasearch.potentials.networks.network import (
+    Graph,
+    Network,
+    NetworkOutput,
+    TrainingData,
+    arguments_of,
+    find_edges,
+    quiet,
+)
 from gasearch.potentials.networks.slot_table import SlotTable
 
-if TYPE_CHECKING:
-    pass
-
+_CUTOFF = 5.0  # Å
 _HIGHEST_NUMBER = 118
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
+_NO_WEIGHTS_ONLY = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+_SAMPLE = 16  # structures that the mean number of neighbours is taken from
 
 
 class MaceArgumentsError(UsageError):
@@ -82,7 +93,7 @@ class MaceNetwork(Network):
     def __init__(
         self,
         slots: Sequence[int],
-        cutoff: float = 5.0,
+        cutoff: float = _CUTOFF,
         hidden_irreps: str = "32x0e + 32x1o",
         max_ell: int = 2,
         n_interactions: int = 2,
@@ -96,28 +107,24 @@ class MaceNetwork(Network):
         numbers: Sequence[int] | None = None,
         further: Mapping[str, Any] | None = None,
     ) -> None:
+        arguments = arguments_of(locals())
         super().__init__()
-        self.arguments: dict[str, Any] = {
-            "slots": list(slots),
-            "cutoff": cutoff,
-            "hidden_irreps": hidden_irreps,
-            "max_ell": max_ell,
-            "n_interactions": n_interactions,
-            "correlation": correlation,
-            "n_radial": n_radial,
-            "n_polynomial": n_polynomial,
-            "radial_layers": list(radial_layers),
-            "readout_irreps": readout_irreps,
-            "n_neighbours": n_neighbours,
-            "scale": scale,
-            "numbers": _numbers(slots, numbers),
-            "further": dict(further or {}),
-        }
+        numbers, further = _numbers(slots, numbers), dict(further or {})
+        self.arguments = {**arguments, "numbers": numbers, "further": further}
         self.cutoff = cutoff
         self.table = SlotTable(slots)
         self.model = _build(self.arguments)
         self.n_features = int(self.model.products[-1].linear.irreps_out.count("0e"))
         self._has_run = False
+
+    @classmethod
+    def arguments_for(cls, data: TrainingData, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a fresh network: also the neighbours and elements of its data."""
+        own = super().arguments_for(data, {})
+        element = {slot: species.number for species, slot in data.slots.items()}
+        own["n_neighbours"] = _mean_neighbours(data, float(given.get("cutoff", _CUTOFF)))
+        own["numbers"] = [element[slot] for slot in own["slots"]]
+        return {**own, **given}
 
     def forward(self, graph: Graph) -> NetworkOutput:
         """Return energies, and as features the scalars that the last readout sees."""
@@ -141,15 +148,6 @@ class MaceNetwork(Network):
             found = self.model(self._data(replace(graph, vectors=vectors)), compute_force=False)
             torch.autograd.grad(found["node_energy"].sum(), vectors)
 
-    def clone_slot(self, source: int, target: int) -> None:
-        """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
-        here, there = self.table.row(source), self.table.row(target)
-        with torch.no_grad():
-            for found in species_rows(self.model):
-                found.rows[there] = found.rows[here]
-            self.model.atomic_numbers[there] = self.model.atomic_numbers[here]
-        self.arguments["numbers"] = self.model.atomic_numbers.tolist()
-
     def __reduce__(self) -> tuple[Callable[..., MaceNetwork], tuple[Any, ...]]:
         """Copy and pickle by building again: e3nn would turn its code into TorchScript."""
         learns = any(parameter.requires_grad for parameter in self.parameters())
@@ -171,6 +169,35 @@ class MaceNetwork(Network):
             "batch": graph.system,
             "ptr": graph.system.new_zeros(graph.n_systems + 1),
         }
+
+
+def import_mace(module: str = "mace.modules") -> Any:
+    """Return a module of the package `mace`; seven seconds the first time.
+
+    Raises
+    ------
+    MissingPackageError
+        With the command that brings it.
+    """
+    ARCHITECTURES["mace"].require()
+    with quiet(), _own_unpickling():
+        # e3nn 0.4 reads its constants with torch.load; once they are read, mace's switch for the
+        # whole process, by which any later torch.load would run code from its file, is not needed.
+        importlib.import_module("e3nn.o3")
+        return importlib.import_module(module)
+
+
+@contextlib.contextmanager
+def _own_unpickling() -> Iterator[None]:
+    """Undo what an import does to torch.load."""
+    before = os.environ.get(_NO_WEIGHTS_ONLY)
+    try:
+        with torch.serialization.safe_globals([slice]):
+            yield
+    finally:
+        os.environ.pop(_NO_WEIGHTS_ONLY, None)
+        if before is not None:
+            os.environ[_NO_WEIGHTS_ONLY] = before
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,3 +348,9 @@ def _rebuilt(
     for name, tensor in _tensors(network).items():
         tensor.copy_(tensors[name])
     return network.train(training).requires_grad_(learns)
+
+
+def _mean_neighbours(data: TrainingData, cutoff: float) -> float:
+    step = max(1, len(data.structures) // _SAMPLE)
+    batch = Batch.from_atoms(data.structures[::step])
+    return round(len(find_edges(batch, cutoff).i) / len(batch.positions), 2)

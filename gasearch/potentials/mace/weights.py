@@ -13,10 +13,10 @@ from typing import Any, Literal
 import torch
 
 from gasearch.crystal.species import Species
-from gasearch.errors import UsageError
-from gasearch.potentials.mace.network import MaceNetwork, building, species_rows
-from gasearch.potentials.networks.guarded_imports import import_mace, quiet
+from gasearch.potentials.mace.network import MaceNetwork, building, import_mace, species_rows
+from gasearch.potentials.networks.declaration import UnsupportedModelError
 from gasearch.potentials.networks.model_card import ModelCard
+from gasearch.potentials.networks.network import quiet
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
 
@@ -27,29 +27,10 @@ _DERIVED = ("_compiled", "output_mask", "U_matrix_", "_zeroed", "atomic_energies
 _SPACING = 2.2  # Å, of the atoms that two models are compared on
 
 
-class UnsupportedMaceError(UsageError):
-    """A file that holds no MACE, or one of a kind that is not computed here."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"this MACE model {self.problem}, which gasearch does not support."
-
-
 def from_model_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `.model` file as it is; its slots are its elements.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
+    """Return the potential of a `.model` file as it is; its slots are its elements."""
     model = open_model(content)
     elements = [int(number) for number in model.atomic_numbers]
     network = from_model(model, {number: number for number in elements})
@@ -64,7 +45,7 @@ def from_foundation(
     start: Start = "clone",
     head: str | None = None,
 ) -> tuple[MaceNetwork, ModelCard]:
-    """Return a network to be trained, with its card; it knows only the species that it is told.
+    """Return a network to be trained, with its card; it knows the given species only.
 
     Parameters
     ----------
@@ -99,7 +80,7 @@ def open_model(content: bytes) -> Any:
     with quiet():
         model = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
     if not isinstance(model, mace.ScaleShiftMACE):
-        raise UnsupportedMaceError(f"is a {type(model).__name__}, expected a ScaleShiftMACE")
+        raise _unsupported(f"is a {type(model).__name__}, expected a ScaleShiftMACE")
     return model
 
 
@@ -122,7 +103,7 @@ def from_model(model: Any, rows: Mapping[int, int], head: str | None = None) -> 
     """
     elements = [int(number) for number in model.atomic_numbers]
     if missing := sorted(set(rows.values()) - set(elements)):
-        raise UnsupportedMaceError(f"has no elements {', '.join(map(str, missing))}")
+        raise _unsupported(f"has no elements {', '.join(map(str, missing))}")
     single = _single_head(model, _head(model, head))
     with building(single.node_embedding.linear.weight.dtype):
         network = MaceNetwork(**_arguments(single, rows))
@@ -135,7 +116,7 @@ def _arguments(model: Any, rows: Mapping[int, int]) -> dict[str, Any]:
     """Return the arguments by which `MaceNetwork` makes a model like this one."""
     config = import_mace("mace.tools.scripts_utils").extract_config_mace_model(model)
     if config["embedding_specs"] or getattr(config["cueq_config"], "enabled", False):
-        raise UnsupportedMaceError("reads more than structures, or needs an accelerator's kernels")
+        raise _unsupported("reads more than structures, or needs an accelerator's kernels")
     gates = {gate: name for name, gate in import_mace().gate_dict.items()}
     as_is = ("radial_type", "distance_transform", "pair_repulsion", "apply_cutoff")
     switches = [key for key in config if key.startswith("use_") and key != "use_embedding_readout"]
@@ -177,7 +158,7 @@ def _copy_weights(source: Any, target: Any, chosen: Sequence[int]) -> None:
             if any(part in name for part in (*_DERIVED, *(name for name, _ in by_species))):
                 continue
             if name not in known or known[name].numel() != value.numel():
-                raise UnsupportedMaceError(f"has no {name} of the expected size")
+                raise _unsupported(f"has no {name} of the expected size")
             value.copy_(known[name].reshape(value.shape))
 
 
@@ -191,9 +172,7 @@ def _require_equal(model: Any, head: int, network: MaceNetwork, rows: Mapping[in
         found = network.model(ours, compute_force=False)["interaction_energy"]
     tolerance = 1e-8 if network.dtype == torch.float64 else 1e-4
     if not torch.allclose(found, expected, rtol=tolerance, atol=tolerance):
-        raise UnsupportedMaceError(
-            f"gives {float(expected):.6f} eV where ours gives {float(found):.6f}"
-        )
+        raise _unsupported(f"gives {float(expected):.6f} eV where ours gives {float(found):.6f}")
 
 
 def _trial_graph(model: Any, head: int, rows: Mapping[int, int]) -> dict[str, torch.Tensor]:
@@ -238,10 +217,10 @@ def _head(model: Any, name: str | None) -> int:
     if name is None:
         named = [k for k, head in enumerate(heads) if head.lower() == "default"]
         if len(heads) > 1 and not named:
-            raise UnsupportedMaceError(f"has the heads {', '.join(heads)}: name one")
+            raise _unsupported(f"has the heads {', '.join(heads)}: name one")
         return named[0] if named else 0
     if name not in heads:
-        raise UnsupportedMaceError(f"has no head {name!r} but {', '.join(heads)}")
+        raise _unsupported(f"has no head {name!r} but {', '.join(heads)}")
     return heads.index(name)
 
 
@@ -249,5 +228,9 @@ def _within(species_map: SpeciesMap, elements: Sequence[int]) -> SpeciesMap:
     """Return the map; raise where it names a slot that the model does not have."""
     for species, slot in species_map.slots.items():
         if slot not in elements:
-            raise UnsupportedMaceError(f"has no element for the slot {slot} of {species}")
+            raise _unsupported(f"has no element for the slot {slot} of {species}")
     return species_map
+
+
+def _unsupported(problem: str) -> UnsupportedModelError:
+    return UnsupportedModelError("MACE model", problem)

@@ -1,53 +1,22 @@
-"""Which architectures there are, and where: by name, imported only when asked for."""
+"""Which architectures there are: each folder of `gasearch.potentials` declares its own."""
 
 from __future__ import annotations
 
 import importlib
-import importlib.util
-from dataclasses import dataclass
+import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gasearch.errors import GasearchError, UsageError
+import gasearch.potentials
+from gasearch.errors import UsageError
 from gasearch.plugins import nearest
+from gasearch.potentials.networks.declaration import Architecture, ForeignLoader, resolve
+from gasearch.potentials.trust import read_trusted
 
-if TYPE_CHECKING:  # a list of what there is shall not take the seconds that torch does
+if TYPE_CHECKING:
     from gasearch.potentials.networks.network import Network
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """Where an architecture lives and what it needs.
-
-    Parameters
-    ----------
-    place
-        "module:Class", a subclass of `Network`.
-    package
-        What it imports, or "" where torch is enough.
-    install
-        The command that brings the package.
-    """
-
-    place: str
-    package: str = ""
-    install: str = ""
-
-
-_CHGNET = "pip install 'gasearch[chgnet]'"
-_MACE = "pip install 'gasearch[mace]'"
-_SCHNETPACK = "pip install 'gasearch[schnetpack]' && pip install --no-deps schnetpack==2.1.1"
-
-ARCHITECTURES: dict[str, Architecture] = {
-    "chgnet": Architecture("gasearch.potentials.chgnet.network:ChgnetNetwork", "chgnet", _CHGNET),
-    "mace": Architecture("gasearch.potentials.mace.network:MaceNetwork", "mace", _MACE),
-    "painn": Architecture(
-        "gasearch.potentials.painn.network:PainnNetwork", "schnetpack", _SCHNETPACK
-    ),
-    "cpainn": Architecture(
-        "gasearch.potentials.painn.network:CpainnNetwork", "schnetpack", _SCHNETPACK
-    ),
-}
-"""By name; an extension adds its own."""
+    from gasearch.potentials.networks.network_potential import NetworkPotential
 
 
 class UnknownArchitectureError(UsageError):
@@ -62,16 +31,24 @@ class UnknownArchitectureError(UsageError):
         return f"unknown architecture {self.name!r}{guess}; known: {', '.join(ARCHITECTURES)}."
 
 
-class MissingPackageError(GasearchError, ImportError):
-    """A package that an architecture is built on and that is not installed."""
+def _declared() -> dict[str, Architecture]:
+    """Return what the folders of `gasearch.potentials` declare, by name."""
+    found: dict[str, Architecture] = {}
+    for module in pkgutil.iter_modules(gasearch.potentials.__path__, "gasearch.potentials."):
+        if module.ispkg:
+            found |= getattr(importlib.import_module(module.name), "ARCHITECTURES", {})
+    return found
 
-    def __init__(self, package: str, install: str) -> None:
-        super().__init__(package, install)
-        self.package = package
-        self.install = install
 
-    def __str__(self) -> str:
-        return f"No {self.package} here; try: {self.install}"
+ARCHITECTURES = _declared()
+"""By name; an extension adds its own."""
+
+
+def declaration(name: str) -> Architecture:
+    """Return what an architecture declares, or raise `UnknownArchitectureError`."""
+    if name not in ARCHITECTURES:
+        raise UnknownArchitectureError(name)
+    return ARCHITECTURES[name]
 
 
 def architecture(name: str) -> type[Network]:
@@ -82,21 +59,35 @@ def architecture(name: str) -> type[Network]:
     MissingPackageError
         Where the package itself is missing. A package that is there and broken shows its own error.
     """
-    if name not in ARCHITECTURES:
-        raise UnknownArchitectureError(name)
-    known = ARCHITECTURES[name]
-    module, _, attribute = known.place.partition(":")
-    require_package(known.package, known.install)
-    found: type[Network] = getattr(importlib.import_module(module), attribute)
-    return found
+    return declaration(name).network()
 
 
-def require_package(package: str, install: str) -> None:
-    """Raise `MissingPackageError` where a package is not installed; imports nothing."""
-    if package and importlib.util.find_spec(package) is None:
-        raise MissingPackageError(package, install)
+def foreign_endings() -> dict[str, str]:
+    """Return how model files of other packages end, with what loads them."""
+    return {end: place for one in ARCHITECTURES.values() for end, place in one.loaders.items()}
 
 
-def require(name: str) -> None:
-    """Raise `MissingPackageError` where the package of an architecture is not installed."""
-    require_package(ARCHITECTURES[name].package, ARCHITECTURES[name].install)
+def load_foreign(
+    path: Path, species: Mapping[str, str | int], name: str, device: str = "cpu"
+) -> NetworkPotential:
+    """Return the potential of another package's model file, a pickle.
+
+    Parameters
+    ----------
+    species
+        As in run.toml: {"Fe3+": "Ga"}. Species that are not named keep their elements.
+    name
+        How the user asked for it.
+
+    Raises
+    ------
+    UntrustedFileError
+        Unless the user trusted this content before; the file is not opened then.
+    """
+    from gasearch.potentials.networks.species_map import SpeciesMap
+
+    species_map = SpeciesMap.parse(species)
+    content = read_trusted(path)
+    endings = foreign_endings()
+    load: ForeignLoader = resolve(next(endings[end] for end in endings if path.name.endswith(end)))
+    return load(content, species_map, name, device)

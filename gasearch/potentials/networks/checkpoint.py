@@ -19,12 +19,20 @@ from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
-from gasearch.potentials.networks.network_potential import NetworkPotential, weights_bytes
+from gasearch.potentials.networks.network_potential import (
+    NetworkPotential,
+    description,
+    weights_bytes,
+)
 from gasearch.potentials.networks.species_map import SpeciesMap
 
 FORMAT = 1
 MODEL_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
+_KEYS = (
+    "name", "architecture", "arguments", "species", "is_open", "reference", "moment_ranges",
+    "working_ion_metal", "domain", "data_hash", "weights_sha256", "card",
+)  # fmt: skip
 
 
 class CheckpointError(UsageError):
@@ -115,23 +123,16 @@ def card_from_json(folder: Path, document: Mapping[str, Any]) -> ModelCard:
 
 def versions(network: Network) -> dict[str, str]:
     """Return the versions of the packages that a model depends on."""
-    package = ARCHITECTURES[network.architecture].package if _is_known(network) else ""
-    names = ["gasearch", "torch", *filter(None, [package and _DISTRIBUTIONS.get(package, package)])]
-    return {name: _version(name) for name in names}
-
-
-_DISTRIBUTIONS = {"mace": "mace-torch"}
+    known = ARCHITECTURES.get(network.architecture)
+    package = (known.distribution or known.package) if known else ""
+    return {name: _version(name) for name in ("gasearch", "torch", package) if name}
 
 
 def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[str, Any]:
     return {
         "format": FORMAT,
         "name": card.name,
-        "architecture": network.architecture,
-        "arguments": dict(network.arguments),
-        "species": card.species_map.to_json(),
-        "is_open": card.species_map.is_open,
-        "reference": {str(slot): energy for slot, energy in sorted(card.reference.items())},
+        **description(network, card),
         "moment_ranges": {str(s): list(window) for s, window in card.moment_ranges.items()},
         "working_ion_metal": dict(card.working_ion_metal),
         "domain": None if card.domain is None else card.domain.to_json(),
@@ -140,22 +141,6 @@ def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[st
         "weights_sha256": weights_sha256,
         "card": dict(card.notes),
     }
-
-
-_KEYS = (
-    "name",
-    "architecture",
-    "arguments",
-    "species",
-    "is_open",
-    "reference",
-    "moment_ranges",
-    "working_ion_metal",
-    "domain",
-    "data_hash",
-    "weights_sha256",
-    "card",
-)
 
 
 def _network(folder: Path, document: Mapping[str, Any], weights: bytes) -> Network:
@@ -189,10 +174,6 @@ def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def _is_known(network: Network) -> bool:
-    return network.architecture in ARCHITECTURES
 
 
 def _version(name: str) -> str:

@@ -69,28 +69,28 @@ class TrainingDomain:
         }
 
     def extrapolations(self, atoms: Atoms) -> tuple[str, ...]:
-        """Return in what a crystal lies outside, each in a few words; () inside."""
+        """Return by what a crystal lies outside the domain, each in a few words; () inside."""
         untrained = sorted(species_of(atoms) - set(self.species))
-        told = [f"species {species}" for species in untrained]
-        told += self._composition(atoms)
+        found = [f"species {species}" for species in untrained]
+        found += self._composition(atoms)
         low, high = self.n_atoms
         if not low <= len(atoms) <= high:
-            told.append(f"{len(atoms)} atoms (trained on {low} to {high})")
+            found.append(f"{len(atoms)} atoms (trained on {low} to {high})")
         volume = atoms.cell.volume / len(atoms)
         small, large = self.volume_per_atom
         if not small - 1e-3 <= volume <= large + 1e-3:
-            told.append(f"{volume:.2f} Å^3 per atom (trained on {small:.2f} to {large:.2f})")
-        return tuple(told)
+            found.append(f"{volume:.2f} Å^3 per atom (trained on {small:.2f} to {large:.2f})")
+        return tuple(found)
 
     def _composition(self, atoms: Atoms) -> list[str]:
         known = [_fractions(formula) for formula in self.formulas]
-        told = []
+        found = []
         for element, fraction in _fractions(atoms.symbols.get_chemical_formula()).items():
             seen = [one.get(element, 0.0) for one in known]
             if not min(seen) - _ROUNDING <= fraction <= max(seen) + _ROUNDING:
                 span = f"{min(seen):.3f} to {max(seen):.3f}"
-                told.append(f"{fraction:.3f} of the atoms {element} (trained on {span})")
-        return told
+                found.append(f"{fraction:.3f} of the atoms {element} (trained on {span})")
+        return found
 
 
 @dataclass(frozen=True)
@@ -108,12 +108,12 @@ class ModelCard:
         missing. The two slots of Fe2+ and Fe3+ have the same: neutral cells cannot tell them apart.
     moment_ranges
         Lowest and highest moment (Bohr magnetons) that this model gives a species; empty where it
-        gives none or they tell nothing.
+        gives none, or where they do not tell oxidation states apart.
     working_ion_metal
         Energy per atom of the metal of working ions at the level of the training data, in eV, by
         symbol: the reference of voltages.
     domain
-        What it was trained on; None where nobody knows.
+        What it was trained on; None where that is unknown.
     data_hash
         sha256 of the training data, or "".
     notes

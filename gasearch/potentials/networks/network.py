@@ -6,13 +6,18 @@ oxidation states, and no energy reference; `network_potential` adds both.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ase import Atoms
 
+from gasearch.crystal.species import Species
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pairs import Crystals, Pairs, PairTable, find_pairs
 
@@ -55,7 +60,7 @@ class Graph:
     n_systems
         Structures in the batch, B.
     edges
-        Who is bound to whom.
+        All pairs within the cutoff.
     positions, cells
         (N, 3) and (B, 3, 3) in float64, in Å, strained.
     shifts
@@ -114,6 +119,25 @@ class NetworkOutput:
     charges: torch.Tensor | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingData:
+    """What a fresh network may take from the data that it will be trained on.
+
+    Parameters
+    ----------
+    slots
+        Of all species in them.
+    structures
+        All crystals.
+    has_partial_charges
+        Whether any of them has charges of the electron density as labels.
+    """
+
+    slots: Mapping[Species, int]
+    structures: Sequence[Atoms]
+    has_partial_charges: bool
+
+
 class Network(torch.nn.Module, ABC):
     """An architecture with its weights.
 
@@ -124,7 +148,7 @@ class Network(torch.nn.Module, ABC):
     Attributes
     ----------
     architecture
-        Name in `gasearch.potentials.networks.architectures`.
+        The name that its folder declares it by.
     arguments
         What `__init__` needs to build it again; as JSON writes it.
     cutoff
@@ -146,6 +170,26 @@ class Network(torch.nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Of the weights, and of the vectors that the network wants."""
         return next(self.parameters()).dtype
+
+    @classmethod
+    def arguments_for(cls, data: TrainingData, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a fresh network: those given, and what else its data decide."""
+        return {"slots": sorted(set(data.slots.values())), **given}
+
+
+def arguments_of(names: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a network's `__init__`, as JSON writes them.
+
+    Parameters
+    ----------
+    names
+        Its `locals()` before anything else has a name.
+    """
+    own = {name: value for name, value in names.items() if name not in ("self", "__class__")}
+    return {
+        k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v
+        for k, v in own.items()
+    }
 
 
 @dataclass(frozen=True, eq=False)
@@ -284,3 +328,15 @@ def _detached(output: NetworkOutput) -> NetworkOutput:
     moments = None if output.moments is None else output.moments.detach()
     charges = None if output.charges is None else output.charges.detach()
     return NetworkOutput(output.energies.detach(), moments, output.features.detach(), charges)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep standard output clean, and silence what torch says to the code of e3nn and mace."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.filterwarnings(
+            "ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning
+        )
+        warnings.filterwarnings("ignore", "The TorchScript type system", UserWarning)
+        warnings.filterwarnings("ignore", "To copy construct from a tensor", UserWarning)
+        yield

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from gasearch.crystal.species import MomentRanges, Species
-from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
+from gasearch.potentials.contract import (
+    Batch,
+    Evaluated,
+    UntrainedSpeciesError,
+)
 from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import Derived, Edges, Network, energies_forces_stress
 from gasearch.potentials.networks.species_map import SpeciesMap, UnmappedSpeciesError
@@ -29,7 +35,7 @@ class NetworkPotential:
     Parameters
     ----------
     network
-        Put on the device and into evaluation mode; its weights get no gradient any more.
+        Moved to the device and into evaluation mode; its weights are frozen.
     card
         Species map, energy reference and so on.
     device
@@ -46,7 +52,8 @@ class NetworkPotential:
         self.cutoff = float(network.cutoff)
         self.weights_hash = identity(network, card)
         self._slots = _closed_map(card)
-        self._reference = _by_slot(card).to(device)
+        slots = [*card.species_map.slots.values(), len(chemical_symbols) - 1]
+        self._reference = reference_table(card.reference, slots).to(device)
 
     @property
     def species(self) -> frozenset[Species] | None:
@@ -59,7 +66,7 @@ class NetworkPotential:
         return dict(self.card.moment_ranges) or None
 
     def extrapolations(self, atoms: Atoms) -> tuple[str, ...]:
-        """Return in what a crystal lies outside of the training domain, in words; () if inside."""
+        """Return by what a crystal lies outside the training domain, in words; () if inside."""
         return () if self.card.domain is None else self.card.domain.extrapolations(atoms)
 
     def evaluate(self, batch: Batch) -> Evaluated:
@@ -67,7 +74,7 @@ class NetworkPotential:
         return self._in_passes(batch, None)
 
     def evaluate_with_edges(self, batch: Batch, edges: Edges) -> Evaluated:
-        """Return the same, for callers that know who is bound to whom.
+        """Return the same, for callers that have the neighbour list.
 
         Parameters
         ----------
@@ -81,19 +88,12 @@ class NetworkPotential:
         passes = _passes(batch, is_sane(batch))
         if len(passes) == 1 and bool(passes[0].all()):
             return self._evaluate(batch, slots, edges)
-        n = len(batch.positions)
-        evaluated = Evaluated(
-            _nan(batch, len(batch)),
-            _nan(batch, n, 3),
-            _nan(batch, len(batch), 3, 3),
-            _nan(batch, n) if self.network.has_moments else None,
-            _nan(batch, len(batch)) if hasattr(self, "penalty") else None,
-        )
+        evaluated = Evaluated.unknown(batch, moments=self.network.has_moments)
         for systems in passes:
             atoms = systems[batch.system]
             bound = None if edges is None else _subset_of_edges(edges, systems, atoms)
             found = self._evaluate(_subset(batch, systems, atoms), slots[atoms], bound)
-            _put(evaluated, found, systems, atoms)
+            evaluated.put(found, systems, atoms)
         return evaluated
 
     def slots(self, batch: Batch) -> torch.Tensor:
@@ -133,16 +133,21 @@ def weights_bytes(network: Network) -> bytes:
     return bytes(save(tensors))
 
 
-def identity(network: Network, card: ModelCard) -> str:
-    """Return the sha256 of all that energies depend on: weights, arguments, species, reference."""
-    document = {
+def description(network: Network, card: ModelCard) -> dict[str, Any]:
+    """Return all that energies depend on but the weights, as JSON writes it."""
+    return {
         "architecture": network.architecture,
         "arguments": dict(network.arguments),
         "species": card.species_map.to_json(),
         "is_open": card.species_map.is_open,
         "reference": {str(slot): energy for slot, energy in sorted(card.reference.items())},
-        "weights": hashlib.sha256(weights_bytes(network)).hexdigest(),
     }
+
+
+def identity(network: Network, card: ModelCard) -> str:
+    """Return the sha256 of all that energies depend on: weights, arguments, species, reference."""
+    weights = hashlib.sha256(weights_bytes(network)).hexdigest()
+    document = {**description(network, card), "weights": weights}
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()
 
 
@@ -153,11 +158,10 @@ def _closed_map(card: ModelCard) -> SpeciesMap:
     return SpeciesMap({species: card.species_map.slot(species) for species in card.domain.species})
 
 
-def _by_slot(card: ModelCard) -> torch.Tensor:
-    """Return the energy reference (slots,) of every slot that the species map can give."""
-    known = [*card.reference, *card.species_map.slots.values(), len(chemical_symbols) - 1]
-    table = torch.zeros(max(known) + 1, dtype=torch.float64)
-    for slot, energy in card.reference.items():
+def reference_table(reference: Mapping[int, float], slots: Iterable[int]) -> torch.Tensor:
+    """Return an energy reference (slots,) in float64; 0 for those of `slots` without one."""
+    table = torch.zeros(max([*reference, *slots], default=0) + 1, dtype=torch.float64)
+    for slot, energy in reference.items():
         table[slot] = energy
     return table
 
@@ -205,19 +209,6 @@ def _passes(batch: Batch, sane: torch.Tensor) -> list[torch.Tensor]:
     return [torch.zeros_like(sane).index_fill(0, torch.tensor(group), True) for group in groups]
 
 
-def _put(
-    evaluated: Evaluated, found: Evaluated, systems: torch.Tensor, atoms: torch.Tensor
-) -> None:
-    """Write the results of some structures into those of the batch."""
-    evaluated.energies[systems] = found.energies
-    evaluated.forces[atoms] = found.forces
-    evaluated.stresses[systems] = found.stresses
-    if evaluated.moments is not None and found.moments is not None:
-        evaluated.moments[atoms] = found.moments
-    if evaluated.penalties is not None and found.penalties is not None:
-        evaluated.penalties[systems] = found.penalties
-
-
 def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
     renumbered = systems.cumsum(0) - 1
     return Batch(
@@ -238,7 +229,3 @@ def _subset_of_edges(edges: Edges, systems: torch.Tensor, atoms: torch.Tensor) -
         offsets=edges.offsets[keep],
         system=system[edges.system[keep]],
     )
-
-
-def _nan(batch: Batch, *shape: int) -> torch.Tensor:
-    return batch.positions.new_full(shape, torch.nan)

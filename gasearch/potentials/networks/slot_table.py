@@ -55,9 +55,3 @@ class SlotTable(torch.nn.Module):
             missing = sorted(set(slots.tolist()) - set(self.slots))
             raise SlotError(f"no slot {', '.join(map(str, missing))}", self.slots)
         return rows
-
-    def row(self, slot: int) -> int:
-        """Return the row of one slot."""
-        if slot not in self.slots:
-            raise SlotError(f"no slot {slot}", self.slots)
-        return self.slots.index(slot)

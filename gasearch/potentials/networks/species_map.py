@@ -127,10 +127,6 @@ class SpeciesMap:
         pair = torch.tensor([species.number]), torch.tensor([species.charge])
         return int(self(*pair))
 
-    def is_blind(self, element: str) -> bool:
-        """Return whether all listed oxidation states of an element share one slot."""
-        return len({slot for one, slot in self.slots.items() if one.element == element}) < 2
-
     @staticmethod
     def _check(species: Species, slot: int) -> None:
         if species.is_vacancy:

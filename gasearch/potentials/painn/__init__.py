@@ -1,1 +1,19 @@
-"""PaiNN and cPaiNN: the networks, and their weights from files of other packages."""
+"""PaiNN and cPaiNN: the networks, and models that schnetpack's own trainer made."""
+
+from gasearch.potentials.networks.declaration import Architecture
+
+_INSTALL = "pip install 'gasearch[schnetpack]' && pip install --no-deps schnetpack==2.1.1"
+_LOADER = "gasearch.potentials.painn.weights:from_schnetpack_file"
+ARCHITECTURES = {
+    "painn": Architecture(
+        place="gasearch.potentials.painn.network:PainnNetwork",
+        package="schnetpack",
+        install=_INSTALL,
+        loaders={"best_model": _LOADER, "best_inference_model": _LOADER},
+    ),
+    "cpainn": Architecture(
+        place="gasearch.potentials.painn.network:CpainnNetwork",
+        package="schnetpack",
+        install=_INSTALL,
+    ),
+}

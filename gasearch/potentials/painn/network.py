@@ -8,35 +8,46 @@ Schütt et al., ICML 2021 (arXiv 2102.03150); Petersen et al. 2026 (arXiv 2603.2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
-from gasearch.errors import UsageError
-from gasearch.potentials.networks.guarded_imports import import_schnetpack
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
+from gasearch.potentials.networks.network import (
+    Graph,
+    Network,
+    NetworkOutput,
+    TrainingData,
+    arguments_of,
+    quiet,
+)
 from gasearch.potentials.networks.slot_table import SlotTable
-
-if TYPE_CHECKING:
-    pass
+from gasearch.potentials.painn import ARCHITECTURES
 
 
-class NoChargeHeadError(UsageError):
-    """A question about the charges of a network that has learned none."""
+class _Painn(Network):
+    """What PaiNN and cPaiNN have in common: the representation, and a slot for each row of it."""
 
-    def __init__(self, architecture: str) -> None:
-        super().__init__(architecture)
-        self.architecture = architecture
-
-    def __str__(self) -> str:
-        return (
-            f"this {self.architecture} network has no charge head: its training data have no Bader "
-            "charges, and formal charges are labels, which it is never trained on."
+    def __init__(self, basis: str, arguments: dict[str, Any]) -> None:
+        super().__init__()
+        self.arguments = arguments
+        self.cutoff = arguments["cutoff"]
+        self.has_moments = arguments["moments"]
+        self.scale = arguments["scale"]
+        self.table = SlotTable(arguments["slots"])
+        spk = import_schnetpack()
+        width = arguments["n_features"]
+        self.representation = spk.representation.PaiNN(
+            n_atom_basis=width,
+            n_interactions=arguments["n_interactions"],
+            radial_basis=getattr(spk.nn, basis)(arguments["n_radial"], self.cutoff),
+            cutoff_fn=spk.nn.CosineCutoff(self.cutoff),
+            nuclear_embedding=torch.nn.Embedding(len(self.table), width),
         )
 
 
-class PainnNetwork(Network):
+class PainnNetwork(_Painn):
     """PaiNN with an energy per atom and, if wanted, a moment, from its last scalar features.
 
     Parameters
@@ -69,23 +80,8 @@ class PainnNetwork(Network):
         moments: bool = True,
         scale: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.arguments = {
-            "slots": list(slots),
-            "cutoff": cutoff,
-            "n_features": n_features,
-            "n_interactions": n_interactions,
-            "n_radial": n_radial,
-            "moments": moments,
-            "scale": scale,
-        }
-        self.cutoff = cutoff
-        self.has_moments = moments
-        self.scale = scale
+        super().__init__("GaussianRBF", arguments_of(locals()))
         nn = import_schnetpack().nn
-        basis = nn.GaussianRBF(n_radial, cutoff)
-        self.table = SlotTable(slots)
-        self.representation = _representation(len(slots), basis, n_features, n_interactions, cutoff)
         self.energy_head = nn.build_mlp(n_features, 1)
         self.moment_head = nn.build_mlp(n_features, 1) if moments else None
 
@@ -99,36 +95,21 @@ class PainnNetwork(Network):
             features=features,
         )
 
-    def clone_slot(self, source: int, target: int) -> None:
-        """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
-        _clone_row(self.representation.embedding, self.table, source, target)
 
-
-class CpainnNetwork(Network):
+class CpainnNetwork(_Painn):
     """cPaiNN: PaiNN whose scalar features also give moments and partial charges, linearly.
 
     The heads read the features two layers before the last (of the first where there are only two),
     so that the last layers are free to serve the energy. A charge is something that the network
     says and nothing that it reads: it never enters the energy.
 
+    Distances are written in spherical Bessel functions; parameters that are not listed are those of
+    PaiNN.
+
     Parameters
     ----------
-    slots
-        Of all species that the network shall know, such as (8, 11, 15, 26, 31).
-    cutoff
-        In Å.
-    n_features
-        Width of scalar and vector features.
-    n_interactions
-        Message-passing layers.
-    n_radial
-        Spherical Bessel functions that a distance is written in.
-    moments
-        Whether there is a moment head.
     charges
         Whether there is a charge head: only for training data with Bader charges.
-    scale
-        Of the energies, in eV: what an untrained network gives is of this size.
     """
 
     architecture = "cpainn"
@@ -144,28 +125,16 @@ class CpainnNetwork(Network):
         charges: bool = False,
         scale: float = 1.0,
     ) -> None:
-        super().__init__()
-        self.arguments = {
-            "slots": list(slots),
-            "cutoff": cutoff,
-            "n_features": n_features,
-            "n_interactions": n_interactions,
-            "n_radial": n_radial,
-            "moments": moments,
-            "charges": charges,
-            "scale": scale,
-        }
-        self.cutoff = cutoff
-        self.has_moments = moments
+        super().__init__("BesselRBF", arguments_of(locals()))
         self.has_charges = charges
-        self.scale = scale
-        nn = import_schnetpack().nn
-        basis = nn.BesselRBF(n_radial, cutoff)
-        self.table = SlotTable(slots)
-        self.representation = _representation(len(slots), basis, n_features, n_interactions, cutoff)
-        self.energy_head = nn.build_mlp(n_features, 1, n_hidden=n_features)
+        self.energy_head = import_schnetpack().nn.build_mlp(n_features, 1, n_hidden=n_features)
         self.moment_head = torch.nn.Linear(n_features, 1) if moments else None
         self.charge_head = torch.nn.Linear(n_features, 1) if charges else None
+
+    @classmethod
+    def arguments_for(cls, data: TrainingData, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a fresh network: a charge head where there are charges."""
+        return super().arguments_for(data, {"charges": data.has_partial_charges, **given})
 
     def forward(self, graph: Graph) -> NetworkOutput:
         """Return energies and what there are heads for."""
@@ -179,20 +148,27 @@ class CpainnNetwork(Network):
             charges=_per_atom(self.charge_head, earlier),
         )
 
-    def partial_charges(self, graph: Graph) -> torch.Tensor:
-        """Return the charges (N,) of the atoms, in e, or raise where there is no charge head."""
-        charges = self(graph).charges
-        if charges is None:
-            raise NoChargeHeadError(self.architecture)
-        return torch.as_tensor(charges)
-
-    def clone_slot(self, source: int, target: int) -> None:
-        """Make a slot feel and be felt as another: atoms of the two are alike until trained."""
-        _clone_row(self.representation.embedding, self.table, source, target)
-
     def extra_repr(self) -> str:
         """Return what torch writes between the brackets."""
         return "" if self.has_charges else "no charge head: no Bader charges in the training data"
+
+
+def import_schnetpack() -> Any:
+    """Return the package `schnetpack`; eight seconds the first time.
+
+    Raises
+    ------
+    MissingPackageError
+        With the command that brings it.
+    """
+    ARCHITECTURES["painn"].require()
+    from torch.utils.data import dataloader
+
+    if not hasattr(dataloader, "T_co"):
+        # schnetpack 2.1 imports this name, for a type hint; torch 2.5 made it private.
+        dataloader.T_co = TypeVar("T_co", covariant=True)  # type: ignore[attr-defined]
+    with quiet():
+        return importlib.import_module("schnetpack")
 
 
 def scalar_features(representation: Any, rows: torch.Tensor, graph: Graph) -> list[torch.Tensor]:
@@ -225,23 +201,5 @@ def scalar_features(representation: Any, rows: torch.Tensor, graph: Graph) -> li
     return kept
 
 
-def _representation(
-    n_slots: int, basis: torch.nn.Module, n_features: int, n_interactions: int, cutoff: float
-) -> Any:
-    spk = import_schnetpack()
-    return spk.representation.PaiNN(
-        n_atom_basis=n_features,
-        n_interactions=n_interactions,
-        radial_basis=basis,
-        cutoff_fn=spk.nn.CosineCutoff(cutoff),
-        nuclear_embedding=torch.nn.Embedding(n_slots, n_features),
-    )
-
-
 def _per_atom(head: torch.nn.Module | None, features: torch.Tensor) -> torch.Tensor | None:
     return None if head is None else torch.as_tensor(head(features).squeeze(1))
-
-
-def _clone_row(embedding: torch.nn.Embedding, table: SlotTable, source: int, target: int) -> None:
-    with torch.no_grad():
-        embedding.weight[table.row(target)] = embedding.weight[table.row(source)]

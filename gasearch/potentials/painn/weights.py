@@ -11,23 +11,12 @@ from typing import Any
 
 import torch
 
-from gasearch.errors import UsageError
-from gasearch.potentials.networks.guarded_imports import import_schnetpack, quiet
+from gasearch.potentials.networks.declaration import UnsupportedModelError
 from gasearch.potentials.networks.model_card import ModelCard
-from gasearch.potentials.networks.network import Graph, Network, NetworkOutput
+from gasearch.potentials.networks.network import Graph, Network, NetworkOutput, quiet
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
-
-
-class UnsupportedSchnetpackError(UsageError):
-    """A file that holds no model of schnetpack, or one of a kind that is not computed here."""
-
-    def __init__(self, problem: str) -> None:
-        super().__init__(problem)
-        self.problem = problem
-
-    def __str__(self) -> str:
-        return f"this schnetpack model {self.problem}, which gasearch does not support."
+from gasearch.potentials.painn.network import import_schnetpack
 
 
 class SchnetpackNetwork(Network):
@@ -65,27 +54,19 @@ class SchnetpackNetwork(Network):
 def from_schnetpack_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `best_model` of schnetpack as it is.
-
-    Parameters
-    ----------
-    content
-        Of the file; trusted by the user (see `gasearch.potentials.trust`).
-    species_map
-        As the user declares it in run.toml.
-    """
+    """Return the potential of a `best_model` of schnetpack as it is."""
     spk = import_schnetpack()
     with quiet():
         model = torch.load(io.BytesIO(content), map_location="cpu", weights_only=False)
     if not isinstance(model, spk.model.NeuralNetworkPotential):
         kind = type(model).__name__
-        raise UnsupportedSchnetpackError(f"is a {kind}, expected a NeuralNetworkPotential")
+        raise _unsupported(f"is a {kind}, expected a NeuralNetworkPotential")
     if not hasattr(model.representation, "electronic_embeddings"):  # before schnetpack 2.1
         model.representation.electronic_embeddings = []
     network = SchnetpackNetwork(model)
     for species, slot in species_map.slots.items():
         if slot >= network.n_slots:
-            raise UnsupportedSchnetpackError(f"has no row for the slot {slot} of {species}")
+            raise _unsupported(f"has no row for the slot {slot} of {species}")
     return NetworkPotential(network, ModelCard(name, species_map), device)
 
 
@@ -121,5 +102,9 @@ def _energy_key(model: Any) -> str:
     keys = [one.energy_key for one in model.output_modules if hasattr(one, "energy_key")]
     keys += [one.output_key for one in model.output_modules if hasattr(one, "output_key")]
     if not keys:
-        raise UnsupportedSchnetpackError("has no output module with an energy")
+        raise _unsupported("has no output module with an energy")
     return str(keys[0])
+
+
+def _unsupported(problem: str) -> UnsupportedModelError:
+    return UnsupportedModelError("schnetpack model", problem)

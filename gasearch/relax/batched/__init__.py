@@ -1,1 +1,4 @@
-"""Many structures relaxed at once, each as if it were alone."""
+"""Many structures relaxed at once, each as if it were alone.
+
+Verdicts and settings are those of all relaxers, in the folder above.
+"""

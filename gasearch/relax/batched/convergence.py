@@ -1,4 +1,4 @@
-"""Which structures are finished, and which are beyond help, found for all at once."""
+"""Convergence and failure tests for all structures of a batch at once."""
 
 from __future__ import annotations
 
@@ -9,12 +9,8 @@ import torch
 from ase.data import covalent_radii
 
 from gasearch.potentials.contract import Batch, Evaluated
-from gasearch.relax.audit import MAX_VOLUME_CHANGE
+from gasearch.relax.audit import FUSED, FUSED_EVERY, MAX_VOLUME_CHANGE
 from gasearch.relax.batched.state import State
-from gasearch.relax.geometry import FUSED
-
-FUSED_EVERY = 10
-"""Calls between two looks for atoms on top of each other; the audit looks at the end anyway."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,25 +19,17 @@ class Judged:
 
     Parameters
     ----------
-    finite
-        Whether all numbers are.
     converged
         Whether force and stress reached their thresholds.
     broken
         Whether it explodes, its volume ran away, or atoms fused.
-    exhausted
-        Whether no call is left.
+    ended
+        Whether to stop: for either reason, because a number is not finite, or no call is left.
     """
 
-    finite: torch.Tensor
     converged: torch.Tensor
     broken: torch.Tensor
-    exhausted: torch.Tensor
-
-    @property
-    def ended(self) -> torch.Tensor:
-        """Whether to stop, for whatever reason."""
-        return ~self.finite | self.converged | self.broken | self.exhausted
+    ended: torch.Tensor
 
 
 def judge(state: State, geometry: Batch, found: Evaluated) -> Judged:
@@ -52,12 +40,10 @@ def judge(state: State, geometry: Batch, found: Evaluated) -> Judged:
     if found.moments is not None:
         finite &= largest_by_system(found.moments.abs(), state).isfinite()
     relaxed_cell = (smax <= state.smax) | ~state.cell_free
-    return Judged(
-        finite=finite,
-        converged=(fmax <= state.fmax) & relaxed_cell,
-        broken=(fmax > state.max_force) | _ran_away(state) | _fused(state, geometry),
-        exhausted=state.n_calls >= state.max_calls,
-    )
+    converged = (fmax <= state.fmax) & relaxed_cell
+    broken = (fmax > state.max_force) | _ran_away(state) | _fused(state, geometry)
+    exhausted = state.n_calls >= state.max_calls
+    return Judged(converged, broken, ended=~finite | converged | broken | exhausted)
 
 
 def largest_by_system(values: torch.Tensor, state: State) -> torch.Tensor:

@@ -2,61 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 
 from gasearch.potentials.calculator import BadResultError
-from gasearch.potentials.contract import (
-    Batch,
-    Evaluated,
-    Potential,
-    atoms_of,
-    in_double,
-    nothing_known,
-    part_of,
-    put,
-)
-from gasearch.relax.batched.bonds import Bonds
-from gasearch.relax.batched.memory import BatchLimit
-from gasearch.relax.batched.neighbours import edges_of
-from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
-from gasearch.relax.conclusion import told
+from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.relax.audit import reason_of
+from gasearch.relax.batched.memory import BatchLimit, free_memory, is_out_of_memory
+from gasearch.relax.batched.neighbours import Bonds, edges_of
 
 _STEADY = frozenset({"mace", "painn", "cpainn"})
 """Networks in single precision whose rounding, which depends on what shares an evaluation, moved
 final structures by less than 1e-5 Å where it was measured; that of CHGNet, by 5e-4 Å."""
-
-
-@dataclass(frozen=True, eq=False)
-class Question:
-    """What to evaluate.
-
-    Parameters
-    ----------
-    batch
-        B structures.
-    edges
-        How many edges each has, about.
-    bonds
-        All pairs within the cutoff, for a potential with `evaluate_with_edges`.
-    """
-
-    batch: Batch
-    edges: list[float]
-    bonds: Bonds | None = None
-
-    def ask(self, potential: Potential, rows: slice) -> Evaluated:
-        """Return what a potential says about some of the structures."""
-        part = part_of(self.batch, rows)
-        if self.bonds is None:
-            found = potential.evaluate(part)
-        else:
-            edges = edges_of(self.bonds, rows, atoms_of(self.batch, rows))
-            found = potential.evaluate_with_edges(part, edges)  # type: ignore[attr-defined]
-        _check_shapes(found, part, potential.name)
-        return found
 
 
 def shares_evaluations(potential: Potential) -> bool:
@@ -90,22 +49,38 @@ class Evaluator:
         self.limit = limit
         self.together = together
 
-    def evaluate(self, question: Question) -> tuple[Evaluated, dict[int, str]]:
-        """Return results, and what went wrong by structure; their numbers are NaN."""
+    def evaluate(
+        self, batch: Batch, edges: list[float], bonds: Bonds | None = None
+    ) -> tuple[Evaluated, dict[int, str]]:
+        """Return results, and what went wrong by structure; their numbers are NaN.
+
+        Parameters
+        ----------
+        batch
+            B structures.
+        edges
+            How many edges each has, about.
+        bonds
+            All pairs within the cutoff, for a potential with `evaluate_with_edges`.
+        """
+
+        def ask(rows: slice) -> Evaluated:
+            return _ask(self.potential, batch, bonds, rows)
+
         answers = [
-            answer for rows in self._parts(question.edges) for answer in self._found(question, rows)
+            answer for rows in self._parts(edges) for answer in self._in_halves(ask, edges, rows)
         ]
         _, first = answers[0]
         if len(answers) == 1 and isinstance(first, Evaluated):
-            return in_double(first), {}
-        results, faults = nothing_known(question.batch), dict[int, str]()
+            return first.in_double(), {}
+        results, faults = Evaluated.unknown(batch), dict[int, str]()
         has_moments = False
-        for part, found in answers:
+        for rows, found in answers:
             if isinstance(found, str):
-                faults[part.start] = found
+                faults[rows.start] = found
                 continue
             has_moments |= found.moments is not None
-            put(results, found, part, atoms_of(question.batch, part))
+            results.put(found, rows, batch.atoms_of(rows))
         return (results if has_moments else replace(results, moments=None)), faults
 
     def _parts(self, edges: list[float]) -> Iterator[slice]:
@@ -120,10 +95,12 @@ class Evaluator:
         if first < len(edges):
             yield slice(first, len(edges))
 
-    def _found(self, question: Question, rows: slice) -> Iterator[tuple[slice, Evaluated | str]]:
+    def _in_halves(
+        self, ask: Callable[[slice], Evaluated], edges: list[float], rows: slice
+    ) -> Iterator[tuple[slice, Evaluated | str]]:
         """Yield results of some structures, or why there is none; of halves where that helps."""
-        size = sum(question.edges[rows])
-        found = self._try(question, rows)
+        size = sum(edges[rows])
+        found = _try(ask, rows)
         if isinstance(found, Evaluated):
             self.limit.passed(size)
             yield rows, found
@@ -132,19 +109,32 @@ class Evaluator:
             free_memory()
             self.limit.failed(size)
         if rows.stop - rows.start == 1:
-            yield rows, told(found)
+            yield rows, reason_of(found)
             return
         middle = (rows.start + rows.stop) // 2
-        yield from self._found(question, slice(rows.start, middle))
-        yield from self._found(question, slice(middle, rows.stop))
+        for half in (slice(rows.start, middle), slice(middle, rows.stop)):
+            yield from self._in_halves(ask, edges, half)
 
-    def _try(self, question: Question, rows: slice) -> Evaluated | Exception:
-        """Return the results of some structures, or what went wrong."""
-        try:
-            return question.ask(self.potential, rows)
-        except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
-            # The frames of the traceback would keep the tensors that did not fit.
-            return error.with_traceback(None)
+
+def _try(ask: Callable[[slice], Evaluated], rows: slice) -> Evaluated | Exception:
+    """Return the results of some structures, or what went wrong."""
+    try:
+        return ask(rows)
+    except Exception as error:  # noqa: BLE001 -- one bad structure costs only itself
+        # The frames of the traceback would keep the tensors that did not fit.
+        return error.with_traceback(None)
+
+
+def _ask(potential: Potential, batch: Batch, bonds: Bonds | None, rows: slice) -> Evaluated:
+    """Return what a potential says about some of the structures."""
+    part = batch.part(rows)
+    if bonds is None:
+        found = potential.evaluate(part)
+    else:
+        edges = edges_of(bonds, rows, batch.atoms_of(rows))
+        found = potential.evaluate_with_edges(part, edges)  # type: ignore[attr-defined]
+    _check_shapes(found, part, potential.name)
+    return found
 
 
 def _check_shapes(found: Evaluated, batch: Batch, name: str) -> None:

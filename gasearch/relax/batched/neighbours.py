@@ -1,15 +1,22 @@
-"""Neighbour lists that outlive a few steps, because they reach a skin farther than needed."""
+"""Neighbour lists, kept for a few steps because they reach a skin farther than needed.
+
+Lattice vectors are kept as whole numbers of cells: distances recomputed from them by products
+spelled out are the same to the last bit whatever shares the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import torch
 
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.networks.network import Edges
 from gasearch.potentials.networks.network_potential import is_sane
-from gasearch.relax.batched.bonds import Bonds, find_bonds, joined, squared_lengths
+from gasearch.potentials.pairs import Crystals, PairTable, find_pairs
+from gasearch.relax.batched.state import select
+from gasearch.relax.batched.strain import rows_times
 
 SKIN = 0.6
 """Å; a relaxation from ideal sites moves atoms by a few tenths, most of it in the first steps."""
@@ -28,17 +35,11 @@ class SkinList:
         How much farther the list reaches, in Å.
     device
         Of the structures.
-
-    Attributes
-    ----------
-    n_searches
-        Structures searched so far.
     """
 
     def __init__(self, cutoff: float, device: torch.device, skin: float = SKIN) -> None:
         self.cutoff = cutoff
         self.skin = skin
-        self.n_searches = 0
         none = torch.zeros(0, dtype=torch.int64, device=device)
         real = torch.zeros(0, 3, dtype=torch.float64, device=device)
         self._bonds = Bonds(none, none, none, real)
@@ -95,7 +96,6 @@ class SkinList:
         atoms = stale[batch.system]
         self._positions = torch.where(atoms[:, None], batch.positions, self._positions)
         self._cells = torch.where(stale[:, None, None], batch.cells, self._cells)
-        self.n_searches += int(stale.sum())
         kept = self._bonds.chosen(~stale[self._bonds.system])
         parts = [
             _found(batch, rows, self.cutoff + self.skin)
@@ -133,12 +133,61 @@ def _found(batch: Batch, rows: torch.Tensor, reach: float) -> Bonds:
     chosen = torch.zeros(len(batch), dtype=torch.bool, device=rows.device)
     chosen[rows] = True
     atoms = chosen[batch.system].nonzero().squeeze(1)
-    part = Batch(
-        batch.positions[atoms],
-        batch.cells[rows],
-        batch.numbers[atoms],
-        batch.charges[atoms],
-        (chosen.cumsum(0) - 1)[batch.system[atoms]],
-    )
-    bonds = find_bonds(part, reach)
+    bonds = find_bonds(select(batch, chosen, batch.system), reach)
     return Bonds(rows[bonds.system], atoms[bonds.first], atoms[bonds.second], bonds.offsets)
+
+
+@dataclass(frozen=True, eq=False)
+class Bonds:
+    """Pairs of atoms, each counted once, periodic images included.
+
+    The pairs of a structure are consecutive, and their order depends on that structure alone.
+
+    Parameters
+    ----------
+    system
+        (M,) int64, ascending: structure of the pair.
+    first, second
+        (M,) int64, running numbers of the atoms.
+    offsets
+        (M, 3) whole cells by which the second is moved, float64.
+    """
+
+    system: torch.Tensor
+    first: torch.Tensor
+    second: torch.Tensor
+    offsets: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.system)
+
+    def vectors(self, batch: Batch) -> torch.Tensor:
+        """Return the vectors (M, 3) from the first to the second atom, in Å."""
+        between = batch.positions[self.second] - batch.positions[self.first]
+        return between + rows_times(self.offsets, batch.cells[self.system])
+
+    def chosen(self, keep: torch.Tensor) -> Bonds:
+        """Return some of the pairs: by flags (M,), or by places."""
+        return Bonds(self.system[keep], self.first[keep], self.second[keep], self.offsets[keep])
+
+
+def find_bonds(batch: Batch, reach: float) -> Bonds:
+    """Return all pairs closer than so many Å; vectorised over structures."""
+    crystals = Crystals.from_batch(batch, PairTable.from_system(batch.system, len(batch)))
+    pairs = find_pairs(crystals, reach)
+    direct = batch.positions[pairs.second] - batch.positions[pairs.first]
+    extra = rows_times(pairs.vectors.T - direct, crystals.inverses[pairs.system]).round()
+    found = Bonds(pairs.system, pairs.first, pairs.second, extra)
+    return found.chosen(squared_lengths(found.vectors(batch)) < reach**2)
+
+
+def joined(parts: Sequence[Bonds]) -> Bonds:
+    """Return all pairs of several lists, one list after another."""
+    columns = ([getattr(part, f.name) for part in parts] for f in fields(Bonds))
+    return Bonds(*(torch.cat(column) for column in columns))
+
+
+def squared_lengths(vectors: torch.Tensor) -> torch.Tensor:
+    """Return |v|^2 (M,) of vectors (M, 3)."""
+    x, y, z = vectors.unbind(1)
+    return x * x + y * y + z * z

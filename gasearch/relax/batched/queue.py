@@ -13,8 +13,8 @@ _PATIENCE = 64  # candidates that may overtake one
 
 
 @dataclass(frozen=True, eq=False)
-class Waiting:
-    """One candidate.
+class Candidate:
+    """A structure to relax.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Queue:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[Waiting] = []
+        self._waiting: list[Candidate] = []
         self._admitted = 0
 
     def __len__(self) -> int:
@@ -53,13 +53,13 @@ class Queue:
 
     def add(self, number: int, atoms: Atoms, settings: RelaxSettings, edges: float) -> None:
         """Append a candidate."""
-        self._waiting.append(Waiting(number, atoms, settings, edges, self._admitted))
+        self._waiting.append(Candidate(number, atoms, settings, edges, self._admitted))
 
-    def put_back(self, taken: Sequence[Waiting]) -> None:
+    def put_back(self, taken: Sequence[Candidate]) -> None:
         """Let candidates that had places wait again, in front of the others."""
         self._waiting[:0] = taken
 
-    def take(self, room: float) -> Waiting | None:
+    def take(self, room: float) -> Candidate | None:
         """Return a candidate of at most so many edges, or None."""
         if not self._waiting:
             return None
@@ -69,11 +69,11 @@ class Queue:
         fitting = [one for one in self._waiting if one.edges <= room]
         return self._admit(max(fitting, key=lambda one: one.edges)) if fitting else None
 
-    def take_oldest(self) -> Waiting | None:
+    def take_oldest(self) -> Candidate | None:
         """Return the candidate that came first, whatever its size."""
         return self._admit(self._waiting[0]) if self._waiting else None
 
-    def _admit(self, chosen: Waiting) -> Waiting:
+    def _admit(self, chosen: Candidate) -> Candidate:
         self._waiting.remove(chosen)
         self._admitted += 1
         return chosen

@@ -7,33 +7,34 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 import torch
 from ase import Atoms
+from numpy.typing import NDArray
 
 from gasearch.errors import GasearchError
-from gasearch.potentials.contract import Batch, Potential, check_species
+from gasearch.potentials.contract import Batch, Evaluated, Potential, check_species
 from gasearch.potentials.networks.network_potential import is_sane
-from gasearch.relax.batched.chunks import Snapshot
+from gasearch.relax.audit import reason_of, trouble
 from gasearch.relax.batched.convergence import Judged, judge
-from gasearch.relax.batched.evaluator import Evaluator, Question, shares_evaluations
-from gasearch.relax.batched.memory import BatchLimit
+from gasearch.relax.batched.evaluator import Evaluator, shares_evaluations
+from gasearch.relax.batched.memory import (
+    BatchLimit,
+    default_limit,
+    expected_edges,
+    free_memory,
+    is_out_of_memory,
+)
 from gasearch.relax.batched.neighbours import SkinList
 from gasearch.relax.batched.optimizer import Minimizers
-from gasearch.relax.batched.out_of_memory import free_memory, is_out_of_memory
-from gasearch.relax.batched.queue import Queue, Waiting
-from gasearch.relax.batched.results import Concluder, Ending
-from gasearch.relax.batched.state import State
-from gasearch.relax.conclusion import LeftHandedCellError, MomentReader, told
+from gasearch.relax.batched.queue import Candidate, Queue
+from gasearch.relax.batched.state import State, on_cpu, select
+from gasearch.relax.geometry import check_handedness
+from gasearch.relax.moment_reader import MomentReader
 from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.results import ResultBuilder, largest
 from gasearch.relax.settings import RelaxSettings
 
-_DENSITY = 0.09
-"""Atoms per Å^3 of a typical oxide."""
-_CPU_ATOMS = 1024
-"""On a core more at once gain nothing: the cost of a step is shared by enough structures."""
-_FIRST_ATOMS, _MOST_ATOMS = 1024, 20_000
-"""On an accelerator: where to start, and where none has any more to gain."""
-_REACH_UNKNOWN = 6.0  # Å, where a potential does not say how far it sees
 _LEAST_AHEAD, _AHEAD = 8, 0.25
 """Candidates to take in besides those that have places: a few, and a share of the batch."""
 
@@ -73,7 +74,7 @@ class BatchRelaxer:
         File that remembers how much fits, such as `batch_limits.json` in the run folder.
     together
         Whether structures share evaluations; by the potential if None (`shares_evaluations`).
-    tell
+    observe
         Called before each evaluation with the numbers of all that have places.
     """
 
@@ -86,29 +87,35 @@ class BatchRelaxer:
         limit: BatchLimit | None = None,
         memory: Path | None = None,
         together: bool | None = None,
-        tell: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
+        observe: Callable[[list[int]], None] = lambda numbers: None,  # noqa: ARG005
     ) -> None:
         self.potential = potential
         self.settings = settings or RelaxSettings()
-        self.reader = reader
         self.limit = limit or default_limit(potential, memory)
         self._device = torch.device(potential.device)
         shared = shares_evaluations(potential) if together is None else together
         self._evaluator = Evaluator(potential, self.limit, together=shared)
-        self._tell = tell
-        self._concluder = Concluder(potential, reader)
+        self._observe = observe
+        self._results = ResultBuilder(potential, reader)
         self._queue = Queue()
         self._failed: list[tuple[int, Relaxed]] = []
-        self._state: State | None = None
-        self._flying: dict[int, Waiting] = {}
-        self._n_flown = 0
-        self._minimizers = Minimizers(self._device)
-        self._neighbours = _skin_list(potential, self._device)
+        self._placed: dict[int, Candidate] = {}
+        self._n_placed = 0
         self._clock = time.perf_counter()
+        self._clear()
+
+    def _clear(self) -> None:
+        """Leave all places empty."""
+        self._state: State | None = None
+        self._placed = {}
+        self._minimizers = Minimizers(self._device)
+        takes_edges = hasattr(self.potential, "evaluate_with_edges")
+        has_list = takes_edges and math.isfinite(self.potential.cutoff)
+        self._neighbours = SkinList(self.potential.cutoff, self._device) if has_list else None
 
     def __len__(self) -> int:
         """Return how many candidates wait or are being relaxed."""
-        return len(self._queue) + len(self._flying) + len(self._failed)
+        return len(self._queue) + len(self._placed) + len(self._failed)
 
     @property
     def wants_more(self) -> bool:
@@ -121,8 +128,7 @@ class BatchRelaxer:
         """Evaluations so far of each candidate that is being relaxed."""
         if self._state is None:
             return {}
-        numbers = [waiting.number for waiting in self._flying.values()]
-        return dict(zip(numbers, self._state.n_calls.tolist(), strict=True))
+        return dict(zip(self._numbers(), self._state.n_calls.tolist(), strict=True))
 
     def relax(self, candidates: Iterable[tuple[int, Atoms]]) -> Iterator[tuple[int, Relaxed]]:
         """Yield each candidate's number with its relaxed structure, as they finish.
@@ -142,13 +148,12 @@ class BatchRelaxer:
     def submit(self, number: int, atoms: Atoms, settings: RelaxSettings | None = None) -> None:
         """Queue a candidate; one that cannot be relaxed comes back, failed, from the next step."""
         try:
-            if atoms.cell.handedness != 1:
-                raise LeftHandedCellError(str(atoms.symbols))
+            check_handedness(atoms)
             if not bool(is_sane(Batch.from_atoms([atoms])).all()):
                 raise SenselessCellError(str(atoms.symbols))
             check_species(self.potential, atoms)
         except GasearchError as error:
-            self._failed.append((number, Relaxed.failed(atoms, told(error))))
+            self._failed.append((number, Relaxed.failed(atoms, reason_of(error))))
             return
         edges = expected_edges(atoms, self.potential.cutoff)
         self._queue.add(number, atoms.copy(), settings or self.settings, edges)
@@ -162,65 +167,64 @@ class BatchRelaxer:
         finished, self._failed = self._failed, []
         fault = ""
         try:
-            self._step(finished)
+            for result in self._step():
+                finished.append(result)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
-            fault = told(error)
+            fault = reason_of(error)
         if fault:  # here the traceback, which would keep what did not fit, is gone
-            self._start_again(finished, fault)
+            finished += self._start_again(fault)
         return finished
 
-    def _step(self, finished: list[tuple[int, Relaxed]]) -> None:
-        """Evaluate all structures once, and append those that are finished."""
+    def _step(self) -> Iterator[tuple[int, Relaxed]]:
+        """Evaluate all structures once, and yield those that are finished."""
         self._clock = time.perf_counter() if self._state is None else self._clock
         self._admit()
-        if self._state is None:
+        state = self._state
+        if state is None:
             return
-        self._tell([waiting.number for waiting in self._flying.values()])
-        geometry = self._state.batch()
+        self._observe(self._numbers())
+        geometry = state.batch()
         bonds = None if self._neighbours is None else self._neighbours.bonds(geometry)
-        found, faults = self._evaluator.evaluate(Question(geometry, self._edges(), bonds))
-        self._count(self._state)
-        judged = judge(self._state, geometry, found)
-        snapshot = Snapshot(self._state, geometry, found)
+        found, faults = self._evaluator.evaluate(geometry, self._edges(), bonds)
+        self._count(state)
+        judged = judge(state, geometry, found)
         if bool(judged.ended.any()):
-            self._finish(snapshot, judged, faults, finished)
-            snapshot = self._forget(snapshot, ~judged.ended)
-        self._state = self._moved(snapshot) if len(snapshot.state) else None
+            yield from self._ended(state, geometry, found, judged, faults)
+            keep, system = ~judged.ended, state.system
+            self._minimizers.select(keep)
+            if self._neighbours is not None:
+                self._neighbours.select(keep, system)
+            state, geometry = select(state, keep, system), select(geometry, keep, system)
+            found = select(found, keep, system)
+        self._state = self._minimizers.advance(state, geometry, found) if len(state) else None
 
-    def _land(self) -> list[Waiting]:
-        """Take all structures out of their places, and return them."""
-        taken = list(self._flying.values())
-        self._state, self._flying = None, {}
-        self._minimizers = Minimizers(self._device)
-        self._neighbours = _skin_list(self.potential, self._device)
-        return taken
-
-    def _start_again(self, finished: list[tuple[int, Relaxed]], fault: str) -> None:
+    def _start_again(self, fault: str) -> list[tuple[int, Relaxed]]:
         """Relax what has places from the start, fewer at once; fail what is alone already."""
         size = sum(self._edges())
-        taken = self._land()
+        taken = list(self._placed.values())
+        self._clear()
         free_memory()
         self.limit.failed(size)
         if len(taken) == 1:
-            finished.append((taken[0].number, Relaxed.failed(taken[0].atoms, fault)))
-        else:
-            self._queue.put_back(taken)
+            return [(taken[0].number, Relaxed.failed(taken[0].atoms, fault))]
+        self._queue.put_back(taken)
+        return []
 
     def _admit(self) -> None:
         """Give free places to waiting candidates."""
         arrivals = []
         room = self.limit.edges - sum(self._edges())
         while len(self._queue):
-            is_empty = not self._flying
-            waiting = self._queue.take_oldest() if is_empty else self._queue.take(room)
-            if waiting is None:
+            is_empty = not self._placed
+            candidate = self._queue.take_oldest() if is_empty else self._queue.take(room)
+            if candidate is None:
                 break
-            self._flying[self._n_flown] = waiting
-            arrivals.append((self._n_flown, waiting.atoms, waiting.settings))
-            self._n_flown += 1
-            room -= waiting.edges
+            self._placed[self._n_placed] = candidate
+            arrivals.append((self._n_placed, candidate.atoms, candidate.settings))
+            self._n_placed += 1
+            room -= candidate.edges
         if arrivals:
             newcomers = State.start(arrivals, self._device)
             self._minimizers.join(newcomers)
@@ -230,7 +234,11 @@ class BatchRelaxer:
 
     def _edges(self) -> list[float]:
         """Return about how many edges each structure has, in the order of the state."""
-        return [waiting.edges for waiting in self._flying.values()]
+        return [candidate.edges for candidate in self._placed.values()]
+
+    def _numbers(self) -> list[int]:
+        """Return the callers' numbers of the structures, in the order of the state."""
+        return [candidate.number for candidate in self._placed.values()]
 
     def _count(self, state: State) -> None:
         """Count a call, and share the time since the last one by size."""
@@ -239,60 +247,63 @@ class BatchRelaxer:
         state.wall_s.add_(state.counts * ((now - self._clock) / len(state.system)))
         self._clock = now
 
-    def _finish(
+    def _ended(
         self,
-        snapshot: Snapshot,
+        state: State,
+        geometry: Batch,
+        found: Evaluated,
         judged: Judged,
         faults: dict[int, str],
-        finished: list[tuple[int, Relaxed]],
-    ) -> None:
-        """Append the results of what is finished, which gives up its place."""
-        rows = judged.ended.nonzero().squeeze(1).tolist()
-        converged, broken = judged.converged.tolist(), judged.broken.tolist()
-        ended = snapshot.select(judged.ended).on_cpu()
-        for k, row in enumerate(rows):
-            end = Ending(ended.only(k), converged[row], broken[row], faults.get(row, ""))
-            place = int(ended.state.ids[k])
-            waiting = self._flying[place]
-            relaxed = self._concluder.conclude(waiting.atoms, waiting.settings, end)
-            del self._flying[place]
-            finished.append((waiting.number, relaxed))
+    ) -> Iterator[tuple[int, Relaxed]]:
+        """Yield the results of what is finished, which gives up its place."""
+        rows, system = judged.ended.nonzero().squeeze(1).tolist(), state.system
+        state = on_cpu(select(state, judged.ended, system))
+        geometry = on_cpu(select(geometry, judged.ended, system))
+        found = on_cpu(select(found, judged.ended, system))
+        judged = on_cpu(select(judged, judged.ended, system))
+        for k, (row, place) in enumerate(zip(rows, state.ids.tolist(), strict=True)):
+            candidate = self._placed[place]
+            try:
+                relaxed = self._result(candidate, k, state, geometry, found, judged)
+            except Exception as error:
+                if is_out_of_memory(error):
+                    raise
+                # The numbers of a structure with a fault are NaN: there is no result of it.
+                reason = faults.get(row) or reason_of(error)
+                n_calls, wall_s = int(state.n_calls[k]), float(state.wall_s[k])
+                relaxed = Relaxed.failed(candidate.atoms, reason, n_calls, wall_s)
+            del self._placed[place]
+            yield candidate.number, relaxed
 
-    def _forget(self, snapshot: Snapshot, keep: torch.Tensor) -> Snapshot:
-        """Return the structures that are not finished."""
-        self._minimizers.select(keep)
-        if self._neighbours is not None:
-            self._neighbours.select(keep, snapshot.state.system)
-        return snapshot.select(keep)
-
-    def _moved(self, snapshot: Snapshot) -> State:
-        """Return the structures where they are to be evaluated next."""
-        return self._minimizers.advance(snapshot.state, snapshot.geometry, snapshot.found)
-
-
-def _skin_list(potential: Potential, device: torch.device) -> SkinList | None:
-    """Return a neighbour list for potentials that take one."""
-    takes_edges = hasattr(potential, "evaluate_with_edges") and math.isfinite(potential.cutoff)
-    return SkinList(potential.cutoff, device) if takes_edges else None
-
-
-def default_limit(potential: Potential, memory: Path | None = None) -> BatchLimit:
-    """Return where to start on the potential's device."""
-    device = torch.device(potential.device)
-    per_atom = _DENSITY * _sphere(potential.cutoff)
-    if device.type == "cpu":
-        edges = _CPU_ATOMS * per_atom
-        return BatchLimit(edges, edges, memory, f"{potential.name} on cpu")
-    key = f"{potential.name} on {torch.cuda.get_device_name(device)}"
-    return BatchLimit(_FIRST_ATOMS * per_atom, _MOST_ATOMS * per_atom, memory, key)
-
-
-def expected_edges(atoms: Atoms, cutoff: float) -> float:
-    """Return how many edges a crystal has within a cutoff (Å), from its density."""
-    return float(len(atoms) ** 2 / atoms.cell.volume * _sphere(cutoff))
+    def _result(
+        self,
+        candidate: Candidate,
+        row: int,
+        state: State,
+        geometry: Batch,
+        found: Evaluated,
+        judged: Judged,
+    ) -> Relaxed:
+        """Return the result of one structure; everything on the CPU."""
+        start, settings = candidate.atoms, candidate.settings
+        final, mine = state.final_atoms(start, row, geometry), state.system == row
+        forces, moments = _array(found.forces[mine]), found.moments
+        is_broken = bool(judged.broken[row])
+        return self._results.build(
+            start,
+            final,
+            settings,
+            energy=float(found.energies[row]),
+            forces=forces,
+            stress=_array(found.stresses[row]),
+            moments=None if moments is None else _array(moments[mine]),
+            n_calls=int(state.n_calls[row]),
+            converged=bool(judged.converged[row]),
+            trouble=trouble(start, final, largest(forces), settings) if is_broken else "",
+            wall_s=float(state.wall_s[row]),
+        )
 
 
-def _sphere(cutoff: float) -> float:
-    """Return the volume within a cutoff, in Å^3."""
-    reach = cutoff if math.isfinite(cutoff) else _REACH_UNKNOWN
-    return 4 / 3 * math.pi * reach**3
+def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
+    array: NDArray[np.float64] = tensor.detach().numpy().astype(np.float64)
+    return array

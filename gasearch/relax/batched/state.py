@@ -1,11 +1,14 @@
-"""What is being relaxed: geometry, labels and counters of all structures, in one object."""
+"""What is being relaxed: geometry, labels and counters of all structures, in one object.
+
+Here is also how rows of all that belongs to structures are selected and joined.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import numpy as np
 import torch
@@ -15,7 +18,12 @@ from gasearch.potentials.contract import Batch, formal_charges
 from gasearch.relax.batched.strain import exponential, product, rows_times
 from gasearch.relax.settings import RelaxSettings
 
-_PER_ATOM = ("undeformed", "numbers", "charges", "labels", "system")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+_PER_ATOM = frozenset(
+    {"undeformed", "positions", "forces", "moments", "numbers", "charges", "labels", "system"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,33 +80,29 @@ class State:
         cls, arrivals: Sequence[tuple[int, Atoms, RelaxSettings]], device: torch.device
     ) -> State:
         """Return structures at their first geometry; each needs formal charges."""
-        counts = [len(atoms) for _, atoms, _ in arrivals]
-        structures = [atoms for _, atoms, _ in arrivals]
-        settings = [chosen for _, _, chosen in arrivals]
-
-        def by_structure(values: Sequence[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float64, device=device)
-
-        def whole(values: Sequence[int]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.int64, device=device)
-
+        ids, structures, settings = zip(*arrivals, strict=True)
+        counts = torch.tensor([len(atoms) for atoms in structures])
         cells = np.stack([atoms.cell.array for atoms in structures])
+
+        def column(values: Iterable[float], dtype: torch.dtype = torch.float64) -> torch.Tensor:
+            return torch.tensor([*values], dtype=dtype, device=device)
+
         return cls(
-            ids=whole([number for number, _, _ in arrivals]),
+            ids=column(ids, torch.int64),
             undeformed=_joined([atoms.positions for atoms in structures], device),
             strains=torch.zeros(len(counts), 3, 3, dtype=torch.float64, device=device),
             origins=torch.from_numpy(cells.astype(np.float64)).to(device),
             numbers=_joined([atoms.numbers for atoms in structures], device).long(),
             charges=_joined([formal_charges(atoms) for atoms in structures], device).long(),
             labels=_joined([labels_of(atoms) for atoms in structures], device),
-            system=torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(device),
-            fmax=by_structure([chosen.fmax for chosen in settings]),
-            smax=by_structure([chosen.smax for chosen in settings]),
-            max_force=by_structure([chosen.max_force for chosen in settings]),
-            max_calls=whole([chosen.max_calls for chosen in settings]),
-            n_calls=whole([0] * len(counts)),
-            cell_free=torch.tensor([chosen.relax_cell for chosen in settings], device=device),
-            wall_s=by_structure([0.0] * len(counts)),
+            system=torch.arange(len(counts)).repeat_interleave(counts).to(device),
+            fmax=column(chosen.fmax for chosen in settings),
+            smax=column(chosen.smax for chosen in settings),
+            max_force=column(chosen.max_force for chosen in settings),
+            max_calls=column((chosen.max_calls for chosen in settings), torch.int64),
+            n_calls=column([0] * len(counts), torch.int64),
+            cell_free=column((chosen.relax_cell for chosen in settings), torch.bool),
+            wall_s=column([0.0] * len(counts)),
         )
 
     def __len__(self) -> int:
@@ -128,30 +132,18 @@ class State:
 
     def select(self, keep: torch.Tensor) -> State:
         """Return some of the structures (B,), in the same order."""
-        atoms = keep[self.system]
-        chosen = {
-            field.name: getattr(self, field.name)[atoms if field.name in _PER_ATOM else keep]
-            for field in fields(self)
-        }
-        chosen["system"] = (keep.cumsum(0) - 1)[chosen["system"]]
-        return State(**chosen)
+        return select(self, keep, self.system)
 
     def joined(self, other: State) -> State:
         """Return these structures with others behind them."""
-        both = {
-            field.name: torch.cat([getattr(self, field.name), getattr(other, field.name)])
-            for field in fields(self)
-        }
+        mine, theirs = _columns(self), _columns(other)
+        both = {name: torch.cat([mine[name], theirs[name]]) for name in mine}
         both["system"] = torch.cat([self.system, other.system + len(self)])
         return State(**both)
 
     def moved(self, undeformed: torch.Tensor, strains: torch.Tensor) -> State:
         """Return the structures at another geometry."""
         return replace(self, undeformed=undeformed, strains=strains)
-
-    def to(self, device: str) -> State:
-        """Return the structures on another device."""
-        return State(*(getattr(self, field.name).to(device) for field in fields(self)))
 
     def final_atoms(self, start: Atoms, row: int, geometry: Batch) -> Atoms:
         """Return one structure at this geometry, with the labels that travelled with it.
@@ -168,6 +160,38 @@ class State:
             if name in atoms.arrays:
                 atoms.arrays[name] = labels[:, column].copy()
         return atoms
+
+
+Columns = TypeVar("Columns", bound="DataclassInstance")
+
+
+def select(whole: Columns, keep: torch.Tensor, system: torch.Tensor) -> Columns:
+    """Return some of the structures (B,) of a state, a batch, results or flags, in the same order.
+
+    Parameters
+    ----------
+    system
+        (N,) the structure of each atom.
+    """
+    atoms = keep[system]
+    chosen = {
+        name: column[atoms if name in _PER_ATOM else keep]
+        for name, column in _columns(whole).items()
+    }
+    if "system" in chosen:
+        chosen["system"] = (keep.cumsum(0) - 1)[chosen["system"]]
+    return replace(whole, **chosen)
+
+
+def on_cpu(whole: Columns) -> Columns:
+    """Return the same in the memory of the CPU."""
+    return replace(whole, **{name: column.cpu() for name, column in _columns(whole).items()})
+
+
+def _columns(whole: DataclassInstance) -> dict[str, torch.Tensor]:
+    """Return the tensors by name; moments may be missing."""
+    columns = {field.name: getattr(whole, field.name) for field in fields(whole)}
+    return {name: column for name, column in columns.items() if column is not None}
 
 
 @dataclass(eq=False)

@@ -34,13 +34,12 @@ _HOST_ONLY = (
     "The hull is that of this host: only orders of its working ions and charges were compared. "
     "Another polymorph may be lower."
 )
-_MARICITE = " For NaFePO4 it is: maricite is the stable polymorph, not olivine."
 
 
 def hull_section(material: Material) -> Section:
     """Return the hulls, one for each level of theory, and all of them together."""
-    maricite = _MARICITE if material.host.declaration.name == "nafepo4-olivine" else ""
-    blocks: list[Block] = [Text(_HOST_ONLY + maricite)]
+    note = material.host.declaration.note
+    blocks: list[Block] = [Text(f"{_HOST_ONLY} {note}".strip())]
     drawn = []
     for hull in material.hulls:
         blocks += _one_hull(material, hull)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import Species
-from gasearch.dft.classify import moment_windows
+from gasearch.dft.classify import moment_ranges
 from gasearch.errors import GasearchError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
 from gasearch.relax.geometry import charge_labels, mean_bond_lengths, redox_sites
@@ -32,7 +33,6 @@ from gasearch.store.dft_jobs import dft_levels, jobs
 from gasearch.store.sql.events import DFT_JOB
 
 _MOST = 200  # structures that are read, evenly spread
-_CHGNET_SPLIT = 4.15  # of plain CHGNet as a reader, see gasearch.relax.moment_reader
 _UNCLEAR = "ambiguous"
 Ranges = Mapping[str, tuple[float, float]]
 
@@ -133,7 +133,7 @@ def _reader(run: OneRun) -> str:
 def search_ranges(run: OneRun) -> Ranges:
     """Return which moments the reader of a search takes for which species; {} if unknown."""
     if _reader(run) == "chgnet":
-        return {"Fe2+": (3.5, _CHGNET_SPLIT), "Fe3+": (_CHGNET_SPLIT, 4.8)}
+        return {str(species): own for species, own in MOMENT_RANGES["chgnet"].items()}
     name = run.findings.level.potential
     shipped = DEFAULT if name == "default" else name
     folder = MODELS / shipped if shipped in shipped_names() else run.folder.path / name
@@ -240,5 +240,5 @@ def dft_ranges(run: OneRun, code: str) -> Ranges:
         section = run.folder.settings().dft
     except GasearchError:
         section = DftSection()
-    windows = moment_windows(run.host, code, section.spin_states, section.moments)
-    return {str(species): window for species, window in windows.items()}
+    ranges = moment_ranges(run.host, code, section.spin_states, section.moments)
+    return {str(species): own for species, own in ranges.items()}

@@ -25,7 +25,7 @@ from gasearch.report.sections import (
     file_name,
     meV,
 )
-from gasearch.store.sql.transaction import RECORDED
+from gasearch.store.sql.events import RECORDED
 
 _OWN = ("search", "tight")
 _MOMENTS = 8  # hulls of the past in one figure

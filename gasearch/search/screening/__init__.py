@@ -1,4 +1,4 @@
-"""Which of many possible candidates is relaxed next.
+"""Surrogate-based choice of candidates: acquisition, pools, enumerated compositions, refinement.
 
-The model that ranks them lives in `surrogate`.
+The model that predicts their energies lives in `surrogate`.
 """

@@ -1,18 +1,65 @@
-"""How much a relaxation promises: the expected lowering of a niche's minimum, and of the hull."""
+"""Acquisition functions: how much the relaxation of a candidate promises, by its prediction.
+
+Another one is named in run.toml, as `[screening] acquisition = "./my_file.py:name"`, or registered
+in the entry-point group `gasearch.acquisitions`.
+"""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from gasearch.crystal.host import Composition
-from gasearch.search.history import Knowledge
+from gasearch.errors import GasearchError, UsageError
+from gasearch.plugins import load_plugin
 
 Floats = NDArray[np.float64]
 
 
-def expected_improvement(mean: Floats, deviation: Floats, threshold: float) -> Floats:
+class Acquisition(Protocol):
+    """A function that scores candidates of one composition; the highest of all is relaxed.
+
+    Pure: the same numbers give the same scores. They compete with those of other compositions, so
+    they are in one unit, eV/f.u.
+    """
+
+    def __call__(
+        self, mean: Floats, deviation: Floats, lowest: float | None, hull: float | None, /
+    ) -> Floats:
+        """Return (n,) scores.
+
+        Parameters
+        ----------
+        mean, deviation
+            (n,) predicted energies and their standard deviations, in eV/f.u.
+        lowest
+            The lowest energy known at the composition, in eV/f.u.; None before there is one.
+        hull
+            The hull's energy there, in eV/f.u.; None where energies make no hull, or before both
+            ends of the range are known.
+        """
+        ...
+
+
+def expected_improvement(
+    mean: Floats, deviation: Floats, lowest: float | None, hull: float | None
+) -> Floats:
+    """Return half the expected lowering of the niche's minimum and half that of the hull.
+
+    The niche alone counts without a hull; before the first result of a niche, what is predicted
+    lowest and known least comes first.
+    """
+    if lowest is None:
+        return np.asarray(deviation + mean.min() - mean)
+    niche = expected_lowering(mean, deviation, lowest)
+    return niche if hull is None else (niche + expected_lowering(mean, deviation, hull)) / 2
+
+
+def expected_lowering(mean: Floats, deviation: Floats, threshold: float) -> Floats:
     """Return (n,) how far below a threshold a normal variable lies on average, 0 where above.
 
     Jones, Schonlau and Welch, J. Global Optim. 13, 455 (1998), eq. 15. All in one unit.
@@ -23,30 +70,57 @@ def expected_improvement(mean: Floats, deviation: Floats, threshold: float) -> F
     return np.asarray(safe * (below * ndtr(below) + density))
 
 
-class Promise:
-    """The score of candidates: half the expected lowering of their niche, half that of the hull.
+class AcquisitionError(GasearchError, RuntimeError):
+    """An acquisition function that broke its contract while the search ran."""
 
-    Both in eV/f.u., so that compositions can be compared. Where energies make no hull, or before
-    both ends of the range are known, the niche alone counts.
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(name, problem)
+        self.name = name
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"acquisition function {self.name!r} {self.problem}"
+
+
+@dataclass(frozen=True)
+class _Checked:
+    """A function of the user; what it raises or returns wrongly becomes an `AcquisitionError`."""
+
+    name: str
+    function: Acquisition
+
+    def __call__(
+        self, mean: Floats, deviation: Floats, lowest: float | None, hull: float | None, /
+    ) -> Floats:
+        try:
+            scores = np.asarray(self.function(mean, deviation, lowest, hull), dtype=float)
+        except Exception as error:
+            raise AcquisitionError(self.name, f"raised {type(error).__name__}: {error}") from error
+        if scores.shape != mean.shape or np.isnan(scores).any():
+            problem = f"returned {scores!r}, not a number for each of {len(mean)} candidates."
+            raise AcquisitionError(self.name, problem)
+        return scores
+
+
+BUILT_IN = {"expected_improvement": expected_improvement}
+
+
+def load_acquisition(text: str, folder: Path) -> Acquisition:
+    """Return the acquisition function that a run.toml names.
+
+    Parameters
+    ----------
+    text
+        "expected_improvement", another registered name, `module:name` or `./file.py:name`.
+    folder
+        Where relative files are looked up.
     """
-
-    def __init__(self, knowledge: Knowledge, *, hull_aware: bool) -> None:
-        self._knowledge = knowledge
-        self._hull = knowledge.hull_per_fu() if hull_aware else {}
-
-    def score(self, composition: Composition, mean: Floats, deviation: Floats) -> Floats:
-        """Return (n,) scores in eV/f.u.; the higher, the more a relaxation promises."""
-        lowest = self._knowledge.lowest_per_fu(composition)
-        if lowest is None:
-            return np.asarray(deviation + mean.min() - mean)
-        niche = expected_improvement(mean, deviation, lowest)
-        if composition not in self._hull:
-            return niche
-        return (niche + expected_improvement(mean, deviation, self._hull[composition])) / 2
-
-    def above_hull(self, composition: Composition) -> float:
-        """Return how far the niche's minimum lies above the hull, in eV/f.u.; 0 if not known."""
-        lowest = self._knowledge.lowest_per_fu(composition)
-        if lowest is None or composition not in self._hull:
-            return 0.0
-        return lowest - self._hull[composition]
+    if text in BUILT_IN:
+        return BUILT_IN[text]
+    function = load_plugin("acquisition", text, folder, BUILT_IN)
+    if not callable(function) or isinstance(function, type):
+        raise UsageError(
+            f"acquisition {text!r} is no function: it needs `(mean, deviation, lowest, hull)`; see "
+            "gasearch.search.screening.acquisition.Acquisition."
+        )
+    return _Checked(text, function)

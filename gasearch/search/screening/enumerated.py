@@ -1,4 +1,4 @@
-"""Compositions that are listed as a whole: every decoration has its features, nothing is drawn."""
+"""Enumerated compositions: small enough that all their decorations are ranked, or all relaxed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
-from gasearch.search.history import Knowledge
-from gasearch.search.surrogate.coulomb import CoulombEnergy
-from gasearch.search.surrogate.fitting import Learner
+from gasearch.search.history import SearchHistory
+from gasearch.search.surrogate.coulomb import coulomb_energy
+from gasearch.search.surrogate.fitting import SurrogateSchedule
 from gasearch.search.surrogate.regression import Surrogate
 
 Floats = NDArray[np.float64]
@@ -20,11 +20,11 @@ Digits = NDArray[np.uint8]
 _MOST_RAW = 1_000_000  # about a second
 _MOST_DISTINCT = 40_000
 _MOST_IN_ALL = 200_000
-"""Decorations of all listed compositions together: their features take some 150 MB."""
+"""Decorations of all enumerated compositions together: their features take some 150 MB."""
 
 
-class Whole:
-    """All distinct decorations of one composition, and which of them nobody proposed yet.
+class EnumeratedComposition:
+    """All distinct decorations of one composition, and which of them were not proposed yet.
 
     Attributes
     ----------
@@ -51,50 +51,52 @@ class Whole:
     @functools.cached_property
     def coulomb(self) -> Floats:
         """(n,) Coulomb energies on the undistorted host, in eV/f.u."""
-        return CoulombEnergy(self._host)(self.occupations)
+        return coulomb_energy(self._host)(self.occupations)
 
-    def features(self, learner: Learner) -> Floats:
+    def features(self, schedule: SurrogateSchedule) -> Floats:
         """Return (n, n_features), computed once."""
         if self._features is None:
-            self._features = learner.features(self.occupations, self.composition)
+            self._features = schedule.features(self.occupations, self.composition)
         return self._features
 
-    def lowest(self, learner: Learner, fitted: Surrogate, number: int) -> NDArray[np.int64]:
-        """Return so many rows of open decorations, those that the model puts lowest."""
-        if self._mean is None or self._mean[0] != learner.n_fits:
-            index = learner.index(self.composition)
-            self._mean = (learner.n_fits, fitted.mean(self.features(learner), index))
+    def lowest(
+        self, schedule: SurrogateSchedule, fitted: Surrogate, number: int
+    ) -> NDArray[np.int64]:
+        """Return (number,) rows of open decorations, those of lowest predicted energy."""
+        if self._mean is None or self._mean[0] != schedule.n_fits:
+            index = schedule.index(self.composition)
+            self._mean = (schedule.n_fits, fitted.mean(self.features(schedule), index))
         mean = np.where(self.is_open, self._mean[1], np.inf)
         n = min(number, int(self.is_open.sum()))
         rows = np.argpartition(mean, n - 1)[:n] if n < len(mean) else np.arange(len(mean))
         return np.asarray(np.sort(rows[np.isfinite(mean[rows])]))
 
 
-class Wholes:
-    """The compositions that are small enough to be listed, listed when they are first needed."""
+class EnumeratedCompositions:
+    """The compositions that are small enough; each is enumerated when it is first needed."""
 
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._listed: dict[Composition, Whole] = {}
-        self._small = _small(knowledge.host, knowledge.compositions)
+    def __init__(self, history: SearchHistory) -> None:
+        self._history = history
+        self._made: dict[Composition, EnumeratedComposition] = {}
+        self._small = _small(history.host, history.compositions)
 
     def __contains__(self, composition: Composition) -> bool:
         return composition in self._small
 
-    def __getitem__(self, composition: Composition) -> Whole:
-        if composition not in self._listed:
-            host, seen = self._knowledge.host, self._knowledge.seen
-            self._listed[composition] = Whole(host, composition, seen)
-        return self._listed[composition]
+    def __getitem__(self, composition: Composition) -> EnumeratedComposition:
+        if composition not in self._made:
+            host, seen = self._history.host, self._history.seen
+            self._made[composition] = EnumeratedComposition(host, composition, seen)
+        return self._made[composition]
 
     def close(self, composition: Composition, fingerprint: str) -> None:
         """Note that a decoration was proposed."""
-        if composition in self._listed:
-            self._listed[composition].close(fingerprint)
+        if composition in self._made:
+            self._made[composition].close(fingerprint)
 
 
 def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composition]:
-    """Return those that can be listed, the smallest first, as far as memory goes."""
+    """Return those that can be enumerated: the smallest ones, as far as memory goes."""
     few = [c for c in compositions if host.n_raw(c) <= _MOST_RAW]
     sizes = sorted((host.n_distinct(c), c) for c in few)
     chosen, total = set(), 0
@@ -104,3 +106,37 @@ def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composi
             break
         chosen.add(composition)
     return frozenset(chosen)
+
+
+def covered(
+    history: SearchHistory, among: Sequence[Composition], remaining: int
+) -> dict[Composition, int]:
+    """Return the compositions that can be relaxed completely, with how many are left of each.
+
+    Each composition has an equal share of what remains; what a small one does not need goes to the
+    larger ones, in ascending order of size.
+
+    Parameters
+    ----------
+    remaining
+        Candidates that may still be proposed.
+    """
+    counted = [(history.open_up_to(c, remaining), c) for c in among]
+    few = sorted((n_open, c) for n_open, c in counted if n_open is not None)
+    found: dict[Composition, int] = {}
+    left, waiting = remaining, len(among)
+    for n_open, composition in few:
+        if n_open * waiting > left:
+            break
+        found[composition] = n_open
+        left -= n_open
+        waiting -= 1
+    return found
+
+
+def is_their_turn(n_open: int, remaining: int, rng: np.random.Generator) -> bool:
+    """Return whether the next candidate belongs to the covered compositions.
+
+    Drawn with probability `n_open / remaining`, it is certain once they need all that remains.
+    """
+    return bool(n_open > rng.random() * remaining)

@@ -46,7 +46,7 @@ def descend(
     neighbours: int,
     kept: int = 1,
 ) -> list[Digits]:
-    """Go down by single exchanges; return (n, n_sites) the lowest decorations met at each step.
+    """Descend by single exchanges; return (n, n_sites) the lowest decorations met at each step.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def descend(
     steps
         At the most; fewer where no neighbour is lower.
     neighbours
-        How many are looked at in each step, drawn at random where there are more.
+        How many are tried in each step, drawn at random where there are more.
     kept
         How many are returned of each step, the lowest first.
     """

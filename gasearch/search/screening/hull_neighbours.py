@@ -1,4 +1,7 @@
-"""The last look around: every neighbour of a hull member is relaxed, or left out with a margin."""
+"""Refinement of the hull: each neighbour of a hull member is relaxed, or left out with a margin.
+
+Neighbours are one exchange of two sites away.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,12 @@ from numpy.typing import NDArray
 from gasearch.analysis.hull import ON_HULL
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition
-from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.run.sections import ScreeningSection
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import exchanges
-from gasearch.search.surrogate.fitting import Learner, one_thread
+from gasearch.search.screening.pool import Choice
+from gasearch.search.surrogate.fitting import SurrogateSchedule, one_thread
 from gasearch.store.records import JsonValue
 
 NEIGHBOUR = "neighbour"
@@ -24,14 +28,14 @@ NEIGHBOUR = "neighbour"
 
 @dataclass(frozen=True, eq=False)
 class Neighbourhood:
-    """The neighbours of one member that nobody proposed yet.
+    """The neighbours of one member that were not proposed yet.
 
     Parameters
     ----------
     n_neighbours
         Distinct decorations one exchange away, evaluated or not.
-    fingerprints, occupations
-        Of those that nobody proposed yet: (n,) and (n, n_sites).
+    occupations
+        (n, n_sites) of those that were not proposed yet.
     margin, deviation
         (n,) how far the model puts each above the member, and how sure it is, in eV/f.u.; infinite
         deviation without a model.
@@ -40,7 +44,6 @@ class Neighbourhood:
     member: Member
     composition: Composition
     n_neighbours: int
-    fingerprints: tuple[str, ...]
     occupations: NDArray[np.uint8]
     margin: NDArray[np.float64]
     deviation: NDArray[np.float64]
@@ -50,37 +53,45 @@ class Neighbourhood:
         return np.asarray(~(self.margin > sigmas * self.deviation))
 
 
-class LastLook:
-    """Goes through the single exchanges of what the search found to be lowest.
+class HullRefinement:
+    """Proposes the neighbours of what the search found to be lowest.
 
     Members are the decorations on the hull; the minimum of every niche where energies make no hull.
     """
 
-    def __init__(self, knowledge: Knowledge, learner: Learner, settings: ScreeningSettings) -> None:
-        self._knowledge = knowledge
-        self._learner = learner
+    def __init__(
+        self,
+        history: SearchHistory,
+        schedule: SurrogateSchedule,
+        settings: ScreeningSection,
+        *,
+        hull_aware: bool,
+    ) -> None:
+        self._history = history
+        self._schedule = schedule
         self._settings = settings
+        self._hull_aware = hull_aware
 
-    def draw(self) -> tuple[Decoration, Member, dict[str, JsonValue]] | None:
+    def draw(self) -> Choice | None:
         """Return the open neighbour that is likeliest to lie lower; None: none is open."""
-        best: tuple[float, Decoration, Member, dict[str, JsonValue]] | None = None
-        for around in self.neighbourhoods():
-            rows = np.flatnonzero(around.is_open(self._settings.refine_sigmas))
-            if not len(rows):
-                continue
-            sigmas = around.margin[rows] / around.deviation[rows]
-            row = int(rows[int(np.argmin(sigmas))])
-            if best is None or sigmas.min() < best[0]:
-                decoration = Decoration(self._knowledge.host, around.occupations[row])
-                details = _details(around, row)
-                best = (float(sigmas.min()), decoration, around.member, details)
-        return None if best is None else best[1:]
+        choices = [self._likeliest(around) for around in self._neighbourhoods()]
+        return max((c for c in choices if c), key=lambda choice: choice.score, default=None)
+
+    def _likeliest(self, around: Neighbourhood) -> Choice | None:
+        rows = np.flatnonzero(around.is_open(self._settings.refine_sigmas))
+        if not len(rows):
+            return None
+        sigmas = around.margin[rows] / around.deviation[rows]
+        row = int(rows[int(np.argmin(sigmas))])
+        decoration = Decoration(self._history.host, around.occupations[row])
+        score = -float(sigmas.min())
+        return Choice(decoration, NEIGHBOUR, (around.member,), score, _details(around, row))
 
     def report(self) -> list[dict[str, JsonValue]]:
-        """Return what became of the neighbours of each member, as the event "refined" tells it."""
-        return [self._told(around) for around in self.neighbourhoods()]
+        """Return what became of the neighbours of each member, as the event "refined" has it."""
+        return [self._summary(around) for around in self._neighbourhoods()]
 
-    def _told(self, around: Neighbourhood) -> dict[str, JsonValue]:
+    def _summary(self, around: Neighbourhood) -> dict[str, JsonValue]:
         is_open = around.is_open(self._settings.refine_sigmas)
         left_out = np.flatnonzero(~is_open)
         nearest = left_out[np.argmin(around.margin[left_out])] if len(left_out) else None
@@ -90,33 +101,29 @@ class LastLook:
             "candidate": around.member.number,
             "x": around.composition.x,
             "neighbours": around.n_neighbours,
-            "evaluated": around.n_neighbours - len(around.fingerprints),
+            "evaluated": around.n_neighbours - len(around.occupations),
             "screened_out": len(left_out),
             "open": int(is_open.sum()),
             "nearest_margin_eV_per_fu": margin,
             "nearest_margin_sigmas": sigmas,
         }
 
-    def neighbourhoods(self) -> Iterator[Neighbourhood]:
+    def _neighbourhoods(self) -> Iterator[Neighbourhood]:
         """Yield those of all members, by x."""
         for composition, member in self._members():
-            around = exchanges(self._knowledge.host, member.decoration.occupation)
-            texts = self._knowledge.host.canonicalizer.first_rows(around)
+            around = exchanges(self._history.host, member.decoration.occupation)
+            texts = self._history.host.canonicalizer.first_rows(around)
             texts.pop(member.decoration.fingerprint, None)
-            unseen = {text: row for text, row in texts.items() if text not in self._knowledge.seen}
-            rows = list(unseen.values())
-            occupations = around[rows]
-            margin, deviation = self._predicted(composition, member, occupations)
-            yield Neighbourhood(
-                member, composition, len(texts), tuple(unseen), occupations, margin, deviation
-            )
+            unseen = [row for text, row in texts.items() if text not in self._history.seen]
+            margin, deviation = self._predicted(composition, member, around[unseen])
+            yield Neighbourhood(member, composition, len(texts), around[unseen], margin, deviation)
 
     def _members(self) -> Iterator[tuple[Composition, Member]]:
-        knowledge = self._knowledge
-        hull = knowledge.hull_per_fu() if self._settings.hull_aware else {}
-        for composition in knowledge.compositions:
-            member = knowledge.population.minimum(composition)
-            energy = knowledge.lowest_per_fu(composition)
+        history = self._history
+        hull = history.hull_per_fu() if self._hull_aware else {}
+        for composition in history.compositions:
+            member = history.population.minimum(composition)
+            energy = history.lowest_per_fu(composition)
             if member is None or energy is None:
                 continue
             if composition not in hull or energy - hull[composition] <= ON_HULL:
@@ -125,13 +132,13 @@ class LastLook:
     def _predicted(
         self, composition: Composition, member: Member, occupations: NDArray[np.uint8]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        surrogate = self._learner.fitted
+        surrogate = self._schedule.fitted
         if surrogate is None or not len(occupations):
             return np.zeros(len(occupations)), np.full(len(occupations), np.inf)
         with one_thread():
-            features = self._learner.features(occupations, composition)
-            mean, deviation = surrogate.predict(features, self._learner.index(composition))
-        energy = member.energy / self._knowledge.host.n_formula_units
+            features = self._schedule.features(occupations, composition)
+            mean, deviation = surrogate.predict(features, self._schedule.index(composition))
+        energy = member.energy / self._history.host.n_formula_units
         error = surrogate.validation.error_per_fu
         return mean - energy, np.sqrt(deviation**2 + error**2)
 

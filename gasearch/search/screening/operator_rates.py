@@ -1,4 +1,4 @@
-"""How often each operator is drawn: more often if its children improved their niches."""
+"""Adaptive rates: operators whose children improved their niches are drawn more often."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Pools of children at one composition: by operators, at random, and down the model's slopes."""
+"""Candidates to choose from at one composition: children, random ones, and the model's descents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,27 +11,46 @@ from numpy.typing import NDArray
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
 from gasearch.operators.contract import WeightedOperator
-from gasearch.search.history import Knowledge
+from gasearch.search.history import SearchHistory
 from gasearch.search.population import Member
 from gasearch.search.screening.exchanges import descend
+from gasearch.store.records import JsonValue
 
 Digits = NDArray[np.uint8]
 Floats = NDArray[np.float64]
 DrawOperator = Callable[[np.random.Generator], WeightedOperator]
 
-Drawn = tuple[Decoration, str, tuple[Member, ...]]
-"""A child, its operator and its parents."""
-
 DESCENT = "surrogate_descent"
 _RANDOM_SHARE = 0.1
 _STARTS, _STEPS, _KEPT = 3, 12, 10
 _NEIGHBOURS, _SITES_TIMES_NEIGHBOURS = 200, 10_000
-"""Neighbours looked at in each step down: fewer in large cells, where each costs more."""
+"""Neighbours predicted in each step of a descent: fewer in large cells, where each costs more."""
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """A decoration that could be proposed, and how it came about.
+
+    Parameters
+    ----------
+    operator
+        What made it.
+    score
+        Of several choices the one of highest score is taken.
+    details
+        For the record alone: nothing follows from them.
+    """
+
+    decoration: Decoration
+    operator: str
+    parents: tuple[Member, ...] = ()
+    score: float = 0.0
+    details: Mapping[str, JsonValue] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class Pool:
-    """Possible candidates at one composition; equivalents may repeat.
+    """Many possible candidates at one composition, as arrays; equivalents may repeat.
 
     Parameters
     ----------
@@ -60,8 +79,8 @@ class Children:
         Returns an operator, the more often the higher its rate.
     """
 
-    def __init__(self, knowledge: Knowledge, draw_operator: DrawOperator) -> None:
-        self._knowledge = knowledge
+    def __init__(self, history: SearchHistory, draw_operator: DrawOperator) -> None:
+        self._history = history
         self._draw_operator = draw_operator
 
     def draw(
@@ -70,8 +89,8 @@ class Children:
         rng: np.random.Generator,
         *,
         at: Composition | None = None,
-    ) -> Drawn | None:
-        """Return one child of parents in some niches, its operator and parents; None: no child.
+    ) -> Choice | None:
+        """Return one child of parents in some niches; None where they have none.
 
         Parameters
         ----------
@@ -81,23 +100,23 @@ class Children:
         operator = self._draw_operator(rng)
         if at is not None and not operator.changes_x:
             niches = [at]
-        parents = self._knowledge.population.parents(operator.operator.n_parents, niches, rng)
+        parents = self._history.population.parents(operator.operator.n_parents, niches, rng)
         if parents is None:
             return None
         child = operator([parent.decoration for parent in parents], rng)
-        return None if child is None else (child, operator.name, parents)
+        return None if child is None else Choice(child, operator.name, parents)
 
-    def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Drawn]:
+    def at(self, composition: Composition, size: int, rng: np.random.Generator) -> Iterator[Choice]:
         """Yield up to `size` children at one composition, some of them random decorations."""
-        knowledge = self._knowledge
-        near = neighbouring(knowledge.compositions, composition)
+        history = self._history
+        near = neighbouring(history.compositions, composition)
         for _ in range(size):
-            if rng.random() < _RANDOM_SHARE or not knowledge.population.members(composition):
-                yield Decoration.random(knowledge.host, composition, rng), "random", ()
+            if rng.random() < _RANDOM_SHARE or not history.population.members(composition):
+                yield Choice(Decoration.random(history.host, composition, rng), "random")
                 continue
-            drawn = self.draw(near, rng, at=composition)
-            if drawn is not None and drawn[0].composition == composition:
-                yield drawn
+            child = self.draw(near, rng, at=composition)
+            if child is not None and child.decoration.composition == composition:
+                yield child
 
 
 def neighbouring(
@@ -115,16 +134,16 @@ def children_pool(
     if not drawn:
         return None
     return Pool(
-        np.array([child.occupation for child, _, _ in drawn]),
-        [operator for _, operator, _ in drawn],
-        [parents for _, _, parents in drawn],
+        np.array([choice.decoration.occupation for choice in drawn]),
+        [choice.operator for choice in drawn],
+        [choice.parents for choice in drawn],
     )
 
 
 def with_descents(
     pool: Pool, host: Host, energies: Callable[[Digits], Floats], rng: np.random.Generator
 ) -> Pool:
-    """Return a pool with what lies down the model's slopes from its lowest members.
+    """Return a pool with what descents of the predicted energy meet from its lowest members.
 
     Parameters
     ----------

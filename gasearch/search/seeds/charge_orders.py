@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
 from gasearch.errors import DecorationError
-from gasearch.search.surrogate.coulomb import CoulombEnergy
+from gasearch.search.surrogate.coulomb import CoulombEnergy, coulomb_energy
 from gasearch.seeding import named_rng
 
 ENUMERATE_UP_TO = 20_000
@@ -31,7 +31,7 @@ def lowest_charge_order(
         Digits that each site may hold; what has one only stays as it is.
     """
     space = _ChargeOrders(host, choices)
-    energy = CoulombEnergy(host)
+    energy = coulomb_energy(host)
     if space.n_orders == 0:
         raise DecorationError(space.not_neutral())
     if space.n_orders <= enumerate_up_to:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
-from gasearch.run.config import SeedsSection
+from gasearch.run.sections import SeedsSection
 from gasearch.search.seeds.seed import Seed, SeedError
 from gasearch.search.seeds.structures import structure_seeds
 from gasearch.search.seeds.tilings import tiled_seeds

@@ -1,4 +1,4 @@
-"""A seed: a decoration that comes from outside of the search, as it is told and recorded."""
+"""A seed: a decoration that comes from outside of the search, as it is shown and recorded."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Seed:
     note: str = ""
 
     def line(self, host: Host) -> str:
-        """Return what a user is told about it."""
+        """Return it as one line for the user."""
         x = Decoration.from_bytes(host, self.occupation).x
         parts = [f"seed {self.origin}: x = {x:.3f}"]
         if self.note != TILED:

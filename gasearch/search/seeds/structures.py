@@ -94,7 +94,7 @@ def _by_charge(
 ) -> list[list[int]]:
     """Return the choices left by the charges of atoms that may have several.
 
-    All are left where the charges tell no order: none, or averages and partial charges.
+    All are left where the charges define no order: none, or averages and partial charges.
     """
     several = [n for n, own in enumerate(choices) if len(own) > 1]
     given = charges[atom_at[several]]

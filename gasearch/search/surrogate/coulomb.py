@@ -5,6 +5,8 @@ The potentials have an Ewald sum of their own, for batches of structures and on 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from ase.units import Bohr, Hartree
 from numpy.typing import NDArray
@@ -47,6 +49,12 @@ class CoulombEnergy:
         felt = np.matmul(charges[:, None, :], self._half_pairs)[:, 0] + self._field
         total = (charges * felt).sum(axis=1) + self._constant
         return np.asarray(total / self._n_formula_units)
+
+
+@functools.lru_cache(maxsize=16)
+def coulomb_energy(host: Host) -> CoulombEnergy:
+    """Return the Coulomb energy of a host; its matrix is computed once."""
+    return CoulombEnergy(host)
 
 
 def ewald_matrix(

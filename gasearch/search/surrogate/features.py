@@ -8,10 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Composition, Host
-from gasearch.run.screening_settings import FeatureSettings, Group
-from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits
-from gasearch.search.surrogate.coulomb import CoulombEnergy
-from gasearch.search.surrogate.surroundings import Surroundings
+from gasearch.run.sections import Group, ScreeningSection
+from gasearch.search.surrogate.clusters import SiteBasis, Surroundings, cluster_orbits
+from gasearch.search.surrogate.coulomb import coulomb_energy
 from gasearch.seeding import named_rng
 
 _CHUNK = 256  # decorations at once: their products stay in the cache
@@ -38,10 +37,10 @@ class Features:
         self,
         host: Host,
         compositions: tuple[Composition, ...],
-        settings: FeatureSettings | None = None,
+        settings: ScreeningSection | None = None,
     ) -> None:
         self._host = host
-        self.settings = settings or FeatureSettings()
+        self.settings = settings or ScreeningSection()
         self._compositions = compositions
         self._basis = SiteBasis(host)
         self._parts = self._made_parts()
@@ -83,7 +82,7 @@ class Features:
         pairs = cluster_orbits(host, basis, 2, settings.pair_reach)
         reach = _affordable(host, settings.triplet_reach)
         triplets = cluster_orbits(host, basis, 3, reach)
-        surroundings, coulomb = Surroundings(host), CoulombEnergy(host)
+        surroundings, coulomb = Surroundings(host), coulomb_energy(host)
         parts: dict[Group, Callable[[NDArray[np.uint8]], NDArray[np.floating]]] = {
             "points": lambda o: points.correlations(basis(o)),
             "pairs": lambda o: pairs.correlations(basis(o)),
@@ -91,7 +90,7 @@ class Features:
             "surroundings": surroundings,
             "coulomb": lambda o: coulomb(o)[None],
         }
-        return {group: parts[group] for group in settings.groups}
+        return {group: parts[group] for group in settings.features}
 
     def _raw(self, occupations: NDArray[np.uint8]) -> dict[Group, NDArray[np.floating]]:
         return {group: part(occupations) for group, part in self._parts.items()}

@@ -1,4 +1,4 @@
-"""From the results known to a proposal to the surrogate that it uses."""
+"""When the surrogate is fitted, and to which of the results that a proposal may use."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
 from gasearch.crystal.host import Composition
-from gasearch.run.screening_settings import FeatureSettings
-from gasearch.search.history import Knowledge
+from gasearch.run.sections import ScreeningSection
+from gasearch.search.history import SearchHistory
 from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.regression import Results, Surrogate, fit_surrogate
 
@@ -31,7 +31,7 @@ def is_refit(number: int) -> bool:
     return number < 2 * _FIRST_REFITS or number % (number // _FIRST_REFITS) == 0
 
 
-class Learner:
+class SurrogateSchedule:
     """Fits the surrogate at fixed candidate numbers, to the results that are known by then.
 
     The surrogate of candidate k follows from the results at the last refit up to k, and from the
@@ -44,10 +44,10 @@ class Learner:
         Models that were made; it changes whenever `mean` does.
     """
 
-    def __init__(self, knowledge: Knowledge, settings: FeatureSettings) -> None:
-        self._knowledge = knowledge
+    def __init__(self, history: SearchHistory, settings: ScreeningSection) -> None:
+        self._history = history
         self._settings = settings
-        self._index = {c: n for n, c in enumerate(knowledge.compositions)}
+        self._index = {c: n for n, c in enumerate(history.compositions)}
         self._rows: dict[int, Floats] = {}
         self._n_valid = self._n_ended = 0
         self._fitted_to = -1
@@ -58,13 +58,13 @@ class Learner:
     def begin(self, number: int) -> None:
         """Go on to candidate `number`; whether or not it is drawn, this is where refits happen."""
         if is_refit(number):
-            self._n_valid = len(self._knowledge.valid)
-            self._n_ended = len(self._knowledge.ended)
+            self._n_valid = len(self._history.valid)
+            self._n_ended = len(self._history.ended)
 
     @functools.cached_property
     def features(self) -> Features:
         """What the model sees of a decoration."""
-        return Features(self._knowledge.host, self._knowledge.compositions, self._settings)
+        return Features(self._history.host, self._history.compositions, self._settings)
 
     def index(self, composition: Composition) -> int:
         """Return the number by which the model knows a composition."""
@@ -92,40 +92,40 @@ class Learner:
         fitted = self.fitted
         if fitted is None:
             return None
-        n_candidates = len(self._knowledge.candidates)
+        n_candidates = len(self._history.candidates)
         if self._pending is None or self._pending[0] != n_candidates:
             with one_thread():
                 self._pending = (n_candidates, self._expecting(fitted))
         return self._pending[1]
 
     def _expecting(self, fitted: Surrogate) -> Surrogate:
-        known = set(self._knowledge.ended[: self._n_ended])
-        waiting = [number for number in self._knowledge.candidates if number not in known]
+        known = set(self._history.ended[: self._n_ended])
+        waiting = [number for number in self._history.candidates if number not in known]
         if not waiting:
             return fitted
         return fitted.with_pending(self._features_of(waiting), self._compositions_of(waiting))
 
     def _fit(self) -> Surrogate:
-        valid = self._knowledge.valid[: self._n_valid]
+        valid = self._history.valid[: self._n_valid]
         numbers = [number for number, _ in valid]
         energies = np.array([energy for _, energy in valid])
-        shares = [composition.x for composition in self._knowledge.compositions]
+        shares = [composition.x for composition in self._history.compositions]
         with one_thread():
             results = Results(self._features_of(numbers), self._compositions_of(numbers), energies)
             return fit_surrogate(results, self.features.groups, shares)
 
     def _compositions_of(self, numbers: Sequence[int]) -> NDArray[np.int64]:
-        candidates = self._knowledge.candidates
-        return np.array([self._index[candidates[n].composition] for n in numbers], dtype=np.int64)
+        compositions = [self._history.composition_of(number) for number in numbers]
+        return np.array([self._index[c] for c in compositions], dtype=np.int64)
 
     def _features_of(self, numbers: Sequence[int]) -> Floats:
         """Return (n, n_features) of candidates, computed once for each."""
         new: dict[Composition, list[int]] = {}
         for number in numbers:
             if number not in self._rows:
-                new.setdefault(self._knowledge.candidates[number].composition, []).append(number)
+                new.setdefault(self._history.composition_of(number), []).append(number)
         for composition, several in new.items():
-            joined = b"".join(self._knowledge.candidates[n].occupation for n in several)
+            joined = b"".join(self._history.candidates[n].occupation for n in several)
             digits = np.frombuffer(joined, dtype=np.uint8).reshape(len(several), -1)
             self._rows |= zip(several, self.features(digits, composition), strict=True)
         return np.array([self._rows[number] for number in numbers])

@@ -82,7 +82,7 @@ class CrossValidation:
 
 
 @dataclass(frozen=True)
-class _Prior:
+class Prior:
     """Variances that a fit has settled on.
 
     Parameters
@@ -120,57 +120,38 @@ class Surrogate:
 
     def __init__(
         self,
-        design: _Design,
-        prior: _Prior,
+        design: Design,
+        prior: Prior,
         precision: Floats,
         weights: Floats,
         validation: CrossValidation,
     ) -> None:
-        self._design = design
-        self._prior = prior
+        self.design = design
+        self.prior = prior
         self._precision = precision
         self._factor = _cholesky(precision)
         self._weights = weights
         self.validation = validation
 
-    @property
-    def unit(self) -> float:
-        """What energies are divided by before the fit, in eV/f.u."""
-        return self._prior.unit
-
-    @property
-    def noise_variance(self) -> float:
-        """Variance of the results about the model, in units of `unit` squared."""
-        return self._prior.noise
-
-    @property
-    def prior_variances(self) -> dict[str, float]:
-        """Variance of each group of features, in units of `unit` squared."""
-        return dict(self._prior.variances)
-
     def mean(self, features: Floats, composition: int) -> Floats:
         """Return (n,) energies in eV/f.u. of features (n, n_features) at one composition."""
-        own, common = self._design.split(self._weights)
-        at = float(self._design.of_composition[composition] @ common)
-        trend = self._design.trend(composition)
-        return np.asarray(trend + self.unit * (features @ own + at))
+        own, common = self.design.split(self._weights)
+        at = float(self.design.of_composition[composition] @ common)
+        trend = self.design.trend(composition)
+        return np.asarray(trend + self.prior.unit * (features @ own + at))
 
     def predict(self, features: Floats, composition: int) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (n,), in eV/f.u., of the undisturbed energy."""
-        columns = self._design.columns(features, np.full(len(features), composition))
-        spread = _half(self._factor, (columns * self._prior.scales).T)
-        deviation = self.unit * np.sqrt(np.einsum("cn,cn->n", spread, spread))
+        columns = self.design.columns(features, np.full(len(features), composition))
+        spread = _half(self._factor, (columns * self.prior.scales).T)
+        deviation = self.prior.unit * np.sqrt(np.einsum("cn,cn->n", spread, spread))
         return self.mean(features, composition), deviation
 
     def with_pending(self, features: Floats, composition: Integers) -> Surrogate:
         """Return a surrogate that expects results (n, n_features) to come out as predicted."""
-        columns = self._design.columns(features, composition) * self._prior.scales
-        precision = self._precision + columns.T @ columns / self._prior.noise
-        return Surrogate(self._design, self._prior, precision, self._weights, self.validation)
-
-    def refitted(self, results: Results) -> Surrogate:
-        """Return the model of other results, with the variances of this one."""
-        return _posterior(self._design, self._prior, results)
+        columns = self.design.columns(features, composition) * self.prior.scales
+        precision = self._precision + columns.T @ columns / self.prior.noise
+        return Surrogate(self.design, self.prior, precision, self._weights, self.validation)
 
 
 def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[float]) -> Surrogate:
@@ -186,14 +167,15 @@ def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[floa
     shares
         (n_compositions,) x of each composition.
     """
-    design = _Design(groups, np.asarray(shares, dtype=float), results)
+    design = Design(groups, np.asarray(shares, dtype=float), results)
     target = results.energy - design.trends[results.composition]
     unit = _spread_within(target, results.composition)
     evidence = _Evidence(_moments(design, results, target / unit), design.groups)
-    return _posterior(design, evidence.most_probable(unit), results)
+    return posterior(design, evidence.most_probable(unit), results)
 
 
-def _posterior(design: _Design, prior: _Prior, results: Results) -> Surrogate:
+def posterior(design: Design, prior: Prior, results: Results) -> Surrogate:
+    """Return the model of some results, with the variances as they are given."""
     target = (results.energy - design.trends[results.composition]) / prior.unit
     moments = _moments(design, results, target, prior.scales)
     precision = moments.gram / prior.noise
@@ -232,7 +214,7 @@ class _Moments(NamedTuple):
 
 
 def _moments(
-    design: _Design, results: Results, target: Floats, scales: Floats | None = None
+    design: Design, results: Results, target: Floats, scales: Floats | None = None
 ) -> _Moments:
     n_columns = len(design.groups)
     gram, projected = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
@@ -251,7 +233,7 @@ def _half(factor: Floats, columns: Floats) -> Floats:
     return np.asarray(solve_triangular(factor, columns, lower=True, check_finite=False))
 
 
-class _Design:
+class Design:
     """Columns of the model: the features by group, then what the composition alone decides."""
 
     def __init__(self, groups: Sequence[str], shares: Floats, results: Results) -> None:
@@ -332,7 +314,7 @@ class _Evidence:
         places = {name: k for k, name in enumerate([*self._names, "constant"])}
         self._place = np.array([places[group] for group in groups])
 
-    def most_probable(self, unit: float) -> _Prior:
+    def most_probable(self, unit: float) -> Prior:
         """Return the variances that steps up from a fixed start lead to."""
         start = [_START.get(name, _START_OTHERS) for name in self._names]
         best = np.log([*start, _NOISE])
@@ -348,7 +330,7 @@ class _Evidence:
                         break
         variances = np.append(np.exp(best[:-1]), _BROAD).tolist()
         named = dict(zip([*self._names, "constant"], variances, strict=True))
-        return _Prior(named, self._scales(best[:-1]), float(np.exp(best[-1])), unit)
+        return Prior(named, self._scales(best[:-1]), float(np.exp(best[-1])), unit)
 
     def _scales(self, logarithms: Floats) -> Floats:
         """Return (n_columns,) prior standard deviations."""

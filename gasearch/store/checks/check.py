@@ -1,4 +1,4 @@
-"""Proving that a database is whole: `gasearch check`, as far as the store itself can tell.
+"""Proving that a database is whole: `gasearch check`, as far as the store itself knows.
 
 SQLite's own check sees damaged pages but no damaged content; hashes see the content of structures;
 and the events, which are written with every change, must lead to the very state that is stored.
@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-from sqlalchemy import Connection, create_engine, select
+from sqlalchemy import Column, Connection, Select, create_engine, select
 
 from gasearch.store.checks.events import Replay
 from gasearch.store.checks.snapshot import Snapshot, take_snapshot
@@ -22,7 +21,7 @@ from gasearch.store.location import Place
 from gasearch.store.migrate import describe, make_schema
 from gasearch.store.opening import open_storage
 from gasearch.store.postgresql.schema import dangling, differences
-from gasearch.store.records import FIRST_OUTSIDE
+from gasearch.store.records import FIRST_OUTSIDE, from_columns
 from gasearch.store.schema import (
     HOST_STRUCTURE,
     SCHEMA_VERSION,
@@ -31,14 +30,12 @@ from gasearch.store.schema import (
     extra,
     structure,
 )
-from gasearch.store.sql.ase_rows import AseRows
-from gasearch.store.sql.blobs import damaged_columns, digest
+from gasearch.store.sql.ase_rows import SHOWN, AseRows
+from gasearch.store.sql.blobs import Columns, damaged_columns, digest
 from gasearch.store.sql.evaluation_state import EvaluationState, best_evaluation
-from gasearch.store.sqlite.database import schema_version
-from gasearch.store.storage import Storage
+from gasearch.store.storage import Storage, schema_version
 
 _CHUNK = 200
-_SHOWN = ("verdict", "energy", "n_calls", "reason", "audit")
 Problems: TypeAlias = Iterator["Problem"]
 Check: TypeAlias = Callable[[Storage], Iterator["Problem"]]
 
@@ -106,7 +103,7 @@ def _references(database: Storage) -> Problems:
 
 
 def _schema(database: Storage) -> Problems:
-    version = schema_version(database)
+    version = database.read(schema_version)
     if version != SCHEMA_VERSION:
         yield Problem("schema", f"version {version}, expected {SCHEMA_VERSION}")
         return
@@ -126,83 +123,68 @@ def _schema(database: Storage) -> Problems:
 
 def _structures(database: Storage) -> Problems:
     """Compare the hashes of all blobs, and what ASE shows with what it is made from."""
-    last: int | None = HOST_STRUCTURE - 1
-    while last is not None:
-        last, problems = database.read(partial(_structure_chunk, after=last))
-        yield from problems
+    query = select(structure, *(evaluation.c[name] for name in ("candidate", *SHOWN)))
+    query = query.outerjoin(evaluation, evaluation.c.id == structure.c.id)
+    return _in_pages(database, query, structure.c.id, _judge_structures)
 
 
-def _structure_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
-    columns = (evaluation.c[name] for name in ("candidate", "level", "purpose", *_SHOWN))
-    query = (
-        select(structure, *columns)
-        .outerjoin(evaluation, evaluation.c.id == structure.c.id)
-        .where(structure.c.id > after)
-        .order_by(structure.c.id)
-        .limit(_CHUNK)
-    )
-    rows = [row._asdict() for row in connection.execute(query)]
-    of_candidates = [row for row in rows if row["candidate"] is not None]
-    ase_rows = AseRows(connection, [row["candidate"] for row in of_candidates])
-    problems = []
+def _judge_structures(connection: Connection, rows: list[Columns]) -> Problems:
+    numbers = [row["candidate"] for row in rows if row["candidate"] is not None]
+    ase_rows = AseRows(connection, numbers)
     for row in rows:
         name = f"candidate {row['candidate']}, {row['purpose']} relaxation"
         name = "the host" if row["id"] == HOST_STRUCTURE else name
-        problems += [
-            Problem("hashes", f"{name}: the bytes of {column!r} do not match their sha256")
-            for column in damaged_columns(row)
-        ]
+        for column in damaged_columns(row):
+            detail = f"{name}: the bytes of {column!r} do not match their sha256"
+            yield Problem("hashes", detail)
         if row["candidate"] is not None:
-            expected = ase_rows.columns(row["candidate"], row)
-            problems += [
-                Problem("ase", f"{name}: {column!r} differs from what it is made from")
-                for column in expected
-                if row[column] != expected[column]
-            ]
-    return (rows[-1]["id"] if rows else None), problems
+            for column, expected in ase_rows.columns(row["candidate"], row).items():
+                if row[column] != expected:
+                    detail = f"{name}: {column!r} differs from what it is made from"
+                    yield Problem("ase", detail)
 
 
 def _extras(database: Storage) -> Problems:
-    last: int | None = 0
-    while last is not None:
-        last, problems = database.read(partial(_extra_chunk, after=last))
-        yield from problems
+    return _in_pages(database, select(extra), extra.c.id, _judge_extras)
 
 
-def _extra_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
-    query = select(extra).where(extra.c.id > after).order_by(extra.c.id).limit(_CHUNK)
-    rows = [row._asdict() for row in connection.execute(query)]
-    problems = [
-        Problem("hashes", f"late result {row['id']}: the bytes of {column!r} do not match")
-        for row in rows
-        for column in damaged_columns(row)
-    ]
-    return (rows[-1]["id"] if rows else None), problems
+def _judge_extras(_: Connection, rows: list[Columns]) -> Problems:
+    for row in rows:
+        for column in damaged_columns(row):
+            detail = f"late result {row['id']}: the bytes of {column!r} do not match"
+            yield Problem("hashes", detail)
 
 
 def _occupations(database: Storage) -> Problems:
-    last: int | None = 0
+    query = select(candidate.c.id, candidate.c.occupation, candidate.c.occupation_sha256)
+    return _in_pages(database, query, candidate.c.id, _judge_occupations, 10 * _CHUNK)
+
+
+def _judge_occupations(_: Connection, rows: list[Columns]) -> Problems:
+    for row in rows:
+        if digest(row["occupation"]) != row["occupation_sha256"]:
+            detail = f"candidate {row['id']}: the bytes of 'occupation' do not match their sha256"
+            yield Problem("hashes", detail)
+
+
+def _in_pages(
+    database: Storage,
+    query: Select[Any],
+    key: Column[int],
+    judge: Callable[[Connection, list[Columns]], Problems],
+    size: int = _CHUNK,
+) -> Problems:
+    """Judge the rows of a query, which has `key` as "id", in many short transactions."""
+    last: int | None = HOST_STRUCTURE - 1
+
+    def page(connection: Connection) -> tuple[int | None, list[Problem]]:
+        found = connection.execute(query.where(key > last).order_by(key).limit(size))
+        rows = [row._asdict() for row in found]
+        return (rows[-1]["id"] if rows else None), list(judge(connection, rows))
+
     while last is not None:
-        last, problems = database.read(partial(_occupation_chunk, after=last))
+        last, problems = database.read(page)
         yield from problems
-
-
-def _occupation_chunk(connection: Connection, after: int) -> tuple[int | None, list[Problem]]:
-    query = (
-        select(candidate.c.id, candidate.c.occupation, candidate.c.occupation_sha256)
-        .where(candidate.c.id > after)
-        .order_by(candidate.c.id)
-        .limit(10 * _CHUNK)
-    )
-    rows = connection.execute(query).all()
-    problems = [
-        Problem(
-            "hashes", f"candidate {row.id}: the bytes of 'occupation' do not match their sha256"
-        )
-        for row in rows
-        if digest(row.occupation) != row.occupation_sha256
-    ]
-    return (rows[-1].id if rows else None), problems
 
 
 def _record(database: Storage) -> Problems:
@@ -214,12 +196,13 @@ def _record(database: Storage) -> Problems:
             yield Problem("events", f"event {number} is missing")
             break
     for row in snapshot.events:
-        replay.apply(row.id, row.kind, row.candidate, row.data)
+        replay.apply(row)
     yield from (Problem("events", fault) for fault in replay.faults)
     yield from _compare_run(snapshot, replay)
     yield from _compare_candidates(snapshot, replay)
     yield from _compare_evaluations(snapshot, replay)
     yield from _compare_extras(snapshot, replay)
+    yield from _compare_promotions(snapshot, replay)
     yield from _numbering(snapshot)
     yield from _which_count(snapshot)
 
@@ -230,11 +213,11 @@ def _compare_run(snapshot: Snapshot, replay: Replay) -> Problems:
     for name in sorted(operational.keys() | replay.operational.keys()):
         if operational.get(name) != replay.operational.get(name):
             yield Problem("events", f"the setting {name!r} differs from its last event")
-    for table, stored, told in (
+    for table, stored, expected in (
         ("run", columns, replay.run),
         ("level", snapshot.level._asdict(), replay.level),
     ):
-        for name, value in told.items():
+        for name, value in expected.items():
             if stored.get(name) != value:
                 yield Problem("events", f"{name!r} of the {table} differs from its event")
 
@@ -242,11 +225,11 @@ def _compare_run(snapshot: Snapshot, replay: Replay) -> Problems:
 def _compare_candidates(snapshot: Snapshot, replay: Replay) -> Problems:
     for row in snapshot.candidates:
         stored = row._asdict() | {"parents": snapshot.parents.get(row.id, [])}
-        told = replay.candidates.pop(row.id, None)
-        if told is None:
+        expected = replay.candidates.pop(row.id, None)
+        if expected is None:
             yield Problem("events", f"candidate {row.id} has no event")
             continue
-        for name, value in told.items():
+        for name, value in expected.items():
             if stored[name] != value:
                 yield Problem("events", f"candidate {row.id}: {name!r} differs from its event")
     for number in replay.candidates:
@@ -254,13 +237,13 @@ def _compare_candidates(snapshot: Snapshot, replay: Replay) -> Problems:
 
 
 def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
-    told, told_of_dft = dict(replay.evaluations), dict(replay.dft)
+    expected, of_dft = dict(replay.evaluations), dict(replay.dft)
     for row in snapshot.evaluations:
         name = f"candidate {row.candidate}, {row.purpose} relaxation"
         if row.purpose == "dft":
-            found = told_of_dft.pop((row.candidate, row.level), None)
+            found = of_dft.pop((row.candidate, row.level), None)
         else:
-            found = told.pop((row.candidate, row.purpose), None)
+            found = expected.pop((row.candidate, row.purpose), None)
         if found is None:
             yield Problem("events", f"{name} has no event")
             continue
@@ -271,21 +254,34 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
                 yield Problem("events", detail)
         if (row.verdict is not None) != (row.id in snapshot.counts_for):
             yield Problem("events", f"{name} is {row.state}, but its structure says otherwise")
-    for number, purpose in told:
+    for number, purpose in expected:
         yield Problem("events", f"candidate {number} has events of a {purpose} relaxation, no row")
-    for number, level in told_of_dft:
+    for number, level in of_dft:
         yield Problem("events", f"candidate {number} has an event of DFT at level {level}, no row")
 
 
 def _compare_extras(snapshot: Snapshot, replay: Replay) -> Problems:
-    told = dict(replay.extras)
+    expected = dict(replay.extras)
     for row in snapshot.extras:
-        columns = row._asdict()
-        key = columns.pop("id")
-        if told.pop(key, None) != columns:
-            yield Problem("events", f"late result {key} differs from its event")
-    for key in told:
+        columns = expected.pop(row.id, None)
+        if columns is None or columns.items() - row._asdict().items():
+            yield Problem("events", f"late result {row.id} differs from its event")
+    for key in expected:
         yield Problem("events", f"late result {key} has an event but no row")
+
+
+def _compare_promotions(snapshot: Snapshot, replay: Replay) -> Problems:
+    expected = dict(replay.promotions)
+    for row in snapshot.promotions:
+        name = f"the promotion of candidate {row.candidate} by {row.rule!r}"
+        found = expected.pop((row.candidate, row.rule), None)
+        if found is None:
+            yield Problem("promotions", f"{name} has no event")
+        elif found != (row.reason, row.promoted):
+            yield Problem("promotions", f"{name} differs from its event")
+    for number, rule in expected:
+        detail = f"the promotion of candidate {number} by {rule!r} has an event but no row"
+        yield Problem("promotions", detail)
 
 
 def _numbering(snapshot: Snapshot) -> Problems:
@@ -308,18 +304,8 @@ def _which_count(snapshot: Snapshot) -> Problems:
             if snapshot.counts_for.get(row.id) is not None:
                 yield Problem("counting", f"candidate {row.candidate}: DFT counts in the search")
         elif row.verdict is not None:
-            found = EvaluationState(
-                id=row.id,
-                candidate=row.candidate,
-                purpose=row.purpose,
-                state=row.state,
-                attempt=row.attempt,
-                n_crashes=row.n_crashes,
-                verdict=row.verdict,
-                energy=row.energy,
-                composition="",
-                counts=snapshot.counts_for.get(row.id) is not None,
-            )
+            counts = snapshot.counts_for.get(row.id) is not None
+            found = from_columns(EvaluationState, row._asdict(), composition="", counts=counts)
             done.setdefault(row.candidate, []).append(found)
     for number, evaluations in done.items():
         best = best_evaluation(evaluations)

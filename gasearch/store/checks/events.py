@@ -7,26 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from gasearch.store.sql.evaluation_state import Key
-from gasearch.store.sql.events import ADDED, ADOPTED, DFT_RECORDED
-from gasearch.store.sql.transaction import (
-    CREATED,
-    LATE_RESULT,
-    LEASED,
-    OPERATIONAL,
-    PROPOSED,
-    QUEUED,
-    RECORDED,
-    REQUEUED,
-)
+from sqlalchemy import Row
 
-# What the events of schema 0001 do not tell, as the upgrade fills it in.
-_SINCE_0002: Mapping[str, Any] = {"budget": 0, "details": None}
+from gasearch.store.records import Proposal, of_older
+from gasearch.store.sql import events as kinds
+from gasearch.store.sql.evaluation_state import Key
+
+# What older events lack, as the upgrade fills it in.
+_OLDER = of_older(Proposal)
 
 
 @dataclass
 class Replayed:
-    """An evaluation as the events tell it; the columns of the same names must agree."""
+    """An evaluation as it follows from the events; the columns of the same names must agree."""
 
     state: str = "queued"
     attempt: int = 0
@@ -39,7 +32,7 @@ class Replayed:
 
 @dataclass
 class Replay:
-    """What the events amount to, and what they do that no search does."""
+    """The state that follows from the events, and events that no search writes."""
 
     run: dict[str, Any] = field(default_factory=dict)
     level: dict[str, Any] = field(default_factory=dict)
@@ -48,18 +41,21 @@ class Replay:
     evaluations: dict[Key, Replayed] = field(default_factory=dict)
     dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
     extras: dict[int, dict[str, Any]] = field(default_factory=dict)  # by their key
+    promotions: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
     n_results: int = 0
+    time_s: float = 0.0
     faults: list[str] = field(default_factory=list)
 
-    def apply(self, number: int, kind: str, candidate: int | None, text: str) -> None:
+    def apply(self, event: Row[Any]) -> None:
         """Go on by one event."""
-        handler = _HANDLERS.get(kind)
+        handler = _HANDLERS.get(event.kind)
         if handler is None:
             return
+        self.time_s = event.time
         try:
-            handler(self, candidate, json.loads(text))
+            handler(self, event.candidate, json.loads(event.data))
         except (KeyError, TypeError, ValueError) as error:
-            self.faults.append(f"event {number} ({kind}) cannot be followed: {error!r}")
+            self.faults.append(f"event {event.id} ({event.kind}) cannot be followed: {error!r}")
 
     def _created(self, _: int | None, data: Mapping[str, Any]) -> None:
         self.run, self.level = dict(data["run"]), dict(data["level"])
@@ -73,8 +69,8 @@ class Replay:
         self.evaluations[candidate, "search"] = Replayed()
 
     def _outside(self, _: int | None, data: Mapping[str, Any]) -> None:
-        told = dict(data)
-        self._added(told.pop("candidate"), told)
+        columns = dict(data)
+        self._added(columns.pop("candidate"), columns)
 
     def _added(self, candidate: int, data: Mapping[str, Any]) -> None:
         for old in data["parents"]:
@@ -85,7 +81,7 @@ class Replay:
             self._fault(candidate, known)
         if candidate in self.candidates:
             self._fault(candidate, "was proposed twice")
-        self.candidates[candidate] = {**_SINCE_0002, **data}
+        self.candidates[candidate] = _OLDER | dict(data)
 
     def _queued(self, candidate: int, data: Mapping[str, Any]) -> None:
         if (candidate, data["purpose"]) in self.evaluations:
@@ -119,8 +115,11 @@ class Replay:
             return
         if data["attempt"] > self.evaluations[candidate, data["purpose"]].attempt:
             self._fault(candidate, f"has a late result of attempt {data['attempt']}, never begun")
-        told = ("purpose", "attempt", "verdict", "energy", "n_calls")
-        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in told}
+        names = ("purpose", "attempt", "verdict", "energy", "n_calls")
+        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in names}
+
+    def _promoted(self, candidate: int, data: Mapping[str, Any]) -> None:
+        self.promotions[candidate, data["rule"]] = data["reason"], self.time_s
 
     def _adopted(self, _: int | None, data: Mapping[str, Any]) -> None:
         new, old = data["candidate"], data["was"]
@@ -152,15 +151,16 @@ class Replay:
 
 
 _HANDLERS: Mapping[str, Any] = {
-    CREATED: Replay._created,
-    OPERATIONAL: Replay._operational,
-    PROPOSED: Replay._proposed,
-    QUEUED: Replay._queued,
-    LEASED: Replay._leased,
-    REQUEUED: Replay._requeued,
-    RECORDED: Replay._recorded,
-    LATE_RESULT: Replay._late,
-    ADDED: Replay._outside,
-    ADOPTED: Replay._adopted,
-    DFT_RECORDED: Replay._dft_recorded,
+    kinds.CREATED: Replay._created,
+    kinds.OPERATIONAL: Replay._operational,
+    kinds.PROPOSED: Replay._proposed,
+    kinds.QUEUED: Replay._queued,
+    kinds.LEASED: Replay._leased,
+    kinds.REQUEUED: Replay._requeued,
+    kinds.RECORDED: Replay._recorded,
+    kinds.LATE_RESULT: Replay._late,
+    kinds.ADDED: Replay._outside,
+    kinds.ADOPTED: Replay._adopted,
+    kinds.DFT_RECORDED: Replay._dft_recorded,
+    kinds.PROMOTED: Replay._promoted,
 }

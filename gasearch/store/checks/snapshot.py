@@ -1,39 +1,24 @@
-"""All of a database but its structures, at one moment, for whoever has to look at it as a whole."""
+"""All of a database but its structures, at one moment."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Table, select
 
 from gasearch.store.schema import (
-    SEARCH_LEVEL,
     candidate,
     evaluation,
     event,
     extra,
     level,
     parent,
+    promotion,
     run,
     structure,
+    without_blobs,
 )
-
-_EVALUATION = (
-    "id",
-    "candidate",
-    "level",
-    "purpose",
-    "state",
-    "attempt",
-    "n_crashes",
-    "result",
-    "verdict",
-    "energy",
-    "n_calls",
-)
-
-_EXTRA = ("id", "candidate", "purpose", "attempt", "verdict", "energy", "n_calls")
 
 
 @dataclass(frozen=True)
@@ -47,6 +32,7 @@ class Snapshot:
     evaluations: list[Row[Any]]
     counts_for: dict[int, int | None]
     extras: list[Row[Any]]
+    promotions: list[Row[Any]]
     events: list[Row[Any]]
 
 
@@ -56,17 +42,20 @@ def take_snapshot(connection: Connection) -> Snapshot:
     lines = select(parent.c.child, parent.c.parent).order_by(parent.c.child, parent.c.position)
     for child, number in connection.execute(lines):
         parents.setdefault(child, []).append(number)
-    columns = [column for column in candidate.c if column.name not in ("occupation", "run")]
-    states = [evaluation.c[name] for name in _EVALUATION]
-    late = select(*(extra.c[name] for name in _EXTRA)).order_by(extra.c.id)
     structures = select(structure.c.id, structure.c.counts_for).order_by(structure.c.id)
     return Snapshot(
-        run=connection.execute(select(run).order_by(run.c.id)).one(),
-        level=connection.execute(select(level).where(level.c.id == SEARCH_LEVEL)).one(),
-        candidates=list(connection.execute(select(*columns).order_by(candidate.c.id))),
+        run=_rows(connection, run)[0],
+        level=_rows(connection, level)[0],
+        candidates=_rows(connection, candidate),
         parents=parents,
-        evaluations=list(connection.execute(select(*states).order_by(evaluation.c.id))),
+        evaluations=_rows(connection, evaluation),
         counts_for={row.id: row.counts_for for row in connection.execute(structures)},
-        extras=list(connection.execute(late)),
-        events=list(connection.execute(select(event).order_by(event.c.id))),
+        extras=_rows(connection, extra),
+        promotions=_rows(connection, promotion),
+        events=_rows(connection, event),
     )
+
+
+def _rows(connection: Connection, table: Table) -> list[Row[Any]]:
+    """Return all rows without their blobs, in the order of their keys."""
+    return list(connection.execute(select(*without_blobs(table)).order_by(table.c.id)))

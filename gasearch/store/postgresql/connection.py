@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import socket
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,22 +24,15 @@ from gasearch.store.errors import (
 )
 from gasearch.store.location import ServerPlace
 from gasearch.store.schema import last_write
+from gasearch.store.storage import BusyNowError, this_process
 
 _LONGEST_NAME = 63  # the server cuts the rest
-
-
 _KEEPALIVE = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-
-
 _BUSY = ("55P03", "40001", "40P01")  # lock timeout, serialization, deadlock
-
-
 _GONE = ("08", "57P", "25P03")  # connection lost or ended; the server stops, or just starts
 
 
 _CANNOT_WRITE = ("53100", "53200", "25006", "42501")  # disk, memory, read only, no right
-
-
 _REFUSED = ("28", "3D", "53300")  # this user, this database, one more connection
 
 
@@ -53,9 +45,9 @@ _RULE_BROKEN = ("22", "23", "P0001")
 _connections: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
-def this_process() -> str:
+def session_name() -> str:
     """Return how this process is called in the server's list of sessions."""
-    return f"process {os.getpid()} on {socket.gethostname()}"[:_LONGEST_NAME]
+    return this_process()[:_LONGEST_NAME]
 
 
 def advisory_key(place: ServerPlace, what: str) -> int:
@@ -64,7 +56,8 @@ def advisory_key(place: ServerPlace, what: str) -> int:
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
-def _driver() -> Any:
+def require_driver() -> Any:
+    """Return the package that speaks to PostgreSQL, or raise `NoDriverError`."""
     try:
         import psycopg
     except ModuleNotFoundError as error:
@@ -76,7 +69,7 @@ def _driver() -> Any:
 
 def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) -> Any:
     """Return a plain connection of psycopg, whose only schema is that of the run."""
-    psycopg = _driver()
+    psycopg = require_driver()
     url = make_url(place.url)
     arguments = url.translate_connect_args(username="user", database="dbname") | dict(url.query)
     settings = {
@@ -91,7 +84,7 @@ def connect(place: ServerPlace, *, busy_s: float = 60, read_only: bool = False) 
     }
     options = " ".join(f"-c {name}={value}" for name, value in settings.items())
     defaults: dict[str, Any] = {"connect_timeout": 10, **_KEEPALIVE}
-    fixed = {"application_name": this_process()}
+    fixed = {"application_name": session_name()}
     fixed["options"] = f"{arguments.pop('options', '')} {options}".strip()
     connection = psycopg.connect(**{**defaults, **arguments, **fixed})
     _connections.add(connection)
@@ -106,17 +99,13 @@ def _forget_all() -> None:
     _connections.clear()
 
 
-class BusyNowError(StoreError):
-    """Others kept a lock for longer than one attempt waits."""
-
-
 class GoneNowError(StoreError):
     """The server does not answer, or not any more."""
 
 
 @contextmanager
 def translated(place: ServerPlace) -> Iterator[None]:
-    """Turn what PostgreSQL says into errors that say what to do."""
+    """Turn errors of PostgreSQL into ours, which say what to do."""
     try:
         yield
     except Exception as error:
@@ -124,27 +113,27 @@ def translated(place: ServerPlace) -> Iterator[None]:
         if not type(cause).__module__.startswith("psycopg"):
             raise
         state = getattr(cause, "sqlstate", None) or ""
-        told = _first_line(cause)
+        line = _first_line(cause)
         was_lost = isinstance(error, DBAPIError) and error.connection_invalidated
         if state in _BUSY:
-            raise BusyNowError(told) from error
+            raise BusyNowError(line) from error
         if was_lost or state.startswith(_GONE):
-            raise GoneNowError(told) from error
+            raise GoneNowError(line) from error
         if state.startswith(_RULE_BROKEN):
-            problem = f"it breaks a rule of the tables ({told})"
+            problem = f"it breaks a rule of the tables ({line})"
             raise InvalidRecordError("the batch", problem) from error
         if state in _CANNOT_WRITE:
-            raise WriteFailedError(place, told) from error
+            raise WriteFailedError(place, line) from error
         if state.startswith(_REFUSED):
-            raise ServerError(place, told) from error
+            raise ServerError(place, line) from error
         if state in _NOT_OURS:
             advice = "name another schema, or update gasearch"
-            raise ForeignFileError(place, f"lacks a table ({told})", advice) from error
+            raise ForeignFileError(place, f"lacks a table ({line})", advice) from error
         if not state and type(cause).__name__ == "DataError":  # refused before it was sent
-            raise InvalidRecordError("the batch", told) from error
+            raise InvalidRecordError("the batch", line) from error
         if not state:  # before there is a session, or without one any more
-            raise GoneNowError(told) from error
-        raise ServerError(place, told) from error
+            raise GoneNowError(line) from error
+        raise ServerError(place, line) from error
 
 
 def _first_line(error: object) -> str:

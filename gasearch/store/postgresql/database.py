@@ -1,9 +1,8 @@
 """A population in a PostgreSQL database: one schema per run.
 
-All that is particular to PostgreSQL is here and in `server_lock.py` and `server_schema.py`. Writers
-take turns, as they do in SQLite, by an advisory lock of their transaction. When the server goes
-away meanwhile, the transaction is begun again; whether its commit had reached the disk before is
-told by the row of this process in `last_write`, which is part of the transaction.
+Writers take turns, as they do in SQLite, by an advisory lock of their transaction. When the server
+goes away meanwhile, the transaction is begun again; whether its commit had reached the disk before
+is told by the row of this process in `last_write`, which is part of the transaction.
 """
 
 from __future__ import annotations
@@ -22,23 +21,29 @@ from gasearch.store.errors import (
     BusyError,
     DatabaseExistsError,
     ForeignFileError,
-    NewerSchemaError,
     NoDatabaseError,
     ServerError,
-    WriteFailedError,
 )
 from gasearch.store.location import ServerPlace
 from gasearch.store.postgresql.connection import (
-    BusyNowError,
     GoneNowError,
-    _driver,
     advisory_key,
     connect,
     note_writer,
+    require_driver,
     translated,
 )
-from gasearch.store.schema import DRIVER, SCHEMA_VERSION, last_write
-from gasearch.store.sql.clock import now_s
+from gasearch.store.postgresql.lock import ServerLock
+from gasearch.store.schema import DRIVER, last_write
+from gasearch.store.storage import (
+    BusyNowError,
+    closed_on_error,
+    held_lock,
+    now_s,
+    refuse_newer,
+    refuse_read_only,
+    schema_version,
+)
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -77,7 +82,7 @@ class ServerDatabase:
         self.engine = self._engine()
 
     def _engine(self) -> Engine:
-        _driver()
+        require_driver()
         return create_engine(
             "postgresql+psycopg://",
             creator=lambda: connect(self.place, busy_s=self.busy_s, read_only=self.read_only),
@@ -99,20 +104,18 @@ class ServerDatabase:
         return self._patiently(attempt)
 
     def write(self, work: Callable[[Connection], T], *, is_new: bool = False) -> T:
-        """Run `work` in one transaction, whole again when the server was away; it counts once.
+        """Run `work` in one transaction, repeated as a whole when the server was away.
 
         Parameters
         ----------
         is_new
             Whether `work` itself makes the tables.
         """
-        from gasearch.store.postgresql.lock import held_lock
-
-        if self.read_only:
-            raise WriteFailedError(self.place, "it was opened for reading only")
+        refuse_read_only(self)
         token = uuid4().hex
         done: list[T] = []
-        lock = None if is_new else held_lock(self.place)
+        held = None if is_new else held_lock(self.place)
+        lock = held if isinstance(held, ServerLock) else None
 
         def attempt() -> T:
             if lock is not None:
@@ -192,11 +195,8 @@ def open_server(
 ) -> ServerDatabase:
     """Open a schema after making sure that it holds a run of gasearch."""
     database = ServerDatabase(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
-    try:
+    with closed_on_error(database):
         _refuse_what_is_not_ours(database)
-    except BaseException:
-        database.close()
-        raise
     return database
 
 
@@ -206,9 +206,7 @@ def _refuse_what_is_not_ours(database: ServerDatabase) -> None:
     def look(connection: Connection) -> tuple[bool, bool, str]:
         has_version = _has_table(connection, "alembic_version")
         is_ours = has_version and _has_table(connection, "run") and _has_table(connection, "event")
-        query = "SELECT version_num FROM alembic_version ORDER BY version_num"
-        version = connection.exec_driver_sql(query).scalar_one_or_none() if has_version else None
-        return has_version, is_ours, str(version or "")
+        return has_version, is_ours, schema_version(connection) if has_version else ""
 
     has_version, is_ours, version = database.read(look)
     if not has_version:
@@ -217,12 +215,7 @@ def _refuse_what_is_not_ours(database: ServerDatabase) -> None:
         )
     if not is_ours or not version:
         raise ForeignFileError(place, "is of another program", "name another schema")
-    if version > SCHEMA_VERSION:
-        raise NewerSchemaError(
-            place,
-            f"has schema {version}, newer than the {SCHEMA_VERSION} of this gasearch",
-            "update gasearch, or use the version that wrote it",
-        )
+    refuse_newer(place, version)
 
 
 def server_holds_run(place: ServerPlace) -> bool:

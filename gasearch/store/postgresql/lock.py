@@ -8,28 +8,25 @@ that came in between is noticed by its token in the database.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, select
 
-from gasearch.store.errors import DriverLostError, SearchRunningError, ServerError
+from gasearch.store.errors import DriverLostError, ServerError
 from gasearch.store.location import ServerPlace
 from gasearch.store.postgresql.connection import (
     GoneNowError,
     advisory_key,
     connect,
     note_writer,
-    this_process,
+    session_name,
     translated,
 )
 from gasearch.store.schema import DRIVER, last_write
-from gasearch.store.sql.clock import now_s
+from gasearch.store.storage import DriveLock, now_s
 
-_held: dict[ServerPlace, ServerLock] = {}
 _TRIALS = 5
 _PAUSE_S = 0.2
 _HOLDERS = """
@@ -40,28 +37,25 @@ AND l.classid::bigint = %s AND l.objid::bigint = %s ORDER BY a.pid
 """
 
 
-class ServerLock:
-    """The right to drive the search in one schema, for as long as the `with` block lasts."""
+class ServerLock(DriveLock):
+    """The right to drive the search in one schema."""
+
+    place: ServerPlace
 
     def __init__(self, place: ServerPlace) -> None:
-        self.place = place
+        super().__init__(place)
         self.token = uuid4().hex
         self.is_claimed = False
         self._connection: Any = None
         self._session = 0
 
-    def acquire(self) -> None:
-        """Take the lock, or raise `SearchRunningError` with the process that has it."""
-        if self.place in _held:
-            raise SearchRunningError(self.place, f"this {this_process()}")
+    def take(self) -> str | None:
+        """Take an advisory lock in a session of its own."""
         try:
             with translated(self.place):
-                holder = self._take()
+                return self._take()
         except GoneNowError as error:
             raise ServerError(self.place, str(error)) from error
-        if holder is not None:
-            raise SearchRunningError(self.place, holder)
-        _held[self.place] = self
 
     def ensure(self) -> None:
         """Take the lock again if its session is lost; another driver ends this one."""
@@ -69,7 +63,7 @@ class ServerLock:
             with translated(self.place):
                 self._connection.execute("SELECT 1")
         except (GoneNowError, ServerError):
-            self._drop()
+            self.give_back()
             with translated(self.place):
                 holder = self._take()
             if holder is not None:
@@ -110,36 +104,18 @@ class ServerLock:
             if row[0]:
                 return None
             for session, name in _holders(connection, self.place):
-                if session == before and name == this_process():  # our own, which the server holds
+                if session == before and name == session_name():  # our own, which the server holds
                     connection.execute("SELECT pg_terminate_backend(%s)", (session,))
                 holder = name or f"session {session} of the server"
         return holder
 
-    def _drop(self) -> None:
+    def give_back(self) -> None:
+        """Close the session."""
         with contextlib.suppress(Exception):
             self._connection.close()
 
-    def release(self) -> None:
-        """Give the lock back."""
-        if _held.pop(self.place, None) is not None:
-            self._drop()
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-def held_lock(place: ServerPlace) -> ServerLock | None:
-    """Return the lock by which this process drives the search in a schema, if it does."""
-    return _held.get(place)
+    def forget(self) -> None:
+        """Nothing: `connection` closes the sockets of all sessions in a forked child."""
 
 
 def driver_of_server(place: ServerPlace) -> str | None:
@@ -156,6 +132,3 @@ def driver_of_server(place: ServerPlace) -> str | None:
 def _holders(connection: Any, place: ServerPlace) -> list[tuple[int, str]]:
     key = advisory_key(place, "driver") % 2**64
     return list(connection.execute(_HOLDERS, (key >> 32, key % 2**32)).fetchall())
-
-
-os.register_at_fork(after_in_child=_held.clear)

@@ -1,1 +1,4 @@
-"""Rows, queries and transactions that both kinds of database share."""
+"""Rows, queries and transactions that both kinds of database share.
+
+Nothing here opens a database or knows which kind it is.
+"""

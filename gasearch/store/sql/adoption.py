@@ -13,11 +13,9 @@ from sqlalchemy import Connection, delete, select, update
 
 from gasearch.store.records import FIRST_OUTSIDE, Proposal
 from gasearch.store.schema import candidate, dft_job, evaluation, parent, promotion, structure
-from gasearch.store.sql.ase_rows import AseRows
+from gasearch.store.sql.ase_rows import SHOWN, AseRows
 from gasearch.store.sql.blobs import Columns
 from gasearch.store.sql.evaluation_state import chunks
-
-_SHOWN = ("verdict", "energy", "n_calls", "reason", "audit", "purpose", "level")
 
 
 def give_way(
@@ -75,7 +73,7 @@ def _show_anew(connection: Connection, moved: Mapping[int, int]) -> None:
     """Write what ASE would show of structures whose candidate has another key now."""
     for new in moved.values():
         ase_rows = AseRows(connection, [new])
-        query = select(evaluation.c.id, *(evaluation.c[name] for name in _SHOWN))
+        query = select(evaluation.c.id, *(evaluation.c[name] for name in SHOWN))
         for row in connection.execute(query.where(evaluation.c.candidate == new)).all():
             columns: Columns = dict(ase_rows.columns(new, row._asdict()))
             change = update(structure).where(structure.c.id == row.id).values(**columns)

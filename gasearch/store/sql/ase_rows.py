@@ -9,10 +9,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select
 
-from gasearch.store.schema import SEARCH_LEVEL, candidate, level, parent, run
+from gasearch.store.schema import SEARCH_LEVEL, candidate, level, parent, run, without_blobs
 from gasearch.store.sql.evaluation_state import chunks
 
 HOST_COLUMNS = {"key_value_pairs": '{"simulation_cell":1,"relaxed":0}', "data": "{}"}
+SHOWN = ("verdict", "energy", "n_calls", "reason", "audit", "purpose", "level")
+"""Columns of an evaluation that are shown."""
 _NUMBER = re.compile(r"[0-9eE+._-]*")
 
 
@@ -29,13 +31,8 @@ class AseRows:
             self._read(connection, chunk)
 
     def _read(self, connection: Connection, keys: Sequence[int]) -> None:
-        names = ("id", "composition", "x", "orbit_size", "operator", "origin", "generation")
-        query = (
-            select(*(candidate.c[name] for name in (*names, "fingerprint")))
-            .where(candidate.c.id.in_(keys))
-            .order_by(candidate.c.id)
-        )
-        for row in connection.execute(query):
+        query = select(*without_blobs(candidate)).where(candidate.c.id.in_(keys))
+        for row in connection.execute(query.order_by(candidate.c.id)):
             self._candidates[row.id] = row._asdict()
         lines = (
             select(parent.c.child, parent.c.parent)
@@ -51,7 +48,7 @@ class AseRows:
         Parameters
         ----------
         result
-            Columns of the evaluation; `level` may be left out for the level of the search.
+            `SHOWN` columns of the evaluation; `level` may be left out for the level of the search.
         """
         parents = self._parents.get(number, [])
         own = self._candidates[number]

@@ -1,8 +1,9 @@
-"""Structures as table columns: raw little-endian arrays, each with the sha256 of its bytes.
+"""Records and structures as columns.
 
-The encoding is that of `ase.db` (`<i4` for numbers and tags, `<f8` for all else, stress in Voigt
-order xx, yy, zz, yz, xz, xy), so that the views can hand the bytes to ASE as they are. Kept of an
-`Atoms` are numbers, positions, cell, periodicity, formal charges, initial moments and tags.
+Arrays of a structure are blobs, raw little-endian numbers, each with the sha256 of its bytes. Their
+encoding is that of `ase.db` (`<i4` for numbers and tags, `<f8` for all else, stress in Voigt order
+xx, yy, zz, yz, xz, xy), so that the views can hand the bytes to ASE as they are. Kept of an `Atoms`
+are numbers, positions, cell, periodicity, formal charges, initial moments and tags.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import Field, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import CorruptedBlobError, InvalidRecordError
+from gasearch.store.records import from_columns, plain_fields
 
 Columns = dict[str, Any]
 
@@ -34,28 +36,59 @@ class Encoding:
         Of one number.
     shape
         -1 stands for the number of atoms, or for any number where `per_atom` is false.
+    is_required
+        Whether every structure has it.
     """
 
     dtype: str
     shape: tuple[int, ...]
     per_atom: bool = True
+    is_required: bool = False
 
 
 ENCODINGS: Mapping[str, Encoding] = {
-    "numbers": Encoding("<i4", (-1,)),
-    "positions": Encoding("<f8", (-1, 3)),
-    "cell": Encoding("<f8", (3, 3), per_atom=False),
-    "initial_charges": Encoding("<f8", (-1,)),
-    "initial_magmoms": Encoding("<f8", (-1,)),
+    "numbers": Encoding("<i4", (-1,), is_required=True),
+    "positions": Encoding("<f8", (-1, 3), is_required=True),
+    "cell": Encoding("<f8", (3, 3), per_atom=False, is_required=True),
+    "initial_charges": Encoding("<f8", (-1,), is_required=True),
+    "initial_magmoms": Encoding("<f8", (-1,), is_required=True),
     "tags": Encoding("<i4", (-1,)),
     "forces": Encoding("<f8", (-1, 3)),
     "stress": Encoding("<f8", (6,), per_atom=False),
     "moments": Encoding("<f8", (-1,)),
     "bond_lengths": Encoding("<f8", (-1,), per_atom=False),
 }
-STRUCTURE_BLOBS = ("numbers", "positions", "cell", "initial_charges", "initial_magmoms", "tags")
 RESULT_BLOBS = ("forces", "stress", "moments", "bond_lengths")
-BLOBS = STRUCTURE_BLOBS + RESULT_BLOBS
+
+
+def to_json(value: Any, what: str) -> str:
+    """Return canonical JSON; numbers that JSON lacks are refused."""
+    try:
+        return json.dumps(value, sort_keys=True, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError) as error:
+        raise InvalidRecordError(what, f"it cannot be written as JSON ({error})") from error
+
+
+def plain_columns(record: object, what: str) -> Columns:
+    """Return the columns of the plain fields of a record, see `gasearch.store.records`."""
+    return {
+        one.name: _plain(getattr(record, one.name), one, what) for one in plain_fields(type(record))
+    }
+
+
+def _plain(value: Any, one: Field[Any], what: str) -> Any:
+    match one.type:
+        case "int" | "Wide":
+            return int(value)
+        case "float":
+            return _finite(value, one.name, what)
+        case "bool":
+            return bool(value)
+        case "str":
+            return _text(value)
+        case "Details":
+            return to_json(dict(value), f"{one.name} of {what}") if value else None
+    return value
 
 
 def digest(blob: bytes) -> str:
@@ -123,22 +156,13 @@ def elements(atoms: Atoms) -> str:
 
 def result_columns(relaxed: Relaxed, what: str) -> tuple[Columns, Columns]:
     """Return the columns of an evaluation, and of its structure; NULL where it failed."""
-    row: Columns = {
-        "verdict": relaxed.verdict,
-        "reason": _text(relaxed.reason),
-        "audit": relaxed.audit,
-        "n_calls": int(relaxed.n_calls),
-        "converged": bool(relaxed.converged),
-        "wall_s": _finite(relaxed.wall_s, "wall_s", what),
-        "elements": elements(relaxed.atoms),
-        "energy": None,
-        "fmax": None,
-        "smax": None,
-    }
+    failed = relaxed.verdict == "failed"
+    plain = replace(relaxed, energy=0.0, fmax=0.0, smax=0.0) if failed else relaxed
+    row = plain_columns(plain, what) | {"elements": elements(relaxed.atoms)}
     columns = structure_columns(relaxed.atoms, what)
-    if relaxed.verdict != "failed":
-        for name in ("energy", "fmax", "smax"):
-            row[name] = _finite(getattr(relaxed, name), name, what)
+    if failed:
+        row |= {"energy": None, "fmax": None, "smax": None}
+    else:
         n_atoms = columns["n_atoms"]
         stress = full_3x3_to_voigt_6_stress(np.asarray(relaxed.stress, dtype=np.float64))
         columns["stress"] = encode("stress", stress, n_atoms, what)
@@ -153,7 +177,7 @@ def result_columns(relaxed: Relaxed, what: str) -> tuple[Columns, Columns]:
 def hashes(columns: Mapping[str, Any]) -> str:
     """Return the JSON of the sha256 of each blob that is there, by column."""
     return json.dumps(
-        {name: digest(columns[name]) for name in BLOBS if columns.get(name) is not None}
+        {name: digest(columns[name]) for name in ENCODINGS if columns.get(name) is not None}
     )
 
 
@@ -165,7 +189,7 @@ def damaged_columns(columns: Mapping[str, Any]) -> list[str]:
         return ["sha256"]
     if not isinstance(recorded, dict):
         return ["sha256"]
-    present = {name: columns[name] for name in BLOBS if columns.get(name) is not None}
+    present = {name: columns[name] for name in ENCODINGS if columns.get(name) is not None}
     return [
         name
         for name in dict.fromkeys((*present, *recorded))
@@ -179,53 +203,45 @@ def verify(columns: Mapping[str, Any], row: str) -> None:
         raise CorruptedBlobError(row, column)
 
 
-def structure(columns: Mapping[str, Any]) -> Atoms:
-    """Return the structure of a row."""
-    arrays = {
-        name: decode(name, columns[name]) for name in STRUCTURE_BLOBS if columns[name] is not None
-    }
+def structure(columns: Mapping[str, Any], row: str) -> Atoms:
+    """Return the structure of a row, which `row` names, after verifying its bytes."""
+    verify(columns, row)
     return Atoms(
-        arrays["numbers"],
-        positions=arrays["positions"],
-        cell=arrays["cell"],
+        decode("numbers", columns["numbers"]),
+        positions=decode("positions", columns["positions"]),
+        cell=decode("cell", columns["cell"]),
         pbc=[bool(columns["pbc"] & bit) for bit in (1, 2, 4)],
-        charges=arrays["initial_charges"],
-        magmoms=arrays["initial_magmoms"],
-        tags=arrays.get("tags"),
+        charges=decode("initial_charges", columns["initial_charges"]),
+        magmoms=decode("initial_magmoms", columns["initial_magmoms"]),
+        tags=None if columns["tags"] is None else decode("tags", columns["tags"]),
     )
 
 
-def relaxed(columns: Mapping[str, Any]) -> Relaxed:
-    """Return the relaxed structure of a row, with NaN for what it does not have."""
-    failed = columns["verdict"] == "failed"
-    atoms = structure(columns)
-    n_atoms, nan = len(atoms), float("nan")
-    moments = columns["moments"]
-    return Relaxed(
+def relaxed(columns: Mapping[str, Any], row: str) -> Relaxed:
+    """Return the relaxed structure of a row, with NaN for what it does not have.
+
+    Its bytes are verified; `row` names it.
+    """
+    atoms = structure(columns, row)
+    arrays = {
+        name: None if columns[name] is None else decode(name, columns[name])
+        for name in RESULT_BLOBS
+    }
+    forces, stress, lengths = arrays["forces"], arrays["stress"], arrays["bond_lengths"]
+    return from_columns(
+        Relaxed,
+        columns,
         atoms=atoms,
-        energy=nan if failed else columns["energy"],
-        forces=np.full((n_atoms, 3), nan)
-        if columns["forces"] is None
-        else decode("forces", columns["forces"]),
-        stress=np.full((3, 3), nan)
-        if columns["stress"] is None
-        else voigt_6_to_full_3x3_stress(decode("stress", columns["stress"])),
-        fmax=nan if failed else columns["fmax"],
-        smax=nan if failed else columns["smax"],
-        n_calls=columns["n_calls"],
-        converged=columns["converged"],
-        moments=None if moments is None else decode("moments", moments),
-        bond_lengths=np.zeros(0) if failed else decode("bond_lengths", columns["bond_lengths"]),
-        verdict=columns["verdict"],
-        reason=columns["reason"],
-        audit=columns["audit"],
-        wall_s=columns["wall_s"],
+        forces=np.full((len(atoms), 3), np.nan) if forces is None else forces,
+        stress=np.full((3, 3), np.nan) if stress is None else voigt_6_to_full_3x3_stress(stress),
+        moments=arrays["moments"],
+        bond_lengths=np.zeros(0) if lengths is None else lengths,
     )
 
 
-def _text(words: str) -> str:
-    """Return words that every database stores: of programs' last words, some are none."""
-    return words.encode(errors="backslashreplace").decode().replace("\0", "\\0")
+def _text(text: str) -> str:
+    """Return text that every database can store: the output of a crashed program may not be."""
+    return text.encode(errors="backslashreplace").decode().replace("\0", "\\0")
 
 
 def _finite(value: float, name: str, what: str) -> float:

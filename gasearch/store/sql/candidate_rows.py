@@ -11,9 +11,8 @@ from sqlalchemy import Connection, func, select
 from gasearch.store.errors import DuplicateCandidateError, InvalidRecordError
 from gasearch.store.records import FIRST_OUTSIDE, JsonValue, Proposal, Purpose
 from gasearch.store.schema import RUN, SEARCH_LEVEL, candidate
-from gasearch.store.sql.blobs import digest
+from gasearch.store.sql.blobs import digest, plain_columns
 from gasearch.store.sql.evaluation_state import chunks
-from gasearch.store.sql.json_text import to_json
 
 
 def new_keys(connection: Connection, proposals: Sequence[Proposal]) -> list[int]:
@@ -62,24 +61,8 @@ def validate(
 
 def candidate_row(key: int, proposal: Proposal) -> dict[str, Any]:
     """Return the columns of a candidate."""
-    what = f"the details of candidate {key}"
-    return {
-        "id": key,
-        "run": RUN,
-        "composition": proposal.composition,
-        "x": float(proposal.x),
-        "orbit_size": int(proposal.orbit_size),
-        "operator": proposal.operator,
-        "origin": proposal.origin,
-        "generation": int(proposal.generation),
-        "known": int(proposal.known),
-        "n_rejected": int(proposal.n_rejected),
-        "fingerprint": proposal.fingerprint,
-        "occupation_sha256": digest(proposal.occupation),
-        "occupation": proposal.occupation,
-        "budget": int(proposal.budget),
-        "details": to_json(dict(proposal.details), what) if proposal.details else None,
-    }
+    own = {"id": key, "run": RUN, "occupation_sha256": digest(proposal.occupation)}
+    return own | plain_columns(proposal, f"candidate {key}")
 
 
 def event_data(row: Mapping[str, Any], parents: Sequence[int]) -> dict[str, JsonValue]:

@@ -8,9 +8,9 @@ from typing import Any, TypeAlias
 
 from sqlalchemy import Connection, select
 
-from gasearch.relax.relaxed import Verdict
+from gasearch.relax.audit import Verdict
 from gasearch.store.records import Lease, Purpose, State
-from gasearch.store.schema import SEARCH_LEVEL, candidate, evaluation, structure
+from gasearch.store.schema import SEARCH_LEVEL, candidate, evaluation, selected, structure
 
 Key: TypeAlias = tuple[int, Purpose]
 _CHUNK = 500
@@ -34,20 +34,18 @@ class EvaluationState:
 
 def load_states(connection: Connection, candidates: Iterable[int]) -> dict[Key, EvaluationState]:
     """Return the evaluations of the candidates, of every purpose, oldest first."""
-    names = ("id", "candidate", "purpose", "state", "attempt", "n_crashes", "verdict", "energy")
-    counts = structure.c.counts_for.is_not(None)
-    columns = [*(evaluation.c[name] for name in names), candidate.c.composition, counts]
+    counts = structure.c.counts_for.is_not(None).label("counts")
     states: dict[Key, EvaluationState] = {}
     for chunk in chunks(sorted(set(candidates))):
         query = (
-            select(*columns)
+            select(*selected(EvaluationState, evaluation, candidate), counts)
             .join(candidate, candidate.c.id == evaluation.c.candidate)
             .outerjoin(structure, structure.c.id == evaluation.c.id)
             .where(evaluation.c.level == SEARCH_LEVEL, evaluation.c.candidate.in_(chunk))
             .order_by(evaluation.c.id)
         )
         for row in connection.execute(query):
-            states[row.candidate, row.purpose] = EvaluationState(*row)
+            states[row.candidate, row.purpose] = EvaluationState(**row._asdict())
     return states
 
 
@@ -64,8 +62,11 @@ def best_evaluation(done: Sequence[EvaluationState]) -> EvaluationState:
 
 def leases_in_flight(connection: Connection, ended_by_s: float | None = None) -> list[Lease]:
     """Return the leases that are out, oldest evaluation first; of all, or of those overdue."""
-    columns = (evaluation.c[name] for name in ("candidate", "attempt", "purpose", "n_crashes"))
-    query = select(*columns).where(evaluation.c.state == "relaxing").order_by(evaluation.c.id)
+    query = (
+        select(*selected(Lease, evaluation))
+        .where(evaluation.c.state == "relaxing")
+        .order_by(evaluation.c.id)
+    )
     if ended_by_s is not None:
         query = query.where(evaluation.c.lease_ends <= ended_by_s)
     return [Lease(*row) for row in connection.execute(query)]

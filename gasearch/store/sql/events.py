@@ -1,7 +1,27 @@
-"""What the events of DFT are called."""
+"""What the events of the record are called: each kind of them stands here, once."""
 
+CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
+RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
+LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE = "late_result", "repeated_result", "late_requeue"
+PROMOTED = "promoted"
 DFT_LEVEL, DFT_JOB, DFT_RECORDED = "dft_level", "dft_job", "dft_recorded"
 ADDED = "added"
 """A candidate that came from elsewhere, and that nobody asked the search to relax."""
 ADOPTED = "adopted"
 """Such a candidate that the search proposed in the end, and that has its number since then."""
+
+KINDS = frozenset(
+    (
+        *(CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL),
+        *(LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE, PROMOTED),
+        *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, ADDED, ADOPTED),
+    )
+)
+"""Those that the store writes itself, with the change that they record."""
+
+STARTED, ENDED = "started", "ended"
+"""A driver begins and ends to work on the search."""
+SURROGATE = "surrogate"
+"""What the newest fit of the surrogate is worth."""
+REFINED = "refined"
+"""What became of the neighbours of the candidates on the hull."""

@@ -31,12 +31,22 @@ from gasearch.store.records import (
     Outcome,
     Proposal,
     Purpose,
+    plain_fields,
 )
-from gasearch.store.schema import candidate, evaluation, event, parent, run, structure
-from gasearch.store.sql import extras
+from gasearch.store.schema import (
+    SEARCH_LEVEL,
+    candidate,
+    evaluation,
+    event,
+    extra,
+    parent,
+    run,
+    structure,
+)
+from gasearch.store.sql import events as kinds
 from gasearch.store.sql.adoption import give_way, take_over
 from gasearch.store.sql.ase_rows import AseRows
-from gasearch.store.sql.blobs import Columns, hashes, result_columns
+from gasearch.store.sql.blobs import Columns, hashes, result_columns, to_json
 from gasearch.store.sql.candidate_rows import (
     candidate_row,
     event_data,
@@ -45,7 +55,6 @@ from gasearch.store.sql.candidate_rows import (
     queued_evaluation,
     validate,
 )
-from gasearch.store.sql.clock import now_s
 from gasearch.store.sql.evaluation_state import (
     EvaluationState,
     Key,
@@ -53,15 +62,7 @@ from gasearch.store.sql.evaluation_state import (
     leases_in_flight,
     load_states,
 )
-from gasearch.store.sql.events import ADOPTED
-from gasearch.store.sql.json_text import to_json
-
-# What the events are called; kinds that the search adds must differ from these.
-CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
-RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
-LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE = "late_result", "repeated_result", "late_requeue"
-_LATE = (LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE)
-KINDS = frozenset((CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL, *_LATE))
+from gasearch.store.storage import now_s
 
 
 @dataclass(frozen=True)
@@ -125,19 +126,23 @@ class Transaction:
         keys = new_keys(self.connection, proposals)
         moved = give_way(self.connection, keys, proposals)
         for old, new in moved.items():
-            self.add_event(ADOPTED, None, {"candidate": new, "was": old})
-        validate(self.connection, keys, proposals, self._n_results)
-        rows, parents = [], []
-        for key, proposal in zip(keys, proposals, strict=True):
-            row = candidate_row(key, proposal)
-            rows.append(row)
-            parents += parent_rows(key, proposal)
-            self.add_event(PROPOSED, key, event_data(row, proposal.parents))
+            self.add_event(kinds.ADOPTED, None, {"candidate": new, "was": old})
+        for key, data in zip(keys, self.add_candidates(keys, proposals), strict=True):
+            self.add_event(kinds.PROPOSED, key, data)
         self._outside += [key for key in keys if key >= FIRST_OUTSIDE]
-        self._insert(candidate, rows)
-        self._insert(parent, parents)
         take_over(self.connection, moved)
         self._insert(evaluation, [queued_evaluation(key, "search") for key in keys])
+
+    def add_candidates(
+        self, keys: Sequence[int], proposals: Sequence[Proposal]
+    ) -> list[dict[str, JsonValue]]:
+        """Add candidates that nobody is to relax; return what their events say."""
+        validate(self.connection, keys, proposals, self._n_results)
+        pairs = list(zip(keys, proposals, strict=True))
+        rows = [candidate_row(key, proposal) for key, proposal in pairs]
+        self._insert(candidate, rows)
+        self._insert(parent, [row for pair in pairs for row in parent_rows(*pair)])
+        return [event_data(row, one.parents) for row, one in zip(rows, proposals, strict=True)]
 
     def lease(
         self, candidates: Sequence[int], lease_s: float, purpose: Purpose | None = None
@@ -152,7 +157,7 @@ class Transaction:
             changes[-1] |= {"attempt": found.attempt, "lease_ends": self.time_s + lease_s}
             self._leases.append(Lease(number, found.attempt, found.purpose, found.n_crashes))
             data = {"purpose": found.purpose, "attempt": found.attempt, "lease_s": lease_s}
-            self.add_event(LEASED, number, data)
+            self.add_event(kinds.LEASED, number, data)
         self._change(_LEASE, changes)
 
     def requeue(self, returns: Sequence[tuple[Lease, str, bool]]) -> None:
@@ -163,12 +168,12 @@ class Transaction:
             found = _leased(states, lease)
             data: dict[str, JsonValue] = {"reason": reason, "crashed": crashed, **_fence(lease)}
             if found is None:
-                self._refuse(LATE_REQUEUE, lease, data)
+                self._refuse(kinds.LATE_REQUEUE, lease, data)
                 continue
             changes.append(_guard(found))
             found.state, found.n_crashes = "queued", found.n_crashes + crashed
             changes[-1]["n_crashes"] = found.n_crashes
-            self.add_event(REQUEUED, lease.candidate, data)
+            self.add_event(kinds.REQUEUED, lease.candidate, data)
         self._change(_REQUEUE, changes)
 
     def requeue_stale(self) -> list[int]:
@@ -190,7 +195,7 @@ class Transaction:
                 raise IllegalTransitionError(number, at_hand.purpose, at_hand.state, "queued again")
             states[number, "tight"] = search
             rows.append(queued_evaluation(number, "tight"))
-            self.add_event(QUEUED, number, {"purpose": "tight"})
+            self.add_event(kinds.QUEUED, number, {"purpose": "tight"})
         self._insert(evaluation, rows)
 
     def record(self, results: Sequence[Result]) -> None:
@@ -216,7 +221,7 @@ class Transaction:
             )
             shown = ase_rows.columns(found.candidate, result.row | {"purpose": found.purpose})
             structures.append({"id": found.id, **result.structure, **shown})
-            self.add_event(RECORDED, found.candidate, data | {"result": number})
+            self.add_event(kinds.RECORDED, found.candidate, data | {"result": number})
         self._mark_best(states, {row["id"]: row for row in structures})
         self._change(_RECORD, changes)
         self._insert(structure, structures)
@@ -227,7 +232,7 @@ class Transaction:
         operational = json.loads(text) | dict(changes)
         text = to_json(operational, "operational settings")
         self.connection.execute(update(run).values(operational=text))
-        self.add_event(OPERATIONAL, None, changes)
+        self.add_event(kinds.OPERATIONAL, None, changes)
 
     def _insert(self, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -255,19 +260,32 @@ class Transaction:
         """Keep a late result beside the evaluations, unless it is stored already."""
         lease, columns = result.lease, result.structure
         current = states[lease.candidate, lease.purpose]
-        is_repeated = current.attempt == lease.attempt and (
-            new[current.id]["sha256"] == columns["sha256"]
-            if current.id in new
-            else extras.is_stored(self.connection, current.id, columns)
-        )
         key = None
-        if not is_repeated:
-            key = extras.keep(self.connection, lease, result.row, columns, self.time_s)
+        if current.attempt != lease.attempt or columns["sha256"] != self._sha256(current, new):
+            key = self._keep_extra(result)
         if key is None:
-            self._refuse(REPEATED_RESULT, lease, data)
+            self._refuse(kinds.REPEATED_RESULT, lease, data)
             return
         self._late.append(lease)
-        self._refuse(LATE_RESULT, lease, {**data, "extra": key})
+        self._refuse(kinds.LATE_RESULT, lease, {**data, "extra": key})
+
+    def _sha256(self, found: EvaluationState, new: Mapping[int, Mapping[str, Any]]) -> str | None:
+        """Return the hashes of the structure in which an evaluation has ended."""
+        if found.id in new:
+            return str(new[found.id]["sha256"])
+        query = select(structure.c.sha256).where(structure.c.id == found.id)
+        return self.connection.execute(query).scalar_one_or_none()
+
+    def _keep_extra(self, result: Result) -> int | None:
+        """Store a late result and return its key; None where the same one was stored before."""
+        head = {"candidate": result.lease.candidate, "level": SEARCH_LEVEL} | _fence(result.lease)
+        identity = {"verdict": result.row["verdict"], "sha256": result.structure["sha256"]} | head
+        same = [extra.c[name] == value for name, value in identity.items()]
+        if self.connection.execute(select(extra.c.id).where(*same)).first() is not None:
+            return None
+        columns = {**head, **result.row, **result.structure, "finished": self.time_s}
+        added = self.connection.execute(insert(extra).values(**columns)).inserted_primary_key
+        return int(added[0]) if added else None
 
     def _outcome(self, found: EvaluationState, n_calls: int) -> Outcome:
         """Give a result its number, if it is one of the search."""
@@ -358,8 +376,8 @@ _LEASE = _compare_and_set(state="relaxing", **_bound("attempt", "lease_ends"))
 _REQUEUE = _compare_and_set(state="queued", lease_ends=None, **_bound("n_crashes"))
 _RECORD = _compare_and_set(
     lease_ends=None,
-    **_bound("state", "result", "verdict", "energy", "n_calls", "fmax", "smax"),
-    **_bound("converged", "wall_s", "finished", "elements", "audit", "reason"),
+    **_bound("state", "result", "finished", "elements"),
+    **_bound(*(one.name for one in plain_fields(Relaxed))),
 )
 _MARK = (
     update(structure)

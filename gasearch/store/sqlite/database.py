@@ -1,6 +1,6 @@
 """The SQLite file itself: opening and refusing it, transactions, creation, backups.
 
-All that is particular to SQLite is here, in `views.py`, and in `check.py`. The journal is
+All that is particular to SQLite is in this folder, and in `checks`. The journal is
 SQLite's rollback journal with `synchronous=FULL`: what a commit acknowledged survives kill -9,
 and network file systems can hold the file, which write-ahead logging does not allow. Nothing here
 opens the file by itself, for closing it would drop the locks that SQLite holds in this process.
@@ -11,12 +11,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import DBAPIError
@@ -28,16 +29,18 @@ from gasearch.store.errors import (
     EmptyFileError,
     ForeignFileError,
     InvalidRecordError,
-    NewerSchemaError,
     NoDatabaseError,
     TruncatedFileError,
     UnreadableFileError,
     WriteFailedError,
 )
-from gasearch.store.schema import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from gasearch.store.storage import Storage
+from gasearch.store.storage import (
+    BusyNowError,
+    closed_on_error,
+    refuse_newer,
+    refuse_read_only,
+    schema_version,
+)
 
 APPLICATION_ID = 0x67617365
 """The four letters "gase" in the header of the file."""
@@ -132,16 +135,15 @@ class Database:
         try:
             with _translated(self.path), self.engine.connect() as connection, connection.begin():
                 return work(connection)
-        except _BusyNowError as error:
+        except BusyNowError as error:
             raise BusyError(self.path, self.busy_s) from error
 
     def write(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in one transaction, whole again as long as others keep the file locked.
+        """Run `work` in one transaction, repeated as a whole while others keep the file locked.
 
         Nothing that `work` did counts until this returns.
         """
-        if self.read_only:
-            raise WriteFailedError(self.path, "it was opened for reading only")
+        refuse_read_only(self)
         start = time.monotonic()
         while True:
             try:
@@ -149,7 +151,7 @@ class Database:
                     immediate = connection.execution_options(begin="BEGIN IMMEDIATE")
                     with immediate.begin():
                         return work(immediate)
-            except _BusyNowError as error:
+            except BusyNowError as error:
                 waited_s = time.monotonic() - start
                 if waited_s > self.patience_s:
                     raise BusyError(self.path, waited_s) from error
@@ -160,20 +162,16 @@ class Database:
         self.engine.dispose()
 
 
-class _BusyNowError(Exception):
-    """The file was locked until the busy timeout ran out."""
-
-
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
-    """Turn what SQLite says into errors that say what to do."""
+    """Turn errors of SQLite into ours, which say what to do."""
     try:
         yield
     except (DBAPIError, sqlite3.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
         code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise _BusyNowError from error
+            raise BusyNowError from error
         if code in _CANNOT_WRITE:
             raise WriteFailedError(path, str(cause)) from error
         if code == sqlite3.SQLITE_CONSTRAINT:
@@ -193,7 +191,7 @@ def open_database(
 ) -> Database:
     """Open a file after making sure that it is a whole population database of gasearch.
 
-    Its schema may be older than this version; see `schema_version`.
+    Its schema may be older than this version; see `gasearch.store.migrate`.
     """
     try:
         size = path.stat().st_size
@@ -204,15 +202,12 @@ def open_database(
     if not path.is_file():
         raise ForeignFileError(path, "is no file", "name the database file itself")
     if not os.access(path, os.R_OK):
-        raise UnreadableFileError(path, "may not be read by you", "mend its permissions")
+        raise UnreadableFileError(path, "may not be read by you", "fix its permissions")
     if size == 0:
         raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
     database = Database(path, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
-    try:
+    with closed_on_error(database):
         _refuse_what_is_not_ours(database)
-    except BaseException:
-        database.close()
-        raise
     return database
 
 
@@ -235,27 +230,11 @@ def _refuse_what_is_not_ours(database: Database) -> None:
         raise ForeignFileError(path, f"is {kind}", "name another file")
     if "alembic_version" not in names:
         raise ForeignFileError(path, "has no schema version", _RESTORE)
-    version = schema_version(database)
-    if version > SCHEMA_VERSION:
-        raise NewerSchemaError(
-            path,
-            f"has schema {version}, newer than the {SCHEMA_VERSION} of this gasearch",
-            "update gasearch, or use the version that wrote the file",
-        )
+    refuse_newer(path, database.read(schema_version))
 
 
 def _pragma(connection: Connection, name: str) -> int:
     return int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
-
-
-def schema_version(database: Storage) -> str:
-    """Return the revision of the schema, four digits such as "0001"."""
-    version = database.read(
-        lambda connection: connection.exec_driver_sql(
-            "SELECT version_num FROM alembic_version ORDER BY version_num"
-        ).scalar_one_or_none()
-    )
-    return "" if version is None else str(version)
 
 
 def create_database(path: Path, fill: Callable[[Connection], Any]) -> None:
@@ -324,9 +303,47 @@ def copy_database(database: Database, target: Path) -> None:
             source.backup(copy)
         partial.rename(target)
         sync_folder(target.parent)
-    except _BusyNowError as error:
+    except BusyNowError as error:
         raise BusyError(database.path, database.busy_s) from error
     except OSError as error:
         raise WriteFailedError(target, error.strerror or str(error)) from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+def backup(database: Database, path: Path) -> None:
+    """Copy the file to a new place through SQLite's backup, which waits for writers."""
+    if path.exists():
+        raise DatabaseExistsError(path, "exists already", "choose another name for the backup")
+    copy_database(database, path)
+
+
+def backup_if_due(database: Database, folder: Path, every_s: float, keep: int) -> Path | None:
+    """Make a backup unless there is one younger than `every_s`; keep the newest `keep`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = database.path.stem
+    mine = _made(folder, stem)
+    if mine and time.time() - mine[-1].stat().st_mtime < every_s:
+        return None
+    path = _free_name(folder, stem)
+    copy_database(database, path)
+    for old in [*mine, path][: -max(keep, 1)]:
+        old.unlink(missing_ok=True)
+    for rest in folder.glob(f".{stem}-*.partial"):
+        rest.unlink(missing_ok=True)
+    return path
+
+
+def _free_name(folder: Path, stem: str) -> Path:
+    """Return a name with the time in it, which sorts after all earlier ones."""
+    while True:
+        path = folder / f"{stem}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}.db"
+        if not path.exists():
+            return path
+        time.sleep(0.1)
+
+
+def _made(folder: Path, stem: str) -> list[Path]:
+    """Return the backups of that database, oldest first; other files are left alone."""
+    pattern = re.compile(re.escape(stem) + r"-\d{8}-\d{6}\.db")
+    return sorted(path for path in folder.iterdir() if pattern.fullmatch(path.name))

@@ -10,21 +10,18 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import socket
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from gasearch.store.errors import SearchRunningError, WriteFailedError
+from gasearch.store.errors import WriteFailedError
+from gasearch.store.storage import DriveLock, this_process
 
-_held: dict[Path, DriverLock] = {}
 _IS_HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _TRIALS = 10
 
 
-class DriverLock:
-    """The right to drive the search of one database, for as long as the `with` block lasts.
+class DriverLock(DriveLock):
+    """The right to drive the search in one file.
 
     Parameters
     ----------
@@ -33,26 +30,28 @@ class DriverLock:
     """
 
     def __init__(self, database: Path) -> None:
-        self.database = Path(database).resolve()
-        self.path = self.database.with_name(f"{self.database.name}.driver")
+        resolved = Path(database).resolve()
+        super().__init__(resolved)
+        self.path = resolved.with_name(f"{resolved.name}.driver")
         self._file: int | None = None
 
-    def acquire(self) -> None:
-        """Take the lock, or raise `SearchRunningError` with the process that has it."""
-        if self.database in _held:
-            raise SearchRunningError(self.database, f"this process, {os.getpid()}")
+    def take(self) -> str | None:
+        """Lock the file beside the database, and leave one's name in it."""
         file = _open(self.path)
         try:
-            self._lock(file)
+            holder = self._lock(file)
         except BaseException:
             os.close(file)
             raise
+        if holder is not None:
+            os.close(file)
+            return holder
         os.ftruncate(file, 0)
-        os.pwrite(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+        os.pwrite(file, f"{this_process()}\n".encode(), 0)
         self._file = file
-        _held[self.database] = self
+        return None
 
-    def _lock(self, file: int) -> None:
+    def _lock(self, file: int) -> str | None:
         for trial in range(_TRIALS):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -60,42 +59,23 @@ class DriverLock:
                 if error.errno not in _IS_HELD:
                     cause = f"the file system has no file locks: {error.strerror}"
                     raise WriteFailedError(self.path, cause) from error
-                if trial + 1 == _TRIALS:
-                    raise SearchRunningError(self.database, _holder(file) or "unknown") from error
-                time.sleep(0.02)  # it may be `driver_of`, which asks for an instant
+                if trial + 1 < _TRIALS:
+                    time.sleep(0.02)  # it may be `driver_of_file`, which asks for an instant
             else:
-                return
+                return None
+        return _holder(file) or "unknown"
 
-    def release(self) -> None:
-        """Give the lock back; the file stays, for removing it would race with the next driver."""
+    def give_back(self) -> None:
+        """Unlock the file; it stays, for removing it would race with the next driver."""
         if self._file is not None:
-            _held.pop(self.database, None)
             os.ftruncate(self._file, 0)
-            os.close(self._file)
-            self._file = None
+        self.forget()
 
-    def _forget(self) -> None:
-        """Close the file in a forked child, which would keep the lock beyond its parent's death."""
+    def forget(self) -> None:
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
-
-    def __enter__(self) -> Self:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-def is_held(database: Path) -> bool:
-    """Return whether this process drives the search of that file."""
-    return Path(database).resolve() in _held
 
 
 def driver_of_file(database: Path) -> str | None:
@@ -125,12 +105,3 @@ def _open(path: Path) -> int:
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise WriteFailedError(path, error.strerror or str(error)) from error
-
-
-def _forget_all() -> None:
-    for lock in list(_held.values()):
-        lock._forget()
-    _held.clear()
-
-
-os.register_at_fork(after_in_child=_forget_all)

@@ -52,7 +52,8 @@ NETWORK_FILE_SYSTEMS = frozenset(
 _MOUNTS = Path("/proc/mounts")
 _FLOCK, _POSIX, _DATABASE = "flock", "posix", "probe.db"
 
-_CHILD = """
+# What the other process runs: it tries the lock that it is asked for, and answers.
+CHILD = """
 import fcntl, sqlite3, sys
 
 files = {}
@@ -84,7 +85,7 @@ class LockingProbe:
     Parameters
     ----------
     fs_type
-        As the kernel names it, such as "ext4" or "nfs4"; "unknown" where it does not tell.
+        As the kernel names it, such as "ext4" or "nfs4"; "unknown" where it is not known.
     problems
         What does not work, in words; empty where all locks hold between two processes here.
     """
@@ -217,7 +218,7 @@ def _sqlite_locks(place: Path, timeout_s: float) -> Iterator[str]:
 @contextmanager
 def _other(place: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _CHILD],
+        [sys.executable, "-I", "-S", "-c", CHILD],
         cwd=place,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

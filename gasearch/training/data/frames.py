@@ -16,9 +16,8 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
-from gasearch.potentials.contract import formal_charges
+from gasearch.potentials.contract import Array, formal_charges
 
-Array = NDArray[np.float64]
 WORKING_IONS = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")
 _DISTORTED = ("rattle", "strain", "hop", "swap", "start")
 _SAME_PLACE = 4  # decimals, in Å
@@ -27,14 +26,14 @@ _HOP = re.compile(r"hop(\d+):(.+)")
 
 @dataclass(frozen=True)
 class Hop:
-    """Where a frame lies on the straight way from its own decoration to another one.
+    """Where a frame lies on the straight path from its own decoration to another one.
 
     Parameters
     ----------
     other
-        Name of the decoration that the way leads to.
+        Name of the decoration at the end of the path.
     share
-        Of the way, from 0 to 1.
+        Of the path, from 0 to 1.
     """
 
     other: str
@@ -112,7 +111,7 @@ class Frame:
 
     @property
     def hop(self) -> Hop | None:
-        """Place on the way to another decoration, from a tag such as `hop45:111-v2-3`."""
+        """Place on the path to another decoration, from a tag such as `hop45:111-v2-3`."""
         found = _HOP.fullmatch(self.tag)
         return Hop(found[2], int(found[1]) / 100) if found else None
 

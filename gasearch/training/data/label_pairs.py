@@ -1,4 +1,4 @@
-"""Two charge orders on one geometry: the only data that make a model listen to the labels.
+"""Two charge orders on one geometry: the only data that make energies depend on the labels.
 
 In relaxed frames the oxygens tell where the holes are, and labels are redundant. DFT keeps its
 electronic state while the nuclei go half-way and further to another charge order, so that hop
@@ -7,20 +7,21 @@ frames know the energy of one order in the geometry of another.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from gasearch.training.data.frames import Array, Frame, by_decoration
+from gasearch.potentials.contract import Array
+from gasearch.training.data.frames import Frame, by_decoration
 
-_EQUAL = 1e-3  # Å: and in one that is written twice
+_EQUAL = 1e-3  # Å: in a geometry that is written twice
 _SAME_VOLUME = 0.01  # Å^3
 _SAME = 0.02  # Å: largest distance of atoms in geometries that count as one
 _SAME_CELL = 0.1  # Å: relaxed cells of two charge orders differ by 0.03
-_FARTHEST = 0.55  # share of the way that hop frames must have gone before it is extrapolated
-_NEAR_END = 0.3  # share of the way; frames before it may be in another orbital state
+_FARTHEST = 0.55  # share of the path that hop frames must have gone before it is extrapolated
+_NEAR_END = 0.3  # share of the path; frames before it may be in another orbital state
 _FLOOR = 0.02  # eV: noise of the data
 _SLOPE_WEIGHT = 0.3
 
@@ -53,18 +54,12 @@ class LabelPair:
 def label_pairs(frames: Sequence[Frame]) -> list[LabelPair]:
     """Return the pairs that frames hold: those on one geometry, and the ends of hop lines.
 
-    A hop line is a series of frames of one order on the straight way to the relaxed geometry of
+    A hop line is a series of frames of one order on the straight path to the relaxed geometry of
     another one. Its energy there is extrapolated from energies and forces (a parabola; the
     difference from a cubic is taken as uncertainty) and compared with the energy of the order that
-    belongs there. No pair where the way ends before it is half gone.
+    belongs there. No pair where the frames end before half of the path.
     """
     return [*_coinciding(frames), *_line_ends(frames)]
-
-
-def pairs_among(pairs: Iterable[LabelPair], decorations: Iterable[str]) -> list[LabelPair]:
-    """Return the pairs of which both orders are among these decorations."""
-    names = set(decorations)
-    return [pair for pair in pairs if names.issuperset(pair.decorations)]
 
 
 def _coinciding(frames: Sequence[Frame]) -> list[LabelPair]:
@@ -130,21 +125,21 @@ def _line_end(line: list[Frame], others: list[Frame]) -> LabelPair | None:
 
 
 def _end_of(line: list[Frame], shares: Array) -> Atoms:
-    """Return the geometry at the end of the way, with the labels of its beginning."""
+    """Return the geometry at the end of the path, with the labels of its beginning."""
     end: Atoms = line[0].atoms.copy()
     end.positions += (1 - shares[0]) * _direction(line, shares)
     return end
 
 
 def _direction(line: list[Frame], shares: Array) -> Array:
-    """Return the whole way (n_atoms, 3), in Å."""
+    """Return the displacement along the whole path (n_atoms, 3), in Å."""
     last, first = int(shares.argmax()), int(shares.argmin())
     moved = line[last].atoms.positions - line[first].atoms.positions
     return np.asarray(moved / (shares[last] - shares[first]))
 
 
 def _extrapolated(line: list[Frame], shares: Array) -> tuple[float, float]:
-    """Return the energy at the end of the way and its uncertainty, in eV."""
+    """Return the energy at the end of the path and its uncertainty, in eV."""
     way = _direction(line, shares)
     energies = np.array([frame.energy for frame in line], dtype=np.float64)
     slopes = np.array([-np.sum(frame.forces * way) for frame in line if frame.forces is not None])

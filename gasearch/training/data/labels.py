@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from gasearch.crystal.moments import MOMENT_RANGES, without_doubtful
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.errors import GasearchError, UsageError
 
@@ -17,12 +18,6 @@ Array = NDArray[np.float64]
 Source = Literal["auto", "charges", "moments", "surrogates"]
 Ranges = Mapping[str, tuple[float, float]]
 
-CODES: Mapping[str, Ranges] = {
-    "vasp": {"Fe2+": (3.4, 3.95), "Fe3+": (4.15, 4.6), "Mn2+": (4.4, 4.9), "Mn3+": (3.5, 4.1)},
-    "gpaw": {"Fe2+": (3.4, 3.9), "Fe3+": (4.1, 4.6)},
-    "chgnet": {"Fe2+": (3.4, 4.08), "Fe3+": (4.22, 4.7)},
-}
-"""Absolute moments (Bohr magnetons) by which a code's spheres tell oxidation states, PBE+U."""
 FIXED: Mapping[str, int] = {
     "H": 1, "Li": 1, "B": 3, "O": -2, "F": -1, "Na": 1, "Mg": 2, "Al": 3, "Si": 4, "P": 5, "S": 6,
     "Cl": -1, "K": 1, "Ca": 2, "Zn": 2, "Rb": 1, "Cs": 1,
@@ -42,7 +37,8 @@ class UnknownReaderError(UsageError):
         self.code = code
 
     def __str__(self) -> str:
-        return f"no moment ranges for the code {self.code!r}; there are {', '.join(sorted(CODES))}."
+        known = ", ".join(sorted(MOMENT_RANGES))
+        return f"no moment ranges for the code {self.code!r}; there are {known}."
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class Labelling:
         "charges": from `initial_charges`; "surrogates": from elements that stand for a species;
         "moments": by the ranges of a code. "auto" takes the first of these that a frame offers.
     code
-        Whose moments they are: a name in `CODES`.
+        Whose moments they are: a name in `gasearch.crystal.moments.MOMENT_RANGES`.
     ranges
         Lowest and highest moment of a species, in addition to or in place of the code's.
     surrogates
@@ -71,7 +67,7 @@ class Labelling:
     fixed: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.code not in CODES:
+        if self.code not in MOMENT_RANGES:
             raise UnknownReaderError(self.code)
         for text in [*self.ranges, *self.surrogates.values()]:
             Species.parse(text)
@@ -79,8 +75,8 @@ class Labelling:
     @property
     def moment_ranges(self) -> MomentRanges:
         """Of every species that moments can tell."""
-        merged = {**CODES[self.code], **self.ranges}
-        return {Species.parse(text): window for text, window in merged.items()}
+        own = {Species.parse(text): limits for text, limits in self.ranges.items()}
+        return {**without_doubtful(MOMENT_RANGES[self.code]), **own}
 
     def reduced(self) -> dict[str, int]:
         """Return what an element is where a surrogate stands for its other state: Fe is Fe2+."""

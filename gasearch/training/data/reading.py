@@ -19,7 +19,8 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from gasearch.errors import UsageError
-from gasearch.training.data.frames import Array, Frame, bare, data_hash, order_fingerprint
+from gasearch.potentials.contract import Array
+from gasearch.training.data.frames import Frame, bare, data_hash, order_fingerprint
 from gasearch.training.data.labels import (
     Labelling,
     UnlabelledError,
@@ -134,8 +135,8 @@ def _structures(path: Path) -> list[Atoms]:
             return _rows(path, kind)
         found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
     except Exception as error:
-        told = " ".join(str(error).split())[:200]
-        raise DataFileError(path, f"cannot be read ({type(error).__name__}: {told})") from error
+        text = " ".join(str(error).split())[:200]
+        raise DataFileError(path, f"cannot be read ({type(error).__name__}: {text})") from error
     return list(found)
 
 

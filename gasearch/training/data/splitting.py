@@ -28,7 +28,7 @@ class TooFewDecorationsError(UsageError):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Frames to learn from and frames of other decorations to be judged by.
+    """Frames to learn from and frames of other decorations to validate on.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ def fold_names(frames: Sequence[Frame], n_folds: int, seed: int = 0) -> list[tup
     A decoration that is alone at its composition (an end member) is in no fold and so always in the
     training set: leaving it out would test something else, the extrapolation to a composition.
     """
-    dealt = _dealt(frames, seed)
-    if n_folds < 2 or len(dealt) < n_folds:
-        raise TooFewDecorationsError(n_folds, len(dealt))
-    return [tuple(sorted(dealt[fold::n_folds])) for fold in range(n_folds)]
+    shuffled = _shuffled(frames, seed)
+    if n_folds < 2 or len(shuffled) < n_folds:
+        raise TooFewDecorationsError(n_folds, len(shuffled))
+    return [tuple(sorted(shuffled[fold::n_folds])) for fold in range(n_folds)]
 
 
 def split_off(frames: Iterable[Frame], held_out: Iterable[str]) -> Split:
@@ -65,32 +65,27 @@ def split_off(frames: Iterable[Frame], held_out: Iterable[str]) -> Split:
     return Split(training, tuple(frame for frame in every if frame.decoration in names))
 
 
-def k_fold(frames: Sequence[Frame], n_folds: int, seed: int = 0) -> list[Split]:
-    """Return the splits of a cross-validation over decorations."""
-    return [split_off(frames, names) for names in fold_names(frames, n_folds, seed)]
-
-
 def split_by_decoration(frames: Sequence[Frame], share: float = 0.2, seed: int = 0) -> Split:
     """Return one split with about this share of the decorations held out.
 
     Nothing is held out for share 0, and where no two decorations have the same composition.
     """
-    dealt = _dealt(frames, seed)
-    if share <= 0 or len(dealt) < 2:
+    shuffled = _shuffled(frames, seed)
+    if share <= 0 or len(shuffled) < 2:
         return Split(tuple(frames), ())
-    n_folds = min(max(2, round(1 / share)), len(dealt))
-    return split_off(frames, dealt[::n_folds])
+    n_folds = min(max(2, round(1 / share)), len(shuffled))
+    return split_off(frames, shuffled[::n_folds])
 
 
-def _dealt(frames: Iterable[Frame], seed: int) -> list[str]:
+def _shuffled(frames: Iterable[Frame], seed: int) -> list[str]:
     """Return the decorations that share their composition, shuffled within each composition."""
     alike: dict[str, list[str]] = {}
     for name, group in by_decoration(frames).items():
         alike.setdefault(group[0].composition, []).append(name)
     rng = np.random.default_rng(seed)
-    dealt: list[str] = []
+    shuffled: list[str] = []
     for composition in sorted(alike):
         names = sorted(alike[composition])
         if len(names) > 1:
-            dealt += [names[k] for k in rng.permutation(len(names)).tolist()]
-    return dealt
+            shuffled += [names[k] for k in rng.permutation(len(names)).tolist()]
+    return shuffled

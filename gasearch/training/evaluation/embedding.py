@@ -11,11 +11,10 @@ from ase import Atoms
 
 from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
-from gasearch.potentials.contract import Batch
+from gasearch.potentials.contract import Array, Batch, formal_charges
 from gasearch.potentials.networks.network import find_edges, make_graph
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.relax.geometry import redox_sites
-from gasearch.training.data.frames import Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +52,7 @@ def embed_sites(
         chosen = structures[start : start + batch_size]
         by_atom = site_features(potential, chosen)
         for k, (atoms, rows) in enumerate(zip(chosen, by_atom, strict=True), start=start):
-            charges = np.rint(atoms.get_initial_charges()).astype(int)
+            charges = formal_charges(atoms)
             for site in redox_sites(atoms).tolist():
                 features.append(rows[site])
                 species.append(Species(atoms.symbols[site], int(charges[site])))

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.awareness import charge_awareness
-from gasearch.potentials.contract import Potential
-from gasearch.training.data.frames import WORKING_IONS, Array, Frame, lowest_frames
+from gasearch.potentials.contract import Array, Potential, Prediction
+from gasearch.training.data.frames import WORKING_IONS, Frame, lowest_frames
 from gasearch.training.data.label_pairs import label_pairs
-from gasearch.training.evaluation.predict import Prediction, predict, predict_energies
+from gasearch.training.evaluation.predict import predict, predict_energies
 
 Report = dict[str, float | int | None]
+COLUMNS: Mapping[str, str] = {
+    "energy_mae_meV_per_atom": "energy (meV/atom)",
+    "formation_energy_mae_meV_per_fu": "formation (meV/f.u.)",
+    "force_mae_meV_per_A": "forces (meV/Å)",
+    "order_kendall_tau": "Kendall's tau",
+    "moment_mae": "moments",
+    "order_read_accuracy": "orders read",
+    "swap_rms_meV": "swap (meV)",
+    "swap_mae_meV": "swap error (meV)",
+}
+"""Heads of the table's columns, by the keys of a report."""
 _SEED = 7  # of the rattling before label swaps: the same for all models
 _TIE = 1e-6  # eV per cell
 
@@ -21,7 +33,7 @@ _TIE = 1e-6  # eV per cell
 def evaluate_model(
     potential: Potential, frames: Sequence[Frame], references: Sequence[Frame] = ()
 ) -> Report:
-    """Return the errors of a potential; None for what these frames or this potential cannot tell.
+    """Return the errors of a potential; None where they cannot be computed.
 
     Energies are compared as they are: of a potential at another level of theory, only ranks, swaps
     and moments mean something. Formation energies and ranks are those of the lowest frame of each
@@ -30,7 +42,7 @@ def evaluate_model(
     Parameters
     ----------
     references
-        Frames that are not judged themselves but serve as end members and partners of label swaps:
+        Frames whose errors do not count but which serve as end members and partners of label swaps:
         the training frames where `frames` are those held out.
     """
     found = predict(potential, [frame.atoms for frame in frames])
@@ -47,22 +59,25 @@ def evaluate_model(
     }
 
 
-def evaluate_by(
-    potential: Potential, frames: Sequence[Frame], key: Callable[[Frame], str]
+def compare_models(
+    potentials: Mapping[str, Potential], frames: Sequence[Frame], plot: Path | None = None
 ) -> dict[str, Report]:
-    """Return errors of energies and forces for each kind of frame, by what `key` calls it."""
-    groups: dict[str, list[Frame]] = {}
-    for frame in frames:
-        groups.setdefault(key(frame), []).append(frame)
-    reports = {}
-    for name, group in sorted(groups.items()):
-        found = predict(potential, [frame.atoms for frame in group])
-        reports[name] = {
-            "n_frames": len(group),
-            "energy_mae_meV_per_atom": _mean(1000 * _energy_errors(group, found)),
-            "force_mae_meV_per_A": _mean(1000 * _force_errors(group, found)),
-        }
+    """Return the errors of each potential, by its name; draw their parity plots if wanted."""
+    reports = {name: evaluate_model(one, frames) for name, one in potentials.items()}
+    if plot is not None:
+        from gasearch.training.evaluation.figures import plot_parity
+
+        structures = [frame.atoms for frame in frames]
+        found = {name: predict(one, structures) for name, one in potentials.items()}
+        plot_parity(frames, found, plot)
     return reports
+
+
+def number(value: float | None) -> str:
+    """Return a measured number for a table, '-' where there is none."""
+    if value is None:
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def formation_errors(
@@ -73,7 +88,7 @@ def formation_errors(
     Both levels refer to their own energies of the same end frames, those lowest in the data. Empty
     where a host has no two compositions, or no decoration between them.
     """
-    judged = {frame.decoration for frame in frames}
+    counted = {frame.decoration for frame in frames}
     errors: list[float] = []
     for group in _by_host(lowest_frames([*frames, *references])).values():
         x = np.array([frame.working_fraction for frame in group])
@@ -84,7 +99,7 @@ def formation_errors(
         units = np.array([frame.n_units for frame in group])
         difference = _above_ends(x, cells / units, true) - _above_ends(x, true, true)
         inner = (x > x.min()) & (x < x.max())
-        mine = np.array([frame.decoration in judged for frame in group])
+        mine = np.array([frame.decoration in counted for frame in group])
         errors += (1000 * difference[inner & mine]).tolist()
     return np.array(errors)
 
@@ -110,15 +125,15 @@ def order_tau(frames: Sequence[Frame], energies: Sequence[float]) -> float | Non
 def read_accuracy(
     frames: Sequence[Frame], found: Sequence[Prediction], ranges: MomentRanges
 ) -> float | None:
-    """Return the share of redox sites whose oxidation state the predicted moments tell rightly."""
-    told = [
+    """Return the share of redox sites whose predicted moments give the right oxidation state."""
+    right = [
         _reads(species, float(one.moments[site]), ranges)
         for frame, one in zip(frames, found, strict=True)
         if one.moments is not None
         for site, species in ((int(k), frame.species[k]) for k in frame.redox_sites)
         if species in ranges
     ]
-    return float(np.mean(told)) if told else None
+    return float(np.mean(right)) if right else None
 
 
 def swap_errors(
@@ -128,9 +143,9 @@ def swap_errors(
 
     Of a pair, the order that went into the other's geometry must be among the frames.
     """
-    judged = {frame.decoration for frame in frames}
+    counted = {frame.decoration for frame in frames}
     pairs = label_pairs([*frames, *references])
-    pairs = [pair for pair in pairs if pair.decorations[0] in judged]
+    pairs = [pair for pair in pairs if pair.decorations[0] in counted]
     foreign = predict_energies(potential, [pair.foreign for pair in pairs])
     own = predict_energies(potential, [pair.own for pair in pairs])
     return np.asarray(1000 * (foreign - own - np.array([pair.difference for pair in pairs])))

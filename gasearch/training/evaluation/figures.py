@@ -11,9 +11,9 @@ import numpy as np
 from gasearch.display.plotting import BLUE, GREY, ORANGE, NoPlotError
 from gasearch.errors import UsageError
 from gasearch.files import written
-from gasearch.training.data.frames import Array, Frame
+from gasearch.potentials.contract import Array, Prediction
+from gasearch.training.data.frames import Frame
 from gasearch.training.evaluation.embedding import Embedding
-from gasearch.training.evaluation.predict import Prediction
 
 _ENDINGS = (".png", ".pdf", ".svg")
 

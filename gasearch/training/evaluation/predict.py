@@ -3,35 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from gasearch.potentials.contract import Batch, Potential, check_species
-from gasearch.training.data.frames import Array
-
-
-@dataclass(frozen=True, eq=False)
-class Prediction:
-    """Of one structure.
-
-    Parameters
-    ----------
-    energy
-        Of the cell, in eV.
-    forces
-        (n_atoms, 3), in eV/Å.
-    stress
-        (3, 3), in eV/Å^3.
-    moments
-        (n_atoms,), in Bohr magnetons, or None.
-    """
-
-    energy: float
-    forces: Array
-    stress: Array
-    moments: Array | None
+from gasearch.potentials.contract import Array, Batch, Potential, Prediction, check_species
 
 
 def predict(
@@ -42,7 +18,9 @@ def predict(
         check_species(potential, atoms)
     found: list[Prediction] = []
     for start in range(0, len(structures), batch_size):
-        found += _predict_batch(potential, structures[start : start + batch_size])
+        chosen = structures[start : start + batch_size]
+        batch = Batch.from_atoms(chosen, potential.device)
+        found += potential.evaluate(batch).by_structure([len(atoms) for atoms in chosen])
     return found
 
 
@@ -51,20 +29,3 @@ def predict_energies(
 ) -> Array:
     """Return energies (n_structures,) of the cells, in eV."""
     return np.array([one.energy for one in predict(potential, structures, batch_size)])
-
-
-def _predict_batch(potential: Potential, structures: Sequence[Atoms]) -> list[Prediction]:
-    found = potential.evaluate(Batch.from_atoms(structures, potential.device))
-    counts = [len(atoms) for atoms in structures]
-    n = len(counts)
-    moments = [None] * n if found.moments is None else list(found.moments.cpu().split(counts))
-    return [
-        Prediction(float(e), f.numpy(), s.numpy(), None if m is None else m.numpy())
-        for e, f, s, m in zip(
-            found.energies.cpu(),
-            found.forces.cpu().split(counts),
-            found.stresses.cpu(),
-            moments,
-            strict=True,
-        )
-    ]

@@ -3,8 +3,11 @@ import json
 import ase.io
 import numpy as np
 import pytest
+from declared_hosts import FE as FE_SITES
+from declared_hosts import MIXED, sublattice
+from declared_hosts import NA as NA_SITES
 
-from gasearch.crystal.declaration import HostError, SublatticeDeclaration
+from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
@@ -17,7 +20,6 @@ from gasearch.crystal.io.hosts import (
 from gasearch.crystal.species import Species
 
 FRAMEWORK = {"P": Species("P", 5), "O": Species("O", -2)}
-MIXED = ("Fe2+", "Fe3+", "Mn2+", "Mn3+")
 
 
 def cif(*rows: str) -> str:
@@ -38,14 +40,6 @@ REST = (
 )  # fmt: skip
 
 
-def sublattice(kind, sites, texts, elements="fixed", **fractions) -> SublatticeDeclaration:
-    return SublatticeDeclaration(kind, sites, tuple(map(Species.parse, texts)), elements, fractions)
-
-
-SODIUM = sublattice("working_ion", ("Na",), ("Na+", "vacancy"))
-IRON = sublattice("redox", ("Fe",), ("Fe2+", "Fe3+"))
-
-
 @pytest.fixture
 def write(tmp_path):
     def write_file(*rows: str):
@@ -64,7 +58,7 @@ def counts(host: Host) -> list[int]:
 def test_a_declared_file_is_the_host_that_is_built_in(tmp_path, name):
     fmt = "extxyz" if name.endswith("xyz") else None
     ase.io.write(tmp_path / name, builtin_host("nafepo4-olivine").unit_cell, format=fmt)
-    declaration = declare_from_file(tmp_path / name, (SODIUM, IRON), FRAMEWORK, "NaFePO4")
+    declaration = declare_from_file(tmp_path / name, (NA_SITES, FE_SITES), FRAMEWORK, "NaFePO4")
     assert declaration.name == name
     host = Host.build(declaration, [1, 2, 1])
     assert host.space_group.symbol == "Pnma (62)"
@@ -83,7 +77,7 @@ def test_a_left_handed_file_is_the_same_host(tmp_path):
 def test_options_of_the_declaration_are_kept(write):
     path = write(NA.format(1), FE.format(1), *REST)
     declaration = declare_from_file(
-        path, (SODIUM, IRON), FRAMEWORK, symprec=0.05, min_site_distance=1.5
+        path, (NA_SITES, FE_SITES), FRAMEWORK, symprec=0.05, min_site_distance=1.5
     )
     assert (declaration.symprec, declaration.min_site_distance) == (0.05, 1.5)
     assert declaration.formula_unit == "NaFePO4"
@@ -92,7 +86,7 @@ def test_options_of_the_declaration_are_kept(write):
 def test_partially_filled_working_sites_become_filled_sites_of_the_host(write):
     path = write(NA.format(0.7), FE.format(1), *REST)
     for declaration in (
-        declare_from_file(path, (SODIUM, IRON), FRAMEWORK, "NaFePO4"),
+        declare_from_file(path, (NA_SITES, FE_SITES), FRAMEWORK, "NaFePO4"),
         guess_declaration(path),
     ):
         host = Host.build(declaration, [1, 1, 1])
@@ -103,7 +97,7 @@ def test_partially_filled_working_sites_become_filled_sites_of_the_host(write):
 def test_shared_redox_sites_give_the_fractions_of_a_free_sublattice(write):
     path = write(NA.format(1), FE.format(0.5), MN.format(0.5), *REST)
     free = sublattice("redox", ("Fe", "Mn"), MIXED, "free")
-    declared = declare_from_file(path, (SODIUM, free), FRAMEWORK, "NaFePO4")
+    declared = declare_from_file(path, (NA_SITES, free), FRAMEWORK, "NaFePO4")
     assert declared.sublattices[1].fractions == {"Fe": 0.5, "Mn": 0.5}
     guessed = guess_declaration(path)
     assert declared.sublattices[1].sites == (4, 5, 6, 7)  # no site is mostly manganese
@@ -117,21 +111,21 @@ def test_shared_redox_sites_give_the_fractions_of_a_free_sublattice(write):
 def test_shared_sites_may_be_named_by_their_minor_element(write):
     path = write(NA.format(1), FE.format(0.25), MN.format(0.75), *REST)
     free = sublattice("redox", ("Fe",), MIXED, "free")
-    declaration = declare_from_file(path, (SODIUM, free), FRAMEWORK)
+    declaration = declare_from_file(path, (NA_SITES, free), FRAMEWORK)
     assert Host.build(declaration, [1, 1, 1]).free_counts == {"Fe": 1, "Mn": 3}
 
 
 def test_declared_fractions_win_over_those_of_the_file(write):
     path = write(NA.format(1), FE.format(0.5), MN.format(0.5), *REST)
     free = sublattice("redox", ("Fe", "Mn"), MIXED, "free", Fe=0.75, Mn=0.25)
-    declaration = declare_from_file(path, (SODIUM, free), FRAMEWORK)
+    declaration = declare_from_file(path, (NA_SITES, free), FRAMEWORK)
     assert Host.build(declaration, [1, 1, 1]).free_counts == {"Fe": 3, "Mn": 1}
 
 
 def test_guests_on_working_sites_are_kept_in_their_number(write):
     path = write(NA.format(0.5), "K1 K 0 0 0 0.25", FE.format(1), *REST)
     sites = sublattice("working_ion", ("Na",), ("Na+", "K+", "vacancy"), "free")
-    host = Host.build(declare_from_file(path, (sites, IRON), FRAMEWORK), [1, 1, 1])
+    host = Host.build(declare_from_file(path, (sites, FE_SITES), FRAMEWORK), [1, 1, 1])
     assert host.free_counts == {"K": 1}
     assert host.compositions[0].formula == "KFe4P4O16"
 
@@ -153,22 +147,22 @@ def test_a_guess_says_the_same_when_it_is_declared(write):
 ERRORS = {
     "a partial framework": (
         (NA.format(1), FE.format(1), *REST[:-1], "O3 O 0.1755 0.9446 0.3118 0.8"),
-        (SODIUM, IRON),
+        (NA_SITES, FE_SITES),
         r"partially filled framework sites: O3 \(O 0.8\). Only declared sublattices may be",
     ),
     "partial redox sites": (
         (NA.format(1), FE.format(0.9), *REST),
-        (SODIUM, IRON),
+        (NA_SITES, FE_SITES),
         r"partially filled redox sites: Fe1 \(Fe 0.9\). Only working-ion sites may be empty",
     ),
     "shared sites of a fixed sublattice": (
         (NA.format(1), FE.format(0.5), MN.format(0.5), *REST),
-        (SODIUM, sublattice("redox", ("Fe",), MIXED)),
+        (NA_SITES, sublattice("redox", ("Fe",), MIXED)),
         r"elements share Fe1 \(Fe 0.5, Mn 0.5\).*declare the sublattice with elements = 'free'",
     ),
     "an element without a species": (
         (NA.format(0.95), "Fe2 Fe 0 0 0 0.05", FE.format(1), *REST),
-        (SODIUM, sublattice("redox", tuple(range(4, 8)), ("Fe2+", "Fe3+"))),
+        (NA_SITES, sublattice("redox", tuple(range(4, 8)), ("Fe2+", "Fe3+"))),
         r"Na1 \(Na 0.95, Fe 0.05\) on the working_ion sites, whose declared species are Na\+, vac",
     ),
 }
@@ -196,7 +190,7 @@ def test_sites_that_are_not_in_the_file_are_refused_by_the_host(write, sites):
     wrong = sublattice("redox", sites, MIXED, "free")
     framework = {**FRAMEWORK, "Fe": Species("Fe", 2)}
     with pytest.raises(HostError, match=f"names the site {sites[-1]!r}|partially filled frame"):
-        Host.build(declare_from_file(path, (SODIUM, wrong), framework), [1, 1, 1])
+        Host.build(declare_from_file(path, (NA_SITES, wrong), framework), [1, 1, 1])
 
 
 def some_hosts(tmp_path) -> list[Host]:
@@ -220,6 +214,8 @@ def test_a_host_comes_back_from_its_text_with_the_same_fingerprints(tmp_path):
         assert np.array_equal(copy.atoms.positions, host.atoms.positions)
         assert np.array_equal(copy.atoms.cell.array, host.atoms.cell.array)
         assert copy.compositions == host.compositions
+        assert copy.declaration.kpoints == host.declaration.kpoints  # by name, not in the text
+        assert copy.declaration.note == host.declaration.note
         rng = np.random.default_rng(0)
         for composition in host.compositions:
             decoration = Decoration.random(host, composition, rng)
@@ -231,6 +227,7 @@ def test_the_text_of_a_host_is_canonical_json(tmp_path):
     text = host_to_json(host)
     document = json.loads(text)
     assert text == json.dumps(document, sort_keys=True, separators=(",", ":"))
+    assert not document.keys() & {"kpoints", "note"}  # stored texts are compared
     assert document["supercell"] == [[1, 0, 0], [0, 2, 0], [0, 0, 1]]
     assert document["framework"] == {"O": "O2-", "P": "P5+"}
     assert document["sublattices"][1]["species"] == ["Fe2+", "Fe3+"]

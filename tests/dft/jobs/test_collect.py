@@ -17,7 +17,7 @@ from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobErr
 from gasearch.dft.jobs.collect import adopt, collect_job, jobs_of
 from gasearch.dft.jobs.export import export_jobs, training_frames, write_frames
 from gasearch.dft.jobs.folders import JobFolder
-from gasearch.dft.jobs.prepare import Workplace, prepare_gpaw
+from gasearch.dft.jobs.prepare import Workplace, prepare_job
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
@@ -28,14 +28,6 @@ from gasearch.store.records import FIRST_OUTSIDE
 from gasearch.training.data.reading import read_frames
 
 MOMENTS = {2: 3.66, 3: 4.29}
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, make_run):
-    """A run that knows all 16 decorations."""
-    folder = make_run(tmp_path_factory.mktemp("run"), budget=100)
-    Session(RunFolder(folder)).run()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -78,15 +70,18 @@ def orders(place, formula):
     return sorted(row.candidate for row in rows if row.composition == formula)
 
 
+def unknown(place):
+    """Return a decoration of x = 1/2 that the run does not know."""
+    known = {row.fingerprint for row in place.store.evaluations(verdict=None)}
+    every = place.host.fingerprints(place.host.composition_at(0.5))
+    return Decoration.from_fingerprint(place.host, next(f for f in every if f not in known))
+
+
 def result_of(decoration, moments=MOMENTS, energy=-170.0, forces=True):
     """Return what a code could have computed for a decoration."""
     atoms = decoration.to_atoms()
     atoms.rattle(0.03, seed=4)
-    charges = atoms.get_initial_charges()
-    values = [
-        moments[round(q)] if e == "Fe" else 0.02
-        for e, q in zip(atoms.symbols, charges, strict=True)
-    ]
+    values = [moments.get(round(charge), 0.02) for charge in atoms.get_initial_charges()]
     atoms.set_initial_charges(None)
     atoms.set_initial_magnetic_moments(None)
     results = {"energy": energy, "magmoms": np.array(values)}
@@ -96,9 +91,10 @@ def result_of(decoration, moments=MOMENTS, energy=-170.0, forces=True):
     return atoms
 
 
-def computed(place, number, atoms, *, steps=1, relax=True):
-    """Leave in a GPAW job's folder what its process would have left."""
-    job = prepare_gpaw(place, number, relax=relax)
+def computed(place, number, atoms=None, *, steps=1, relax=True):
+    """Leave in a job's folder what GPAW would have left; by default of the order asked for."""
+    atoms = result_of(decoration_of(place, number)) if atoms is None else atoms
+    job = prepare_job(place, number, relax=relax)
     ase.io.write(job.path / "relax.traj", [atoms] * steps)
     ase.io.write(job.path / "result.traj", atoms)
     outcome = {"end": "done", "reason": "", "n_steps": steps - 1, "wall_s": 12.0, "attempt": 1}
@@ -110,14 +106,18 @@ def level_of(place):
     return dft_jobs.dft_levels(place.store)[-1].name
 
 
+def rows(place, level=None):
+    return dft_jobs.dft_rows(place.store, level or level_of(place))
+
+
 class TestKept:
     def test_it_is_an_evaluation_of_the_candidate_at_a_level_of_its_own(self, place):
         number = orders(place, "Na2Fe4P4O16")[0]
         before = place.store.evaluations()
-        job = computed(place, number, result_of(decoration_of(place, number)), steps=3)
-        found = collect_job(place, job)
-        assert (found.status.charge_order, found.candidate) == ("kept", number)
-        (row,) = dft_jobs.dft_rows(place.store, level_of(place))
+        shown = ase.io.read(f"{place.store.path}@relaxed=1")
+        found = collect_job(place, computed(place, number, steps=3))
+        assert (found.charge_order, found.found) == ("kept", number)
+        (row,) = rows(place)
         assert (row.candidate, row.energy, row.verdict) == (number, -170.0, "ok")
         assert row.fmax == pytest.approx(0.01 * np.sqrt(3))
         assert (row.n_calls, row.wall_s, row.audit) == (3, 12.0, "dft-moments-1")
@@ -125,31 +125,25 @@ class TestKept:
         assert relaxed.atoms.get_initial_charges().sum() == 0
         assert np.isnan(relaxed.stress).all()
         assert place.store.evaluations() == before
-
-    def test_the_database_is_whole_and_shows_nothing_of_it_to_ase(self, place):
-        number = orders(place, "Na2Fe4P4O16")[0]
-        rows = ase.io.read(f"{place.store.path}@relaxed=1")
-        job = computed(place, number, result_of(decoration_of(place, number)))
-        collect_job(place, job)
         assert check_store(place.store.path) == []
-        again = ase.io.read(f"{place.store.path}@relaxed=1")
-        energies = [[a.get_potential_energy() for a in frames] for frames in (rows, again)]
+        again = ase.io.read(f"{place.store.path}@relaxed=1")  # ASE sees nothing of it
+        energies = [[a.get_potential_energy() for a in frames] for frames in (shown, again)]
         assert energies[0] == energies[1]
 
-    def test_the_account_of_its_sites_lies_in_the_folder(self, place):
+    def test_the_moments_of_its_sites_lie_in_the_folder(self, place):
         number = orders(place, "Na3Fe4P4O16")[0]
-        job = computed(place, number, result_of(decoration_of(place, number)))
+        job = computed(place, number)
         collect_job(place, job)
-        told = job.read_json("moments.json")
-        assert sorted(site["species"] for site in told["sites"]) == ["Fe2+"] * 3 + ["Fe3+"]
-        assert told["windows"]["Fe3+"] == [4.1, 4.7]
+        document = job.read_json("moments.json")
+        assert sorted(site["species"] for site in document["sites"]) == ["Fe2+"] * 3 + ["Fe3+"]
+        assert document["windows"]["Fe3+"] == [4.1, 4.7]
 
     def test_of_two_results_the_lower_one_stays(self, place):
         number = orders(place, "Na2Fe4P4O16")[0]
         decoration = decoration_of(place, number)
         for energy, lowest in ((-170.0, -170.0), (-171.0, -171.0), (-169.0, -171.0)):
             collect_job(place, computed(place, number, result_of(decoration, energy=energy)))
-            (row,) = dft_jobs.dft_rows(place.store, level_of(place))
+            (row,) = rows(place)
             assert row.energy == lowest
         assert check_store(place.store.path) == []
 
@@ -160,8 +154,8 @@ class TestKept:
                 place,
                 computed(place, number, result_of(decoration_of(place, number), energy=energy)),
             )
-        rows = dft_jobs.dft_rows(place.store, level_of(place))
-        hull = formation_hull([r.x for r in rows], [r.energy for r in rows], 4, (0.0, 1.0))
+        found = rows(place)
+        hull = formation_hull([r.x for r in found], [r.energy for r in found], 4, (0.0, 1.0))
         assert hull.formation_energy_per_fu == pytest.approx([0, -0.125, 0])
 
 
@@ -170,46 +164,31 @@ class TestMoved:
         asked, other = orders(place, "Na2Fe4P4O16")[:2]
         job = computed(place, asked, result_of(decoration_of(place, other)))
         found = collect_job(place, job)
-        assert (found.status.charge_order, found.candidate) == ("moved", other)
-        assert [row.candidate for row in dft_jobs.dft_rows(place.store, level_of(place))] == [other]
+        assert (found.charge_order, found.found) == ("moved", other)
+        assert [row.candidate for row in rows(place)] == [other]
         (row,) = dft_jobs.jobs(place.store)
         assert (row.candidate, row.found, row.charge_order) == (asked, other, "moved")
         assert check_store(place.store.path) == []
 
-    def test_a_decoration_that_nobody_proposed_is_added_outside_of_the_stream(self, small):
-        known = {row.fingerprint for row in small.store.evaluations(verdict=None)}
-        half = small.host.composition_at(0.5)
-        new = next(f for f in small.host.fingerprints(half) if f not in known)
-        decoration = Decoration.from_fingerprint(small.host, new)
+    def test_a_decoration_that_nobody_proposed_is_outside_until_a_search_finds_it(self, small):
+        decoration = unknown(small)
         asked = orders(small, "Na2Fe4P4O16")[0]
-        n_before = small.store.n_candidates
+        n_before, n_calls = small.store.n_candidates, small.store.counts().n_calls
         found = collect_job(small, computed(small, asked, result_of(decoration)))
-        assert found.candidate == FIRST_OUTSIDE
+        assert found.found == FIRST_OUTSIDE
         proposal = small.store.proposal(FIRST_OUTSIDE)
-        assert (proposal.number, proposal.origin, proposal.fingerprint) == (None, "dft", new)
-        assert proposal.parents == (asked,)
-        assert small.store.n_candidates == n_before
+        assert (proposal.number, proposal.origin) == (None, "dft")
+        assert (proposal.fingerprint, proposal.parents) == (decoration.fingerprint, (asked,))
+        assert (small.store.n_candidates, small.store.counts().n_calls) == (n_before, n_calls)
         assert small.store.queued() == []
         assert check_store(small.store.path) == []
-        assert [row.candidate for row in dft_jobs.dft_rows(small.store, level_of(small))] == [
-            FIRST_OUTSIDE
-        ]
-
-    def test_a_search_that_finds_it_later_takes_it_over(self, small):
-        known = {row.fingerprint for row in small.store.evaluations(verdict=None)}
-        half = small.host.composition_at(0.5)
-        new = next(f for f in small.host.fingerprints(half) if f not in known)
-        decoration = Decoration.from_fingerprint(small.host, new)
-        asked = orders(small, "Na2Fe4P4O16")[0]
-        n_calls = small.store.counts().n_calls
-        collect_job(small, computed(small, asked, result_of(decoration)))
-        assert small.store.counts().n_calls == n_calls
+        assert [row.candidate for row in rows(small)] == [FIRST_OUTSIDE]
         run_file = small.folder.run_file
         run_file.write_text(run_file.read_text().replace('"budget" = 8', '"budget" = 100'))
         Session(small.folder).run()
         assert small.store.outside() == []
-        (row,) = dft_jobs.dft_rows(small.store, level_of(small))
-        assert row.fingerprint == new
+        (row,) = rows(small)
+        assert row.fingerprint == decoration.fingerprint
         assert 8 < row.candidate <= 16
         assert small.store.evaluation(row.candidate).verdict == "ok"
         assert dft_jobs.jobs(small.store)[0].found == row.candidate
@@ -221,13 +200,13 @@ class TestDelocalised:
         number = orders(place, "Na2Fe4P4O16")[0]
         atoms = result_of(decoration_of(place, number), {2: 4.04, 3: 4.04})
         found = collect_job(place, computed(place, number, atoms))
-        assert (found.status.charge_order, found.candidate) == ("delocalised", None)
-        assert "moment 4.04" in found.status.reason
-        assert dft_jobs.dft_rows(place.store, level_of(place)) == []
+        assert (found.charge_order, found.found) == ("delocalised", None)
+        assert "moment 4.04" in found.reason
+        assert rows(place) == []
         (row,) = dft_jobs.jobs(place.store)
         assert (row.state, row.charge_order, row.evaluation) == ("collected", "delocalised", None)
-        told = [e for e in place.store.events(kind="dft_job") if "data" in e.data]
-        assert told[-1].data["data"]["energy_eV"] == -170.0
+        events = [e for e in place.store.events(kind="dft_job") if "data" in e.data]
+        assert events[-1].data["data"]["energy_eV"] == -170.0
         assert check_store(place.store.path) == []
 
 
@@ -247,7 +226,7 @@ class TestRefused:
         (job.path / "result.traj").write_bytes(whole[: len(whole) // 2])
         with pytest.raises(RefusedOutputError):
             collect_job(place, job)
-        assert dft_jobs.dft_rows(place.store, level_of(place)) == []
+        assert rows(place) == []
         assert job.status().state == "prepared"
 
     def test_another_crystal_is_refused(self, place):
@@ -259,7 +238,7 @@ class TestRefused:
     def test_a_job_of_another_run_is_refused(self, place, part, tmp_path):
         other = opened(part, tmp_path / "other")
         number = orders(other, "Na4Fe4P4O16")[0]
-        job = computed(other, number, result_of(decoration_of(other, number)))
+        job = computed(other, number)
         other.store.close()
         with pytest.raises(UnknownJobError, match="no job of the run"):
             collect_job(place, job)
@@ -267,10 +246,10 @@ class TestRefused:
     def test_a_job_that_the_database_forgot_is_collected_all_the_same(self, place):
         number = orders(place, "Na2Fe4P4O16")[0]
         before = place.store.path.read_bytes()
-        job = computed(place, number, result_of(decoration_of(place, number)))
+        job = computed(place, number)
         place.store.path.write_bytes(before)  # as from a backup
         (found,) = jobs_of(place, [job.path.resolve()])
-        assert collect_job(place, *found).candidate == number
+        assert collect_job(place, *found).found == number
         assert check_store(place.store.path) == []
 
     def test_a_path_without_a_job_needs_to_be_told_whose_it_is(self, place, tmp_path):
@@ -286,8 +265,8 @@ class TestFromElsewhere:
         ase.io.write(path, result_of(decoration_of(place, number), forces=False))
         job, output = adopt(place, path, number, "vasp-mine", "vasp")
         found = collect_job(place, job, output)
-        assert found.status.charge_order == "kept"
-        (row,) = dft_jobs.dft_rows(place.store, "vasp-mine")
+        assert found.charge_order == "kept"
+        (row,) = rows(place, "vasp-mine")
         assert np.isnan(row.fmax)
         relaxed = dft_jobs.dft_relaxed(place.store, number, "vasp-mine")
         assert np.isnan(relaxed.forces).all()
@@ -312,29 +291,27 @@ class TestFromElsewhere:
         ase.io.write(job.path / "final.extxyz", shuffled)
         ((found, output),) = jobs_of(place, [job.path / "final.extxyz"])
         collected = collect_job(place, found, output)
-        assert (collected.status.charge_order, collected.candidate) == ("kept", number)
+        assert (collected.charge_order, collected.found) == ("kept", number)
         assert job.status().state == "collected"
 
 
 class TestOtherSettings:
     def test_a_job_whose_text_tells_of_another_cutoff_is_not_collected(self, place):
         number = orders(place, "Na2Fe4P4O16")[0]
-        job = computed(place, number, result_of(decoration_of(place, number)))
+        job = computed(place, number)
         text = "Input parameters:\n\nWave functions: Plane wave expansion\n  Cutoff energy: {} eV\n"
         (job.path / "gpaw-1.txt").write_text(text.format(300))
         with pytest.raises(RefusedOutputError, match="a cutoff of 300 eV, not the 450 eV"):
             collect_job(place, job)
-        assert dft_jobs.dft_rows(place.store, job.status().level) == []
+        assert rows(place, job.status().level) == []
         (job.path / "gpaw-1.txt").write_text(text.format(450))
-        assert collect_job(place, job).candidate == number
+        assert collect_job(place, job).found == number
 
 
 class TestTrainingFrames:
     def test_they_are_read_with_the_shipped_data(self, place, tmp_path):
         number = orders(place, "Na2Fe4P4O16")[0]
-        collect_job(
-            place, computed(place, number, result_of(decoration_of(place, number)), steps=2)
-        )
+        collect_job(place, computed(place, number, steps=2))
         write_frames(training_frames(place, None), tmp_path / "new.xyz")
         alone = read_frames([tmp_path / "new.xyz"])
         assert len(alone.frames) == 2

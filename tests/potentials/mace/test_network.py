@@ -10,25 +10,18 @@ import sys
 import numpy as np
 import pytest
 import torch
+from crystals import perovskites, rattled, with_gallium
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Batch
-from gasearch.potentials.networks.checkpoint import load_checkpoint, save_checkpoint
 from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import energies_forces_stress
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.testing import check_potential, toy_host
 
 if importlib.util.find_spec("mace") is None and not os.environ.get("CI"):
     pytest.skip("no mace here: pip install 'gasearch[mace]'", allow_module_level=True)
 
-from gasearch.potentials.mace.network import MaceArgumentsError, MaceNetwork
-from gasearch.potentials.networks.guarded_imports import import_mace
-from gasearch.potentials.networks.slot_table import SlotError
+from gasearch.potentials.mace.network import MaceArgumentsError, MaceNetwork, import_mace
 
 SPECIES = {"O2-": 8, "F-": 9, "Na+": 11, "P5+": 15, "Fe2+": 26, "Fe3+": 31}
 SLOTS = sorted(SPECIES.values())
@@ -50,33 +43,12 @@ def potential(dtype=torch.float64, **arguments):
     return NetworkPotential(made(dtype, **arguments), card())
 
 
-def olivine(x=0.5):
-    host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    rng = np.random.default_rng(0)
-    atoms = Decoration.random(host, host.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
-
-
-def perovskites():
-    host = toy_host(supercell=(2, 1, 1))
-    rng = np.random.default_rng(0)
-    made = [Decoration.random(host, host.compositions[1], rng).to_atoms() for _ in range(2)]
-    return [made[0], made[1].repeat((1, 1, 2))]
-
-
-def with_gallium(atoms):
-    copy = atoms.copy()
-    copy.symbols[(atoms.numbers == 26) & (atoms.get_initial_charges() == 3)] = "Ga"
-    return copy
-
-
 @pytest.mark.parametrize("arguments", [{}, SCALARS, {"further": LIKE_FOUNDATIONS}])
 def test_energies_forces_and_stresses_are_those_of_mace(arguments):
     ours = potential(**arguments)
     model = copy.deepcopy(ours.network).model
     stock = import_mace("mace.calculators").MACECalculator(models=model, default_dtype="float64")
-    atoms = olivine()
+    atoms = rattled()
     found = ours.evaluate(Batch.from_atoms([atoms]))
     same = with_gallium(atoms)
     same.calc = stock
@@ -85,24 +57,14 @@ def test_energies_forces_and_stresses_are_those_of_mace(arguments):
     assert np.abs(found.stresses[0].numpy() - same.get_stress(voigt=False)).max() < 1e-13
 
 
-@pytest.mark.parametrize("arguments", [{}, SCALARS])
-def test_the_public_check_passes_in_double_precision(arguments):
-    check_potential(potential(**arguments), perovskites(), step=1e-3)
-
-
-def test_the_public_check_passes_in_single_precision():
-    structures = [perovskites()[0], olivine()]
-    check_potential(potential(torch.float32), structures, tolerance=1e-3, step=2e-2)
-
-
 def test_there_are_no_moments():
     assert not MaceNetwork.has_moments
-    assert potential().evaluate(Batch.from_atoms([olivine()])).moments is None
+    assert potential().evaluate(Batch.from_atoms([rattled()])).moments is None
 
 
 def test_losses_reach_every_weight():
     network = made()
-    batch = Batch.from_atoms([olivine(), perovskites()[0]])
+    batch = Batch.from_atoms([rattled(), perovskites()[0]])
     slots = card().species_map(batch.numbers, batch.charges)
     found = energies_forces_stress(network, batch, slots, create_graph=True)
     (found.forces.square().sum() + found.stresses.square().sum()).backward()
@@ -111,7 +73,7 @@ def test_losses_reach_every_weight():
 
 def test_features_are_invariant_scalars_per_atom():
     network = made()
-    atoms = olivine()
+    atoms = rattled()
     turned = atoms.copy()
     turned.rotate(37, (1, 2, 3), rotate_cell=True)
     batch = Batch.from_atoms([atoms, turned])
@@ -121,43 +83,15 @@ def test_features_are_invariant_scalars_per_atom():
     assert torch.allclose(*features.chunk(2), rtol=1e-9, atol=1e-12)
 
 
-def test_a_checkpoint_gives_the_same_network_back_and_holds_weights_only(tmp_path):
-    before = potential(torch.float32)
-    save_checkpoint(tmp_path, before.network, before.card)
-    after = load_checkpoint(tmp_path)
-    assert after.weights_hash == before.weights_hash
-    batch = Batch.from_atoms([olivine()])
-    assert torch.equal(after.evaluate(batch).forces, before.evaluate(batch).forces)
-    stored = sum(tensor.numel() for tensor in before.network.state_dict().values())
-    assert stored < 1.5 * sum(p.numel() for p in before.network.parameters())
-
-
 def test_copies_and_pickles_are_equal_and_need_no_torchscript():
     network = made().eval().requires_grad_(False)
-    batch = Batch.from_atoms([olivine()])
+    batch = Batch.from_atoms([rattled()])
     expected = NetworkPotential(network, card()).evaluate(batch)
     for twin in (copy.deepcopy(network), pickle.loads(pickle.dumps(network))):
         assert twin.dtype == torch.float64
         assert not twin.training
         assert not any(parameter.requires_grad for parameter in twin.parameters())
         assert torch.equal(NetworkPotential(twin, card()).evaluate(batch).forces, expected.forces)
-
-
-@pytest.mark.parametrize("further", [{}, LIKE_FOUNDATIONS])
-def test_a_cloned_slot_is_felt_as_its_source_and_a_fresh_one_is_not(further):
-    network = made(further=further)
-    ours = NetworkPotential(network, card())
-    atoms = olivine()
-    assert charge_awareness(ours, [atoms], np.random.default_rng(0)) > 5
-    network.clone_slot(26, 31)
-    assert network.arguments["numbers"] == [8, 9, 11, 15, 26, 26]
-    batch = Batch.from_atoms([atoms])
-    slots = card().species_map(batch.numbers, batch.charges)
-    alike = torch.where(slots == 31, 26, slots)
-    found, expected = (energies_forces_stress(network, batch, s) for s in (slots, alike))
-    assert torch.allclose(found.output.energies, expected.output.energies, rtol=1e-14)
-    assert torch.allclose(found.forces, expected.forces, rtol=1e-12, atol=1e-13)
-    assert charge_awareness(ours, [atoms], np.random.default_rng(0)) < 1e-9
 
 
 def test_slots_need_not_be_elements_where_their_elements_are_told():
@@ -178,11 +112,6 @@ def test_slots_need_not_be_elements_where_their_elements_are_told():
 def test_arguments_that_make_no_sense_are_refused(arguments, problem):
     with pytest.raises(MaceArgumentsError, match=problem):
         made(**arguments)
-
-
-def test_a_slot_that_the_network_does_not_have_is_refused():
-    with pytest.raises(SlotError, match="no slot 57; the slots of this network: 8, 9, 11"):
-        made().clone_slot(26, 57)
 
 
 def test_building_leaves_the_process_as_it_was():

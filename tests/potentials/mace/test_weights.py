@@ -8,10 +8,8 @@ import os
 import numpy as np
 import pytest
 import torch
+from crystals import rattled
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
 from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Batch
@@ -24,13 +22,14 @@ from gasearch.potentials.trust import UntrustedFileError, trust
 if importlib.util.find_spec("mace") is None and not os.environ.get("CI"):
     pytest.skip("no mace here: pip install 'gasearch[mace]'", allow_module_level=True)
 
+from gasearch.potentials.mace.network import import_mace
 from gasearch.potentials.mace.weights import (
-    UnsupportedMaceError,
     from_foundation,
     from_model_file,
     open_model,
 )
-from gasearch.potentials.networks.guarded_imports import import_mace, quiet
+from gasearch.potentials.networks.declaration import UnsupportedModelError
+from gasearch.potentials.networks.network import quiet
 
 NUMBERS = (1, 8, 11, 15, 26, 31, 92)
 SLOTS = {
@@ -55,11 +54,6 @@ KINDS = {
         "apply_cutoff": False,
     },
 }
-
-
-@pytest.fixture(autouse=True)
-def _own_record(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
 @functools.cache
@@ -107,14 +101,6 @@ def content_of(document):
     return stream.getvalue()
 
 
-def olivine(x=0.5):
-    host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    rng = np.random.default_rng(0)
-    atoms = Decoration.random(host, host.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
-
-
 def stock(model, atoms, *, gallium):
     """Return energy, forces and stress of mace's own calculator."""
     calculator = import_mace("mace.calculators").MACECalculator
@@ -139,7 +125,7 @@ def test_a_model_file_gives_what_mace_gives(tmp_path):
         load_potential(str(path), species={"Fe3+": "Ga"})
     trust(path)
     potential = load_potential(str(path), species={"Fe3+": "Ga"})
-    atoms = olivine()
+    atoms = rattled()
     found = potential.evaluate(Batch.from_atoms([atoms]))
     assert_equal(found, stock(foundation(), atoms, gallium=True))
     assert potential.cutoff == 4.0
@@ -149,7 +135,7 @@ def test_a_model_file_gives_what_mace_gives(tmp_path):
 def test_a_clone_of_iron_is_exactly_the_model_it_was(kind):
     network, card = from_foundation(content_of(foundation(kind=kind)), SLOTS)
     potential = NetworkPotential(network, card)
-    atoms = olivine()
+    atoms = rattled()
     found = potential.evaluate(Batch.from_atoms([atoms]))
     assert_equal(found, stock(foundation(kind=kind), atoms, gallium=False))
     assert card.reference[31] == card.reference[26]
@@ -161,7 +147,7 @@ def test_a_start_from_gallium_is_aware_and_keeps_the_energy_reference_of_iron(ki
     model = foundation(kind=kind)
     network, card = from_foundation(content_of(model), SLOTS, "ga")
     potential = NetworkPotential(network, card)
-    atoms = olivine()
+    atoms = rattled()
     found = potential.evaluate(Batch.from_atoms([atoms]))
     iron, gallium = model.atomic_energies_fn.atomic_energies.ravel()[[4, 5]].tolist()
     assert_equal(found, stock(model, atoms, gallium=True), 2 * (iron - gallium))
@@ -171,7 +157,7 @@ def test_a_start_from_gallium_is_aware_and_keeps_the_energy_reference_of_iron(ki
 def test_a_blind_control_has_one_slot_for_iron():
     network, card = from_foundation(content_of(foundation()), BLIND)
     assert network.table.slots == (11, 26, 15, 8)
-    atoms = olivine()
+    atoms = rattled()
     found = NetworkPotential(network, card).evaluate(Batch.from_atoms([atoms]))
     assert_equal(found, stock(foundation(), atoms, gallium=False))
 
@@ -181,7 +167,7 @@ def test_a_model_of_as_many_species_is_not_taken_for_the_new_one():
     numbers = tuple(sorted(SLOTS.values()))
     network, card = from_foundation(content_of(foundation(numbers)), SLOTS)
     potential = NetworkPotential(network, card)
-    assert charge_awareness(potential, [olivine()], np.random.default_rng(0)) < 1e-6
+    assert charge_awareness(potential, [rattled()], np.random.default_rng(0)) < 1e-6
 
 
 def test_clones_are_those_of_mace_s_own_function():
@@ -206,14 +192,14 @@ def test_a_started_network_is_an_ordinary_checkpoint(tmp_path):
     model = foundation(kind="nonlinear", dtype=torch.float32)
     network, card = from_foundation(content_of(model), SLOTS, "ga")
     save_checkpoint(tmp_path, network, card)
-    batch = Batch.from_atoms([olivine()])
+    batch = Batch.from_atoms([rattled()])
     before, after = NetworkPotential(network, card), load_checkpoint(tmp_path)
     assert torch.equal(before.evaluate(batch).energies, after.evaluate(batch).energies)
 
 
 def test_the_other_head_is_another_model():
     content = content_of(foundation(kind="two heads"))
-    batch = Batch.from_atoms([olivine()])
+    batch = Batch.from_atoms([rattled()])
     energies = [
         NetworkPotential(*from_foundation(content, SLOTS, head=head)).evaluate(batch).energies
         for head in (None, "Default", "other")
@@ -224,11 +210,11 @@ def test_the_other_head_is_another_model():
 
 def test_what_does_not_fit_is_told():
     content = content_of(foundation())
-    with pytest.raises(UnsupportedMaceError, match="has no elements 25"):
+    with pytest.raises(UnsupportedModelError, match="has no elements 25"):
         from_foundation(content, {Species.parse("Mn2+"): 25})
-    with pytest.raises(UnsupportedMaceError, match="has no head 'mp' but Default"):
+    with pytest.raises(UnsupportedModelError, match="has no head 'mp' but Default"):
         from_foundation(content, SLOTS, head="mp")
-    with pytest.raises(UnsupportedMaceError, match="no element for the slot 32 of Fe3\\+"):
+    with pytest.raises(UnsupportedModelError, match="no element for the slot 32 of Fe3\\+"):
         from_model_file(content, SpeciesMap.parse({"Fe3+": "Ge"}), "x")
-    with pytest.raises(UnsupportedMaceError, match="is a Linear, expected a ScaleShiftMACE"):
+    with pytest.raises(UnsupportedModelError, match="is a Linear, expected a ScaleShiftMACE"):
         open_model(content_of(torch.nn.Linear(2, 2)))

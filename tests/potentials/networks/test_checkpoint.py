@@ -5,69 +5,42 @@ import importlib.util
 import json
 import os
 import pickle
-import sys
 
-import numpy as np
 import pytest
 import torch
+from crystals import perovskites
+from toy_network import ToyNetwork
 
 from gasearch.crystal.species import Species
 from gasearch.plugins import PluginError
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.networks import architectures
-from gasearch.potentials.networks.architectures import (
-    Architecture,
-    MissingPackageError,
-    UnknownArchitectureError,
-    architecture,
-)
+from gasearch.potentials.networks.architectures import UnknownArchitectureError, architecture
 from gasearch.potentials.networks.checkpoint import (
     CheckpointError,
     load_checkpoint,
     read_checkpoint,
     save_checkpoint,
 )
+from gasearch.potentials.networks.declaration import Architecture, MissingPackageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
-from gasearch.potentials.networks.network import Network, NetworkOutput
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap
 from gasearch.potentials.registry import load_potential
-from gasearch.testing import toy_host
 
 FE2, FE3 = Species("Fe", 2), Species("Fe", 3)
 
 
-class Springs(Network):
-    """Energies from slots and distances; two tensors of two shapes."""
-
-    architecture = "springs"
-
-    def __init__(self, cutoff, width=4):
-        super().__init__()
-        self.cutoff = cutoff
-        self.arguments = {"cutoff": cutoff, "width": width}
-        self.rows = torch.nn.Embedding(40, width)
-        self.out = torch.nn.Linear(width, 1)
-
-    def forward(self, graph):
-        fade = (1 - graph.distances / self.cutoff).clamp(0) ** 3
-        rows = self.rows(graph.slots)
-        rows = rows.index_add(0, graph.i, torch.tanh(rows[graph.j]) * fade[:, None])
-        return NetworkOutput(graph.sum_by_system(self.out(rows).squeeze(1)), None, rows)
-
-
 @pytest.fixture(autouse=True)
-def springs(monkeypatch):
-    monkeypatch.setitem(sys.modules, "springs_for_tests", sys.modules[__name__])
-    place = Architecture("springs_for_tests:Springs")
-    monkeypatch.setitem(architectures.ARCHITECTURES, "springs", place)
+def toy(monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "toy", Architecture("toy_network:ToyNetwork"))
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     card = ModelCard(
-        name="springs-of-test",
+        name="toy-of-test",
         species_map=SpeciesMap(
             {FE2: 26, FE3: 31, Species("Na", 1): 11, Species("F", -1): 9},
         ),
@@ -78,21 +51,17 @@ def model():
         data_hash="ab" * 32,
         notes={"split": "by decoration", "error_meV": 2.5},
     )
-    return Springs(4.5), card
+    return ToyNetwork((9, 11, 26, 31)), card
 
 
 @pytest.fixture
 def folder(tmp_path, model):
-    save_checkpoint(tmp_path / "models" / "springs", *model)
-    return tmp_path / "models" / "springs"
+    save_checkpoint(tmp_path / "models" / "toy", *model)
+    return tmp_path / "models" / "toy"
 
 
 def crystal():
-    from gasearch.crystal.decoration import Decoration
-
-    host = toy_host()
-    composition = host.compositions[len(host.compositions) // 2]
-    atoms = Decoration.random(host, composition, np.random.default_rng(1)).to_atoms()
+    atoms = perovskites()[0]
     atoms.rattle(0.05, seed=3)
     return atoms
 
@@ -125,9 +94,9 @@ def test_the_same_model_is_written_in_the_same_bytes(folder, tmp_path):
 def test_a_model_replaces_an_older_one_and_leaves_no_other_file(folder, model):
     network, card = model
     with torch.no_grad():
-        network.out.weight += 1
+        network.bias += 1
     save_checkpoint(folder, network, card)
-    assert torch.equal(load_checkpoint(folder).network.out.weight, network.out.weight)
+    assert torch.equal(load_checkpoint(folder).network.bias, network.bias)
     assert sorted(path.name for path in folder.iterdir()) == ["model.json", "weights.safetensors"]
 
 
@@ -144,9 +113,9 @@ def test_versions_are_recorded(folder):
     assert set(versions) == {"gasearch", "torch"}
 
 
-@pytest.mark.parametrize("text", ["models/springs", "./models/springs"])
+@pytest.mark.parametrize("text", ["models/toy", "./models/toy"])
 def test_a_search_names_a_model_by_its_folder(folder, tmp_path, text):
-    assert load_potential(text, tmp_path).name == "springs-of-test"
+    assert load_potential(text, tmp_path).name == "toy-of-test"
 
 
 def test_a_flipped_byte_is_refused(folder):
@@ -164,7 +133,7 @@ def test_a_flipped_byte_is_refused(folder):
     [
         ({"format": 2}, "its format is 2, this gasearch reads up to 1; upgrade gasearch"),
         ({"format": None}, "no model description"),
-        ({"arguments": {"cutoff": 4.5, "width": 5}}, "do not fit"),
+        ({"arguments": {"slots": [9, 11, 26, 31], "n_radial": 5}}, "do not fit"),
         ({"arguments": {"radius": 4.5}}, "do not fit"),
         ({"reference": {"iron": -6.5}}, "makes no sense"),
         ({"species": {"Fe9": 26}}, "makes no sense"),
@@ -199,8 +168,8 @@ def test_missing_files_are_named(folder, name):
 
 
 def test_an_unknown_architecture_is_refused(folder):
-    edit(folder, architecture="spring")
-    with pytest.raises(UnknownArchitectureError, match="did you mean 'springs'"):
+    edit(folder, architecture="toyy")
+    with pytest.raises(UnknownArchitectureError, match="did you mean 'toy'"):
         load_checkpoint(folder)
 
 
@@ -221,7 +190,7 @@ def test_a_missing_package_says_what_brings_it(monkeypatch, folder, name, advice
 
 def test_the_architectures_of_the_package_are_known_by_name():
     assert {"chgnet", "mace", "painn", "cpainn"} <= set(architectures.ARCHITECTURES)
-    assert architecture("springs").__name__ == "Springs"
+    assert architecture("toy") is ToyNetwork
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path):
@@ -234,7 +203,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path):
 
 def test_species_belong_to_foreign_models_only(folder, tmp_path):
     with pytest.raises(PluginError, match="remove `species`"):
-        load_potential("models/springs", tmp_path, species={"Fe3+": "Ga"})
+        load_potential("models/toy", tmp_path, species={"Fe3+": "Ga"})
     with pytest.raises(PluginError, match="remove `species`"):
         load_potential("pmmcs", species={"Fe3+": "Ga"})
 

@@ -6,35 +6,23 @@ import os
 
 import pytest
 import torch
+from crystals import perovskites, rattled
+from schnetpack_inputs import schnetpack_inputs
 
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.registry import load_potential
 from gasearch.potentials.trust import UntrustedFileError, trust
-from gasearch.testing import check_potential, toy_host
+from gasearch.testing import check_potential
 
 if importlib.util.find_spec("schnetpack") is None and not os.environ.get("CI"):
     pytest.skip("no schnetpack here: see README", allow_module_level=True)
 
 import numpy as np
-from ase.neighborlist import neighbor_list
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.potentials.networks.guarded_imports import import_schnetpack
+from gasearch.potentials.networks.declaration import UnsupportedModelError
 from gasearch.potentials.networks.species_map import SpeciesMap
-from gasearch.potentials.painn.weights import UnsupportedSchnetpackError, from_schnetpack_file
-
-
-@pytest.fixture(autouse=True)
-def _own_record(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-
-
-def structure():
-    host = toy_host(supercell=(2, 1, 1))
-    rng = np.random.default_rng(0)
-    atoms = Decoration.random(host, host.compositions[1], rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
+from gasearch.potentials.painn.network import import_schnetpack
+from gasearch.potentials.painn.weights import from_schnetpack_file
 
 
 def model(kind="PaiNN"):
@@ -63,28 +51,14 @@ def written(path, document):
     return path
 
 
-def inputs(atoms):
-    i, j, offsets = neighbor_list("ijS", atoms, 4.5)
-    numbers = np.where(atoms.get_initial_charges() == 3, 31, atoms.numbers)
-    return {
-        "_atomic_numbers": torch.tensor(numbers),
-        "_positions": torch.tensor(atoms.positions),
-        "_cell": torch.tensor(atoms.cell.array)[None],
-        "_n_atoms": torch.tensor([len(atoms)]),
-        "_idx_m": torch.zeros(len(atoms), dtype=torch.int64),
-        "_idx_i": torch.tensor(i),
-        "_idx_j": torch.tensor(j),
-        "_offsets": torch.tensor(offsets @ atoms.cell.array),
-    }
-
-
 @pytest.mark.parametrize("kind", ["PaiNN", "SchNet"])
 def test_a_model_file_gives_what_schnetpack_gives(kind, tmp_path):
     path = written(tmp_path / "best_model", model(kind))
-    atoms = structure()
+    atoms = rattled()
     potential = load_potential(str(path), species={"Fe3+": "Ga"})
     found = potential.evaluate(Batch.from_atoms([atoms]))
-    expected = model(kind)(inputs(atoms))
+    rows = np.where(atoms.get_initial_charges() == 3, 31, atoms.numbers)
+    expected = model(kind)(schnetpack_inputs(atoms, rows, 4.5))
     assert torch.allclose(found.energies, expected["energy"], rtol=1e-12)
     assert torch.allclose(found.forces, expected["forces"], rtol=1e-9, atol=1e-12)
 
@@ -92,7 +66,7 @@ def test_a_model_file_gives_what_schnetpack_gives(kind, tmp_path):
 def test_a_model_file_passes_the_public_check(tmp_path):
     path = written(tmp_path / "best_model", model())
     potential = load_potential(str(path), species={"Fe3+": "Ga"})
-    check_potential(potential, [structure(), structure().repeat((1, 1, 2))], step=3e-4)
+    check_potential(potential, perovskites(), step=3e-4)
 
 
 def test_a_file_that_nobody_trusts_stays_closed(tmp_path):
@@ -103,12 +77,12 @@ def test_a_file_that_nobody_trusts_stays_closed(tmp_path):
 
 
 def test_another_pickle_is_no_model():
-    with pytest.raises(UnsupportedSchnetpackError, match="is a Linear"):
+    with pytest.raises(UnsupportedModelError, match="is a Linear"):
         from_schnetpack_file(content_of(torch.nn.Linear(2, 2)), SpeciesMap({}, True), "x")
 
 
 def test_a_slot_beyond_the_embedding_is_refused():
-    with pytest.raises(UnsupportedSchnetpackError, match="no row for the slot 119 of Fe3\\+"):
+    with pytest.raises(UnsupportedModelError, match="no row for the slot 119 of Fe3\\+"):
         from_schnetpack_file(content_of(model()), SpeciesMap.parse({"Fe3+": 119}), "x")
 
 

@@ -8,29 +8,19 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from olivine import olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.potentials.registry import load_potential
-from gasearch.relax.batched.memory import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit, default_limit
 from gasearch.relax.batched.neighbours import SkinList
-from gasearch.relax.batched.relaxer import BatchRelaxer, default_limit
+from gasearch.relax.batched.relaxer import BatchRelaxer
 
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here"),
 ]
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-def olivine(x: float = 0.5, seed: int = 0, rattle: float = 0.05) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
-    return atoms
 
 
 def crowd() -> list[Atoms]:

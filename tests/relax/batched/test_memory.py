@@ -1,23 +1,25 @@
-"""Memory that runs out beside the evaluation: all start again, fewer at once, and end alike."""
+"""Memory that runs out.
+
+In an evaluation the batch is halved; in any other step all start again, fewer at once.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from olivine import assert_equal, balls, olivine
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
-from gasearch.potentials.contract import Potential
+from gasearch.potentials.contract import Batch, Evaluated, Potential
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.potentials.registry import load_potential
 from gasearch.relax.batched import relaxer as module
-from gasearch.relax.batched.memory import BatchLimit
+from gasearch.relax.batched.memory import BatchLimit, expected_edges
 from gasearch.relax.batched.neighbours import SkinList
 from gasearch.relax.batched.optimizer import Minimizers
 from gasearch.relax.batched.relaxer import BatchRelaxer
@@ -25,27 +27,76 @@ from gasearch.relax.batched.state import State
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-SETTINGS = RelaxSettings(fmax=0.05)
+SETTINGS = RelaxSettings(fmax=0.3, smax=0.03)
 FULL = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate ...")
 
 
-def olivine(seed: int, x: float = 0.5) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, 0.05, atoms.positions.shape)
-    return atoms
+STARTS = {10 + seed: olivine(0.5, seed) for seed in range(5)}
 
 
-STARTS = {10 + seed: olivine(seed) for seed in range(5)}
+def relax(
+    potential: Potential, limit: BatchLimit, starts: dict[int, Atoms] = STARTS
+) -> dict[int, Relaxed]:
+    found = list(BatchRelaxer(potential, SETTINGS, limit=limit).relax(iter(starts.items())))
+    assert sorted(number for number, _ in found) == sorted(starts)
+    return dict(found)
 
 
-def relax(potential: Potential) -> tuple[dict[int, Relaxed], BatchLimit]:
-    limit = BatchLimit(1e9, 1e9)
-    relaxer = BatchRelaxer(potential, SETTINGS, limit=limit)
-    found = list(relaxer.relax(iter(STARTS.items())))
-    assert sorted(number for number, _ in found) == sorted(STARTS)
-    return dict(found), limit
+class Small(Pmmcs):
+    """Runs out of memory with more than so many atoms at once."""
+
+    def __init__(self, most: int, error: Exception = FULL) -> None:
+        super().__init__()
+        self.most = most
+        self.error = error
+        self.sizes: list[int] = []
+
+    def evaluate(self, batch: Batch) -> Evaluated:
+        self.sizes.append(len(batch))
+        if len(batch.positions) > self.most:
+            raise self.error
+        return super().evaluate(batch)
+
+
+SIX = {seed: olivine(0.5, seed) for seed in range(6)}
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[int, Relaxed]:
+    """The same structures where memory is no question."""
+    return relax(Pmmcs(), BatchLimit(1e9, 1e9), SIX)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_halves_the_batch_and_changes_nothing_else(
+    error: Exception, tmp_path: Path, undisturbed: dict[int, Relaxed]
+) -> None:
+    size = expected_edges(SIX[0], 10.0)
+    limit = BatchLimit(8 * size, 8 * size, tmp_path / "limits.json", "small")
+    potential = Small(most=60, error=error)
+    found = relax(potential, limit, SIX)
+    assert potential.sizes[:2] == [6, 3]
+    assert potential.sizes.count(6) == 1  # the limit is learned: it does not happen again
+    assert max(potential.sizes[8:]) <= 2
+    assert json.loads((tmp_path / "limits.json").read_text())["small"] == limit.edges < 3 * size
+    for number, one in found.items():
+        assert one.verdict == "ok"
+        assert_equal(one, undisturbed[number])
+
+
+def test_a_structure_whose_evaluation_does_not_fit_alone_fails_alone() -> None:
+    starts = {0: olivine(0.5), 1: olivine(1.0, 1).repeat((1, 2, 1)), 2: olivine(0.75, 2)}
+    found = relax(Small(most=40), BatchLimit(1e6, 1e6), starts)
+    assert [found[k].verdict for k in range(3)] == ["ok", "failed", "ok"]
+    assert found[1].reason.startswith("OutOfMemoryError: CUDA out of memory.")
+    assert found[1].n_calls == 1
 
 
 class Memory:
@@ -76,7 +127,7 @@ STEPS: dict[str, tuple[Any, str, Callable[..., int]]] = {
     "optimizer": (Minimizers, "advance", of_state),
     "neighbour list": (SkinList, "bonds", lambda _, batch: len(batch)),
     "deformation": (State, "batch", len),
-    "guards": (module, "judge", lambda state, *_: len(state)),
+    "convergence": (module, "judge", lambda state, *_: len(state)),
     "selection": (Minimizers, "select", lambda _, keep: len(keep)),
 }
 
@@ -85,16 +136,17 @@ STEPS: dict[str, tuple[Any, str, Callable[..., int]]] = {
 def test_no_step_that_runs_out_of_memory_costs_a_structure(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "painn-nafepo4" if step == "neighbour list" else "pmmcs"
-    expected, _ = relax(load_potential(name))
+    potential = balls() if step == "neighbour list" else Pmmcs()
+    limit = BatchLimit(1e9, 1e9)
+    expected = relax(potential, BatchLimit(1e9, 1e9))
     owner, method, size = STEPS[step]
     memory = Memory(most=2)
     monkeypatch.setattr(owner, method, memory.limited(getattr(owner, method), size))
-    found, limit = relax(load_potential(name))
+    found = relax(potential, limit)
     assert 1 <= memory.failures <= 3, "what did not fit is not tried again"
     assert limit.edges < 1e6
     for number, one in found.items():
-        assert one.verdict == expected[number].verdict == "ok"
+        assert one.verdict == expected[number].verdict != "failed"
         assert one.n_calls == expected[number].n_calls
         assert one.energy == pytest.approx(expected[number].energy, abs=1e-6)
 
@@ -113,8 +165,8 @@ def test_what_does_not_fit_alone_fails_alone(
         return advance(self, state, *args)
 
     monkeypatch.setattr(Minimizers, "advance", limited)
-    monkeypatch.setitem(STARTS, 12, olivine(2, x=1.0))
-    found, _ = relax(Pmmcs())
+    monkeypatch.setitem(STARTS, 12, olivine(1.0, 2))
+    found = relax(Pmmcs(), BatchLimit(1e9, 1e9))
     assert {n: one.verdict for n, one in found.items()} == {
         **dict.fromkeys(STARTS, "ok"),
         12: "failed",
@@ -147,4 +199,4 @@ def test_other_errors_of_a_step_are_not_hidden(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(Minimizers, "advance", broken)
     with pytest.raises(RuntimeError, match="shapes do not match"):
-        relax(Pmmcs())
+        relax(Pmmcs(), BatchLimit(1e9, 1e9))

@@ -1,4 +1,4 @@
-"""What the batch relaxer is made of: deformations, the model Hessian, padding, one BFGS step."""
+"""What the batch relaxer is made of: states, deformations, the model Hessian and padding."""
 
 from __future__ import annotations
 
@@ -8,44 +8,25 @@ import torch
 from ase import Atoms
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from olivine import olivine, state_of
 from scipy.linalg import expm, expm_frechet
 
-from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.pmmcs import Pmmcs
-from gasearch.relax.batched.descent import CLIMB, Descent
-from gasearch.relax.batched.hessians import Dense
-from gasearch.relax.batched.model_hessian import model_hessian, model_inverse
-from gasearch.relax.batched.optimizer import gradient
-from gasearch.relax.batched.padding import Padding, width_of
+from gasearch.relax.ase_relaxer import SymmetricStrainFilter
+from gasearch.relax.batched.hessians import model_hessian, model_inverse
+from gasearch.relax.batched.optimizer import Padding, gradient, width_of
 from gasearch.relax.batched.state import State
 from gasearch.relax.batched.strain import exponential, pull_back
-from gasearch.relax.cell import SymmetricStrainFilter
 from gasearch.relax.hessian import model_hessian as model_hessian_of_one
-from gasearch.relax.optimizer import PositiveBFGSMethod
 from gasearch.relax.settings import RelaxSettings
 
-HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 CPU = torch.device("cpu")
-
-
-def olivine(x: float = 0.5, seed: int = 0, rattle: float = 0.05) -> Atoms:
-    rng = np.random.default_rng(seed)
-    atoms = Decoration.random(HOST, HOST.composition_at(x), rng).to_atoms()
-    atoms.positions += rng.normal(0, rattle, atoms.positions.shape)
-    return atoms
 
 
 def sizes() -> list[Atoms]:
     return [olivine(0.5), olivine(1.0, 1).repeat((1, 2, 1)), olivine(0.0, 2)]
-
-
-def state_of(structures: list[Atoms], strains: torch.Tensor | None = None) -> State:
-    state = State.start([(k, a, RelaxSettings()) for k, a in enumerate(structures)], CPU)
-    return state if strains is None else state.moved(state.undeformed, strains)
 
 
 def strains_of(rng: np.random.Generator, n: int, size: float) -> torch.Tensor:
@@ -74,7 +55,8 @@ def test_a_deformation_neither_rotates_nor_mirrors() -> None:
 def test_gradients_are_those_of_the_reference_coordinates() -> None:
     structures = sizes()
     strains = strains_of(np.random.default_rng(3), 3, 0.05)
-    state = state_of(structures, strains)
+    state = state_of(*structures)
+    state = state.moved(state.undeformed, strains)
     geometry = state.batch()
     by_atom, by_cell = gradient(state, geometry, Pmmcs().evaluate(geometry))
     for k, atoms in enumerate(structures):
@@ -129,7 +111,7 @@ def test_rows_hold_their_atoms_and_little_else(counts: list[int]) -> None:
 
 
 def test_what_is_padded_comes_back() -> None:
-    state = state_of(sizes())
+    state = state_of(*sizes())
     strains = strains_of(np.random.default_rng(0), 3, 0.1)
     undeformed, cells = torch.zeros_like(state.undeformed), torch.zeros_like(strains)
     widths = width_of(state.counts)
@@ -146,8 +128,8 @@ def test_what_is_padded_comes_back() -> None:
 
 def test_selecting_and_joining_keep_structures_whole() -> None:
     structures = sizes()
-    state = state_of(structures)
-    some = state.select(torch.tensor([True, False, True])).joined(state_of(structures[1:2]))
+    state = state_of(*structures)
+    some = state.select(torch.tensor([True, False, True])).joined(state_of(structures[1]))
     assert some.ids.tolist() == [0, 2, 0]
     assert some.counts.tolist() == [len(structures[k]) for k in (0, 2, 1)]
     for row, k in enumerate((0, 2, 1)):
@@ -155,46 +137,3 @@ def test_selecting_and_joining_keep_structures_whole() -> None:
         np.testing.assert_allclose(final.positions, structures[k].positions, atol=1e-14)
         for label in ("numbers", "initial_charges", "initial_magmoms"):
             np.testing.assert_array_equal(final.arrays[label], structures[k].arrays[label])
-
-
-def spd(rng: np.random.Generator, size: int) -> np.ndarray:
-    root = rng.normal(size=(size, size))
-    return root @ root.T + size * np.eye(size)
-
-
-def test_rows_of_bfgs_steps_are_those_of_the_reference_method() -> None:
-    """On quadratic functions, near enough to the minimum for full steps."""
-    rng = np.random.default_rng(1)
-    size = 3 * 13 + 9
-    curvatures, guess = [spd(rng, size), spd(rng, size)], spd(rng, size)
-    here = torch.from_numpy(rng.normal(0, 1e-4, (2, size)))
-    inverse = torch.linalg.inv(torch.from_numpy(np.stack([guess, guess])))
-    rows = Descent.start(Dense(inverse), here)
-    methods = [PositiveBFGSMethod(guess.copy()) for _ in range(2)]
-    last: list[tuple[np.ndarray, np.ndarray]] = []
-    for _ in range(6):
-        x = here.numpy().copy()
-        gradients = np.stack([h @ row for h, row in zip(curvatures, x, strict=True)])
-        rows.learn(here, torch.from_numpy(gradients), torch.from_numpy((x * gradients).sum(1) / 2))
-        here = rows.propose()
-        for k, method in enumerate(methods):
-            if last:
-                method.update(x[k], gradients[k], last[0][k], last[1][k])
-            expected = method.compute_step(gradients[k])
-            np.testing.assert_allclose(here[k].numpy() - x[k], expected, rtol=1e-6, atol=1e-12)
-        last = [x, gradients]
-
-
-def test_a_step_up_is_taken_back_and_the_next_is_shorter() -> None:
-    here = torch.zeros(1, 48, dtype=torch.float64)
-    rows = Descent.start(Dense(torch.eye(48, dtype=torch.float64)[None]), here)
-    slope = torch.zeros_like(here)
-    slope[0, 0] = -0.1
-    rows.learn(here, slope, torch.tensor([0.0]))
-    first = rows.propose()
-    assert first[0, 0] == pytest.approx(0.1)
-    rows.learn(first, 3 * slope, torch.tensor([2 * CLIMB]))
-    assert rows.climbs.tolist() == [1]
-    assert 0 < rows.propose()[0, 0] < 0.04
-    rows.learn(rows.propose(), 0.1 * slope, torch.tensor([-CLIMB]))
-    assert rows.climbs.tolist() == [0]

@@ -4,17 +4,15 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from searching import decoration_of, search
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.operators.contract import default_operators
-from gasearch.run.screening_settings import ScreeningSettings
-from gasearch.search.history import Knowledge
+from gasearch.run.sections import ScreeningSection, SearchSection
+from gasearch.search.history import SearchHistory
 from gasearch.search.proposer import ProposalSettings, Proposer
-from gasearch.search.replay import differences, retrace
-from gasearch.search.screening.acquisition import expected_improvement
-from gasearch.search.screening.coverage import covered, is_their_turn
+from gasearch.search.replay import differences, restore
+from gasearch.search.screening.enumerated import covered, is_their_turn
 from gasearch.search.screening.exchanges import descend, exchanges
 from gasearch.search.screening.operator_rates import OperatorRates
 from gasearch.search.surrogate.coulomb import CoulombEnergy
@@ -22,23 +20,6 @@ from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.fitting import is_refit
 from gasearch.search.visibility import Immediate, Lagged
 from gasearch.seeding import named_rng
-from gasearch.store.records import Outcome
-
-
-@pytest.fixture(scope="module")
-def small():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-
-
-@pytest.fixture(scope="module")
-def medium():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
-
-
-@pytest.fixture(scope="module")
-def large():
-    """24 f.u.: compositions in the middle cannot be listed."""
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 3, 2))
 
 
 class Law:
@@ -66,47 +47,18 @@ class Law:
         return min(found, key=self).fingerprint
 
 
-def proposer_of(host, compositions=None, seed=1, ends=True, initial=12, seeds=(), **screening):
+def proposer_of(
+    host, compositions=None, seed=1, ends=True, initial=12, seeds=(), hull_aware=True, **screening
+):
     settings = ProposalSettings(
-        initial=initial,
-        end_members=ends,
+        SearchSection(seed=seed, initial=initial),
+        ScreeningSection(**screening),
         coulomb=True,
-        screening=ScreeningSettings(**screening),
+        end_members=ends,
+        hull_aware=hull_aware,
     )
     wanted = compositions or host.compositions
-    return Proposer(host, default_operators(), seed, wanted, settings, seeds)
-
-
-def search(proposer, law, number, budget=0, arrivals=None, verdict=lambda k: "ok", lag=0):
-    """Return proposals and outcomes of a search whose relaxations end at once, or `lag` later."""
-    arrivals = arrivals or Immediate()
-    proposals, outcomes, waiting = [], [], []
-    for k in range(1, number + 1):
-        for outcome in arrivals.release(k):
-            proposer.add_outcome(outcome)
-        proposed = proposer.propose(k, budget)
-        if proposed is None:
-            break
-        proposal = proposed.as_record(arrivals.known)
-        energy = law(proposed.decoration)
-        waiting.append(Outcome(k, k, proposal.composition, energy, verdict(k), 9))
-        while len(waiting) > lag:
-            outcomes.append(waiting.pop(0))
-            arrivals.add(outcomes[-1])
-        proposals.append(proposal)
-    return proposals, outcomes
-
-
-def test_the_expected_improvement_is_that_of_many_draws():
-    mean, deviation = np.array([-0.3, 0.0, 0.4]), np.array([0.2, 0.5, 0.3])
-    draws = np.random.default_rng(0).normal(mean, deviation, (400_000, 3))
-    expected = np.maximum(0.1 - draws, 0).mean(axis=0)
-    assert expected_improvement(mean, deviation, 0.1) == pytest.approx(expected, abs=2e-3)
-
-
-def test_without_doubt_the_expected_improvement_is_the_plain_one():
-    found = expected_improvement(np.array([-1.0, 1.0]), np.zeros(2), 0.0)
-    assert found == pytest.approx([1.0, 0.0])
+    return Proposer(host, default_operators(), wanted, settings, seeds)
 
 
 def test_exchanges_are_all_swaps_within_a_sublattice(medium):
@@ -137,14 +89,14 @@ def test_a_descent_ends_where_no_exchange_is_lower(medium):
 
 
 def test_coverage_gives_small_compositions_what_they_need_and_the_rest_to_larger_ones(medium):
-    knowledge = Knowledge(medium, medium.compositions, 20)
+    history = SearchHistory(medium, medium.compositions, 20)
     sizes = {c.x: medium.n_distinct(c) for c in medium.compositions}
-    assert {c.x for c in covered(knowledge, medium.compositions, sum(sizes.values()))} == set(sizes)
+    assert {c.x for c in covered(history, medium.compositions, sum(sizes.values()))} == set(sizes)
     assert sizes[0.125] == 4
-    found = covered(knowledge, medium.compositions, 40)
+    found = covered(history, medium.compositions, 40)
     assert {c.x: n for c, n in found.items()} == {0.0: 1, 1.0: 1, 0.125: 4, 0.875: 4}
-    assert covered(knowledge, medium.compositions, 8) == {}  # less than one for each
-    assert {c.x for c in covered(knowledge, medium.compositions, 9)} == {0.0, 1.0}
+    assert covered(history, medium.compositions, 8) == {}  # less than one for each
+    assert {c.x for c in covered(history, medium.compositions, 9)} == {0.0, 1.0}
 
 
 def test_what_is_covered_is_certain_once_it_needs_all_that_remains():
@@ -187,7 +139,7 @@ def test_a_composition_that_cannot_be_listed_is_searched_down_the_slopes_of_the_
     law = Law(large)
     proposer = proposer_of(large, [composition], ends=False, pool=60)
     proposals, _ = search(proposer, law, 45)
-    energies = [law(Decoration.from_bytes(large, p.occupation)) for p in proposals]
+    energies = [law(decoration_of(large, p)) for p in proposals]
     assert min(energies[12:]) < min(energies[:12]) - 0.02 * large.n_formula_units
     assert {p.operator for p in proposals[12:]} & {"surrogate_descent"}
     assert len({p.fingerprint for p in proposals}) == 45
@@ -208,20 +160,20 @@ RULES = {
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_a_search_goes_on_after_retracing_as_if_it_had_never_stopped(medium, rule):
+def test_a_search_goes_on_after_restoring_as_if_it_had_never_stopped(medium, rule):
     make, lag = RULES[rule]
     law, n, budget = Law(medium), 70, 70
     fails = lambda k: "unconverged" if k % 11 == 0 else "ok"  # noqa: E731
-    unbroken, outcomes = search(proposer_of(medium), law, n, budget, make(), fails, lag)
+    unbroken, outcomes = search(proposer_of(medium), law, n, budget, make(), verdict=fails, lag=lag)
     assert {"coulomb", "screened", "neighbour"} <= {p.operator for p in unbroken}
     for stop in range(3, n - 1, 9):
-        proposer, arrivals = proposer_of(medium), make()
+        proposer, visibility = proposer_of(medium), make()
         known = [o for o in outcomes if o.result <= unbroken[stop].known or rule == "lagged"]
-        retrace(proposer, arrivals, unbroken[:stop], known)
+        restore(proposer, visibility, unbroken[:stop], known)
         k = stop + 1
-        for outcome in arrivals.release(k, unbroken[stop].known):
+        for outcome in visibility.release(k, unbroken[stop].known):
             proposer.add_outcome(outcome)
-        again = proposer.propose(k, budget).as_record(arrivals.known)
+        again = proposer.propose(k, budget)
         assert again == unbroken[stop]
         assert again.details == unbroken[stop].details
 
@@ -237,11 +189,11 @@ def test_the_record_replays_and_another_budget_in_it_does_not(medium):
 def test_a_larger_budget_changes_what_follows_and_nothing_before(medium):
     law = Law(medium)
     first, outcomes = search(proposer_of(medium), law, 40, 40)
-    proposer, arrivals = proposer_of(medium), Immediate()
-    retrace(proposer, arrivals, first, outcomes)
-    for outcome in arrivals.release(41):
+    proposer, visibility = proposer_of(medium), Immediate()
+    restore(proposer, visibility, first, outcomes)
+    for outcome in visibility.release(41):
         proposer.add_outcome(outcome)
-    following = proposer.propose(41, 400).as_record(arrivals.known)
+    following = proposer.propose(41, 400)
     record = [*first, following]
     assert list(differences(proposer_of(medium), Immediate(), record, outcomes)) == []
 
@@ -252,12 +204,12 @@ def test_what_is_under_way_is_taken_as_predicted_and_makes_its_surroundings_sure
     proposer = proposer_of(medium, [composition], ends=False, unscreened=0.0)
     _, outcomes = search(proposer, law, 40)
     proposer.add_outcome(outcomes[-1])
-    chosen = [proposer.propose(k).decoration for k in range(41, 49)]
+    chosen = [decoration_of(medium, proposer.propose(k)) for k in range(41, 49)]
     assert len({d.fingerprint for d in chosen}) == 8
-    learner = proposer.learner
-    rows = learner.features(np.array([d.occupation for d in chosen]), composition)
-    mean, before = learner.fitted.predict(rows, 0)
-    expected, after = learner.surrogate.predict(rows, 0)
+    schedule = proposer.schedule
+    rows = schedule.features(np.array([d.occupation for d in chosen]), composition)
+    mean, before = schedule.fitted.predict(rows, 0)
+    expected, after = schedule.surrogate.predict(rows, 0)
     assert expected == pytest.approx(mean)
     assert np.all(after < 0.9 * before)
 
@@ -266,10 +218,10 @@ def test_at_the_end_every_neighbour_of_a_hull_member_is_evaluated_or_left_out(me
     law = Law(medium, depth=0.5)
     proposer = proposer_of(medium, refine=0.5)
     proposals, outcomes = search(proposer, law, 150, 150)
-    for outcome in outcomes[len(proposer.knowledge.ended) :]:
+    for outcome in outcomes[len(proposer.history.ended) :]:
         proposer.add_outcome(outcome)
     seen = {p.fingerprint for p in proposals}
-    report = proposer.last_look.report()
+    report = proposer.hull_refinement.report()
     hull = {entry["x"] for entry in report}
     assert {0.0, 1.0} < hull
     for entry in report:
@@ -278,7 +230,7 @@ def test_at_the_end_every_neighbour_of_a_hull_member_is_evaluated_or_left_out(me
         if entry["screened_out"]:
             assert entry["nearest_margin_eV_per_fu"] > 0
             assert entry["nearest_margin_sigmas"] > 2
-        member = proposer.knowledge.candidates[entry["candidate"]]
+        member = proposer.history.candidates[entry["candidate"]]
         occupation = np.frombuffer(member.occupation, dtype=np.uint8)
         around = {Decoration(medium, o).fingerprint for o in exchanges(medium, occupation)}
         around.discard(member.fingerprint)
@@ -291,12 +243,12 @@ def test_a_stagnant_search_looks_around_before_it_ends(medium):
     proposer = proposer_of(medium)
     proposals, outcomes = search(proposer, law, 60)
     proposer.add_outcome(outcomes[-1])
-    around = proposer.look_around(61)
+    around = proposer.propose_neighbour(61)
     assert around.operator == "neighbour"
     (parent,) = around.parents
     member = np.frombuffer(proposals[parent - 1].occupation, dtype=np.uint8)
     reached = {Decoration(medium, o).fingerprint for o in exchanges(medium, member)}
-    assert around.decoration.fingerprint in reached
+    assert around.fingerprint in reached
 
 
 def test_seeds_come_after_the_ends_and_before_all_else(medium):
@@ -317,7 +269,7 @@ def test_the_first_coulomb_start_is_the_lowest_of_all(medium):
     energy = CoulombEnergy(medium)
     whole = np.concatenate([c for c, _ in medium.enumerate_distinct(composition)])
     assert proposal.operator == "coulomb"
-    found = energy(proposal.decoration.occupation[None])[0]
+    found = energy(decoration_of(medium, proposal).occupation[None])[0]
     assert found == pytest.approx(energy(whole).min())
 
 

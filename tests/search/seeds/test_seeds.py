@@ -18,12 +18,13 @@ from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.oxidation_states import cif
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
-from gasearch.run.config import SeedsSection
 from gasearch.run.folder import RunFolder
+from gasearch.run.sections import SeedsSection
+from gasearch.search.resume import ChangedRunError
 from gasearch.search.seeds import SeedError, collect_seeds, seeds_from_record, seeds_to_record
 from gasearch.search.seeds.charge_orders import lowest_charge_order
 from gasearch.search.seeds.placing import superlattices
-from gasearch.search.session import ChangedRunError, Session
+from gasearch.search.session import Session
 from gasearch.search.surrogate.coulomb import CoulombEnergy
 from gasearch.store.sqlite.lock import DriverLock
 from gasearch.testing import toy_host

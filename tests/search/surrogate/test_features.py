@@ -8,17 +8,11 @@ from ase.build import bulk
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.run.screening_settings import GROUPS, FeatureSettings
-from gasearch.search.surrogate.clusters import SiteBasis, cluster_orbits, contrasts
+from gasearch.run.sections import GROUPS, ScreeningSection
+from gasearch.search.surrogate.clusters import SiteBasis, Surroundings, cluster_orbits, contrasts
 from gasearch.search.surrogate.coulomb import COULOMB, CoulombEnergy, ewald_matrix
 from gasearch.search.surrogate.features import Features
-from gasearch.search.surrogate.surroundings import Surroundings
 from gasearch.testing import toy_host
-
-
-@pytest.fixture(scope="module")
-def olivine():
-    return Host.build(builtin_host("nafepo4-olivine"), (1, 2, 1))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +21,7 @@ def mixed():
     return toy_host(mixed=True)
 
 
-HOSTS = ["olivine", "mixed"]
+HOSTS = ["medium", "mixed"]
 
 
 def drawn(host, composition, number, seed=0):
@@ -63,11 +57,11 @@ def test_equivalent_decorations_have_equal_features(name, request):
             assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_nearly_all_distinct_decorations_have_distinct_features(olivine):
+def test_nearly_all_distinct_decorations_have_distinct_features(medium):
     """Four pairs of the 56-atom cell at x = 1/2 differ in larger clusters only."""
-    composition = olivine.composition_at(0.5)
-    occupations = np.concatenate([c for c, _ in olivine.enumerate_distinct(composition)])
-    rows = Features(olivine, olivine.compositions)(occupations, composition)
+    composition = medium.composition_at(0.5)
+    occupations = np.concatenate([c for c, _ in medium.enumerate_distinct(composition)])
+    rows = Features(medium, medium.compositions)(occupations, composition)
     assert len(occupations) == 344
     assert len(np.unique(rows.round(4), axis=0)) == 340
 
@@ -89,70 +83,70 @@ def test_correlations_are_means_of_products_over_orbits(name, size, request):
         assert correlation == pytest.approx(expected, abs=1e-5)
 
 
-def test_clusters_are_all_those_within_reach(olivine):
-    basis = SiteBasis(olivine)
-    pairs = cluster_orbits(olivine, basis, 2, 5.0)
+def test_clusters_are_all_those_within_reach(medium):
+    basis = SiteBasis(medium)
+    pairs = cluster_orbits(medium, basis, 2, 5.0)
     expected = {
         (i, j)
-        for i, j in itertools.combinations(range(olivine.n_sites), 2)
-        if olivine.distances[i, j] <= 5.0
+        for i, j in itertools.combinations(range(medium.n_sites), 2)
+        if medium.distances[i, j] <= 5.0
     }
     assert set(map(tuple, pairs.clusters.tolist())) == expected
     assert pairs.sizes.sum() == len(expected)
-    triplets = cluster_orbits(olivine, basis, 3, 5.0)
+    triplets = cluster_orbits(medium, basis, 3, 5.0)
     triangles = {
         t
-        for t in itertools.combinations(range(olivine.n_sites), 3)
+        for t in itertools.combinations(range(medium.n_sites), 3)
         if all(pair in expected for pair in itertools.combinations(t, 2))
     }
     assert set(map(tuple, triplets.clusters.tolist())) == triangles
 
 
-def test_surroundings_count_every_site_once(olivine):
-    surroundings = Surroundings(olivine)
-    occupations = drawn(olivine, olivine.composition_at(0.5), 20)
-    counted = surroundings(occupations).sum(axis=0) * olivine.n_formula_units
-    assert counted == pytest.approx(np.full(20, olivine.n_sites))
+def test_surroundings_count_every_site_once(medium):
+    surroundings = Surroundings(medium)
+    occupations = drawn(medium, medium.composition_at(0.5), 20)
+    counted = surroundings(occupations).sum(axis=0) * medium.n_formula_units
+    assert counted == pytest.approx(np.full(20, medium.n_sites))
 
 
-def test_surroundings_tell_neighbours_apart(olivine):
+def test_surroundings_tell_neighbours_apart(medium):
     """A vacancy beside a hole is another surrounding than a vacancy far from it."""
-    composition = olivine.composition_at(0.875)
-    columns = Surroundings(olivine)
-    occupations = np.concatenate([c for c, _ in olivine.enumerate_distinct(composition)])
+    composition = medium.composition_at(0.875)
+    columns = Surroundings(medium)
+    occupations = np.concatenate([c for c, _ in medium.enumerate_distinct(composition)])
     seen = {tuple(column) for column in columns(occupations).T.round(4)}
     assert len(seen) > 1
 
 
-def test_the_coulomb_energy_is_that_of_the_ewald_sum_over_all_atoms(olivine):
-    (occupation,) = drawn(olivine, olivine.composition_at(0.5), 1)
-    atoms = olivine.atoms
+def test_the_coulomb_energy_is_that_of_the_ewald_sum_over_all_atoms(medium):
+    (occupation,) = drawn(medium, medium.composition_at(0.5), 1)
+    atoms = medium.atoms
     charges = np.zeros(len(atoms))
-    charges[olivine.framework_sites] = [s.charge for s in olivine.framework]
-    charges[olivine.sites] = olivine.charges[np.arange(olivine.n_sites), occupation]
+    charges[medium.framework_sites] = [s.charge for s in medium.framework]
+    charges[medium.sites] = medium.charges[np.arange(medium.n_sites), occupation]
     matrix = ewald_matrix(atoms.cell.array, atoms.positions)
-    expected = charges @ matrix @ charges / 2 / olivine.n_formula_units
-    assert CoulombEnergy(olivine)(occupation[None])[0] == pytest.approx(expected)
+    expected = charges @ matrix @ charges / 2 / medium.n_formula_units
+    assert CoulombEnergy(medium)(occupation[None])[0] == pytest.approx(expected)
 
 
-def test_what_the_composition_decides_is_no_feature(olivine):
-    features = Features(olivine, olivine.compositions)
-    for end in (olivine.compositions[0], olivine.compositions[-1]):
-        assert features(drawn(olivine, end, 1), end) == pytest.approx(0, abs=1e-5)
-    for composition in olivine.compositions[1:-1]:
-        mean = features(drawn(olivine, composition, 400, seed=3), composition).mean(axis=0)
+def test_what_the_composition_decides_is_no_feature(medium):
+    features = Features(medium, medium.compositions)
+    for end in (medium.compositions[0], medium.compositions[-1]):
+        assert features(drawn(medium, end, 1), end) == pytest.approx(0, abs=1e-5)
+    for composition in medium.compositions[1:-1]:
+        mean = features(drawn(medium, composition, 400, seed=3), composition).mean(axis=0)
         assert np.abs(mean).max() < 0.6
 
 
 @pytest.mark.parametrize("group", GROUPS[1:])
-def test_each_group_alone_gives_features(olivine, group):
-    features = Features(olivine, olivine.compositions, FeatureSettings(groups=(group,)))
+def test_each_group_alone_gives_features(medium, group):
+    features = Features(medium, medium.compositions, ScreeningSection(features=(group,)))
     assert set(features.groups) == {group}
 
 
 def test_a_large_cell_gets_fewer_triplets_not_more_time():
     host = Host.build(builtin_host("lifepo4-olivine"), (2, 3, 2))
-    features = Features(host, host.compositions[10:12], FeatureSettings(triplet_reach=9.0))
+    features = Features(host, host.compositions[10:12], ScreeningSection(triplet_reach=9.0))
     assert 0 < features.groups.count("triplets") <= 200
 
 
@@ -181,7 +175,7 @@ def test_the_ewald_matrix_gives_madelung_constants(name, madelung):
     assert energy * nearest / -COULOMB == pytest.approx(madelung, abs=1e-9)
 
 
-def test_the_ewald_matrix_does_not_depend_on_where_the_sums_are_split(olivine):
-    cell, positions = olivine.atoms.cell.array, olivine.atoms.positions
+def test_the_ewald_matrix_does_not_depend_on_where_the_sums_are_split(medium):
+    cell, positions = medium.atoms.cell.array, medium.atoms.positions
     one, other = (ewald_matrix(cell, positions, cutoff) for cutoff in (9, 13))
     np.testing.assert_allclose(one, other, atol=1e-9)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gasearch.search.surrogate import regression
-from gasearch.search.surrogate.regression import Results, fit_surrogate
+from gasearch.search.surrogate.regression import Results, fit_surrogate, posterior
 
 SHARES = [0.0, 0.25, 0.5, 0.75, 1.0]
 GROUPS = ["pairs"] * 12 + ["triplets"] * 18
@@ -67,17 +67,19 @@ def test_it_is_the_gaussian_process_of_scikit_learn_with_the_same_kernel():
     results = Results(results.features, np.zeros(40, dtype=np.int64), results.features[:, 0] * 0.05)
     groups = ["pairs"] * len(GROUPS)
     surrogate = fit_surrogate(results, groups, [0.5])
-    variance = surrogate.prior_variances["pairs"] / len(groups)
-    broad = surrogate.prior_variances["constant"] + 1.001 * surrogate.prior_variances["composition"]
+    variance = surrogate.prior.variances["pairs"] / len(groups)
+    broad = surrogate.prior.variances["constant"] + 1.001 * surrogate.prior.variances["composition"]
     kernel = ConstantKernel(variance) * DotProduct(1e-9, "fixed") + ConstantKernel(broad)
-    process = GaussianProcessRegressor(kernel, alpha=surrogate.noise_variance, optimizer=None)
-    target = (results.energy - results.energy.mean()) / surrogate.unit
+    process = GaussianProcessRegressor(kernel, alpha=surrogate.prior.noise, optimizer=None)
+    target = (results.energy - results.energy.mean()) / surrogate.prior.unit
     process.fit(results.features, target)
     unseen = np.random.default_rng(5).normal(size=(20, len(groups)))
     expected, expected_deviation = process.predict(unseen, return_std=True)
     mean, deviation = surrogate.predict(unseen, 0)
-    assert (mean - results.energy.mean()) / surrogate.unit == pytest.approx(expected, abs=1e-6)
-    assert deviation / surrogate.unit == pytest.approx(expected_deviation, rel=1e-5)
+    assert (mean - results.energy.mean()) / surrogate.prior.unit == pytest.approx(
+        expected, abs=1e-6
+    )
+    assert deviation / surrogate.prior.unit == pytest.approx(expected_deviation, rel=1e-5)
 
 
 def test_errors_left_out_are_those_of_fitting_without_each_result():
@@ -88,7 +90,7 @@ def test_errors_left_out_are_those_of_fitting_without_each_result():
     for n in range(len(results)):
         rest = np.arange(len(results)) != n
         part = Results(results.features[rest], results.composition[rest], results.energy[rest])
-        left = surrogate.refitted(part)
+        left = posterior(surrogate.design, surrogate.prior, part)
         mean, _ = left.predict(results.features[[n]], int(results.composition[n]))
         errors.append(float(mean[0] - results.energy[n]))
     counts = np.bincount(results.composition)
@@ -115,7 +117,7 @@ def test_what_is_pending_is_less_uncertain_and_no_better_known():
     before = surrogate.predict(row, 2)
     after = surrogate.with_pending(row, np.array([2])).predict(row, 2)
     assert after[0] == pytest.approx(before[0])
-    noise = surrogate.noise_variance * surrogate.unit**2
+    noise = surrogate.prior.noise * surrogate.prior.unit**2
     expected = before[1] ** 2 * noise / (before[1] ** 2 + noise)
     assert after[1] ** 2 == pytest.approx(expected)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from gasearch.store import PopulationStore
 from gasearch.store.checks.check import Problem, check_store
 from gasearch.store.errors import CorruptedBlobError
+from gasearch.store.population_store import PopulationStore
+from gasearch.store.promotions import NewPromotion, add_promotions
 from gasearch.testing.store import create, example_proposal, fill
 
 
@@ -19,11 +20,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("whole") / "search.db"
     with create(path) as store:
         fill(store, 24)
-        batch = store.batch()
-        batch.set_operational({"budget": 900})
-        batch.event("stagnation", None, {"generation": 3})
-        batch.propose([example_proposal(None, origin="seed.cif", fingerprint="seed")])
-        batch.commit()
+        store.batch().set_operational({"budget": 900}).event(
+            "stagnation", None, {"generation": 3}
+        ).propose([example_proposal(None, origin="seed.cif", fingerprint="seed")]).commit()
+        chosen = [NewPromotion(number, "lowest", f"for {number}") for number in (1, 2)]
+        assert add_promotions(store, chosen) == 2
     return path
 
 
@@ -99,6 +100,10 @@ def test_checking_changes_nothing(copy: Path) -> None:
         ("UPDATE extra SET attempt = 7 WHERE id = 2", "events", "late result 2"),
         ("DELETE FROM extra WHERE id = 2", "events", "no row"),
         ("UPDATE extra SET cell = zeroblob(72) WHERE id = 2", "hashes", "late result 2"),
+        ("DELETE FROM promotion WHERE id = 1", "promotions", "has an event but no row"),
+        ("UPDATE promotion SET rule = 'x' WHERE id = 1", "promotions", "by 'x' has no event"),
+        ("UPDATE promotion SET reason = 'x' WHERE id = 2", "promotions", "differs"),
+        ("UPDATE promotion SET promoted = promoted + 1 WHERE id = 2", "promotions", "differs"),
         ("UPDATE run SET operational = '{\"budget\":1}'", "events", "'budget'"),
         ("UPDATE run SET settings = '{}'", "events", "'settings'"),
         ("UPDATE level SET weights_hash = 'another'", "events", "'weights_hash'"),

@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, event, text
 from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
 from sqlalchemy.engine import Engine
 
-from gasearch.store import PopulationStore, migrate, schema
+from gasearch.store import migrate, schema
 from gasearch.store.checks.check import check_store
 from gasearch.store.errors import (
     BusyError,
@@ -33,7 +33,9 @@ from gasearch.store.errors import (
 )
 from gasearch.store.location import Place, ServerPlace, StoreUrlError, checked_schema, checked_url
 from gasearch.store.opening import driver_lock, driver_of
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.postgresql.connection import advisory_key, connect
+from gasearch.store.postgresql.lock import ServerLock
 from gasearch.store.postgresql.schema import differences
 from gasearch.testing.postgresql import TestServer
 from gasearch.testing.store import create, example_proposal, fill, propose_and_lease, record
@@ -54,9 +56,7 @@ def store(place: ServerPlace) -> Iterator[PopulationStore]:
 
 
 def add(store: PopulationStore) -> None:
-    batch = store.batch()
-    batch.propose([example_proposal(store.n_candidates + 1)])
-    batch.commit()
+    store.batch().propose([example_proposal(store.n_candidates + 1)]).commit()
 
 
 # --- addresses
@@ -159,9 +159,9 @@ def test_the_socket_leads_to_the_same_run(postgresql: TestServer, store: Populat
 
 def test_text_is_sorted_as_sqlite_sorts_it(store: PopulationStore) -> None:
     names = ["a", "B", "_", "ä", "A1", "a-b"]
-    batch = store.batch()
-    batch.propose(example_proposal(n, composition=name) for n, name in enumerate(names, start=1))
-    batch.commit()
+    store.batch().propose(
+        example_proposal(n, composition=name) for n, name in enumerate(names, start=1)
+    ).commit()
     assert [row.composition for row in store.by_composition()] == sorted(names)
 
 
@@ -209,35 +209,43 @@ def test_a_password_comes_from_the_environment_and_is_never_told(
 
 
 @contextlib.contextmanager
-def other_driver(place: Place) -> Iterator[subprocess.Popen[str]]:
+def other_driver(place: Place) -> Iterator[ServerLock]:
+    """Hold the lock by another session, of which this process knows nothing when it drives."""
     assert isinstance(place, ServerPlace)
-    code = (
-        "import time\nfrom gasearch.store.location import ServerPlace\n"
-        "from gasearch.store.postgresql.lock import ServerLock\n"
-        f"lock = ServerLock(ServerPlace({place.url!r}, {place.schema!r}))\n"
-        "lock.acquire()\nprint('held', flush=True)\ntime.sleep(600)\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    lock = ServerLock(place)
+    assert lock.take() is None
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        yield process
+        yield lock
     finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+        lock.give_back()
+
+
+@contextlib.contextmanager
+def process(code: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run a program for as long as the block lasts; with it comes its first line."""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout is not None
+        try:
+            yield made, made.stdout.readline().strip()
+        finally:
+            made.kill()
 
 
 def test_a_second_driver_is_refused_until_the_first_is_killed(store: PopulationStore) -> None:
     place = store.place
     assert driver_of(place) is None
-    with other_driver(place) as process:
-        holder = f"process {process.pid} on {os.uname().nodename}"
+    code = (
+        "import time\nfrom gasearch.store.location import ServerPlace\n"
+        "from gasearch.store.postgresql.lock import ServerLock\n"
+        f"with ServerLock({place!r}):\n    print('held', flush=True)\n    time.sleep(600)\n"
+    )
+    with process(code) as (other, _):
+        holder = f"process {other.pid} on {os.uname().nodename}"
         assert driver_of(place) == holder
         with pytest.raises(SearchRunningError, match=holder), driver_lock(place):
             pass
-        process.kill()
-        process.wait()
+        other.kill()
+        other.wait()
         with driver_lock(place):
             add(store)
             assert driver_of(place) == HOLDER
@@ -251,7 +259,7 @@ def test_one_process_drives_once(place: ServerPlace) -> None:
         assert driver_of(place) == HOLDER
 
 
-def sessions(postgresql: TestServer, place: Place) -> str:
+def sessions(place: Place) -> str:
     """Return SQL for the sessions that hold the driver lock of a place."""
     assert isinstance(place, ServerPlace)
     key = advisory_key(place, "driver") % 2**64
@@ -262,7 +270,7 @@ def sessions(postgresql: TestServer, place: Place) -> str:
 
 
 def end_lock_session(postgresql: TestServer, place: Place) -> None:
-    held = sessions(postgresql, place)
+    held = sessions(place)
     assert postgresql.sql(f"SELECT pg_terminate_backend(pid) FROM ({held}) AS held") == "t"
     wait_for(lambda: postgresql.sql(held) == "")
 
@@ -293,20 +301,18 @@ def test_a_driver_that_lost_its_lock_to_another_one_writes_nothing_more(
     with driver_lock(store.place):
         add(store)
         end_lock_session(postgresql, store.place)
-        if is_still_there:
-            other = other_driver(store.place)
-            with other as process, pytest.raises(DriverLostError, match=f"process {process.pid}"):
-                add(store)
-        else:
-            came_and_went = (
-                "from gasearch.store.location import ServerPlace\n"
-                "from gasearch.store import PopulationStore\n"
-                "from gasearch.store.opening import driver_lock\n"
-                f"place = {store.place!r}\n"
-                "with driver_lock(place), PopulationStore.open(place) as store:\n"
-                "    store.requeue_stale()\n"
-            )
-            subprocess.run([sys.executable, "-c", came_and_went], check=True, timeout=120)
+        with other_driver(store.place) as other:
+            if is_still_there:
+                with pytest.raises(DriverLostError, match=f"process {os.getpid()}"):
+                    add(store)
+            else:
+                engine = create_engine(
+                    "postgresql+psycopg://", creator=lambda: connect(other.place)
+                )
+                with engine.begin() as connection:
+                    other.fence(connection)
+                engine.dispose()
+        if not is_still_there:
             with pytest.raises(DriverLostError, match="another one, meanwhile"):
                 add(store)
     assert store.n_candidates == 1
@@ -323,17 +329,14 @@ def test_a_forked_child_does_not_keep_the_lock(
         "lock.acquire()\nchild = os.fork()\n"
         "if child:\n    print(child, flush=True)\ntime.sleep(600)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    child = int(process.stdout.readline())
-    try:
-        assert driver_of(store.place) is not None
-        process.kill()
-        process.wait()
-        wait_for(lambda: driver_of(store.place) is None)
-    finally:
-        process.stdout.close()
-        os.kill(child, 9)
+    with process(code) as (parent, child):
+        try:
+            assert driver_of(store.place) is not None
+            parent.kill()
+            parent.wait()
+            wait_for(lambda: driver_of(store.place) is None)
+        finally:
+            os.kill(int(child), 9)
 
 
 def test_the_server_of_the_tests_ends_with_them(tmp_path: Path) -> None:
@@ -341,14 +344,12 @@ def test_the_server_of_the_tests_ends_with_them(tmp_path: Path) -> None:
         "import time\nfrom gasearch.testing.postgresql import test_server\n"
         "with test_server() as server:\n    print(server.folder, flush=True)\n    time.sleep(600)\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    folder = Path(process.stdout.readline().strip())
-    first = (folder / "data" / "postmaster.pid").read_text().splitlines()[0]
-    process.kill()
-    process.wait()
-    process.stdout.close()
-    wait_for(lambda: not folder.exists() and not Path("/proc", first).exists())
+    with process(code) as (parent, line):
+        folder = Path(line)
+        first = (folder / "data" / "postmaster.pid").read_text().splitlines()[0]
+        parent.kill()
+        parent.wait()
+        wait_for(lambda: not folder.exists() and not Path("/proc", first).exists())
 
 
 # --- servers that go away
@@ -443,10 +444,8 @@ def test_a_reader_says_at_once_that_the_server_is_away(
         finally:
             postgresql.control("start")
         assert reader.n_candidates == 0
-        batch = reader.batch()
-        batch.propose([example_proposal(1)])
         with pytest.raises(WriteFailedError, match="for reading only"):
-            batch.commit()
+            reader.batch().propose([example_proposal(1)]).commit()
 
 
 def test_patience_with_a_server_has_an_end(store: PopulationStore, postgresql: TestServer) -> None:
@@ -506,14 +505,14 @@ def test_what_is_changed_behind_its_back_is_found(
     fill(store, 8)
     assert check_store(store.place) == []
     set_path = f"SET search_path TO {store.place.schema};"
+
     changes = {
         "UPDATE evaluation SET energy = energy + 1e-9 WHERE candidate = 2": "'energy'",
         "UPDATE structure SET cell = decode('00', 'hex') WHERE id = 0": "the host",
         "UPDATE extra SET attempt = 7 WHERE id = 1": "late result 1",
         "UPDATE run SET settings = '{}'": "'settings'",
     }
-    for statement in changes:
-        postgresql.sql(set_path + statement)
+    postgresql.sql(set_path + ";".join(changes))
     found = "\n".join(map(str, check_store(store.place)))
     for told in changes.values():
         assert told in found
@@ -526,8 +525,7 @@ def test_what_is_changed_behind_its_back_is_found(
         "ALTER TABLE promotion DROP CONSTRAINT promotion_candidate_fkey": "reference of candidate",
         "DROP TABLE dft_job": "dft_job is missing",
     }
-    for statement in tables:
-        postgresql.sql(set_path + statement)
+    postgresql.sql(set_path + ";".join(tables))
     found = "\n".join(map(str, check_store(store.place)))
     for told in tables.values():
         assert told in found
@@ -568,7 +566,6 @@ def test_an_older_schema_is_upgraded_and_a_newer_one_refused(
     (tmp_path / "rev_0099.py").write_text(REVISION.format(old=schema.SCHEMA_VERSION))
     with monkeypatch.context() as newer:
         newer.setattr(schema, "SCHEMA_VERSION", "0099")
-        newer.setattr("gasearch.store.postgresql.database.SCHEMA_VERSION", "0099")
         newer.setattr(migrate, "REVISIONS", [*migrate.REVISIONS, tmp_path])
         with pytest.raises(OlderSchemaError, match=r"older than 0099.*gasearch check"):
             PopulationStore.open(place, read_only=True)

@@ -10,6 +10,8 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ase.db
@@ -18,7 +20,7 @@ from places import RELEASED_DATABASES, STORE_PROCESS, TESTS
 from sqlalchemy import create_engine
 
 from gasearch.errors import GasearchError
-from gasearch.store import DriverLock, PopulationStore, migrate, schema
+from gasearch.store import migrate, schema
 from gasearch.store.checks.check import check_store
 from gasearch.store.errors import (
     DatabaseExistsError,
@@ -33,7 +35,9 @@ from gasearch.store.errors import (
     WriteFailedError,
 )
 from gasearch.store.opening import driver_of
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.sqlite.database import APPLICATION_ID
+from gasearch.store.sqlite.lock import DriverLock
 from gasearch.testing.store import create, example_atoms, fill, propose_and_lease, record
 
 WRITTEN = schema.SCHEMA_VERSION
@@ -64,7 +68,7 @@ def test_a_folder_is_refused(tmp_path: Path) -> None:
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_refused(path: Path) -> None:
     path.chmod(0)
-    with pytest.raises(UnreadableFileError, match="mend its permissions"):
+    with pytest.raises(UnreadableFileError, match="fix its permissions"):
         PopulationStore.open(path)
 
 
@@ -219,7 +223,6 @@ def next_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     old, new = schema.SCHEMA_VERSION, "0099"
     (folder / "rev_0099.py").write_text(REVISION.format(old=old, new=new, more=""))
     monkeypatch.setattr(schema, "SCHEMA_VERSION", new)
-    monkeypatch.setattr("gasearch.store.sqlite.database.SCHEMA_VERSION", new)
     monkeypatch.setattr(migrate, "REVISIONS", [*migrate.REVISIONS, folder])
     return folder / "rev_0099.py"
 
@@ -278,7 +281,7 @@ def test_a_failed_upgrade_leaves_the_file_as_it_was(path: Path, next_schema: Pat
 
 
 def test_a_file_is_not_upgraded_under_a_running_search(path: Path, next_schema: Path) -> None:
-    with driver(path), pytest.raises(SearchRunningError):
+    with other_driver(path), pytest.raises(SearchRunningError):
         PopulationStore.open(path)
     assert backups_of(path) == []
 
@@ -291,55 +294,53 @@ def test_the_driver_itself_may_upgrade(path: Path, next_schema: Path) -> None:
 # --- the lock of the driver
 
 
-class driver:  # noqa: N801 -- reads as a context
-    """Another process that holds the lock; it ends when the block does."""
-
-    def __init__(self, path: Path, then: str = "sys.stdin.read()") -> None:
-        code = (
-            "import os, sys, time\nfrom pathlib import Path\n"
-            "from gasearch.store import DriverLock\n"
-            f"lock = DriverLock(Path({str(path)!r}))\nlock.acquire()\nprint('held', flush=True)\n"
-            f"{then}"
-        )
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == "held\n"
-
-    def __enter__(self) -> subprocess.Popen[str]:
-        return self.process
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        self.process.communicate()
+@contextmanager
+def other_driver(path: Path) -> Iterator[None]:
+    """Hold the lock, of which this process knows nothing when it drives."""
+    lock = DriverLock(path)
+    assert lock.take() is None
+    try:
+        yield
+    finally:
+        lock.give_back()
 
 
-def test_a_second_driver_is_told_who_the_first_is(path: Path) -> None:
-    with driver(path) as process, pytest.raises(SearchRunningError) as caught, DriverLock(path):
-        pass
-    host = os.uname().nodename
-    assert f"already running here (process {process.pid} on {host})" in str(caught.value)
+@contextmanager
+def driver(path: Path, then: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Hold the lock in another process, which prints a line; it ends when the block does."""
+    code = (
+        "import os, sys, time\nfrom pathlib import Path\n"
+        "from gasearch.store.sqlite.lock import DriverLock\n"
+        f"lock = DriverLock(Path({str(path)!r}))\nlock.acquire()\n{then}\ntime.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout is not None
+        try:
+            yield made, made.stdout.readline().strip()
+        finally:
+            made.kill()
 
 
-def test_a_killed_driver_frees_the_lock(path: Path) -> None:
-    with driver(path) as process:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        with DriverLock(path):
+def test_others_are_told_who_drives_until_it_is_killed(path: Path) -> None:
+    assert driver_of(path) is None
+    with driver(path, "print('held', flush=True)") as (process, _):
+        holder = f"process {process.pid} on {os.uname().nodename}"
+        assert driver_of(path) == holder
+        with pytest.raises(SearchRunningError) as caught, DriverLock(path):
             pass
+        assert f"already running here ({holder})" in str(caught.value)
+        process.kill()
+        process.wait()
+        assert driver_of(path) is None
+        with DriverLock(path):
+            assert driver_of(path) == f"process {os.getpid()} on {os.uname().nodename}"
+    assert driver_of(path) is None
 
 
 def test_a_forked_child_does_not_keep_the_lock_of_a_killed_driver(path: Path) -> None:
-    then = (
-        "child = os.fork()\nif child == 0: time.sleep(60)\nprint(child, flush=True); time.sleep(60)"
-    )
-    with driver(path, then) as process:
-        assert process.stdout is not None
-        child = int(process.stdout.readline())
+    then = "child = os.fork()\nif child: print(child, flush=True)"
+    with driver(path, then) as (process, line):
+        child = int(line)
         try:
             process.kill()
             process.wait()
@@ -359,20 +360,8 @@ def test_the_lock_is_taken_once_in_a_process(path: Path) -> None:
         pass
 
 
-def test_others_can_ask_who_drives(path: Path) -> None:
-    assert driver_of(path) is None
-    with driver(path) as process:
-        assert driver_of(path) == f"process {process.pid} on {os.uname().nodename}"
-        process.kill()
-        process.wait()
-        assert driver_of(path) is None
-    with DriverLock(path):
-        assert f"process {os.getpid()} on " in str(driver_of(path))
-    assert driver_of(path) is None
-
-
 def test_readers_need_no_lock(path: Path) -> None:
-    with driver(path), PopulationStore.open(path, read_only=True) as store:
+    with other_driver(path), PopulationStore.open(path, read_only=True) as store:
         assert store.n_candidates == 4
 
 

@@ -35,15 +35,15 @@ def test_locks_that_everyone_gets_are_noticed(
 def test_a_database_that_two_may_write_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    careless = locking_probe._CHILD.replace('"BEGIN IMMEDIATE"', '"SELECT 1"').replace(
+    careless = locking_probe.CHILD.replace('"BEGIN IMMEDIATE"', '"SELECT 1"').replace(
         'connection.execute("INSERT', 'connection.execute("SELECT 1") #'
     )
-    monkeypatch.setattr(locking_probe, "_CHILD", careless.replace('"COMMIT"', '"SELECT 1"'))
+    monkeypatch.setattr(locking_probe, "CHILD", careless.replace('"COMMIT"', '"SELECT 1"'))
     assert "write one SQLite file at once" in str(probe(tmp_path))
 
 
 def test_locks_that_hang_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(locking_probe, "_CHILD", "import time; time.sleep(60)")
+    monkeypatch.setattr(locking_probe, "CHILD", "import time; time.sleep(60)")
     assert "gave no answer within 0.2 s" in str(probe(tmp_path, timeout_s=0.2))
 
 

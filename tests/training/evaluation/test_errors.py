@@ -16,9 +16,8 @@ from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.training.data.frames import without_repeats
 from gasearch.training.data.label_pairs import label_pairs
 from gasearch.training.data.reading import read_frames
-from gasearch.training.evaluation.compare import as_markdown, compare_models
 from gasearch.training.evaluation.embedding import principal_components, separation
-from gasearch.training.evaluation.errors import evaluate_by, evaluate_model, order_tau
+from gasearch.training.evaluation.errors import compare_models, evaluate_model, order_tau
 
 KEYS = (
     "n_frames",
@@ -151,12 +150,6 @@ def test_tau_counts_pairs_of_one_composition(frames):
     assert order_tau(frames, [0.0] * len(frames)) == 0.0
 
 
-def test_errors_by_kind_of_frame(frames):
-    reports = evaluate_by(Oracle(frames, per_atom=0.001), frames, lambda f: f.tag[:3])
-    assert sum(report["n_frames"] for report in reports.values()) == 232
-    assert {"hop", "rel", "str"} <= set(reports)
-
-
 def test_the_rigid_ion_potential_ranks_orders_and_is_no_energy(frames):
     chosen = [frame for frame in frames if frame.tag in ("relax6", "again")]
     report = evaluate_model(Pmmcs(), chosen)
@@ -167,17 +160,14 @@ def test_the_rigid_ion_potential_ranks_orders_and_is_no_energy(frames):
     assert report["energy_mae_meV_per_atom"] > 1000
 
 
-def test_several_models_make_a_table_and_a_figure(frames, tmp_path):
+def test_several_models_make_a_figure(frames, tmp_path):
     pytest.importorskip("matplotlib")
     chosen = [frame for frame in frames if frame.tag == "relax6"]
     plot = tmp_path / "parity.png"
     models = {"pmmcs": Pmmcs(), "oracle": Oracle(frames)}
     reports = compare_models(models, chosen, plot)
     assert plot.stat().st_size > 1000
-    table = as_markdown(reports).splitlines()
-    assert len(table) == 4
-    assert table[2].startswith("| pmmcs |")
-    assert " - |" in table[2]
+    assert list(reports) == ["pmmcs", "oracle"]
     with pytest.raises(UsageError, match="ends in"):
         compare_models(models, chosen[:2], tmp_path / "parity.txt")
 

@@ -3,7 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from gasearch.store.sql.column_types import TEXT, WIDE
+from gasearch.store.migrations import columns, references
+from gasearch.store.schema import TEXT, WIDE
 
 revision = "0001"
 down_revision = None
@@ -13,99 +14,61 @@ def upgrade() -> None:
     """Make all tables."""
     op.create_table(
         "level",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("name", TEXT, nullable=False),
-        sa.Column("potential", TEXT, nullable=False),
-        sa.Column("weights_hash", TEXT, nullable=False),
-        sa.Column("probe_energies", TEXT, nullable=False),
-        sa.Column("ranks_only", sa.Boolean(), nullable=False),
-        sa.Column("settings", TEXT),
+        *columns(sa.Integer(), "id"),
+        *columns(TEXT, "name", "potential", "weights_hash", "probe_energies"),
+        *columns(sa.Boolean(), "ranks_only"),
+        *columns(TEXT, "settings", nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name"),
     )
     op.create_table(
         "run",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("uuid", TEXT, nullable=False),
-        sa.Column("created", sa.Float(), nullable=False),
-        sa.Column("seed", TEXT, nullable=False),
-        sa.Column("n_formula_units", sa.Integer(), nullable=False),
-        sa.Column("host", TEXT, nullable=False),
-        sa.Column("settings", TEXT, nullable=False),
-        sa.Column("operational", TEXT, nullable=False),
-        sa.Column("versions", TEXT, nullable=False),
+        *columns(sa.Integer(), "id", "n_formula_units"),
+        *columns(TEXT, "uuid", "seed", "host", "settings", "operational", "versions"),
+        *columns(sa.Float(), "created"),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
         "structure",
+        *columns(sa.Integer(), "counts_for", nullable=True),
+        *columns(sa.Integer(), "n_atoms", "pbc"),
+        *columns(sa.Float(), "volume", "mass", "charge"),
+        *columns(sa.Float(), "total_moment", nullable=True),
+        *columns(TEXT, "key_value_pairs", "data", "sha256"),
+        *columns(
+            sa.LargeBinary(), "numbers", "positions", "cell", "initial_charges", "initial_magmoms"
+        ),
+        *columns(
+            sa.LargeBinary(), "tags", "forces", "stress", "moments", "bond_lengths", nullable=True
+        ),
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("counts_for", sa.Integer()),
-        sa.Column("n_atoms", sa.Integer(), nullable=False),
-        sa.Column("volume", sa.Float(), nullable=False),
-        sa.Column("mass", sa.Float(), nullable=False),
-        sa.Column("charge", sa.Float(), nullable=False),
-        sa.Column("total_moment", sa.Float()),
-        sa.Column("pbc", sa.Integer(), nullable=False),
-        sa.Column("key_value_pairs", TEXT, nullable=False),
-        sa.Column("data", TEXT, nullable=False),
-        sa.Column("sha256", TEXT, nullable=False),
-        sa.Column("numbers", sa.LargeBinary(), nullable=False),
-        sa.Column("positions", sa.LargeBinary(), nullable=False),
-        sa.Column("cell", sa.LargeBinary(), nullable=False),
-        sa.Column("initial_charges", sa.LargeBinary(), nullable=False),
-        sa.Column("initial_magmoms", sa.LargeBinary(), nullable=False),
-        sa.Column("tags", sa.LargeBinary()),
-        sa.Column("forces", sa.LargeBinary()),
-        sa.Column("stress", sa.LargeBinary()),
-        sa.Column("moments", sa.LargeBinary()),
-        sa.Column("bond_lengths", sa.LargeBinary()),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("counts_for"),
     )
     op.create_table(
         "candidate",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("run", sa.Integer(), nullable=False),
-        sa.Column("composition", TEXT, nullable=False),
-        sa.Column("x", sa.Float(), nullable=False),
-        sa.Column("orbit_size", WIDE, nullable=False),
-        sa.Column("operator", TEXT, nullable=False),
-        sa.Column("origin", TEXT, nullable=False),
-        sa.Column("generation", sa.Integer(), nullable=False),
-        sa.Column("known", sa.Integer(), nullable=False),
-        sa.Column("n_rejected", sa.Integer(), nullable=False),
-        sa.Column("fingerprint", TEXT, nullable=False),
-        sa.Column("occupation_sha256", TEXT, nullable=False),
-        sa.Column("occupation", sa.LargeBinary(), nullable=False),
+        *columns(sa.Integer(), "id", "run", "generation", "known", "n_rejected"),
+        *columns(TEXT, "composition", "operator", "origin", "fingerprint", "occupation_sha256"),
+        *columns(sa.Float(), "x"),
+        *columns(WIDE, "orbit_size"),
+        *columns(sa.LargeBinary(), "occupation"),
         sa.CheckConstraint("id > 0", name="candidate_is_positive"),
         sa.CheckConstraint("known >= 0 AND n_rejected >= 0", name="candidate_counts"),
-        sa.ForeignKeyConstraint(["run"], ["run.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run", "fingerprint", name="candidate_is_unique"),
+        *references(run="run"),
     )
     op.create_index("candidate_by_composition", "candidate", ["composition", "x"])
     op.create_table(
         "evaluation",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("candidate", sa.Integer(), nullable=False),
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("purpose", TEXT, nullable=False),
-        sa.Column("state", TEXT, nullable=False),
-        sa.Column("attempt", sa.Integer(), nullable=False),
-        sa.Column("n_crashes", sa.Integer(), nullable=False),
-        sa.Column("lease_ends", sa.Float()),
-        sa.Column("result", sa.Integer()),
-        sa.Column("verdict", TEXT),
-        sa.Column("energy", sa.Float()),
-        sa.Column("n_calls", sa.Integer()),
-        sa.Column("fmax", sa.Float()),
-        sa.Column("smax", sa.Float()),
-        sa.Column("converged", sa.Boolean()),
-        sa.Column("wall_s", sa.Float()),
-        sa.Column("finished", sa.Float()),
-        sa.Column("elements", TEXT),
-        sa.Column("audit", TEXT),
-        sa.Column("reason", TEXT),
+        *columns(sa.Integer(), "id", "candidate", "level", "attempt", "n_crashes"),
+        *columns(TEXT, "purpose", "state"),
+        *columns(
+            sa.Float(), "lease_ends", "energy", "fmax", "smax", "wall_s", "finished", nullable=True
+        ),
+        *columns(sa.Integer(), "result", "n_calls", nullable=True),
+        *columns(TEXT, "verdict", "elements", "audit", "reason", nullable=True),
+        *columns(sa.Boolean(), "converged", nullable=True),
         sa.CheckConstraint(
             "(result IS NOT NULL) = (verdict IS NOT NULL AND purpose = 'search')",
             name="evaluation_has_result",
@@ -133,61 +96,45 @@ def upgrade() -> None:
             name="evaluation_verdict",
         ),
         sa.CheckConstraint("attempt >= 0 AND n_crashes >= 0", name="evaluation_counts"),
-        sa.ForeignKeyConstraint(["candidate"], ["candidate.id"]),
-        sa.ForeignKeyConstraint(["level"], ["level.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("candidate", "level", "purpose", name="evaluation_is_unique"),
         sa.UniqueConstraint("result"),
+        *references(candidate="candidate", level="level"),
     )
     op.create_index("evaluation_by_state", "evaluation", ["state", "id"])
     op.create_table(
         "event",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("time", sa.Float(), nullable=False),
-        sa.Column("kind", TEXT, nullable=False),
-        sa.Column("candidate", sa.Integer()),
-        sa.Column("data", TEXT, nullable=False),
-        sa.ForeignKeyConstraint(["candidate"], ["candidate.id"]),
+        *columns(sa.Integer(), "id"),
+        *columns(sa.Float(), "time"),
+        *columns(TEXT, "kind", "data"),
+        *columns(sa.Integer(), "candidate", nullable=True),
         sa.PrimaryKeyConstraint("id"),
+        *references(candidate="candidate"),
     )
     op.create_index("event_by_candidate", "event", ["candidate", "id"])
     op.create_table(
         "parent",
-        sa.Column("child", sa.Integer(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("parent", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["child"], ["candidate.id"]),
-        sa.ForeignKeyConstraint(["parent"], ["candidate.id"]),
+        *columns(sa.Integer(), "child", "position", "parent"),
         sa.PrimaryKeyConstraint("child", "position"),
+        *references(child="candidate", parent="candidate"),
     )
     op.create_index("parent_by_parent", "parent", ["parent"])
     op.create_table(
         "promotion",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("candidate", sa.Integer(), nullable=False),
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("rule", TEXT, nullable=False),
-        sa.Column("reason", TEXT, nullable=False),
-        sa.Column("promoted", sa.Float(), nullable=False),
-        sa.ForeignKeyConstraint(["candidate"], ["candidate.id"]),
-        sa.ForeignKeyConstraint(["level"], ["level.id"]),
+        *columns(sa.Integer(), "id", "candidate", "level"),
+        *columns(TEXT, "rule", "reason"),
+        *columns(sa.Float(), "promoted"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("candidate", "level", "rule", name="promotion_is_unique"),
+        *references(candidate="candidate", level="level"),
     )
     op.create_table(
         "dft_job",
-        sa.Column("id", sa.Integer(), nullable=False),
-        sa.Column("candidate", sa.Integer(), nullable=False),
-        sa.Column("level", sa.Integer(), nullable=False),
-        sa.Column("code", TEXT, nullable=False),
-        sa.Column("folder", TEXT, nullable=False),
-        sa.Column("state", TEXT, nullable=False),
-        sa.Column("created", sa.Float(), nullable=False),
-        sa.Column("changed", sa.Float(), nullable=False),
-        sa.Column("evaluation", sa.Integer()),
-        sa.Column("found", sa.Integer()),
-        sa.Column("charge_order", TEXT),
-        sa.Column("reason", TEXT),
+        *columns(sa.Integer(), "id", "candidate", "level"),
+        *columns(TEXT, "code", "folder", "state"),
+        *columns(sa.Float(), "created", "changed"),
+        *columns(sa.Integer(), "evaluation", "found", nullable=True),
+        *columns(TEXT, "charge_order", "reason", nullable=True),
         sa.CheckConstraint(
             "charge_order IN ('kept', 'moved', 'delocalised')", name="dft_job_charge_order"
         ),
@@ -195,12 +142,11 @@ def upgrade() -> None:
             "state IN ('prepared', 'exported', 'running', 'collected', 'failed')",
             name="dft_job_state",
         ),
-        sa.ForeignKeyConstraint(["candidate"], ["candidate.id"]),
-        sa.ForeignKeyConstraint(["evaluation"], ["evaluation.id"]),
-        sa.ForeignKeyConstraint(["found"], ["candidate.id"]),
-        sa.ForeignKeyConstraint(["level"], ["level.id"]),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("folder"),
+        *references(
+            candidate="candidate", evaluation="evaluation", found="candidate", level="level"
+        ),
     )
     op.create_index("dft_job_by_candidate", "dft_job", ["candidate"])
 

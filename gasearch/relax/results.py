@@ -1,0 +1,129 @@
+"""How the end of a relaxation becomes its result with a verdict, the same for every relaxer."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from gasearch.errors import GasearchError
+from gasearch.potentials.calculator import BadResultError
+from gasearch.potentials.contract import Potential
+from gasearch.relax.audit import Audit, audit, rule_of, shortfall
+from gasearch.relax.geometry import mean_bond_lengths, redox_sites
+from gasearch.relax.moment_reader import MomentReader
+from gasearch.relax.relaxed import Relaxed
+from gasearch.relax.settings import RelaxSettings
+
+Array = NDArray[np.float64]
+
+_LABELS = ("numbers", "initial_charges", "initial_magmoms")
+
+
+class LabelsChangedError(GasearchError, RuntimeError):
+    """An oxidation state, moment or element that a relaxation must not touch has changed."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(label)
+        self.label = label
+
+    def __str__(self) -> str:
+        return f"the potential changed {self.label!r} of the structure: it may only read labels."
+
+
+class ResultBuilder:
+    """Writes the results of relaxations with one potential.
+
+    Parameters
+    ----------
+    potential
+        Whose moments count, judged by its `moment_ranges` where it has that attribute.
+    reader
+        Reads moments off the relaxed structures instead, where there is one.
+    """
+
+    def __init__(self, potential: Potential, reader: MomentReader | None) -> None:
+        self._potential = potential
+        self._reader = reader
+
+    def build(
+        self,
+        start: Atoms,
+        final: Atoms,
+        settings: RelaxSettings,
+        *,
+        energy: float,
+        forces: Array,
+        stress: Array,
+        moments: Array | None,
+        n_calls: int,
+        converged: bool,
+        trouble: str,
+        wall_s: float = 0.0,
+    ) -> Relaxed:
+        """Return the result of one relaxation; raise where numbers or labels make no sense.
+
+        Parameters
+        ----------
+        start, final
+            Before and after.
+        settings
+            Of this relaxation.
+        energy, forces, stress, moments
+            What the potential says about `final`, as in `Relaxed`.
+        n_calls, converged, wall_s
+            As in `Relaxed`.
+        trouble
+            Why it was given up, or "".
+        """
+        known: dict[str, Array | float | None] = {
+            "energy": energy,
+            "forces": forces,
+            "stress": stress,
+            "moments": moments,
+        }
+        for what, numbers in known.items():
+            if numbers is not None and not np.isfinite(numbers).all():
+                raise BadResultError(self._potential.name, f"{what} that are not finite numbers")
+        ranges = getattr(self._potential, "moment_ranges", None)
+        if self._reader is not None:
+            moments = np.asarray(self._reader.read(final), dtype=np.float64)
+            ranges = self._reader.ranges
+        check_labels(start, final)
+        fmax, smax = largest(forces), float(np.abs(stress).max())
+        found = audit(start, final, moments, ranges, settings.sites)
+        if found.verdict == "ok" and trouble:
+            found = Audit("broken", trouble)
+        elif found.verdict == "ok" and not converged:
+            found = Audit("unconverged", shortfall(fmax, smax, settings))
+        return Relaxed(
+            atoms=final,
+            energy=energy,
+            forces=forces,
+            stress=stress,
+            fmax=fmax,
+            smax=smax,
+            n_calls=n_calls,
+            converged=converged,
+            moments=moments,
+            bond_lengths=mean_bond_lengths(final, redox_sites(final)),
+            verdict=found.verdict,
+            reason=found.reason,
+            audit=rule_of(settings),
+            wall_s=wall_s,
+        )
+
+
+def check_labels(start: Atoms, final: Atoms) -> None:
+    """Raise where elements, charges or moments are not those of the start."""
+    for label in _LABELS:
+        before, after = start.arrays.get(label), final.arrays.get(label)
+        if before is None and after is None:
+            continue
+        if before is None or after is None or not np.array_equal(before, after):
+            raise LabelsChangedError(label)
+
+
+def largest(vectors: Array) -> float:
+    """Return the largest norm of the rows."""
+    return float(np.linalg.norm(vectors, axis=1).max())

@@ -1,0 +1,50 @@
+"""Quantum ESPRESSO: inputs read back by ASE, and outputs."""
+
+import ase.io
+import pytest
+from fake_dft import refused
+
+from gasearch.dft.codes.espresso import input_files
+from gasearch.dft.codes.inputs import in_order
+from gasearch.run.dft_section import DftSection
+
+
+class TestInputs:
+    def text(self, atoms, **keywords):
+        section = DftSection.model_validate(keywords)
+        written = input_files(atoms, section, "job", relax=True, ferromagnetic=True)
+        return written["espresso.pwi"]
+
+    def test_ase_reads_the_crystal_back(self, tmp_path, atoms):
+        (tmp_path / "a.pwi").write_text(self.text(atoms))
+        read = ase.io.read(tmp_path / "a.pwi")
+        ordered, _ = in_order(atoms)
+        assert list(read.symbols) == list(ordered.symbols)
+        assert read.positions == pytest.approx(ordered.positions, abs=1e-6)
+
+    def test_labels_are_species_of_their_own_with_u_and_a_fixed_moment(self, atoms):
+        lines = [line.split() for line in self.text(atoms).splitlines()]
+        named = {words[0]: words[2] for words in lines if words[1:2] == ["="]}
+        assert float(named["tot_magnetization"]) == 17
+        assert int(named["nspin"]) == 2
+        assert ["U", "Fe-3d", "5.3"] in lines
+        assert ["U", "Fe1-3d", "5.3"] in lines
+
+    def test_pseudopotentials_are_the_users(self, atoms):
+        text = self.text(atoms, espresso={"pseudopotentials": {"Fe": "mine.upf"}})
+        assert text.count("mine.upf") == 2  # Fe2+ and Fe3+
+        assert "Na.UPF" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "truncated"),
+        ("convergence NOT achieved after 100 iterations\nJOB DONE.\n", "electrons did not"),
+        ("The maximum number of steps has been reached.\nJOB DONE.\n", "geometry did not"),
+    ],
+)
+def test_outputs_with_flaws_are_refused(tmp_path, text, told):
+    path = tmp_path / "espresso.pwo"
+    path.write_text(f"     Program PWSCF v.7.2 starts on 1Jan2026\n{text}")
+    assert told in refused(path)

@@ -1,0 +1,123 @@
+"""Relaxations of `gpaw_job.py` on forces as DFT gives them: noisy, and now and then misleading."""
+
+import importlib.util
+import types
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from gasearch.dft.codes.gpaw import SCRIPT
+
+TASK = {"fmax": 0.05, "max_steps": 60, "max_step_length": 0.08, "max_scf": 90}
+STIFFNESS = np.geomspace(2.0, 60.0, 24).reshape(8, 3)  # eV/Å^2
+
+
+class ElectronsLostError(Exception):
+    """What GPAW raises where the electrons do not converge."""
+
+
+class Springs(Calculator):
+    """Eight atoms on springs; forces have noise, and some calls end in another state."""
+
+    implemented_properties = ("energy", "forces", "magmoms", "magmom")
+
+    def __init__(self, noise=0.0, other_state=(), lost=()):
+        super().__init__()
+        self.rng = np.random.default_rng(5)
+        self.noise, self.other_state, self.lost = noise, other_state, lost
+        self.n_calls = 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.n_calls += 1
+        if self.n_calls in self.lost:
+            raise ElectronsLostError
+        shift = self.atoms.positions - sites()
+        energy = 0.5 * float((STIFFNESS * shift**2).sum())
+        forces = -STIFFNESS * shift + self.noise * self.rng.normal(size=(8, 3)) / np.sqrt(3)
+        if self.n_calls in self.other_state:
+            energy, forces = energy + 0.4, 5 * self.rng.normal(size=(8, 3))
+        self.results = {"energy": energy, "forces": forces, "magmoms": np.zeros(8), "magmom": 0.0}
+
+
+def sites():
+    return np.stack(np.meshgrid(*[[0.0, 2.0]] * 3), axis=-1).reshape(8, 3)
+
+
+@pytest.fixture
+def relax(tmp_path, monkeypatch):
+    """A function that relaxes eight atoms by the script; returns steps, result and frames."""
+    spec = importlib.util.spec_from_file_location("gpaw_job_here", SCRIPT)
+    job = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(job)
+    world = types.SimpleNamespace(world=types.SimpleNamespace(barrier=lambda: None))
+    program = types.SimpleNamespace(KohnShamConvergenceError=ElectronsLostError)
+    monkeypatch.setattr(job, "load_gpaw", lambda name="gpaw": world if "mpi" in name else program)
+    monkeypatch.chdir(tmp_path)
+
+    def call(calculator, **task):
+        atoms = Atoms("H8", sites(), cell=[4, 4, 4], pbc=True)
+        atoms.rattle(0.05, seed=3)
+        lowest = job.read_frame("relax.traj", lowest=True)
+        if lowest is not None:
+            atoms.positions = lowest.positions
+        atoms.calc = calculator
+        return job.relax(atoms, {**TASK, **task}, "relax", 0.0, is_first=True)
+
+    call.job = job
+    return call
+
+
+def largest(frame):
+    return np.linalg.norm(frame.get_forces(), axis=1).max()
+
+
+def test_clean_forces_converge_as_asked(relax):
+    n_steps, frame = relax(Springs())
+    assert largest(frame) <= TASK["fmax"]
+    assert 2 < n_steps < 30
+
+
+def test_a_step_into_another_state_is_taken_back(relax):
+    calculator = Springs(other_state=(4, 9))
+    _, frame = relax(calculator)
+    assert largest(frame) <= TASK["fmax"]
+    assert frame.get_potential_energy() < 0.01
+    assert calculator.n_calls < 40
+
+
+def test_forces_that_only_fluctuate_end_at_the_lowest_geometry(relax):
+    _, frame = relax(Springs(noise=0.09), fmax=0.01)
+    assert frame.get_potential_energy() < 0.005
+    assert largest(frame) > 0.01
+
+
+def test_large_forces_are_no_end(relax):
+    with pytest.raises(relax.job.NotConvergedError, match=r"after 3 steps, not 0\.05"):
+        relax(Springs(), max_steps=3)
+
+
+def test_a_single_point_is_one_call(relax):
+    calculator = Springs()
+    n_steps, frame = relax(calculator, max_steps=0, fmax=float("inf"))
+    assert (n_steps, calculator.n_calls) == (0, 1)
+    assert frame.get_potential_energy() > 0.01
+
+
+def test_what_was_lost_goes_on_from_the_lowest_geometry(relax):
+    with pytest.raises(relax.job.NotConvergedError, match="did not converge in 90") as failed:
+        relax(Springs(other_state=(5,), lost=(6,)))
+    assert failed.value.end == "scf"
+    lowest = relax.job.read_frame("relax.traj", lowest=True)
+    calculator = Springs()
+    _, frame = relax(calculator)
+    assert frame.get_potential_energy() < lowest.get_potential_energy()
+    assert relax.job.read_frame("relax.traj").get_potential_energy() < 0.01
+
+
+def test_a_trajectory_that_was_cut_off_is_no_frame(relax, tmp_path):
+    (tmp_path / "relax.traj").write_bytes(b"- of UlmASE-Traj")
+    assert relax.job.read_frame("relax.traj") is None
+    assert relax.job.read_frame("missing.traj", lowest=True) is None
