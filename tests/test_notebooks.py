@@ -75,7 +75,7 @@ def execute(name, folder):
     return json.loads(printed)
 
 
-def told_by(folder, *arguments):
+def printed_by(folder, *arguments):
     """Return what the command line prints as JSON."""
     command = [sys.executable, "-m", "gasearch", *arguments, "--json"]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
@@ -86,7 +86,7 @@ def test_a_first_search_proves_all_of_the_small_cell(tmp_path):
     found = execute("01_first_search", tmp_path)
     assert found["totals"] == [1, 2, 10, 2, 1]
     assert all(found["proven"])
-    lowest = told_by(found["folder"], "best", "first", "-x", "1/2", "-n", "1")[0]
+    lowest = printed_by(found["folder"], "best", "first", "-x", "1/2", "-n", "1")[0]
     assert found["best"] == [lowest["id"], pytest.approx(lowest["energy_eV"])]
     assert found["total_charge"] == 0
     assert sorted(charge for charge, _ in found["fe"]) == [2, 2, 3, 3]
@@ -95,10 +95,10 @@ def test_a_first_search_proves_all_of_the_small_cell(tmp_path):
 
 def test_hull_and_voltage_are_those_of_the_command_line(tmp_path):
     found = execute("02_hull_and_voltage", tmp_path)
-    points = told_by(found["folder"], "hull", "1x1x1")["points"]
+    points = printed_by(found["folder"], "hull", "1x1x1")["points"]
     assert found["one_cell"] == [[p["x"], p["id"]] for p in points if p["on_hull"]]
     assert [x for x, _ in found["one_cell"]][:: len(found["one_cell"]) - 1] == [0, 1]
-    points = told_by(found["folder"], "hull", "1x1x1", "1x2x1")["points"]
+    points = printed_by(found["folder"], "hull", "1x1x1", "1x2x1")["points"]
     on_hull = [[p["x"], p["cell"], p["id"]] for p in points if p["on_hull"]]
     assert all(corner in on_hull for corner in found["both"])
     assert {x for x, *_ in found["both"]} == {x for x, *_ in on_hull}

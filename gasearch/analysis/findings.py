@@ -1,12 +1,11 @@
-"""What a run has found, read from its database alone: status, best candidates, hull."""
+"""What a run has found, read from its database alone: status, best candidates, failures."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +13,10 @@ from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
-from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.relax.relaxed import Verdict
-from gasearch.store.activity import Activity, activity
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
-
-T = TypeVar("T", "SurrogateStatus", "RefinedMember")
 
 
 @dataclass(frozen=True)
@@ -51,6 +46,20 @@ class Ranked:
     def on_hull(self) -> bool:
         """Whether it is a ground state of what was searched."""
         return self.above_hull_eV_per_fu is not None and self.above_hull_eV_per_fu <= ON_HULL
+
+
+def known_of(row: EvaluationRow) -> dict[str, Any]:
+    """Return what an evaluation says of its candidate, by the names of `Ranked`."""
+    return {
+        "id": row.candidate,
+        "x": row.x,
+        "energy_eV": row.energy,
+        "fingerprint": row.fingerprint,
+        "orbit_size": row.orbit_size,
+        "verdict": row.verdict,
+        "formula": row.composition,
+        "operator": row.operator,
+    }
 
 
 @dataclass(frozen=True)
@@ -105,75 +114,15 @@ class CompositionStatus:
 
 
 @dataclass(frozen=True)
-class SurrogateStatus:
-    """How well the surrogate predicts what it was not fitted to, when it was last fitted.
-
-    Parameters
-    ----------
-    candidate
-        For which it was fitted.
-    error_eV_per_fu, mean_error_eV_per_fu
-        Cross-validated root mean squares: of the surrogate, and of the mean of each composition;
-        None where there is too little to tell.
-    used
-        Whether the search goes by it.
-    """
-
-    candidate: int
-    n_results: int
-    error_eV_per_fu: float | None
-    mean_error_eV_per_fu: float | None
-    used: bool
-
-
-@dataclass(frozen=True)
-class RefinedMember:
-    """What became of the neighbours of a hull member under single exchanges.
-
-    Parameters
-    ----------
-    neighbours
-        Distinct decorations that one exchange leads to.
-    evaluated, screened_out, open
-        Their parts: relaxed, predicted to lie well above the member, and neither.
-    nearest_margin_eV_per_fu, nearest_margin_sigmas
-        How far above the member the surrogate puts the nearest of those that are screened out, and
-        that distance in standard deviations; None where none is.
-    """
-
-    candidate: int
-    x: float
-    neighbours: int
-    evaluated: int
-    screened_out: int
-    open: int
-    nearest_margin_eV_per_fu: float | None
-    nearest_margin_sigmas: float | None
-
-
-@dataclass(frozen=True)
-class RefinedStatus:
-    """The last look around the hull members."""
-
-    members: tuple[RefinedMember, ...]
-
-
-@dataclass(frozen=True)
 class Status:
     """Where a search stands.
 
     Parameters
     ----------
     ending
-        Why the last run of the search ended; None if it runs, or ended without a word.
+        Why the last run of the search ended; None if it runs, or was killed or crashed.
     running
         The process that drives the search now, in words.
-    surrogate, refined
-        None where the search has not said anything about them.
-    activity
-        How it proceeds.
-    engine
-        What runs its relaxations, as its driver wrote it last; None where there is none.
     """
 
     counts: Counts
@@ -181,10 +130,6 @@ class Status:
     done: bool
     ending: str | None
     running: str | None
-    surrogate: SurrogateStatus | None = None
-    refined: RefinedStatus | None = None
-    activity: Activity | None = None
-    engine: EngineRecord | None = None
 
 
 class Findings:
@@ -196,39 +141,12 @@ class Findings:
         self.host: Host = host_from_json(self.run.host)
         self.level = store.level
 
-    def status(self, folder: Path | None = None) -> Status:
-        """Return the state of the search.
-
-        Parameters
-        ----------
-        folder
-            The run folder, where the driver tells of its workers.
-        """
-        running = driver_of(self.store.place)
-        ending = self.ending()
+    def status(self) -> Status:
+        """Return the state of the search."""
+        running, ending = driver_of(self.store.place), self.ending()
         done = ending not in (None, "stopped") and running is None
-        return Status(
-            self.store.counts(),
-            self._by_composition(self.searched()),
-            done,
-            ending,
-            running,
-            self._surrogate(),
-            self._refined(),
-            activity(self.store, running is not None),
-            None if folder is None else read_engine_file(folder),
-        )
-
-    def _surrogate(self) -> SurrogateStatus | None:
-        event = self.store.newest_event("surrogate")
-        return None if event is None else _from_event(SurrogateStatus, event.data)
-
-    def _refined(self) -> RefinedStatus | None:
-        event = self.store.newest_event("refined")
-        if event is None:
-            return None
-        members: Any = event.data["members"]
-        return RefinedStatus(tuple(_from_event(RefinedMember, member) for member in members))
+        by_composition = self._by_composition(self.searched())
+        return Status(self.store.counts(), by_composition, done, ending, running)
 
     def composition(self, x: float | str) -> CompositionStatus:
         """Return how far the search is at one composition, whether or not it is searched."""
@@ -283,16 +201,9 @@ class Findings:
         places = self._places(rows)
         return [
             Ranked(
-                id=row.candidate,
-                x=row.x,
-                energy_eV=row.energy,
+                **known_of(row),
                 formation_energy_eV_per_fu=formation,
                 above_hull_eV_per_fu=above,
-                fingerprint=row.fingerprint,
-                orbit_size=row.orbit_size,
-                verdict=row.verdict,
-                formula=row.composition,
-                operator=row.operator,
             )
             for row, (formation, above) in zip(rows, places, strict=True)
         ]
@@ -345,18 +256,6 @@ class Findings:
                 rows.append(row)
         return rows
 
-    def hull(self, level: str | None = None) -> list[Ranked]:
-        """Return all valid candidates at one level of theory, by x and energy.
-
-        Parameters
-        ----------
-        level
-            Its name; the search's own if None.
-        """
-        if level not in (None, self.level.name):
-            raise UsageError(f"--level {level!r}: this run has the level {self.level.name!r} only.")
-        return self.ranked()
-
     def chosen(self, ids: Sequence[int] | None) -> list[Ranked]:
         """Return candidates by number, or those nearest to the hull."""
         if not ids:
@@ -366,11 +265,6 @@ class Findings:
         if missing:
             raise UsageError(f"no relaxed candidate {', '.join(missing)} in this run.")
         return [rows[number] for number in ids]
-
-
-def _from_event(kind: type[T], data: Mapping[str, Any]) -> T:
-    """Return the part of an event that a dataclass names; newer versions may say more."""
-    return kind(**{field.name: data[field.name] for field in fields(kind)})
 
 
 def _nearness(row: Ranked) -> tuple[float, float, float]:

@@ -1,4 +1,7 @@
-"""Average voltages between ground states, against the metal of the working ion; T = 0."""
+"""Average voltages between ground states, against the metal of the working ion; T = 0.
+
+The metal's energy at a DFT level is here, that of a potential in its `model.json`.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,15 @@ from typing import Any
 from ase.data import atomic_masses, atomic_numbers
 from ase.formula import Formula
 
-from gasearch.analysis.joint_hull import JoinedHull, Member
-from gasearch.analysis.metals import KNOWN, metal_energy
+from gasearch.analysis.joint_hull import JointHull, Member
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
 
 _FARADAY_mAh_PER_MOL = 96485.33212 / 3.6
 _MODEL_FILE = "model.json"
+GPAW_PBE_450: Mapping[str, float] = {"Na": -1.32195}
+"""In eV per atom: GPAW, PBE, plane waves 450 eV; bcc Na, a = 4.2006 Å, 14 x 14 x 14 k-points."""
 
 
 class NoMetalError(UsageError):
@@ -161,7 +165,7 @@ def voltage_curve(
     return VoltageCurve(cathode, metal, tuple(steps), capacity, density / capacity, density)
 
 
-def hull_voltage(hull: JoinedHull, metal_energy: float | None = None) -> VoltageCurve:
+def hull_voltage(hull: JointHull, metal_energy: float | None = None) -> VoltageCurve:
     """Return the plateaus between the ground states of a hull.
 
     Parameters
@@ -190,13 +194,13 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
             raise UsageError(f"--metal-energy {metal_energy}: expected a number, in eV per atom.")
         return Metal(element, metal_energy, "given")
     if member.dft_settings is not None:
-        return _dft_metal(element, level.name, member.dft_settings)
+        return dft_metal(element, level.name, member.dft_settings)
     model = _model_folder(member.folder, level.potential)
     if model is None:
         problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
         raise NoMetalError(element, level.name, problem)
     document = _model_file(model, element, level.name)
-    if level.weights_hash != _identity(document):
+    if level.weights_hash != model_identity(document):
         problem = f"the model in {model} is not the one that this run was searched with"
         raise NoMetalError(element, level.name, problem)
     energy = document.get("working_ion_metal", {}).get(element)
@@ -206,19 +210,25 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
     return Metal(element, float(energy), f"{_MODEL_FILE} of {document['name']}")
 
 
-def _dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
-    """Return the metal at a level of DFT, where its code and settings are those of a known one."""
-    energy = metal_energy(settings, element)
-    if energy is None:
-        own = [settings.get("code"), settings.get("xc"), settings.get("cutoff_eV")]
-        told = ", ".join("unknown" if value is None else str(value) for value in own)
-        problem = f"the energy of {element} metal is known for {KNOWN}, not for {told}"
+def dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
+    """Return the metal at a level of DFT, where its code and settings are those of a known one.
+
+    Parameters
+    ----------
+    settings
+        Of the level. Its k set, U and smearing are the cathode's and say nothing about a metal.
+    """
+    known = f"GPAW, PBE, 450 eV: {', '.join(GPAW_PBE_450)}"
+    own = [settings.get("code"), settings.get("xc"), settings.get("cutoff_eV")]
+    if own != ["gpaw", "PBE", 450.0] or element not in GPAW_PBE_450:
+        found = ", ".join("unknown" if value is None else str(value) for value in own)
+        problem = f"the energy of {element} metal is known for {known}, not for {found}"
         raise NoMetalError(element, level, problem)
-    return Metal(element, energy, KNOWN)
+    return Metal(element, GPAW_PBE_450[element], known)
 
 
 def _model_folder(run: Path, potential: str) -> Path | None:
-    """Return where the model of a potential lies; None for a potential that is none."""
+    """Return where the model of a potential lies; None where it is no model."""
     name = DEFAULT if potential == "default" else potential
     if name in shipped_names():
         return MODELS / name
@@ -235,8 +245,8 @@ def _model_file(model: Path, element: str, level: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _identity(document: dict[str, Any]) -> str:
-    """Return the hash of a model as its potential has it, without loading its weights."""
+def model_identity(document: dict[str, Any]) -> str:
+    """Return the weights hash that a model's potential has, from its model.json alone."""
     known = ("architecture", "arguments", "species", "is_open", "reference")
     own = {key: document.get(key) for key in known} | {"weights": document.get("weights_sha256")}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +12,13 @@ from numpy.typing import NDArray
 
 Verdict = Literal["ok", "order_lost", "broken", "unconverged", "failed"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+IN_WORDS: Mapping[Verdict, tuple[str, str]] = {
+    "order_lost": ("lost its order", "lost their order"),
+    "broken": ("broke", "broke"),
+    "unconverged": ("did not converge", "did not converge"),
+    "failed": ("failed", "failed"),
+}
+"""What became of one candidate, and of several, by their verdict other than "ok"."""
 
 
 @dataclass(frozen=True, eq=False)

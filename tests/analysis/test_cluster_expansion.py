@@ -17,14 +17,11 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
-from gasearch.search.session import Session
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_run):
-    place = make_run(tmp_path_factory.mktemp("run"), budget=100)
-    Session(RunFolder(place)).run()
-    return place
+@pytest.fixture
+def folder(finished):
+    return finished
 
 
 def export(folder, *words):
@@ -82,7 +79,7 @@ def test_icet_gets_all_sites_with_one_symbol_for_each_species(folder, tmp_path, 
         assert np.allclose(atoms.positions, host.atoms.positions, atol=1e-6)
 
 
-def test_a_decoration_can_be_told_from_what_icet_gets(folder, tmp_path):
+def test_a_decoration_can_be_found_again_in_what_icet_gets(folder, tmp_path):
     output = tmp_path / "icet.extxyz"
     export(folder, "-x", "0.5", "--format", "icet", "--output", output)
     with RunFolder(folder).open_store() as store:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from places import DFT_FRAMES
 
-from gasearch.analysis.metals import metal_energy
+from gasearch.analysis.voltage import Metal, NoMetalError, dft_metal
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.dft.codes.gpaw import job_input
@@ -116,11 +116,16 @@ class TestLevels:
 
 def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
     host = olivine()
-    assert metal_energy(level(host).settings, "Na") == -1.32195
-    assert metal_energy(level(host, relax=False).settings, "Na") == -1.32195
-    assert metal_energy(level(host).settings, "Li") is None
-    assert metal_energy(level(host, gpaw={"cutoff_eV": 500.0}).settings, "Na") is None
-    assert metal_energy(level(host, "vasp").settings, "Na") is None
+    source = "GPAW, PBE, 450 eV: Na"
+    for own in (level(host), level(host, relax=False)):
+        assert dft_metal("Na", own.name, own.settings) == Metal("Na", -1.32195, source)
+    for element, own in (
+        ("Li", level(host)),
+        ("Na", level(host, gpaw={"cutoff_eV": 500.0})),
+        ("Na", level(host, "vasp")),
+    ):
+        with pytest.raises(NoMetalError, match=f"known for {source}, not for"):
+            dft_metal(element, own.name, own.settings)
 
 
 def test_the_input_of_a_job_is_that_of_the_shipped_data():

@@ -34,9 +34,9 @@ addEventListener("load", () => setTimeout(() => {
   const button = [...document.querySelectorAll("button.show")].find(
     (b) => b.dataset.structure !== before);
   button.click();
-  const told = { turned: turned !== first, drawn: first.length > 5000,
+  const seen = { turned: turned !== first, drawn: first.length > 5000,
     chosen: chooser.value === button.dataset.structure, changed: canvas.toDataURL() !== turned };
-  document.body.dataset.told = JSON.stringify(told);
+  document.body.dataset.seen = JSON.stringify(seen);
 }, 500));
 </script>
 """
@@ -89,8 +89,8 @@ class TestPage:
         numbers = inside(text, "gasearch-numbers")
         assert numbers == json.loads(json.dumps(report.numbers))
         folders = [str(report_runs / "one"), str(report_runs / "two")]
-        told = CliRunner().invoke(app, ["hull", *folders, "--json"])
-        assert numbers["hulls"][0] == json.loads(told.stdout)
+        printed = CliRunner().invoke(app, ["hull", *folders, "--json"])
+        assert numbers["hulls"][0] == json.loads(printed.stdout)
 
     def test_every_chart_has_its_place(self, text, report):
         figures = inside(text, "gasearch-figures")
@@ -176,8 +176,8 @@ class TestBrowser:
         n_points = len(re.findall(r'<path class="point"', shown))
         assert n_points > 40 + 16
         assert re.search(r'<canvas id="canvas"[^>]* width="\d{3,}"', shown)
-        told = re.search(r'data-told="([^"]*)"', shown)[1].replace("&quot;", '"')
-        assert json.loads(told) == {"turned": True, "drawn": True, "chosen": True, "changed": True}
+        seen = re.search(r'data-seen="([^"]*)"', shown)[1].replace("&quot;", '"')
+        assert json.loads(seen) == {"turned": True, "drawn": True, "chosen": True, "changed": True}
         legend = re.search(r'<div id="legend">(.*?)</div>', shown)[1]
         assert "Na+ (" in legend or "vacancy (" in legend
 
