@@ -1,13 +1,13 @@
 """The notebooks run from top to bottom, and say what the package says."""
 
+import contextlib
 import json
 import math
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+from command_line import run_here
 from places import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -77,9 +77,8 @@ def execute(name, folder):
 
 def printed_by(folder, *arguments):
     """Return what the command line prints as JSON."""
-    command = [sys.executable, "-m", "gasearch", *arguments, "--json"]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    with contextlib.chdir(folder):
+        return run_here(*arguments, "--json").json
 
 
 def test_a_first_search_proves_all_of_the_small_cell(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
+from gasearch.analysis.hull import ON_HULL, Place, places
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
@@ -198,34 +198,24 @@ class Findings:
     def ranked(self, verdict: Verdict | None = "ok") -> list[Ranked]:
         """Return relaxed candidates by x and energy; only those with verdict ok shape the hull."""
         rows = self.store.evaluations(verdict=verdict)
-        places = self._places(rows)
-        return [
-            Ranked(
-                **known_of(row),
-                formation_energy_eV_per_fu=formation,
-                above_hull_eV_per_fu=above,
-            )
-            for row, (formation, above) in zip(rows, places, strict=True)
-        ]
-
-    def _places(
-        self, rows: Sequence[EvaluationRow]
-    ) -> list[tuple[float, float] | tuple[None, None]]:
         valid = [row for row in rows if row.verdict == "ok"]
-        energies = self._formation([row.x for row in valid], [row.energy for row in valid])
-        found = {row.candidate: place for row, place in zip(valid, energies, strict=True)}
-        return [found.get(row.candidate, (None, None)) for row in rows]
+        found = self._formation([row.x for row in valid], [row.energy for row in valid])
+        by_candidate = {row.candidate: place for row, place in zip(valid, found, strict=True)}
+        none: Place = (None, None)
+        candidates = []
+        for row in rows:
+            formation, above = by_candidate.get(row.candidate, none)
+            candidates.append(
+                Ranked(
+                    **known_of(row),
+                    formation_energy_eV_per_fu=formation,
+                    above_hull_eV_per_fu=above,
+                )
+            )
+        return candidates
 
-    def _formation(
-        self, x: Sequence[float], energy_eV: Sequence[float]
-    ) -> list[tuple[float, float] | tuple[None, None]]:
-        """Return formation energies and heights above the hull, in eV/f.u., where there are any."""
-        try:
-            hull = formation_hull(x, energy_eV, self.run.n_formula_units, self.host.x_range)
-        except NoEndMemberError:
-            return [(None, None)] * len(x)
-        formation, above = hull.formation_energy_per_fu.tolist(), hull.above_hull_per_fu.tolist()
-        return list(zip(formation, above, strict=True))
+    def _formation(self, x: Sequence[float], energy_eV: Sequence[float]) -> list[Place]:
+        return places(x, energy_eV, self.run.n_formula_units, self.host.x_range)
 
     def failures(self) -> list[tuple[int, str]]:
         """Return the candidates that failed, with the reasons."""

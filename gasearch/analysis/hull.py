@@ -13,6 +13,8 @@ from gasearch.errors import GasearchError
 
 ON_HULL = 1e-9
 """Distance above the hull, in eV/f.u., up to which a point counts as on it."""
+Place = tuple[float, float] | tuple[None, None]
+"""Formation energy and height above the hull, in eV/f.u.; None without both ends of the range."""
 
 
 class NoEndMemberError(GasearchError, LookupError):
@@ -90,6 +92,24 @@ def formation_hull(
     hull_x, hull_energy = lower_hull(shares, formation)
     above = formation - np.interp(shares, hull_x, hull_energy)
     return Hull(shares, formation, np.where(np.abs(above) <= ON_HULL, 0.0, above))
+
+
+def places(
+    x: Sequence[float],
+    energy: Sequence[float],
+    n_formula_units: int,
+    ends: tuple[float, float],
+) -> list[Place]:
+    """Return (formation energy, height above the hull) of points, in eV/f.u.
+
+    (None, None) of each where an end of the range has no point; arguments as `formation_hull`.
+    """
+    try:
+        hull = formation_hull(x, energy, n_formula_units, ends)
+    except NoEndMemberError:
+        return [(None, None)] * len(x)
+    formation, above = hull.formation_energy_per_fu.tolist(), hull.above_hull_per_fu.tolist()
+    return list(zip(formation, above, strict=True))
 
 
 class NotFiniteError(GasearchError, ValueError):

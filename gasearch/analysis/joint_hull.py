@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gasearch.analysis.findings import Ranked, known_of
-from gasearch.analysis.hull import NoEndMemberError, formation_hull
+from gasearch.analysis.hull import NoEndMemberError, places
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
@@ -258,19 +258,11 @@ def _placed(members: Sequence[Member]) -> tuple[HullPoint, ...]:
     points = [_unplaced(member, row) for member in members for row in member.rows]
     points.sort(key=lambda point: (point.x, point.energy_eV_per_fu))  # stable: then by run
     x, energy = [p.x for p in points], [p.energy_eV_per_fu for p in points]
-    try:
-        hull = formation_hull(x, energy, 1, _x_range(members))
-    except NoEndMemberError:
-        return tuple(points)
-    places = zip(
-        points,
-        hull.formation_energy_per_fu.tolist(),
-        hull.above_hull_per_fu.tolist(),
-        strict=True,
-    )
     return tuple(
         dataclasses.replace(point, formation_energy_eV_per_fu=formation, above_hull_eV_per_fu=above)
-        for point, formation, above in places
+        for point, (formation, above) in zip(
+            points, places(x, energy, 1, _x_range(members)), strict=True
+        )
     )
 
 

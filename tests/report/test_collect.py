@@ -6,14 +6,13 @@ import shutil
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run_here
 
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.joint_hull import DifferentRunsError
 from gasearch.analysis.lineage import lineage
 from gasearch.analysis.thermodynamics import TemperatureError
 from gasearch.analysis.voltage import hull_voltage
-from gasearch.cli.app import app
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
@@ -36,9 +35,9 @@ from gasearch.report.sections import Chart, StructureView, Table, Text
 
 def printed(*words):
     """Return what a command prints as JSON."""
-    result = CliRunner().invoke(app, [*map(str, words), "--json"])
-    assert result.exit_code == 0, result.output
-    return json.loads(result.stdout)
+    result = run_here(*words, "--json")
+    assert result.status == 0, result.err
+    return result.json
 
 
 def texts(section):
