@@ -1,13 +1,13 @@
 """The notebooks run from top to bottom, and say what the package says."""
 
+import contextlib
 import json
 import math
 import os
 import re
-import subprocess
-import sys
 
 import pytest
+from command_line import run_here
 from places import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -75,18 +75,17 @@ def execute(name, folder):
     return json.loads(printed)
 
 
-def told_by(folder, *arguments):
+def printed_by(folder, *arguments):
     """Return what the command line prints as JSON."""
-    command = [sys.executable, "-m", "gasearch", *arguments, "--json"]
-    done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    with contextlib.chdir(folder):
+        return run_here(*arguments, "--json").json
 
 
 def test_a_first_search_proves_all_of_the_small_cell(tmp_path):
     found = execute("01_first_search", tmp_path)
     assert found["totals"] == [1, 2, 10, 2, 1]
     assert all(found["proven"])
-    lowest = told_by(found["folder"], "best", "first", "-x", "1/2", "-n", "1")[0]
+    lowest = printed_by(found["folder"], "best", "first", "-x", "1/2", "-n", "1")[0]
     assert found["best"] == [lowest["id"], pytest.approx(lowest["energy_eV"])]
     assert found["total_charge"] == 0
     assert sorted(charge for charge, _ in found["fe"]) == [2, 2, 3, 3]
@@ -95,10 +94,10 @@ def test_a_first_search_proves_all_of_the_small_cell(tmp_path):
 
 def test_hull_and_voltage_are_those_of_the_command_line(tmp_path):
     found = execute("02_hull_and_voltage", tmp_path)
-    points = told_by(found["folder"], "hull", "1x1x1")["points"]
+    points = printed_by(found["folder"], "hull", "1x1x1")["points"]
     assert found["one_cell"] == [[p["x"], p["id"]] for p in points if p["on_hull"]]
     assert [x for x, _ in found["one_cell"]][:: len(found["one_cell"]) - 1] == [0, 1]
-    points = told_by(found["folder"], "hull", "1x1x1", "1x2x1")["points"]
+    points = printed_by(found["folder"], "hull", "1x1x1", "1x2x1")["points"]
     on_hull = [[p["x"], p["cell"], p["id"]] for p in points if p["on_hull"]]
     assert all(corner in on_hull for corner in found["both"])
     assert {x for x, *_ in found["both"]} == {x for x, *_ in on_hull}

@@ -61,8 +61,8 @@ def test_the_training_settings_of_readme_are_valid(tmp_path):
     (section,) = [block for block in blocks("toml") if "[loss]" in block]
     path = tmp_path / "settings.toml"
     path.write_text(section)
-    told = read_training_file(path, {})
-    assert (told.settings.patience, told.settings.loss.hop_share) == (20, 3.0)
+    file = read_training_file(path, {})
+    assert (file.settings.patience, file.settings.loss.hop_share) == (20, 3.0)
 
 
 def test_every_registered_operator_is_named():

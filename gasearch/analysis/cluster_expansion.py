@@ -5,7 +5,7 @@ energy of the relaxed structure.
 
 smol: a JSON list of pymatgen's ComputedStructureEntry, species with oxidation states, vacant sites
 left out. icet: ASE structures with all sites, vacancies as X, and each further oxidation state of
-an element as an element of its own (Fe3+ as Ga), for icet tells species by their symbols alone.
+an element as an element of its own (Fe3+ as Ga), for icet knows species by their symbols alone.
 """
 
 from __future__ import annotations
@@ -148,7 +148,7 @@ def _stand_in(species: Species, taken: set[str]) -> str:
 
 
 def on_all_sites(decoration: Decoration) -> Atoms:
-    """Return the host's sites, all of them, with symbols that tell species apart."""
+    """Return the host's sites, all of them, with a symbol of its own for each species."""
     host = decoration.host
     symbols = stand_ins(host)
     numbers = np.zeros(len(host.atoms), dtype=int)

@@ -1,28 +1,23 @@
-"""What a run has found, read from its database alone: status, best candidates, hull."""
+"""What a run has found, read from its database alone: status, best candidates, failures."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
+from gasearch.analysis.hull import ON_HULL, Place, places
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
-from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.relax.audit import Verdict
-from gasearch.store.activity import Activity, activity
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
-from gasearch.store.sql.events import ENDED, REFINED, STARTED, SURROGATE
-
-T = TypeVar("T", "SurrogateStatus", "RefinedMember")
+from gasearch.store.sql.events import ENDED, STARTED
 
 
 @dataclass(frozen=True)
@@ -52,6 +47,20 @@ class Ranked:
     def on_hull(self) -> bool:
         """Whether it is a ground state of what was searched."""
         return self.above_hull_eV_per_fu is not None and self.above_hull_eV_per_fu <= ON_HULL
+
+
+def known_of(row: EvaluationRow) -> dict[str, Any]:
+    """Return what an evaluation says of its candidate, by the names of `Ranked`."""
+    return {
+        "id": row.candidate,
+        "x": row.x,
+        "energy_eV": row.energy,
+        "fingerprint": row.fingerprint,
+        "orbit_size": row.orbit_size,
+        "verdict": row.verdict,
+        "formula": row.composition,
+        "operator": row.operator,
+    }
 
 
 @dataclass(frozen=True)
@@ -106,75 +115,15 @@ class CompositionStatus:
 
 
 @dataclass(frozen=True)
-class SurrogateStatus:
-    """How well the surrogate predicts what it was not fitted to, when it was last fitted.
-
-    Parameters
-    ----------
-    candidate
-        For which it was fitted.
-    error_eV_per_fu, mean_error_eV_per_fu
-        Cross-validated root mean squares: of the surrogate, and of the mean of each composition;
-        None where there is too little to tell.
-    used
-        Whether the search goes by it.
-    """
-
-    candidate: int
-    n_results: int
-    error_eV_per_fu: float | None
-    mean_error_eV_per_fu: float | None
-    used: bool
-
-
-@dataclass(frozen=True)
-class RefinedMember:
-    """What became of the neighbours of a hull member under single exchanges.
-
-    Parameters
-    ----------
-    neighbours
-        Distinct decorations that one exchange leads to.
-    evaluated, screened_out, open
-        Their parts: relaxed, predicted to lie well above the member, and neither.
-    nearest_margin_eV_per_fu, nearest_margin_sigmas
-        How far above the member the surrogate puts the nearest of those that are screened out, and
-        that distance in standard deviations; None where none is.
-    """
-
-    candidate: int
-    x: float
-    neighbours: int
-    evaluated: int
-    screened_out: int
-    open: int
-    nearest_margin_eV_per_fu: float | None
-    nearest_margin_sigmas: float | None
-
-
-@dataclass(frozen=True)
-class RefinedStatus:
-    """The last look around the hull members."""
-
-    members: tuple[RefinedMember, ...]
-
-
-@dataclass(frozen=True)
 class Status:
     """Where a search stands.
 
     Parameters
     ----------
     ending
-        Why the last run of the search ended; None if it runs, or ended without a word.
+        Why the last run of the search ended; None if it runs, or was killed or crashed.
     running
         The process that drives the search now, in words.
-    surrogate, refined
-        None where the search has not said anything about them.
-    activity
-        How it proceeds.
-    engine
-        What runs its relaxations, as its driver wrote it last; None where there is none.
     """
 
     counts: Counts
@@ -182,10 +131,6 @@ class Status:
     done: bool
     ending: str | None
     running: str | None
-    surrogate: SurrogateStatus | None = None
-    refined: RefinedStatus | None = None
-    activity: Activity | None = None
-    engine: EngineRecord | None = None
 
 
 class Findings:
@@ -197,39 +142,12 @@ class Findings:
         self.host: Host = host_from_json(self.run.host)
         self.level = store.level
 
-    def status(self, folder: Path | None = None) -> Status:
-        """Return the state of the search.
-
-        Parameters
-        ----------
-        folder
-            The run folder, where the driver tells of its workers.
-        """
-        running = driver_of(self.store.place)
-        ending = self.ending()
+    def status(self) -> Status:
+        """Return the state of the search."""
+        running, ending = driver_of(self.store.place), self.ending()
         done = ending not in (None, "stopped") and running is None
-        return Status(
-            self.store.counts(),
-            self._by_composition(self.searched()),
-            done,
-            ending,
-            running,
-            self._surrogate(),
-            self._refined(),
-            activity(self.store, running is not None),
-            None if folder is None else read_engine_file(folder),
-        )
-
-    def _surrogate(self) -> SurrogateStatus | None:
-        event = self.store.newest_event(SURROGATE)
-        return None if event is None else _from_event(SurrogateStatus, event.data)
-
-    def _refined(self) -> RefinedStatus | None:
-        event = self.store.newest_event(REFINED)
-        if event is None:
-            return None
-        members: Any = event.data["members"]
-        return RefinedStatus(tuple(_from_event(RefinedMember, member) for member in members))
+        by_composition = self._by_composition(self.searched())
+        return Status(self.store.counts(), by_composition, done, ending, running)
 
     def composition(self, x: float | str) -> CompositionStatus:
         """Return how far the search is at one composition, whether or not it is searched."""
@@ -281,41 +199,24 @@ class Findings:
     def ranked(self, verdict: Verdict | None = "ok") -> list[Ranked]:
         """Return relaxed candidates by x and energy; only those with verdict ok shape the hull."""
         rows = self.store.evaluations(verdict=verdict)
-        places = self._places(rows)
-        return [
-            Ranked(
-                id=row.candidate,
-                x=row.x,
-                energy_eV=row.energy,
-                formation_energy_eV_per_fu=formation,
-                above_hull_eV_per_fu=above,
-                fingerprint=row.fingerprint,
-                orbit_size=row.orbit_size,
-                verdict=row.verdict,
-                formula=row.composition,
-                operator=row.operator,
-            )
-            for row, (formation, above) in zip(rows, places, strict=True)
-        ]
-
-    def _places(
-        self, rows: Sequence[EvaluationRow]
-    ) -> list[tuple[float, float] | tuple[None, None]]:
         valid = [row for row in rows if row.verdict == "ok"]
-        energies = self._formation([row.x for row in valid], [row.energy for row in valid])
-        found = {row.candidate: place for row, place in zip(valid, energies, strict=True)}
-        return [found.get(row.candidate, (None, None)) for row in rows]
+        found = self._formation([row.x for row in valid], [row.energy for row in valid])
+        by_candidate = {row.candidate: place for row, place in zip(valid, found, strict=True)}
+        none: Place = (None, None)
+        candidates = []
+        for row in rows:
+            formation, above = by_candidate.get(row.candidate, none)
+            candidates.append(
+                Ranked(
+                    **known_of(row),
+                    formation_energy_eV_per_fu=formation,
+                    above_hull_eV_per_fu=above,
+                )
+            )
+        return candidates
 
-    def _formation(
-        self, x: Sequence[float], energy_eV: Sequence[float]
-    ) -> list[tuple[float, float] | tuple[None, None]]:
-        """Return formation energies and heights above the hull, in eV/f.u., where there are any."""
-        try:
-            hull = formation_hull(x, energy_eV, self.run.n_formula_units, self.host.x_range)
-        except NoEndMemberError:
-            return [(None, None)] * len(x)
-        formation, above = hull.formation_energy_per_fu.tolist(), hull.above_hull_per_fu.tolist()
-        return list(zip(formation, above, strict=True))
+    def _formation(self, x: Sequence[float], energy_eV: Sequence[float]) -> list[Place]:
+        return places(x, energy_eV, self.run.n_formula_units, self.host.x_range)
 
     def failures(self) -> list[tuple[int, str]]:
         """Return the candidates that failed, with the reasons."""
@@ -346,18 +247,6 @@ class Findings:
                 rows.append(row)
         return rows
 
-    def hull(self, level: str | None = None) -> list[Ranked]:
-        """Return all valid candidates at one level of theory, by x and energy.
-
-        Parameters
-        ----------
-        level
-            Its name; the search's own if None.
-        """
-        if level not in (None, self.level.name):
-            raise UsageError(f"--level {level!r}: this run has the level {self.level.name!r} only.")
-        return self.ranked()
-
     def chosen(self, ids: Sequence[int] | None) -> list[Ranked]:
         """Return candidates by number, or those nearest to the hull."""
         if not ids:
@@ -367,11 +256,6 @@ class Findings:
         if missing:
             raise UsageError(f"no relaxed candidate {', '.join(missing)} in this run.")
         return [rows[number] for number in ids]
-
-
-def _from_event(kind: type[T], data: Mapping[str, Any]) -> T:
-    """Return the part of an event that a dataclass names; newer versions may say more."""
-    return kind(**{field.name: data[field.name] for field in fields(kind)})
 
 
 def _nearness(row: Ranked) -> tuple[float, float, float]:

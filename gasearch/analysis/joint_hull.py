@@ -6,12 +6,14 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
+from gasearch.analysis.findings import Ranked, known_of
+from gasearch.analysis.hull import NoEndMemberError, places
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
@@ -38,9 +40,9 @@ class DifferentRunsError(UsageError):
         )
 
 
-@dataclass(frozen=True)
-class HullPoint:
-    """A valid candidate of one of the runs, with its place on the energy axis.
+@dataclass(frozen=True, kw_only=True)
+class HullPoint(Ranked):
+    """A valid candidate of one of the runs, with its place in the hull of all of them.
 
     Parameters
     ----------
@@ -48,34 +50,16 @@ class HullPoint:
         The folder, as it was named.
     cell
         The supercell, such as "1x2x1".
-    energy_eV
-        Of the whole cell.
-    formation_energy_eV_per_fu, above_hull_eV_per_fu
-        In the hull of all runs; None until both ends of the range have a valid energy.
     """
 
     run: str
     cell: str
-    id: int
-    x: float
-    energy_eV: float
     energy_eV_per_fu: float
-    formation_energy_eV_per_fu: float | None
-    above_hull_eV_per_fu: float | None
-    fingerprint: str
-    orbit_size: int
-    formula: str
-    operator: str
-
-    @property
-    def on_hull(self) -> bool:
-        """Whether it is a ground state of what was searched."""
-        return self.above_hull_eV_per_fu is not None and self.above_hull_eV_per_fu <= ON_HULL
 
 
 @dataclass(frozen=True, eq=False)
 class Member:
-    """One run of a joined hull.
+    """One run of a joint hull.
 
     Parameters
     ----------
@@ -102,7 +86,7 @@ class Member:
 
 
 @dataclass(frozen=True, eq=False)
-class JoinedHull:
+class JointHull:
     """The points of all runs, by x and energy per formula unit."""
 
     members: tuple[Member, ...]
@@ -125,8 +109,33 @@ class JoinedHull:
 
     def missing_ends(self) -> list[float]:
         """Return the ends of the range without a valid energy: there is no hull without them."""
+        return list(self._missing_ends)
+
+    @cached_property
+    def _missing_ends(self) -> tuple[float, ...]:
         present = [point.x for point in self.points]
-        return [end for end in self.x_range if not np.isclose(present, end).any()]
+        return tuple(end for end in self.x_range if not np.isclose(present, end).any())
+
+    def formation_energy(self, x: float, energy_per_fu: float) -> float:
+        """Return an energy against the straight line between the lowest of both ends, in eV/f.u.
+
+        Raises
+        ------
+        NoEndMemberError
+            Where an end of the range has no valid energy.
+        """
+        x_first, e_first, slope = self._line_between_ends
+        return energy_per_fu - e_first - slope * (x - x_first)
+
+    @cached_property
+    def _line_between_ends(self) -> tuple[float, float, float]:
+        """(x, energy in eV/f.u.) of the first end, and the slope to the last in eV/f.u."""
+        ends = self.vertices()
+        first, last = ends[0], ends[-1]
+        slope = 0.0
+        if last.x > first.x:
+            slope = (last.energy_eV_per_fu - first.energy_eV_per_fu) / (last.x - first.x)
+        return first.x, first.energy_eV_per_fu, slope
 
     def vertices(self) -> list[HullPoint]:
         """Return the ground states, one for each x, in ascending x.
@@ -186,7 +195,7 @@ def _evaluations(
     return record, dft[level].settings, rows
 
 
-def joined_hull(folders: Sequence[Path], level: str | None = None) -> JoinedHull:
+def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
     """Return the hull of all valid candidates of some runs.
 
     The ends of the range are the lowest of all runs there.
@@ -199,8 +208,9 @@ def joined_hull(folders: Sequence[Path], level: str | None = None) -> JoinedHull
     _refuse_repeated(folders)
     members = tuple(read_member(folder, level) for folder in folders)
     for member in members[1:]:
-        _refuse_different(members[0], member)
-    return JoinedHull(members, _placed(members))
+        refuse_other_host((members[0].name, members[0].run), (member.name, member.run))
+        refuse_other_level(members[0], member)
+    return JointHull(members, _placed(members))
 
 
 def _refuse_repeated(folders: Sequence[Path]) -> None:
@@ -211,26 +221,30 @@ def _refuse_repeated(folders: Sequence[Path]) -> None:
             raise UsageError(f"{folder} is named twice: each run counts once.")
 
 
-def _refuse_different(first: Member, other: Member) -> None:
-    pairs = (first.name, other.name)
-    hosts = [_crystal(member) for member in (first, other)]
-    if hosts[0] != hosts[1]:
-        one, two = (document["name"] for document in hosts)
-        if one == two:
-            keys = sorted(key for key in hosts[0] if hosts[0][key] != hosts[1].get(key))
-            two = f"{two} with another {', '.join(keys)}"
-        raise DifferentRunsError("hosts", (pairs[0], one), (pairs[1], two))
+def refuse_other_level(first: Member, other: Member) -> None:
+    """Refuse a run at another level of theory, or whose potential has other weights."""
     levels = [(m.level.name, m.level.weights_hash) for m in (first, other)]
     if levels[0] != levels[1]:
         one, two = first.level.name, other.level.name
         if one == two:
             one, two = (f"{m.level.name} ({m.level.weights_hash[:12]})" for m in (first, other))
-        raise DifferentRunsError("levels of theory", (pairs[0], one), (pairs[1], two))
+        raise DifferentRunsError("levels of theory", (first.name, one), (other.name, two))
 
 
-def _crystal(member: Member) -> dict[str, Any]:
+def refuse_other_host(first: tuple[str, RunRecord], other: tuple[str, RunRecord]) -> None:
+    """Refuse a run whose host differs in more than the supercell; each with its name."""
+    hosts = [_crystal(run) for _, run in (first, other)]
+    if hosts[0] != hosts[1]:
+        one, two = (document["name"] for document in hosts)
+        if one == two:
+            keys = sorted(key for key in hosts[0] if hosts[0][key] != hosts[1].get(key))
+            two = f"{two} with another {', '.join(keys)}"
+        raise DifferentRunsError("hosts", (first[0], one), (other[0], two))
+
+
+def _crystal(run: RunRecord) -> dict[str, Any]:
     """Return what declares the host, but for the supercell."""
-    document: dict[str, Any] = json.loads(member.run.host)
+    document: dict[str, Any] = json.loads(run.host)
     document.pop("supercell", None)
     return document
 
@@ -244,34 +258,20 @@ def _placed(members: Sequence[Member]) -> tuple[HullPoint, ...]:
     points = [_unplaced(member, row) for member in members for row in member.rows]
     points.sort(key=lambda point: (point.x, point.energy_eV_per_fu))  # stable: then by run
     x, energy = [p.x for p in points], [p.energy_eV_per_fu for p in points]
-    try:
-        hull = formation_hull(x, energy, 1, _x_range(members))
-    except NoEndMemberError:
-        return tuple(points)
-    places = zip(
-        points,
-        hull.formation_energy_per_fu.tolist(),
-        hull.above_hull_per_fu.tolist(),
-        strict=True,
-    )
     return tuple(
         dataclasses.replace(point, formation_energy_eV_per_fu=formation, above_hull_eV_per_fu=above)
-        for point, formation, above in places
+        for point, (formation, above) in zip(
+            points, places(x, energy, 1, _x_range(members)), strict=True
+        )
     )
 
 
 def _unplaced(member: Member, row: EvaluationRow) -> HullPoint:
     return HullPoint(
+        **known_of(row),
         run=member.name,
         cell=member.cell,
-        id=row.candidate,
-        x=row.x,
-        energy_eV=row.energy,
         energy_eV_per_fu=row.energy / member.run.n_formula_units,
         formation_energy_eV_per_fu=None,
         above_hull_eV_per_fu=None,
-        fingerprint=row.fingerprint,
-        orbit_size=row.orbit_size,
-        formula=row.composition,
-        operator=row.operator,
     )

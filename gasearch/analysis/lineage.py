@@ -63,6 +63,12 @@ class Ancestor:
     error_eV_per_fu: float | None
     details: Mapping[str, JsonValue]
 
+    @property
+    def made_by(self) -> str:
+        """Its operator, and where it comes from if that is not the search."""
+        is_own = self.origin in ("search", self.operator)
+        return self.operator if is_own else f"{self.operator} ({self.origin})"
+
 
 def lineage(findings: Findings, number: int) -> list[Ancestor]:
     """Return a candidate and its ancestors, back to those without parents.

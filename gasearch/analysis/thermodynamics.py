@@ -19,7 +19,7 @@ import numpy as np
 from ase.units import kB
 from numpy.typing import ArrayLike
 
-from gasearch.analysis.hull import LowerHull, NoEndMemberError
+from gasearch.analysis.hull import NoEndMemberError, lower_hull
 from gasearch.analysis.joint_hull import Member
 from gasearch.analysis.voltage import Cathode, Metal
 from gasearch.errors import UsageError
@@ -36,7 +36,7 @@ TWO_SIZES = (
 
 
 class TemperatureError(UsageError):
-    """A temperature that is none."""
+    """A temperature that is not above 0 K."""
 
     def __init__(self, temperature_K: float) -> None:
         super().__init__(temperature_K)
@@ -213,14 +213,13 @@ def thermal_steps(
     free_energies
         (x, F) in ascending x; in eV per formula unit.
     """
-    hull = LowerHull()
-    for x, free in free_energies:
-        hull.add(x, free)
+    x, free = np.array(free_energies, dtype=float).T
+    heights = np.interp(x, *lower_hull(x, free)).tolist()
     steps = []
-    for (x_from, before), (x_to, after) in itertools.pairwise(free_energies):
-        dx = x_to - x_from
-        on_hull = hull.height(x_to) - hull.height(x_from)
-        voltages_V = [cathode.voltage(metal, dx, d_free) for d_free in (on_hull, after - before)]
+    pairs = zip(itertools.pairwise(free_energies), itertools.pairwise(heights), strict=True)
+    for ((x_from, before), (x_to, after)), (hull_before, hull_after) in pairs:
+        dx, changes = x_to - x_from, (hull_after - hull_before, after - before)
+        voltages_V = [cathode.voltage(metal, dx, d_free) for d_free in changes]
         steps.append(ThermalStep(x_from, x_to, *voltages_V))
     return tuple(steps)
 

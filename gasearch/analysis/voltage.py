@@ -17,7 +17,7 @@ from typing import Any
 from ase.data import atomic_masses, atomic_numbers
 from ase.formula import Formula
 
-from gasearch.analysis.joint_hull import JoinedHull, Member
+from gasearch.analysis.joint_hull import JointHull, Member
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
@@ -165,7 +165,7 @@ def voltage_curve(
     return VoltageCurve(cathode, metal, tuple(steps), capacity, density / capacity, density)
 
 
-def hull_voltage(hull: JoinedHull, metal_energy: float | None = None) -> VoltageCurve:
+def hull_voltage(hull: JointHull, metal_energy: float | None = None) -> VoltageCurve:
     """Return the plateaus between the ground states of a hull.
 
     Parameters
@@ -200,7 +200,7 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
         raise NoMetalError(element, level.name, problem)
     document = _model_file(model, element, level.name)
-    if level.weights_hash != _identity(document):
+    if level.weights_hash != model_identity(document):
         problem = f"the model in {model} is not the one that this run was searched with"
         raise NoMetalError(element, level.name, problem)
     energy = document.get("working_ion_metal", {}).get(element)
@@ -228,7 +228,7 @@ def dft_metal(element: str, level: str, settings: Mapping[str, Any]) -> Metal:
 
 
 def _model_folder(run: Path, potential: str) -> Path | None:
-    """Return where the model of a potential lies; None for a potential that is none."""
+    """Return where the model of a potential lies; None where it is no model."""
     name = DEFAULT if potential == "default" else potential
     if name in shipped_names():
         return MODELS / name
@@ -245,8 +245,8 @@ def _model_file(model: Path, element: str, level: str) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _identity(document: dict[str, Any]) -> str:
-    """Return the hash of a model as its potential has it, without loading its weights."""
+def model_identity(document: dict[str, Any]) -> str:
+    """Return the weights hash that a model's potential has, from its model.json alone."""
     known = ("architecture", "arguments", "species", "is_open", "reference")
     own = {key: document.get(key) for key in known} | {"weights": document.get("weights_sha256")}
     return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The command line: one file per group of commands.
+"""The command line: one file per group of commands; `common` has what they share.
 
-What they compute and print lives below; nothing imports this folder.
+What they compute and print lives in other folders; nothing imports this one.
 """

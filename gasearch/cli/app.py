@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -18,18 +15,14 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
+from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
 from gasearch.cli.store import store_app
-from gasearch.display.telling import tell
-from gasearch.display.terminal import make_console
+from gasearch.display.terminal import report_error
 from gasearch.errors import GasearchError, UsageError
 from gasearch.run.sections import SearchSection
 from gasearch.settings import help_of
-
-# What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
-if TYPE_CHECKING:
-    from gasearch.analysis.findings import Findings
 
 app = typer.Typer(
     add_completion=False,
@@ -44,11 +37,7 @@ app.add_typer(dft_app, name="dft")
 app.add_typer(store_app, name="store")
 _SEARCH = SearchSection()
 _INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
-out = make_console()
-err = make_console(stderr=True)
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.", show_default=False)]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 X = Annotated[
     str | None, typer.Option("-x", metavar="X", help="Filled share, such as 0.75 or 2/3.")
 ]
@@ -63,37 +52,15 @@ def main() -> NoReturn:
     try:
         code = app(prog_name="gasearch", standalone_mode=False)
         if code == _INTERRUPTED:
-            code = tell(KeyboardInterrupt(), err)
+            code = report_error(KeyboardInterrupt(), err)
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 1
-    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- told to the user
-        code = tell(error, err)
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the user gets a line of it
+        code = report_error(error, err)
     sys.exit(code or 0)
-
-
-def _print_json(document: object) -> None:
-    from gasearch.display import search_tables as console
-
-    out.file.write(console.as_json(document) + "\n")
-    out.file.flush()
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        err.print(note)
-
-
-@contextmanager
-def _findings(folder: Path) -> Iterator[Findings]:
-    """Open the database of a run that was started."""
-    from gasearch.analysis.findings import Findings
-    from gasearch.run.folder import RunFolder
-
-    with RunFolder(folder).open_store() as store:
-        yield Findings(store)
 
 
 def _version(value: bool) -> None:
@@ -132,18 +99,19 @@ def init(
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-    from gasearch.display import search_tables as console
+    from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
     from gasearch.run.initialize import initialize
 
     run_folder = RunFolder(folder)
     found = initialize(run_folder, host, supercell, potential, budget, seed)
-    for line in console.host_lines(found):
+    for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
     out.print(f"potential     {name}")
-    _print_notes(missing_packages(name))
+    for note in missing_packages(name):
+        err.print(note)
     if host not in BUILTIN_HOSTS:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
@@ -170,22 +138,20 @@ def enumerate(  # noqa: A001 -- the command's name
     Where they are few, list them or write them to a file too.
     """
     from gasearch.analysis import enumerate as enumerating
-    from gasearch.display import search_tables as console
+    from gasearch.display.tables import count_table, decoration_table
 
     found = enumerating.host_of(host, supercell)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
     listed = enumerating.listed(found, compositions) if as_list else []
     n_written = enumerating.write(found, compositions, output) if output else 0
-    if json:
-        _print_json({"counts": counts, "decorations": listed} if as_list else counts)
-        return
-    out.print(console.count_table(counts))
-    if listed:
-        out.print()
-        out.print(console.decoration_table(listed))
-    if output is not None:
-        out.print(f"wrote {n_written} structures to {output}")
+    print_result(
+        {"counts": counts, "decorations": listed} if as_list else counts,
+        count_table(counts),
+        *(["", decoration_table(listed)] if listed else []),
+        *([f"wrote {n_written} structures to {output}"] if output else []),
+        json=json,
+    )
 
 
 @app.command()
@@ -199,14 +165,8 @@ def run(
     Several share the workers of one engine. Ctrl-C or SIGTERM ends them cleanly; the same command
     goes on where it was.
     """
+    from gasearch.cli.run import run_searches
     from gasearch.run.folder import RunFolder
-
-    if len(folders) == 1:
-        from gasearch.cli.run import run_search
-
-        run_search(RunFolder(folders[0]), out, err)
-        return
-    from gasearch.cli.run_many import run_searches
 
     run_searches([RunFolder(folder) for folder in folders], out, err)
 
@@ -214,19 +174,21 @@ def run(
 @app.command()
 def status(folder: Folder, json: Json = False) -> None:
     """Show where a search stands."""
-    from gasearch.display import search_tables as console
+    from gasearch.display import status as shown
+    from gasearch.run.folder import RunFolder
 
-    with _findings(folder) as findings:
-        found, failures = findings.status(folder), console.failure_lines(findings)
-    if json:
-        _print_json(console.status_document(found))
-        return
-    for line in [*console.status_lines(found, shlex.quote(str(folder))), *failures]:
-        out.print(line)
-    out.print()
-    out.print(console.composition_table(found.by_composition))
-    for line in console.proof_notes(found.by_composition):
-        out.print(line)
+    with open_findings(folder) as findings:
+        found, failures = findings.status(), shown.failure_lines(findings)
+        entries = shown.status_entries(findings, found, RunFolder(folder))
+    print_result(
+        shown.status_document(entries),
+        *shown.status_lines(entries),
+        *failures,
+        "",
+        shown.composition_table(found.by_composition),
+        *shown.proof_notes(found.by_composition),
+        json=json,
+    )
 
 
 @app.command()
@@ -240,18 +202,14 @@ def best(
 
     Those of one composition with -x, else those nearest to the hull.
     """
-    from gasearch.display import search_tables as console
+    from gasearch.display.status import proof_line
+    from gasearch.display.tables import NOTHING, notes, ranked_table
 
-    with _findings(folder) as findings:
-        rows, notes = findings.best(x, number), console.notes(findings)
-        proof = None if x is None or json else console.proof_line(findings.composition(x))
-    if json:
-        _print_json([console.ranked_document(row) for row in rows])
-        return
-    out.print(console.ranked_table(rows))
-    if proof is not None:
-        out.print(f"\n{proof}")
-    _print_notes(notes if rows else [console.NOTHING, *notes])
+    with open_findings(folder) as findings:
+        rows, advice = findings.best(x, number), notes(findings)
+        proof = [] if x is None or json else [f"\n{proof_line(findings.composition(x))}"]
+    advice = advice if rows else [NOTHING, *advice]
+    print_result(rows, ranked_table(rows), *proof, json=json, notes=advice)
 
 
 app.command()(doctor_cli.doctor)
@@ -272,15 +230,11 @@ def lineage(
     What made each, what was expected of it, and what came out.
     """
     from gasearch.analysis.lineage import lineage as ancestors_of
-    from gasearch.display import search_tables as console
+    from gasearch.display.tables import lineage_table, notes
 
-    with _findings(folder) as findings:
-        rows, notes = ancestors_of(findings, number), console.notes(findings)
-    if json:
-        _print_json([console.ancestor_document(row) for row in rows])
-        return
-    out.print(console.lineage_table(rows))
-    _print_notes(notes)
+    with open_findings(folder) as findings:
+        rows, advice = ancestors_of(findings, number), notes(findings)
+    print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
 @app.command()
@@ -297,7 +251,7 @@ def show(
     """
     from gasearch.analysis import export as exporting
 
-    with _findings(folder) as findings:
+    with open_findings(folder) as findings:
         found = exporting.structures(findings.store, findings.chosen(ids))
     if output is not None:
         n_written = exporting.export(found, output)
@@ -314,7 +268,7 @@ def show(
 
 
 def _reason(stderr: str) -> str:
-    """Return the line of a program's last words that names the error."""
+    """Return the line that names the error in what a program printed."""
     lines = stderr.strip().splitlines() or ["it gave no reason"]
     return [*lines[-1:], *(line for line in lines if "Error" in line)][-1]
 
@@ -350,7 +304,7 @@ def export(
     """
     from gasearch.analysis import export as exporting
 
-    with _findings(folder) as findings:
+    with open_findings(folder) as findings:
         rows = findings.best(x, number or sys.maxsize)
         if format_ in exporting.CLUSTER_CODES:
             n_written = exporting.export_decorations(findings, rows, output, format_)
@@ -375,12 +329,12 @@ def check(
     from gasearch.search.check import check_run
 
     problems = check_run(RunFolder(folder), replay, audit)
-    if json:
-        _print_json([{"check": p.check, "detail": p.detail} for p in problems])
-    else:
-        for problem in problems:
-            out.print(f"{problem.check}: {problem.detail}")
-        out.print(f"{len(problems)} problems" if problems else "whole: no problems")
+    print_result(
+        [{"check": p.check, "detail": p.detail} for p in problems],
+        *(f"{problem.check}: {problem.detail}" for problem in problems),
+        f"{len(problems)} problems" if problems else "whole: no problems",
+        json=json,
+    )
     if problems:
         raise typer.Exit(1)
 

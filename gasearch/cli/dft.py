@@ -5,32 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from gasearch.display.terminal import make_console
+from gasearch.cli.common import Folder, Json, command_group, err, out, print_json, print_result
+from gasearch.display.terminal import is_screen
 from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
     from gasearch.dft.jobs.folders import Status
+    from gasearch.dft.jobs.overview import JobLine
     from gasearch.dft.jobs.prepare import Workplace
 
-dft_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Compute candidates with DFT, here or in a workflow of your own.",
-)
-out = make_console()
-err = make_console(stderr=True)
+dft_app = command_group("Compute candidates with DFT, here or in a workflow of your own.")
 
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.", show_default=False)]
 Ids = Annotated[
     list[int] | None,
     typer.Argument(metavar="ID...", help="Candidates; those promoted without a job by default."),
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Relax = Annotated[
     bool, typer.Option("--relax/--single-point", help="Relax at fixed cell, or only compute.")
 ]
@@ -66,11 +60,11 @@ def run(
             out.print(_nothing(place))
             return
         if dry_run:
-            _say_what(place, numbers, relax)
+            _print_plan(place, numbers, relax)
             return
         from gasearch.dft.jobs.run import run_jobs
 
-        with _progress() as progress:
+        with _ProgressLine() as progress:
             ended = run_jobs(
                 place,
                 numbers,
@@ -121,11 +115,11 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        told = _nothing(place)
+        nothing = _nothing(place)
     for job in jobs:
         out.print(str(job.path))
     if not jobs:
-        out.print(told)
+        out.print(nothing)
 
 
 @dft_app.command()
@@ -171,7 +165,7 @@ def collect(
                     waiting += 1
                 else:
                     refused.append(str(error))
-    _tell_collected(done, refused, waiting, json)
+    _print_collected(done, refused, waiting, json)
     if refused:
         raise typer.Exit(1)
 
@@ -179,28 +173,24 @@ def collect(
 @dft_app.command()
 def status(folder: Folder, json: Json = False) -> None:
     """Show where the DFT jobs stand."""
-    from dataclasses import asdict
-
     from gasearch.dft.jobs.overview import counted, overview
-    from gasearch.display.search_tables import as_json
     from gasearch.run.folder import RunFolder
     from gasearch.store import dft_jobs
 
     run_folder = RunFolder(folder)
     with run_folder.open_store() as store:
         found = {Path(row.folder).name: row.found for row in dft_jobs.jobs(store)}
-    lines = overview(run_folder, found)
-    if json:
-        out.file.write(as_json([asdict(line) for line in lines]) + "\n")
-        return
-    out.print(counted(lines))
-    for line in lines:
-        order = f", charge order {line.charge_order}" if line.charge_order else ""
-        became = f" to candidate {line.found}" if line.charge_order == "moved" else ""
-        energy = "" if line.energy_eV is None else f", {line.energy_eV:.4f} eV"
-        at = "" if line.step is None else f", step {line.step}"
-        why = f" ({line.reason})" if line.reason else ""
-        out.print(f"  {line.folder}: {line.state}{at}{order}{became}{energy}{why}")
+    jobs = overview(run_folder, found)
+    print_result(jobs, counted(jobs), *map(_job_line, jobs), json=json)
+
+
+def _job_line(job: JobLine) -> str:
+    order = f", charge order {job.charge_order}" if job.charge_order else ""
+    became = f" to candidate {job.found}" if job.charge_order == "moved" else ""
+    energy = "" if job.energy_eV is None else f", {job.energy_eV:.4f} eV"
+    at = "" if job.step is None else f", step {job.step}"
+    why = f" ({job.reason})" if job.reason else ""
+    return f"  {job.folder}: {job.state}{at}{order}{became}{energy}{why}"
 
 
 @contextmanager
@@ -230,7 +220,7 @@ def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
     return list(dict.fromkeys([*waiting, *place.chosen(())]))
 
 
-def _say_what(place: Workplace, numbers: Sequence[int], relax: bool) -> None:
+def _print_plan(place: Workplace, numbers: Sequence[int], relax: bool) -> None:
     from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
@@ -256,11 +246,10 @@ def _one(paths: Sequence[Path] | None) -> list[Path]:
     return list(paths)
 
 
-def _tell_collected(
+def _print_collected(
     done: Sequence[tuple[str, Status]], refused: Sequence[str], waiting: int, json: bool
 ) -> None:
     from gasearch.dft.jobs.run import summary
-    from gasearch.display.search_tables import as_json
 
     if json:
         document = [
@@ -274,8 +263,7 @@ def _tell_collected(
             }
             for folder, one in done
         ]
-        told = {"collected": document, "refused": list(refused), "without_output": waiting}
-        out.file.write(as_json(told) + "\n")
+        print_json({"collected": document, "refused": list(refused), "without_output": waiting})
         return
     for folder, one in done:
         out.print(f"{folder}: {summary(one)}")
@@ -287,22 +275,16 @@ def _tell_collected(
         out.print("nothing to collect")
 
 
-@contextmanager
-def _progress() -> Iterator[_Line]:
-    line = _Line()
-    try:
-        yield line
-    finally:
-        line.end()
-
-
-class _Line:
+class _ProgressLine:
     """What a job does just now: one line that changes on a terminal, a line a minute elsewhere."""
 
     def __init__(self) -> None:
-        self._is_screen = err.is_terminal and not err.is_dumb_terminal
+        self._is_screen = is_screen(err)
         self._last_s = 0.0
         self._shown = ""
+
+    def __enter__(self) -> Self:
+        return self
 
     def __call__(self, text: str) -> None:
         import time
@@ -317,7 +299,7 @@ class _Line:
             err.print(text)
         self._shown = text
 
-    def end(self) -> None:
+    def __exit__(self, *error: object) -> None:
         """Clear the line."""
         if self._is_screen and self._shown:
             err.file.write("\r\x1b[K")

@@ -8,18 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.display.terminal import make_console
+from gasearch.cli.common import Folder, Json, Plot, open_findings, print_result
 from gasearch.errors import UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from gasearch.analysis.hull_history import HullSnapshot
-    from gasearch.analysis.joint_hull import JoinedHull
+    from gasearch.analysis.joint_hull import JointHull
 
-out = make_console()
-err = make_console(stderr=True)
-
-Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.", show_default=False)]
 Folders = Annotated[
     list[Path],
     typer.Argument(
@@ -29,10 +27,6 @@ Folders = Annotated[
     ),
 ]
 Level = Annotated[str | None, typer.Option(help="Level of theory; the search's own by default.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
-Plot = Annotated[
-    Path | None, typer.Option(help="Write a figure (png, pdf, svg); replaces an older one.")
-]
 
 
 def hull(
@@ -51,57 +45,58 @@ def hull(
 
     Several run folders of one host and one level (different supercells) make one hull.
     """
-    from gasearch.analysis.joint_hull import joined_hull
+    from gasearch.analysis.joint_hull import joint_hull
     from gasearch.display import hull_tables
+    from gasearch.display.tables import notes
 
-    found = joined_hull(folders, level)
+    found = joint_hull(folders, level)
     moments = _history(folders, found.level.name, every) if history else []
     if plot is not None:
         from gasearch.display.plotting import plot_hull
 
-        lines = [hull_tables.formation(moment, found) for moment in moments[:-1]]
+        lines = [moment.formation(found) for moment in moments[:-1]]
         plot_hull(found.points, found.level.name, plot, found.level.ranks_only, lines)
-    if json:
-        document = hull_tables.hull_document(found)
-        past = hull_tables.history_document(moments, found)
-        _print_json(document | ({"history": past} if history else {}))
-        return
-    _print_hull(found, folders)
+    document = hull_tables.hull_document(found)
     if history:
-        out.print()
-        out.print(hull_tables.history_table(moments, found))
-    if plot is not None:
-        out.print(f"wrote {plot}")
-    _print_notes(hull_tables.hull_notes(found))
+        document["history"] = hull_tables.history_document(moments, found)
+    print_result(
+        document,
+        f"level {found.level.name}, {len(found.points)} points; on the hull:\n",
+        _members_table(found, folders),
+        *(["", hull_tables.history_table(moments, found)] if history else []),
+        *_wrote(plot),
+        json=json,
+        notes=notes(found),
+    )
 
 
-def _print_hull(found: JoinedHull, folders: Sequence[Path]) -> None:
-    from gasearch.analysis.findings import Findings
-    from gasearch.display import hull_tables
-    from gasearch.display import search_tables as console
-    from gasearch.run.folder import RunFolder
+def _wrote(plot: Path | None) -> list[str]:
+    return [] if plot is None else [f"wrote {plot}"]
 
-    out.print(f"level {found.level.name}, {len(found.points)} points; on the hull:\n")
+
+def _members_table(found: JointHull, folders: Sequence[Path]) -> Table:
+    """Return what is on the hull; of a single search, as `gasearch best` shows it."""
+    from gasearch.display.hull_tables import points_table
+    from gasearch.display.tables import ranked_table
+
     if len(folders) == 1:
-        with RunFolder(folders[0]).open_store() as store:
-            findings = Findings(store)
-            rows = findings.ranked()
-        if findings.level.name == found.level.name:
-            out.print(console.ranked_table(row for row in rows if row.on_hull))
-            return
-    out.print(hull_tables.points_table(point for point in found.points if point.on_hull))
+        with open_findings(folders[0]) as findings:
+            rows, level = findings.ranked(), findings.level
+        if level.name == found.level.name:
+            return ranked_table(row for row in rows if row.on_hull)
+    return points_table(point for point in found.points if point.on_hull)
 
 
 def _history(folders: Sequence[Path], level: str, every: int) -> list[HullSnapshot]:
     from gasearch.analysis.hull_history import hull_history
-    from gasearch.run.folder import RunFolder
 
     if len(folders) > 1:
         raise UsageError("--history is that of one search: name one run folder.")
-    with RunFolder(folders[0]).open_store() as store:
-        if level != store.level.name:
-            raise UsageError(f"--history is that of the search: its level is {store.level.name!r}.")
-        return hull_history(store, every)
+    with open_findings(folders[0]) as findings:
+        own = findings.level.name
+        if level != own:
+            raise UsageError(f"--history is that of the search: its level is {own!r}.")
+        return hull_history(findings.store, every)
 
 
 def voltage(
@@ -130,11 +125,12 @@ def voltage(
 
     Between neighbouring ground states of the hull; capacity and energy density beside them.
     """
-    from gasearch.analysis.joint_hull import joined_hull
+    from gasearch.analysis.joint_hull import joint_hull
     from gasearch.analysis.voltage import hull_voltage
     from gasearch.display import hull_tables
+    from gasearch.display.tables import notes
 
-    found = joined_hull(folders, level)
+    found = joint_hull(folders, level)
     if temperature is not None:
         _thermal(found, temperature, metal_energy, json, plot)
         return
@@ -142,21 +138,20 @@ def voltage(
     if plot is not None:
         from gasearch.display.plotting import plot_voltage
 
-        steps = [(step.x_from, step.x_to, step.voltage_V) for step in curve.steps]
-        plot_voltage({"T = 0": steps}, curve.metal.element, _title(found), plot)
-    if json:
-        _print_json(hull_tables.voltage_document(found, curve, ends))
-        return
-    out.print(f"{hull_tables.metal_line(found.level.name, curve.metal)}\n")
-    out.print(hull_tables.voltage_table(curve, ends))
-    out.print(f"\n{hull_tables.voltage_line(curve)}")
-    if plot is not None:
-        out.print(f"wrote {plot}")
-    _print_notes(hull_tables.ranks_only_notes(found))
+        plot_voltage({"T = 0": curve.steps}, curve.metal.element, _title(found), plot)
+    print_result(
+        hull_tables.voltage_document(found, curve, ends),
+        f"{hull_tables.metal_line(found.level.name, curve.metal)}\n",
+        hull_tables.voltage_table(curve, ends),
+        f"\n{hull_tables.voltage_line(curve)}",
+        *_wrote(plot),
+        json=json,
+        notes=notes(found),
+    )
 
 
 def _thermal(
-    found: JoinedHull,
+    found: JointHull,
     temperature_K: float,
     metal_energy: float | None,
     json: bool,
@@ -165,34 +160,32 @@ def _thermal(
     from gasearch.analysis.thermodynamics import thermal_curve
     from gasearch.analysis.voltage import metal_of
     from gasearch.display import hull_tables
+    from gasearch.display.tables import notes
 
     metal = metal_of(found.members[0], metal_energy)
     curves = [thermal_curve(member, metal, temperature_K) for member in found.members]
     if plot is not None:
         from gasearch.display.plotting import plot_voltage
 
-        lines = {
-            f"{curve.cell} ({curve.run})": [(s.x_from, s.x_to, s.voltage_V) for s in curve.steps]
-            for curve in curves
-        }
+        lines = {f"{curve.cell} ({curve.run})": curve.steps for curve in curves}
         title = f"{_title(found)}, {temperature_K:g} K"
         plot_voltage(lines, metal.element, title, plot)
-    if json:
-        _print_json(hull_tables.thermal_document(found, metal, curves, temperature_K))
-        return
-    out.print(hull_tables.metal_line(found.level.name, metal))
+    tables: list[str | Table] = []
     for curve in curves:
-        out.print(f"\n{curve.run}: {curve.cell}, {curve.n_formula_units} f.u., {temperature_K:g} K")
-        out.print()
-        out.print(hull_tables.thermal_table(curve))
-        out.print()
-        out.print(hull_tables.thermal_steps_table(curve))
-    if plot is not None:
-        out.print(f"wrote {plot}")
-    _print_notes([*hull_tables.thermal_notes(curves), *hull_tables.ranks_only_notes(found)])
+        head = f"{curve.run}: {curve.cell}, {curve.n_formula_units} f.u., {temperature_K:g} K"
+        tables += [f"\n{head}\n", hull_tables.thermal_table(curve)]
+        tables += ["", hull_tables.thermal_steps_table(curve)]
+    print_result(
+        hull_tables.thermal_document(found, metal, curves, temperature_K),
+        hull_tables.metal_line(found.level.name, metal),
+        *tables,
+        *_wrote(plot),
+        json=json,
+        notes=[*hull_tables.thermal_notes(curves), *notes(found)],
+    )
 
 
-def _title(found: JoinedHull) -> str:
+def _title(found: JointHull) -> str:
     return found.level.name + (" (no physical meaning)" if found.level.ranks_only else "")
 
 
@@ -213,23 +206,10 @@ def promote(
 
     run_folder = RunFolder(folder)
     plan = promote_in(run_folder, dry_run=dry_run)
-    if json:
-        _print_json(hull_tables.promotion_document(plan, dry_run))
-        return
-    if plan.new:
-        out.print(hull_tables.promotion_table(plan))
-        out.print()
-    out.print(hull_tables.promotion_line(plan, dry_run, run_folder.quoted))
-    _print_notes(plan.notes)
-
-
-def _print_json(document: object) -> None:
-    from gasearch.display import search_tables as console
-
-    out.file.write(console.as_json(document) + "\n")
-    out.file.flush()
-
-
-def _print_notes(notes: Sequence[str]) -> None:
-    for note in notes:
-        err.print(note)
+    print_result(
+        hull_tables.promotion_document(plan, dry_run),
+        *([hull_tables.promotion_table(plan), ""] if plan.new else []),
+        hull_tables.promotion_line(plan, dry_run, run_folder.quoted),
+        json=json,
+        notes=plan.notes,
+    )

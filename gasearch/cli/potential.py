@@ -1,4 +1,4 @@
-"""`gasearch potential`: potentials are listed, trained, tested, compared, looked into, trusted."""
+"""`gasearch potential`: lists, trains, tests, compares, embeds and trusts potentials."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gasearch.display.terminal import make_console
+from gasearch.cli.common import Json, Plot, command_group, err, out, print_result
 from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -18,11 +18,7 @@ if TYPE_CHECKING:
     from gasearch.potentials.contract import Potential
     from gasearch.training.data.frames import Frame
 
-potential_app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, help="Train, test and compare potentials."
-)
-out = make_console()
-err = make_console(stderr=True)
+potential_app = command_group("Train, test and compare potentials.")
 
 _MODEL = "A name, a folder with a model.json, a trusted model file, or module:factory."
 Model = Annotated[str, typer.Argument(metavar="MODEL", help=_MODEL, show_default=False)]
@@ -30,11 +26,7 @@ Models = Annotated[list[str], typer.Argument(metavar="MODEL...", help=_MODEL, sh
 Frames = Annotated[
     Path, typer.Argument(metavar="FILE", help="Labelled frames: extxyz or ASE database.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout, nothing else.")]
 Device = Annotated[str, typer.Option(help="Where to compute: cpu, cuda, cuda:1.")]
-Plot = Annotated[
-    Path | None, typer.Option(help="Write a figure (png, pdf, svg); replaces an older one.")
-]
 SpeciesPairs = Annotated[
     list[str] | None,
     typer.Option(
@@ -44,27 +36,20 @@ SpeciesPairs = Annotated[
     ),
 ]
 Code = Annotated[
-    str, typer.Option("--code", help="Whose moments tell unlabelled frames: vasp, gpaw, chgnet.")
+    str, typer.Option("--code", help="Whose moments unlabelled frames have: vasp, gpaw, chgnet.")
 ]
 
 
 @potential_app.command("list")
 def list_(json: Json = False) -> None:
     """List what can be named and trained here."""
-    from dataclasses import asdict
-
     from gasearch.cli.potential_tables import listed_table
     from gasearch.potentials.listing import architectures, potentials
 
     found = {"potentials": potentials(), "architectures": architectures()}
-    if json:
-        _print_json({kind: [asdict(one) for one in rows] for kind, rows in found.items()})
-        return
-    for kind, rows in found.items():
-        out.print(f"{kind}:\n")
-        out.print(listed_table(rows))
-        out.print()
-    out.print("a model of your own: its folder, a trusted model file, or module:factory")
+    tables = [(f"{kind}:\n", listed_table(rows), "") for kind, rows in found.items()]
+    own = "a model of your own: its folder, a trusted model file, or module:factory"
+    print_result(found, *(one for table in tables for one in table), own, json=json)
 
 
 @potential_app.command("test")
@@ -110,8 +95,8 @@ def embed(
 ) -> None:
     """Show where networks keep redox sites.
 
-    The features of their nodes, in the plane of largest variance. A network that tells Fe2+ from
-    Fe3+ keeps them apart.
+    The features of their nodes, in the plane of largest variance. A network that distinguishes
+    Fe2+ from Fe3+ keeps them apart.
     """
     from gasearch.cli.potential_tables import embedding_document, embedding_table
 
@@ -125,10 +110,8 @@ def embed(
             from gasearch.training.evaluation.figures import plot_embedding
 
             plot_embedding(embeddings, plot)
-    if json:
-        _print_json({name: embedding_document(one) for name, one in embeddings.items()})
-    else:
-        out.print(embedding_table(embeddings))
+    document = {name: embedding_document(one) for name, one in embeddings.items()}
+    print_result(document, embedding_table(embeddings), json=json)
     if plot is not None:
         err.print(f"wrote {plot}")
 
@@ -165,10 +148,10 @@ def train(
     from gasearch.training.settings import TrainingPlan, read_training_file
 
     given = {"epochs": epochs, "seed": seed, "device": device}
-    told = read_training_file(settings, {k: v for k, v in given.items() if v is not None})
-    _refuse_device(told.settings.device)
+    chosen = read_training_file(settings, {k: v for k, v in given.items() if v is not None})
+    _refuse_device(chosen.settings.device)
     command = ["gasearch", *sys.argv[1:]]
-    plan = TrainingPlan(architecture, [*data, *(more or [])], output, start, told)
+    plan = TrainingPlan(architecture, [*data, *(more or [])], output, start, chosen)
     run_training(plan, command, out)
 
 
@@ -308,14 +291,4 @@ def _print_reports(reports: Mapping[str, Any], json: bool, document: Any) -> Non
     for name, report in reports.items():
         if has_bad_number(report):
             err.print(f"note: {name} gave values that are no numbers for some of these frames")
-    if json:
-        _print_json(plain(document))
-    else:
-        out.print(report_table(reports))
-
-
-def _print_json(document: object) -> None:
-    from gasearch.display.search_tables import as_json
-
-    out.file.write(as_json(document) + "\n")
-    out.file.flush()
+    print_result(plain(document), report_table(reports), json=json)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from gasearch.display.tables import make_table
+
 if TYPE_CHECKING:  # a list of names shall not take the seconds that torch does
     from gasearch.potentials.listing import Listed
     from gasearch.training.evaluation.embedding import Embedding
@@ -18,12 +20,11 @@ def report_table(reports: Mapping[str, Report]) -> Table:
     """Return errors: a column per model, or per part of the data."""
     from gasearch.training.evaluation.errors import COLUMNS, number
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("")
-    for name in reports:
-        table.add_column(name, justify="right", overflow="fold")
-    for key, head in {"n_frames": "frames", **COLUMNS}.items():
-        table.add_row(head, *(number(report[key]) for report in reports.values()))
+    heads = {"n_frames": "frames", **COLUMNS}
+    cells = ((head, *(number(one[key]) for one in reports.values())) for key, head in heads.items())
+    table = make_table(["", *reports], cells, texts=("", *reports))
+    for column in table.columns[1:]:
+        column.justify = "right"
     return table
 
 
@@ -45,15 +46,13 @@ def _is_bad(value: object) -> bool:
 
 def embedding_table(embeddings: Mapping[str, Embedding]) -> Table:
     """Return how far apart each model keeps the species."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("model", overflow="fold")
-    for head in ("sites", "species", "separation", "1st axis", "2nd axis"):
-        table.add_column(head, justify="right")
+    heads = ("model", "sites", "species", "separation", "1st axis", "2nd axis")
+    rows = []
     for name, one in embeddings.items():
         species = " ".join(sorted({str(label) for label in one.species}))
         shares = [f"{100 * share:.0f} %" for share in one.shares]
-        table.add_row(name, str(len(one.species)), species, f"{one.separation:.3g}", *shares)
-    return table
+        rows.append([name, str(len(one.species)), species, f"{one.separation:.3g}", *shares])
+    return make_table(heads, rows, texts=("model", "species"))
 
 
 def embedding_document(embedding: Embedding) -> dict[str, Any]:
@@ -71,10 +70,9 @@ def embedding_document(embedding: Embedding) -> dict[str, Any]:
 
 def listed_table(rows: Sequence[Listed]) -> Table:
     """Return names with whether they can be used here, and what brings them."""
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for head in ("name", "here", "is", "comes with"):
-        table.add_column(head, overflow="fold")
-    for row in rows:
-        is_here = "yes" if row.available else "no"
-        table.add_row(row.name, is_here, row.about or row.place, row.install or "-")
-    return table
+    heads = ("name", "here", "is", "comes with")
+    cells = (
+        (row.name, "yes" if row.available else "no", row.about or row.place, row.install or "-")
+        for row in rows
+    )
+    return make_table(heads, cells, texts=heads)

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gasearch.display.terminal import make_console
-
-out = make_console()
+from gasearch.cli.common import print_result
 
 Folders = Annotated[
     list[Path],
@@ -43,21 +41,14 @@ def report(
 
     Several run folders of one host (other supercells, other levels of theory) make one report.
     """
-    from gasearch.display import search_tables as console
     from gasearch.report.collect import collect
     from gasearch.report.page import write_page
 
     found = collect(folders, x, temperature)
     write_page(found, output)
-    written = []
+    lines = [f"wrote {output}"]
     if figures is not None:
         from gasearch.report.figures import write_figures
 
-        written = write_figures(found, figures)
-    if json:
-        out.file.write(console.as_json(found.numbers) + "\n")
-        out.file.flush()
-        return
-    if written:
-        out.print(f"wrote {len(written)} figures to {figures}")
-    out.print(f"wrote {output}")
+        lines.insert(0, f"wrote {len(write_figures(found, figures))} figures to {figures}")
+    print_result(found.numbers, *lines, json=json)

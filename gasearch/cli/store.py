@@ -7,19 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.display.terminal import make_console
+from gasearch.cli.common import Folder, command_group, out
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
     from gasearch.run.folder import RunFolder
     from gasearch.store.location import Place
 
-store_app = typer.Typer(
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    help="Move a run between a SQLite file and a PostgreSQL server.",
-)
-out = make_console()
+store_app = command_group("Move a run between a SQLite file and a PostgreSQL server.")
 _SQLITE = "sqlite"
 
 
@@ -30,7 +25,7 @@ def _group() -> None:
 
 @store_app.command()
 def copy(
-    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="Run folder.")],
+    folder: Folder,
     to: Annotated[
         str,
         typer.Option(

@@ -1,22 +1,19 @@
-"""`gasearch potential train`: what surrounds a training, from the first line to the last table."""
+"""`gasearch potential train`: the run of a training, from its first line to the table of errors."""
 
 from __future__ import annotations
 
 import shlex
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import FrameType
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any, NoReturn
 
 from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
+from gasearch.cli.common import on_stop_signals
 from gasearch.cli.potential_tables import report_table
+from gasearch.display.progress import Step, displays
 from gasearch.files import OutputError, make_folder
 from gasearch.potentials.networks.architectures import architecture as require_architecture
 from gasearch.potentials.networks.checkpoint import MODEL_FILE
@@ -25,24 +22,11 @@ from gasearch.training.settings import TrainingPlan
 from gasearch.training.state import saved_epochs
 from gasearch.training.train import REPORT_FILE, STATE_FILE, FinishedModelError, train
 
-_LINE_EVERY_S = 10.0
 _SHOWN = {
     "validation_loss": "validation loss {:.4g}",
     "energy_mae_meV_per_atom": "energies {:.3g} meV/atom",
     "force_mae_meV_per_A": "forces {:.3g} meV/Å",
 }
-
-
-class Watch(Protocol):
-    """Shows how a training proceeds."""
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def __call__(self, progress: TrainingProgress) -> None:
-        """Take where the training stands."""
-        ...
 
 
 def run_training(plan: TrainingPlan, command: Sequence[str], out: Console) -> None:
@@ -60,27 +44,17 @@ def run_training(plan: TrainingPlan, command: Sequence[str], out: Console) -> No
     kept, epochs = saved_epochs(output / STATE_FILE), plan.options.settings.epochs
     out.print(f"{'continuing' if kept else 'training'} {output}: {kept} of {epochs} epochs")
     try:
-        with _place(output), _stopping(), watch(out) as observe:
-            report = train(plan, observe)
+        with _place(output), on_stop_signals(_interrupt), displays(out) as (display,):
+            report = train(plan, lambda progress: display.show(step_of(progress)))
     except KeyboardInterrupt:
         out.print(_how_to_continue(output, epochs, command))
         return
     _print_report(report, plan.files, output, out)
 
 
-@contextmanager
-def _stopping() -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the block where it is: files are replaced whole or not at all."""
-
-    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        raise KeyboardInterrupt
-
-    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _interrupt() -> NoReturn:
+    """End a training where it is: files are replaced whole or not at all."""
+    raise KeyboardInterrupt
 
 
 def _how_to_continue(output: Path, epochs: int, command: Sequence[str]) -> str:
@@ -134,70 +108,19 @@ def _probe(folder: Path) -> IO[bytes]:
         raise OutputError(folder, error.strerror or str(error)) from error
 
 
-def watch(console: Console) -> Watch:
-    """Return a progress bar on a terminal, plain lines elsewhere."""
-    is_screen = console.file.isatty() and not console.is_dumb_terminal
-    return (BarWatch if is_screen else LineWatch)(console)
-
-
-class BarWatch:
-    """A progress bar, for a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._task: TaskID | None = None
-        self._bar = Bar(
-            TextColumn("{task.fields[epoch]}", markup=False),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-        )
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, progress: TrainingProgress) -> None:
-        """Move the bar."""
-        done = (progress.epoch - 1) * progress.steps + progress.step
-        epoch = f"epoch {progress.epoch}/{progress.epochs}"
-        if self._task is None:  # only now it is known where a continued training begins
-            total = progress.epochs * progress.steps
-            self._task = self._bar.add_task("", total=total, completed=done, epoch=epoch)
-        told = {"description": in_words(progress)} if progress.record else {}
-        self._bar.update(self._task, completed=done, epoch=epoch, **told)  # type: ignore[arg-type]
-
-
-class LineWatch:
-    """A line now and then, for a log file."""
-
-    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
-        self._console = console
-        self._clock = clock
-        self._last_line = float("-inf")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def __call__(self, progress: TrainingProgress) -> None:
-        """Print a line, unless there was one a moment ago and the training goes on."""
-        is_last = progress.record is not None and progress.epoch == progress.epochs
-        now = self._clock()
-        if now - self._last_line < _LINE_EVERY_S and not is_last:
-            return
-        self._last_line = now
-        step = "" if progress.record else f", step {progress.step} of {progress.steps}"
-        self._console.print(
-            f"{time.strftime('%Y-%m-%d %H:%M:%S')}  epoch {progress.epoch} of {progress.epochs}"
-            f"{step}: {in_words(progress)}"
-        )
+def step_of(progress: TrainingProgress) -> Step:
+    """Return where a training stands, for a log and for a bar."""
+    has_ended = progress.record is not None
+    step = "" if has_ended else f", step {progress.step} of {progress.steps}"
+    words = in_words(progress)
+    return Step(
+        line=f"epoch {progress.epoch} of {progress.epochs}{step}: {words}",
+        lead=f"epoch {progress.epoch}/{progress.epochs}",
+        done=(progress.epoch - 1) * progress.steps + progress.step,
+        total=progress.epochs * progress.steps,
+        text=words if has_ended else None,
+        is_last=has_ended and progress.epoch == progress.epochs,
+    )
 
 
 def in_words(progress: TrainingProgress) -> str:

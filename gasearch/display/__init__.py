@@ -1,1 +1,1 @@
-"""Tables, plots and progress in a terminal. What is shown is computed elsewhere."""
+"""What commands show: status, tables, plots, progress, one-line errors. Nothing is computed."""

@@ -9,16 +9,14 @@ from typing import Any
 from rich.table import Table
 
 from gasearch.analysis.hull_history import HullSnapshot
-from gasearch.analysis.joint_hull import HullPoint, JoinedHull
+from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.analysis.thermodynamics import TWO_SIZES, UPPER_BOUND, ThermalCurve
 from gasearch.analysis.voltage import Metal, VoltageCurve
 from gasearch.dft.promotion import Plan
-from gasearch.display.search_tables import RANKS_ONLY, electronvolt, milli
-
-_TEXTS = ("run", "rule", "reason", "fingerprint")
+from gasearch.display.tables import ABOVE, FORMATION, electronvolt, make_table, milli
 
 
-def hull_document(hull: JoinedHull) -> dict[str, Any]:
+def hull_document(hull: JointHull) -> dict[str, Any]:
     """Return the hull as `gasearch hull --json` prints it."""
     points = [
         {
@@ -36,75 +34,51 @@ def hull_document(hull: JoinedHull) -> dict[str, Any]:
     return {"level": hull.level.name, "ranks_only": hull.level.ranks_only, "points": points}
 
 
-def history_document(history: Sequence[HullSnapshot], hull: JoinedHull) -> list[dict[str, Any]]:
+def history_document(history: Sequence[HullSnapshot], hull: JointHull) -> list[dict[str, Any]]:
     """Return the hulls of a history, as formation energies against the ends as they are now."""
     return [
         {
             "n_candidates": moment.n_candidates,
             "points": [
                 {"x": x, "formation_energy_eV_per_fu": energy}
-                for x, energy in formation(moment, hull)
+                for x, energy in moment.formation(hull)
             ],
         }
         for moment in history
     ]
 
 
-def formation(moment: HullSnapshot, hull: JoinedHull) -> list[tuple[float, float]]:
-    """Return (x, formation energy) of a hull of the past, in eV/f.u.; () without both ends now."""
-    vertices = [] if hull.missing_ends() else hull.vertices()
-    if not vertices:
-        return []
-    first, last = vertices[0], vertices[-1]
-    slope = 0.0
-    if last.x > first.x:
-        slope = (last.energy_eV_per_fu - first.energy_eV_per_fu) / (last.x - first.x)
-    return [
-        (x, energy - first.energy_eV_per_fu - slope * (x - first.x))
-        for x, energy in moment.vertices
-    ]
-
-
-def history_table(history: Sequence[HullSnapshot], hull: JoinedHull) -> Table:
+def history_table(history: Sequence[HullSnapshot], hull: JointHull) -> Table:
     """Return how the hull came down."""
-    table = _table("candidates", "hull members", "lowest E_f\n(meV/f.u.)", "at x")
-    for moment in history:
-        points = formation(moment, hull)
-        x, lowest = min(points, key=lambda point: point[1], default=(None, None))
-        at = "-" if x is None else f"{x:.4g}"
-        table.add_row(str(moment.n_candidates), str(len(moment.vertices)), milli(lowest), at)
-    return table
+    names = ("candidates", "hull members", "lowest E_f\n(meV/f.u.)", "at x")
+    return make_table(names, (_history_cells(moment, hull) for moment in history))
+
+
+def _history_cells(moment: HullSnapshot, hull: JointHull) -> tuple[str, ...]:
+    x, lowest = min(moment.formation(hull), key=lambda point: point[1], default=(None, None))
+    at = "-" if x is None else f"{x:.4g}"
+    return str(moment.n_candidates), str(len(moment.vertices)), milli(lowest), at
 
 
 def points_table(points: Iterable[HullPoint]) -> Table:
-    """Return the points of a joined hull, each with its run and its cell."""
-    names = ("x", "run", "cell", "id", "E\n(eV/f.u.)", "E_f\n(meV/f.u.)")
-    table = _table(*names, "above hull\n(meV/f.u.)", "fingerprint")
-    for point in points:
-        table.add_row(
-            f"{point.x:.4g}",
-            point.run,
-            point.cell,
-            str(point.id),
-            electronvolt(point.energy_eV_per_fu),
-            milli(point.formation_energy_eV_per_fu),
-            milli(point.above_hull_eV_per_fu),
-            point.fingerprint,
-        )
-    return table
-
-
-def hull_notes(hull: JoinedHull) -> list[str]:
-    """Return what a reader of a joined hull must know about it."""
-    missing = hull.missing_ends()
-    where = " and ".join(f"x = {x:.4g}" for x in missing)
-    ends = f"note: no formation energies yet: no candidate with verdict ok at {where}"
-    return [*([ends] if missing else []), *ranks_only_notes(hull)]
-
-
-def ranks_only_notes(hull: JoinedHull) -> list[str]:
-    """Return the note that the energies mean nothing, where that is so."""
-    return [RANKS_ONLY] if hull.level.ranks_only else []
+    """Return the points of a hull of several runs, each with its run and its cell."""
+    names = ("x", "run", "cell", "id", "E\n(eV/f.u.)", FORMATION, ABOVE, "fingerprint")
+    return make_table(
+        names,
+        (
+            (
+                f"{point.x:.4g}",
+                point.run,
+                point.cell,
+                str(point.id),
+                electronvolt(point.energy_eV_per_fu),
+                milli(point.formation_energy_eV_per_fu),
+                milli(point.above_hull_eV_per_fu),
+                point.fingerprint,
+            )
+            for point in points
+        ),
+    )
 
 
 def metal_line(level: str, metal: Metal) -> str:
@@ -116,14 +90,14 @@ def metal_line(level: str, metal: Metal) -> str:
 
 def voltage_table(curve: VoltageCurve, ends: Sequence[HullPoint]) -> Table:
     """Return the plateaus between ground states."""
-    names = ("x", "to x", "voltage\n(V)", "capacity\n(mAh/g)", "id", "to id", "run", "to run")
-    several = len({point.run for point in ends}) > 1
-    table = _table(*(names if several else names[:-2]))
+    names = ["x", "to x", "voltage\n(V)", "capacity\n(mAh/g)", "id", "to id"]
+    has_several_runs = len({point.run for point in ends}) > 1
+    rows = []
     for step, before, after in zip(curve.steps, ends, ends[1:], strict=False):
         cells = [f"{step.x_from:.4g}", f"{step.x_to:.4g}", f"{step.voltage_V:.3f}"]
         cells += [f"{step.capacity_mAh_per_g:.1f}", str(before.id), str(after.id)]
-        table.add_row(*cells, *([before.run, after.run] if several else []))
-    return table
+        rows.append([*cells, before.run, after.run] if has_several_runs else cells)
+    return make_table([*names, "run", "to run"] if has_several_runs else names, rows)
 
 
 def voltage_line(curve: VoltageCurve) -> str:
@@ -135,7 +109,7 @@ def voltage_line(curve: VoltageCurve) -> str:
 
 
 def voltage_document(
-    hull: JoinedHull, curve: VoltageCurve, ends: Sequence[HullPoint]
+    hull: JointHull, curve: VoltageCurve, ends: Sequence[HullPoint]
 ) -> dict[str, Any]:
     """Return the voltage as `gasearch voltage --json` prints it."""
     steps = [
@@ -169,30 +143,38 @@ def _metal_document(metal: Metal) -> dict[str, Any]:
 def thermal_table(curve: ThermalCurve) -> Table:
     """Return the free energies of a cell at its compositions."""
     names = ("x", "evaluated /\ndistinct", "lowest E\n(eV/f.u.)", "F\n(eV/f.u.)")
-    table = _table(*names, "F_f\n(meV/f.u.)", "entropy\n(k/f.u.)")
-    for point in curve.points:
-        table.add_row(
-            f"{point.x:.4g}",
-            f"{point.n_evaluated:,} / {point.n_distinct:,}",
-            electronvolt(point.lowest_energy_eV_per_fu),
-            f"{'' if point.is_exhausted else '<= '}{electronvolt(point.free_energy_eV_per_fu)}",
-            milli(point.formation_free_energy_eV_per_fu),
-            f"{point.entropy_kB_per_fu:.3f}",
-        )
-    return table
+    return make_table(
+        (*names, "F_f\n(meV/f.u.)", "entropy\n(k/f.u.)"),
+        (
+            (
+                f"{point.x:.4g}",
+                f"{point.n_evaluated:,} / {point.n_distinct:,}",
+                electronvolt(point.lowest_energy_eV_per_fu),
+                f"{'' if point.is_exhausted else '<= '}{electronvolt(point.free_energy_eV_per_fu)}",
+                milli(point.formation_free_energy_eV_per_fu),
+                f"{point.entropy_kB_per_fu:.3f}",
+            )
+            for point in curve.points
+        ),
+    )
 
 
 def thermal_steps_table(curve: ThermalCurve) -> Table:
     """Return the voltages of a cell between neighbouring compositions."""
-    table = _table("x", "to x", "voltage\n(V)", "of dF/dx\n(V)")
-    for step in curve.steps:
-        voltages = [f"{step.voltage_V:.3f}", f"{step.slope_voltage_V:.3f}"]
-        table.add_row(f"{step.x_from:.4g}", f"{step.x_to:.4g}", *voltages)
-    return table
+    rows = [
+        (
+            f"{step.x_from:.4g}",
+            f"{step.x_to:.4g}",
+            f"{step.voltage_V:.3f}",
+            f"{step.slope_voltage_V:.3f}",
+        )
+        for step in curve.steps
+    ]
+    return make_table(("x", "to x", "voltage\n(V)", "of dF/dx\n(V)"), rows)
 
 
 def thermal_document(
-    hull: JoinedHull, metal: Metal | None, curves: Sequence[ThermalCurve], temperature_K: float
+    hull: JointHull, metal: Metal | None, curves: Sequence[ThermalCurve], temperature_K: float
 ) -> dict[str, Any]:
     """Return free energies and voltages as `gasearch voltage --temperature --json` prints them."""
     runs = []
@@ -221,17 +203,20 @@ def thermal_notes(curves: Sequence[ThermalCurve]) -> list[str]:
 
 def promotion_table(plan: Plan) -> Table:
     """Return what is promoted now."""
-    table = _table("id", "x", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)", "rule", "reason")
-    for one in plan.new:
-        table.add_row(
-            str(one.row.id),
-            f"{one.row.x:.4g}",
-            milli(one.row.formation_energy_eV_per_fu),
-            milli(one.row.above_hull_eV_per_fu),
-            one.rule,
-            one.reason,
-        )
-    return table
+    return make_table(
+        ("id", "x", FORMATION, ABOVE, "rule", "reason"),
+        (
+            (
+                str(one.row.id),
+                f"{one.row.x:.4g}",
+                milli(one.row.formation_energy_eV_per_fu),
+                milli(one.row.above_hull_eV_per_fu),
+                one.rule,
+                one.reason,
+            )
+            for one in plan.new
+        ),
+    )
 
 
 def promotion_line(plan: Plan, dry_run: bool, folder: str) -> str:
@@ -261,13 +246,3 @@ def promotion_document(plan: Plan, dry_run: bool) -> dict[str, Any]:
     known = [{"id": row.candidate, "rule": row.rule, "reason": row.reason} for row in plan.known]
     notes = list(plan.notes)
     return {"level": plan.level, "dry_run": dry_run, "new": new, "known": known, "notes": notes}
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in columns:
-        if column.removeprefix("to ") in _TEXTS:
-            table.add_column(column, overflow="fold")
-        else:
-            table.add_column(column, justify="right", no_wrap=True)
-    return table

@@ -5,10 +5,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import written
+
+if TYPE_CHECKING:  # colours alone shall stay light
+    from gasearch.analysis.joint_hull import HullPoint
+    from gasearch.analysis.thermodynamics import ThermalStep
+    from gasearch.analysis.voltage import VoltageStep
 
 _ENDINGS = (".png", ".pdf", ".svg")
 # Okabe and Ito: readable for the colour-blind
@@ -16,34 +21,15 @@ BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
 GREEN, VERMILION, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-Steps = Sequence[tuple[float, float, float]]
+_DASHES = ("-", "--", "-.", ":")
 
 
 class NoPlotError(GasearchError, RuntimeError):
     """A figure that cannot be drawn."""
 
 
-class Point(Protocol):
-    """What has a place on the energy axis."""
-
-    @property
-    def x(self) -> float:
-        """Filled share."""
-        ...
-
-    @property
-    def formation_energy_eV_per_fu(self) -> float | None:  # noqa: N802 -- the unit
-        """None where there is no hull yet."""
-        ...
-
-    @property
-    def on_hull(self) -> bool:
-        """Whether it is a ground state."""
-        ...
-
-
 def plot_hull(
-    points: Sequence[Point],
+    points: Sequence[HullPoint],
     level: str,
     output: Path,
     ranks_only: bool,
@@ -54,7 +40,7 @@ def plot_hull(
     Parameters
     ----------
     points
-        Those that know their `cell` have a marker for each.
+        Each cell has a marker of its own.
     output
         Its ending chooses the format: png, pdf or svg. An older figure is replaced.
     history
@@ -64,7 +50,7 @@ def plot_hull(
     known = [point for point in points if point.formation_energy_eV_per_fu is not None]
     if not known:
         raise NoPlotError("nothing to draw: both ends of the range need a valid energy first.")
-    figure = _figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     _draw_history(axes, history)
     _draw(axes, known)
@@ -72,24 +58,27 @@ def plot_hull(
     _save(figure, output)
 
 
-def plot_voltage(curves: Mapping[str, Steps], element: str, title: str, output: Path) -> None:
+def plot_voltage(
+    curves: Mapping[str, Sequence[VoltageStep | ThermalStep]],
+    element: str,
+    title: str,
+    output: Path,
+) -> None:
     """Write a figure of voltage against x.
 
     Parameters
     ----------
     curves
-        By the name in the legend: (x from, x to, voltage in V) in ascending x.
+        Steps in ascending x, by the name in the legend.
     element
         Of the metal.
     """
     _refuse_ending(output)
-    figure = _figure()
+    figure = new_figure()
     axes = figure.add_subplot()
     styles = zip(curves.items(), itertools.cycle(COLOURS), itertools.cycle(_DASHES), strict=False)
     for (name, steps), colour, dash in styles:
-        x = [end for x_from, x_to, _ in steps for end in (x_from, x_to)]
-        voltages_V = [voltage_V for _, _, voltage_V in steps for _ in range(2)]
-        axes.plot(x, voltages_V, dash, color=colour, label=name)
+        axes.plot(*plateaus(steps), dash, color=colour, label=name)
     axes.set_xlabel("x")
     axes.set_ylabel(f"voltage against {element} metal (V)")
     axes.set_title(title, fontsize=10)
@@ -97,7 +86,10 @@ def plot_voltage(curves: Mapping[str, Steps], element: str, title: str, output: 
     _save(figure, output)
 
 
-_DASHES = ("-", "--", "-.", ":")
+def plateaus(steps: Sequence[VoltageStep | ThermalStep]) -> tuple[list[float], list[float]]:
+    """Return (x, voltage in V) of both ends of each step, to be joined by lines."""
+    x = [end for step in steps for end in (step.x_from, step.x_to)]
+    return x, [step.voltage_V for step in steps for _ in range(2)]
 
 
 def _refuse_ending(output: Path) -> None:
@@ -110,27 +102,30 @@ def _save(figure: Any, output: Path) -> None:
         figure.savefig(path, dpi=200)
 
 
-def _figure() -> Any:
+def new_figure(width: float = 6, height: float = 4) -> Any:
+    """Return an empty figure of matplotlib, in inches."""
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError as error:
         if error.name != "matplotlib":
             raise
         raise NoPlotError("no matplotlib here; try: pip install 'gasearch[report]'") from error
-    return Figure(figsize=(6, 4), layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
-def _draw(axes: Any, points: Sequence[Point]) -> None:
-    cells = sorted({getattr(point, "cell", "") for point in points}, key=lambda c: (len(c), c))
-    several = len(cells) > 1
+def _draw(axes: Any, points: Sequence[HullPoint]) -> None:
+    cells = sorted({point.cell for point in points}, key=lambda c: (len(c), c))
+    with_names = len(cells) > 1
     for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
-        own = [_meV(point) for point in points if getattr(point, "cell", "") == cell]
+        own = [_meV(point) for point in points if point.cell == cell]
         style = {"ms": 4, "color": GREY, "alpha": 0.6}
-        axes.plot(*zip(*own, strict=True), marker, label=cell if several else "candidates", **style)
+        axes.plot(
+            *zip(*own, strict=True), marker, label=cell if with_names else "candidates", **style
+        )
     ground = [point for point in points if point.on_hull]
     axes.plot(*zip(*sorted(map(_meV, ground)), strict=True), "-", color=BLUE, label="hull")
     for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
-        own = [_meV(point) for point in ground if getattr(point, "cell", "") == cell]
+        own = [_meV(point) for point in ground if point.cell == cell]
         if own:
             axes.plot(*zip(*own, strict=True), marker, color=BLUE)
     axes.set_xlabel("x")
@@ -149,5 +144,5 @@ def _draw_history(axes: Any, history: Sequence[Sequence[tuple[float, float]]]) -
             axes.plot(x, milli, "-", lw=0.6, color=ORANGE, alpha=alpha, label=label)
 
 
-def _meV(point: Point) -> tuple[float, float]:  # noqa: N802 -- the unit
+def _meV(point: HullPoint) -> tuple[float, float]:  # noqa: N802 -- the unit
     return point.x, 1000 * (point.formation_energy_eV_per_fu or 0.0)

@@ -1,166 +1,155 @@
-"""How a running search shows that it runs: a bar on a terminal, plain lines in a log."""
+"""How something that runs for long shows that it runs: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, Self
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
+from gasearch.display.terminal import is_screen
 from gasearch.store.records import Outcome
 
 _FIRST_LINES_EVERY_S = 10.0
 _LINES_PER_RUN = 200  # so that the log of a search of days stays readable
 
 
-class Watch(Protocol):
-    """Shows how a search proceeds."""
+@dataclass(frozen=True)
+class Step:
+    """Where something stands, in two forms.
 
-    def __enter__(self) -> Self: ...
+    Parameters
+    ----------
+    line
+        For a log.
+    lead, text
+        Before and behind a bar; None leaves the text as it was.
+    done, total
+        The part of the bar that is filled.
+    is_last
+        Whether its line is printed even shortly after another one.
+    """
 
-    def __exit__(self, *error: object) -> None: ...
+    line: str
+    lead: str
+    done: int
+    total: int
+    text: str | None
+    is_last: bool = False
 
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Take the results of one commit."""
-        ...
+
+class Bar:
+    """A progress bar, for a terminal."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def show(self, step: Step) -> None:
+        """Fill the bar; a new one begins where something stands that is continued."""
+        if self._task is None:
+            self._task = self._bars.add_task("", total=step.total, completed=step.done, lead="")
+        self._bars.update(self._task, completed=step.done, description=step.text, lead=step.lead)
 
 
-def watch(console: Console, n_done: int, budget: int) -> Watch:
-    """Return a progress bar on a terminal, plain lines elsewhere."""
-    return (BarWatch if _is_screen(console) else LineWatch)(console, n_done, budget)
+class Log:
+    """A line now and then, for a log file."""
+
+    def __init__(self, console: Console, clock: Callable[[], float] = time.monotonic) -> None:
+        self._console = console
+        self._clock = clock
+        self._start_s: float | None = None
+        self._last_line_s = float("-inf")
+
+    def show(self, step: Step) -> None:
+        """Print a line, unless there was one a moment ago."""
+        now_s = self._clock()
+        if self._start_s is None:
+            self._start_s = now_s
+        every_s = max(_FIRST_LINES_EVERY_S, (now_s - self._start_s) / _LINES_PER_RUN)
+        if step.is_last or now_s - self._last_line_s >= every_s:
+            self._last_line_s = now_s
+            self._console.print(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {step.line}")
 
 
 @contextmanager
-def watch_several(
-    console: Console, searches: Sequence[tuple[str, int, int]]
-) -> Iterator[list[Watch]]:
-    """Yield one watch for each search; bars below each other on a terminal.
+def displays(
+    console: Console, number: int = 1, *, with_counts: bool = False
+) -> Iterator[list[Bar | Log]]:
+    """Yield so many bars below each other, or logs where there is no terminal."""
+    if not is_screen(console):
+        yield [Log(console) for _ in range(number)]
+        return
+    columns = (
+        TextColumn("{task.fields[lead]}", markup=False),
+        BarColumn(),
+        *([MofNCompleteColumn()] if with_counts else []),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield [Bar(bars) for _ in range(number)]
+
+
+class SearchProgress:
+    """Counts the results of a search, and shows the last one.
+
+    Parameters
+    ----------
+    name
+        Of the search, where there are several.
+    """
+
+    def __init__(self, display: Bar | Log, n_done: int, budget: int, name: str = "") -> None:
+        self._display = display
+        self._n_done, self._n_not_ok = n_done, 0
+        self._budget = budget
+        self._name = name
+
+    def __call__(self, outcomes: Sequence[Outcome]) -> None:
+        """Take the results of one commit."""
+        self._n_done += len(outcomes)
+        self._n_not_ok += sum(outcome.verdict != "ok" for outcome in outcomes)
+        if outcomes:
+            last = outcomes[-1]
+            energy = "" if last.verdict == "failed" else f" {last.energy:.3f} eV"
+            self.show(f"{last.composition}{energy} {last.verdict}")
+
+    def show(self, last: str) -> None:
+        """Show the counts, and the last result in words."""
+        lead = f"{self._name}: " if self._name else ""
+        counts = f"{self._n_done} of {self._budget} candidates, {self._n_not_ok} not ok"
+        line = f"{lead}{counts}; last: {last}"
+        step = Step(line, self._name or "relaxed", self._n_done, self._budget, last)
+        self._display.show(step)
+
+
+@contextmanager
+def watch_searches(
+    console: Console, searches: Sequence[tuple[int, int, str]]
+) -> Iterator[list[SearchProgress]]:
+    """Yield what shows the progress of each search.
 
     Parameters
     ----------
     searches
-        Name, results so far, and budget of each.
+        Results so far, budget, and name of each; "" for a single search.
     """
-    if not _is_screen(console):
-        yield [LineWatch(console, n_done, budget, name=name) for name, n_done, budget in searches]
-        return
-    with _bars(console) as bars:
-        yield [BarWatch(console, n_done, budget, bars, name) for name, n_done, budget in searches]
-
-
-def _is_screen(console: Console) -> bool:
-    return console.file.isatty() and not console.is_dumb_terminal
-
-
-def _bars(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.fields[name]}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=console,
-    )
-
-
-class _Tally:
-    """Counts results since the start and keeps the last one in words."""
-
-    def __init__(self, n_done: int) -> None:
-        self.n_done = n_done
-        self.n_not_ok = 0
-        self.last = ""
-
-    def add(self, outcomes: Sequence[Outcome]) -> None:
-        for outcome in outcomes:
-            self.n_done += 1
-            self.n_not_ok += outcome.verdict != "ok"
-            energy = "" if outcome.verdict == "failed" else f" {outcome.energy:.3f} eV"
-            self.last = f"{outcome.composition}{energy} {outcome.verdict}"
-
-
-class BarWatch:
-    """A progress bar, for a terminal.
-
-    Parameters
-    ----------
-    bars
-        Where it is one of several; a display of its own if None.
-    """
-
-    def __init__(
-        self,
-        console: Console,
-        n_done: int,
-        budget: int,
-        bars: Progress | None = None,
-        name: str = "relaxed",
-    ) -> None:
-        self._tally = _Tally(n_done)
-        self._progress = bars or _bars(console)
-        self._task = self._progress.add_task("", total=budget, completed=n_done, name=name)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._progress.stop()
-
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Show the newest results."""
-        self._tally.add(outcomes)
-        if outcomes:
-            self._progress.update(
-                self._task, completed=self._tally.n_done, description=self._tally.last
-            )
-
-
-class LineWatch:
-    """A line now and then, for a log file."""
-
-    def __init__(
-        self,
-        console: Console,
-        n_done: int,
-        budget: int,
-        clock: Callable[[], float] = time.monotonic,
-        name: str = "",
-    ) -> None:
-        self._console = console
-        self._tally = _Tally(n_done)
-        self._budget = budget
-        self._clock = clock
-        self._lead = f"{name}: " if name else ""
-        self._start = clock()
-        self._last_line = float("-inf")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        return None
-
-    def __call__(self, outcomes: Sequence[Outcome]) -> None:
-        """Show the newest results, unless there was a line a moment ago."""
-        self._tally.add(outcomes)
-        now = self._clock()
-        every_s = max(_FIRST_LINES_EVERY_S, (now - self._start) / _LINES_PER_RUN)
-        if outcomes and now - self._last_line >= every_s:
-            self._last_line = now
-            self._console.print(
-                f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {self._lead}{self._tally.n_done} of "
-                f"{self._budget} candidates, {self._tally.n_not_ok} not ok; "
-                f"last: {self._tally.last}"
-            )
+    with displays(console, len(searches), with_counts=True) as shown:
+        found = [SearchProgress(one, *each) for one, each in zip(shown, searches, strict=True)]
+        for one, display in zip(found, shown, strict=True):
+            if isinstance(display, Bar):
+                one.show("")
+        yield found

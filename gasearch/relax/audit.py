@@ -6,6 +6,7 @@ All relaxers judge by it. No torch here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -27,6 +28,13 @@ from gasearch.relax.working_sites import WorkingSites
 
 Verdict = Literal["ok", "order_lost", "broken", "unconverged", "failed"]
 VERDICTS: tuple[Verdict, ...] = get_args(Verdict)
+IN_WORDS: Mapping[Verdict, tuple[str, str]] = {
+    "order_lost": ("lost its order", "lost their order"),
+    "broken": ("broke", "broke"),
+    "unconverged": ("did not converge", "did not converge"),
+    "failed": ("failed", "failed"),
+}
+"""What became of one candidate, and of several, by their verdict other than "ok"."""
 
 RULE = "orders-2"
 """Working ions and charge order."""

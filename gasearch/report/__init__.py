@@ -1,5 +1,5 @@
 """The report of a search: one HTML page without network, and the same figures as PNG and PDF.
 
-Run folders become plain data in `material`; each chapter makes a `Section` of them; `page` and
-`figures` draw sections and know nothing of where they come from.
+`material` opens the run folders, each chapter makes a `Section` of plain data, `collect` names the
+chapters in their order. `page` and `figures` draw sections, whatever they are made from.
 """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gasearch.display.plotting import VERMILION, NoPlotError
+from gasearch.display.plotting import VERMILION, new_figure
 from gasearch.files import make_folder, written
 from gasearch.report.collect import Report
 from gasearch.report.sections import Chart, Series
@@ -32,14 +32,7 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
 
 def draw(chart: Chart) -> Any:
     """Return the matplotlib figure of a chart."""
-    try:
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ModuleNotFoundError as error:
-        if error.name != "matplotlib":
-            raise
-        raise NoPlotError("no matplotlib here; try: pip install 'gasearch[report]'") from error
-    figure = Figure(figsize=(_WIDTH, chart.height / _PIXELS_PER_INCH), layout="constrained")
+    figure = new_figure(_WIDTH, chart.height / _PIXELS_PER_INCH)
     axes = figure.add_subplot()
     for band in chart.bands:
         span, line = (
@@ -61,6 +54,8 @@ def draw(chart: Chart) -> Any:
     if chart.equal_axes:
         axes.set_aspect("equal", adjustable="box")
     if chart.whole_x:
+        from matplotlib.ticker import MaxNLocator
+
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     if not chart.show_y_ticks:
         axes.set_yticks([])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from gasearch.errors import GasearchError
 from gasearch.files import written
-from gasearch.report.collect import Report, as_json
+from gasearch.report.collect import Report
 from gasearch.report.plotly_charts import plotly_figure
 from gasearch.report.sections import Block, Cell, Chart, Section, StructureView, Table, Text
 
@@ -41,15 +42,21 @@ def page(report: Report) -> str:
         "BODY": body,
         "STYLE": _own("style.css"),
         "SCRIPT": _own("report.js") + _own("viewer.js"),
-        "FIGURES": as_json(figures),
-        "STRUCTURES": as_json(structures),
-        "NUMBERS": as_json(report.numbers),
+        "FIGURES": _script_json(figures),
+        "STRUCTURES": _script_json(structures),
+        "NUMBERS": _script_json(report.numbers),
         "PLOTLY": _plotly(),
     }
     pieces = _own("template.html").split("%%")
     if len(pieces) % 2 == 0:
         raise ValueError("template.html has a %% without its partner")
     return "".join(parts[piece] if n % 2 else piece for n, piece in enumerate(pieces))
+
+
+def _script_json(document: object) -> str:
+    """Return JSON that may stand inside of a page's script element."""
+    text = json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _own(name: str) -> str:
@@ -104,8 +111,8 @@ def _table(table: Table) -> str:
     if table.folded:
         inside = f'<div class="wide"><table>{body}</table></div>'
         return f"<details><summary>{caption}</summary>{inside}</details>"
-    told = f"<caption>{caption}</caption>" if caption else ""
-    return f'<div class="wide"><table>{told}{body}</table></div>'
+    caption = f"<caption>{caption}</caption>" if caption else ""
+    return f'<div class="wide"><table>{caption}{body}</table></div>'
 
 
 def _cells(row: Sequence[str | Cell]) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
 
-from gasearch.display.plotting import BLUE, GREEN, GREY, ORANGE, PURPLE, SKY, VERMILION
+from gasearch.display.plotting import BLUE, COLOURS, GREEN, MARKERS, ORANGE, PURPLE, SKY, VERMILION
 from gasearch.errors import GasearchError
 
+T = TypeVar("T")
 Kind = Literal["points", "line", "steps", "bars"]
-SYMBOLS = ("o", "s", "^", "D", "v", "P")
 SPECIES_COLOURS = {"Fe2+": BLUE, "Fe3+": ORANGE}
 _LONGEST_NAME = 100
 _OTHERS = (GREEN, PURPLE, SKY, VERMILION)
@@ -32,7 +33,7 @@ class Series:
     x, y
         (n,) numbers; x may be names, in a chart of bars.
     texts
-        (n,) what is told of each point under the pointer, or ().
+        (n,) what is shown of each point under the pointer, or ().
     targets
         (n,) keys of structures that a click shows, or (); None for a point without one.
     name
@@ -137,11 +138,14 @@ class Section:
         Its anchor.
     blocks
         In their order; a section without data has one text, which says why.
+    numbers
+        What it adds to the numbers of the report, as the commands print them.
     """
 
     key: str
     title: str
     blocks: Sequence[Block]
+    numbers: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def charts(self) -> list[Chart]:
@@ -154,9 +158,10 @@ def species_colour(species: str, n: int = 0) -> str:
     return SPECIES_COLOURS.get(species, _OTHERS[n % len(_OTHERS)])
 
 
-def meV(value_eV: float | None) -> str:  # noqa: N802 -- the unit
-    """Return an energy in meV for a table, '-' where there is none."""
-    return "-" if value_eV is None else f"{1000 * value_eV:.1f}"
+def styled(items: Iterable[T]) -> Iterator[tuple[T, str, str]]:
+    """Yield each item with a colour and a marker, which repeat after all were used."""
+    styles = itertools.cycle(COLOURS), itertools.cycle(MARKERS)
+    yield from zip(items, *styles, strict=False)
 
 
 def file_name(*parts: str) -> str:
@@ -164,8 +169,3 @@ def file_name(*parts: str) -> str:
     text = "-".join(parts[1:]).lower()
     rest = "-".join("".join(c if c.isalnum() else " " for c in text).split())
     return f"{parts[0]}-{rest[-_LONGEST_NAME:].lstrip('-')}"
-
-
-__all__ = ["BLUE", "GREEN", "GREY", "ORANGE", "PURPLE", "SKY", "VERMILION"]
-__all__ += ["Band", "Block", "Cell", "Chart", "NothingToReportError", "Section", "Series"]
-__all__ += ["StructureView", "Table", "Text", "file_name", "meV", "species_colour"]

@@ -113,7 +113,7 @@
     if (charge && /^(Fe|Mn|Co|Ni|V|Cr|Ti)/.test(name) && size > 7) label(charge[1] + "+", point, name === "Fe2+" ? "#fff" : "#000", Math.max(9, 0.9 * size));
   }
 
-  function tell() {
+  function describe() {
     const legend = document.getElementById("legend");
     legend.textContent = "";
     shown.kinds.forEach((name, kind) => {
@@ -124,12 +124,12 @@
       item.append(mark, `${name} (${count})`);
       legend.append(item);
     });
-    let text = shown.told;
+    let text = shown.caption;
     if (shown.moments) {
       const iron = shown.kind.map((k, n) => [shown.kinds[k], shown.moments[n]]).filter(([name, m]) => m !== undefined && /^(Fe|Mn|Co|Ni|V|Cr|Ti)/.test(name));
       text += "; moments (μB): " + iron.map(([name, m]) => `${name} ${m.toFixed(2)}`).join(", ");
     }
-    document.getElementById("structure-told").textContent = text;
+    document.getElementById("structure-caption").textContent = text;
   }
 
   function show(key) {
@@ -137,7 +137,7 @@
     if (!found) return;
     shown = found;
     chooser.value = key;
-    tell();
+    describe();
     draw();
   }
 

@@ -6,29 +6,25 @@ import ase.db
 import ase.io
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+from command_line import run_here
 
 from gasearch.analysis.cluster_expansion import stand_ins
 from gasearch.analysis.export import export_decorations
 from gasearch.analysis.findings import Findings
-from gasearch.cli.app import app
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
-from gasearch.search.session import Session
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory, make_run):
-    place = make_run(tmp_path_factory.mktemp("run"), budget=100)
-    Session(RunFolder(place)).run()
-    return place
+@pytest.fixture
+def folder(finished):
+    return finished
 
 
 def export(folder, *words):
-    return CliRunner().invoke(app, ["export", str(folder), *map(str, words)])
+    return run_here("export", folder, *words)
 
 
 def ranked(folder):
@@ -41,7 +37,7 @@ def test_smol_gets_entries_with_oxidation_states_on_the_sites_of_the_host(folder
     from monty.json import MontyDecoder
 
     output = tmp_path / "entries.json"
-    assert export(folder, "--format", "smol", "--output", output).exit_code == 0
+    assert export(folder, "--format", "smol", "--output", output).status == 0
     entries = MontyDecoder().process_decoded(json.loads(output.read_text()))
     rows = ranked(folder)
     assert len(entries) == len(rows) == 16
@@ -61,7 +57,7 @@ def test_smol_gets_entries_with_oxidation_states_on_the_sites_of_the_host(folder
 @pytest.mark.parametrize("name", ["icet.extxyz", "icet.db"])
 def test_icet_gets_all_sites_with_one_symbol_for_each_species(folder, tmp_path, name):
     output = tmp_path / name
-    assert export(folder, "--format", "icet", "--output", output).exit_code == 0
+    assert export(folder, "--format", "icet", "--output", output).status == 0
     if name.endswith("db"):
         rows = list(ase.db.connect(output).select())
         read = [(row.toatoms(), row.key_value_pairs, row.energy) for row in rows]
@@ -82,7 +78,7 @@ def test_icet_gets_all_sites_with_one_symbol_for_each_species(folder, tmp_path, 
         assert np.allclose(atoms.positions, host.atoms.positions, atol=1e-6)
 
 
-def test_a_decoration_can_be_told_from_what_icet_gets(folder, tmp_path):
+def test_a_decoration_can_be_found_again_in_what_icet_gets(folder, tmp_path):
     output = tmp_path / "icet.extxyz"
     export(folder, "-x", "0.5", "--format", "icet", "--output", output)
     with RunFolder(folder).open_store() as store:

@@ -21,15 +21,12 @@ from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.errors import UsageError
 from gasearch.files import OutputError, written
 from gasearch.run.folder import RunFolder
-from gasearch.search.session import Session
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory, make_run):
+def found(finished):
     """All structures of a search, the ends of the range included."""
-    folder = make_run(tmp_path_factory.mktemp("run"), budget=100)
-    Session(RunFolder(folder)).run()
-    with RunFolder(folder).open_store() as store:
+    with RunFolder(finished).open_store() as store:
         findings = Findings(store)
         return structures(store, findings.best(None, 100))
 

@@ -1,29 +1,22 @@
 """What a run has found, from its database alone."""
 
-import dataclasses
 import shutil
 import threading
 
 import numpy as np
 import pytest
 
-from gasearch.analysis.enumerate import host_of
 from gasearch.analysis.findings import (
     Findings,
     NotValid,
-    RefinedMember,
-    RefinedStatus,
-    SurrogateStatus,
 )
 from gasearch.analysis.hull import formation_hull
 from gasearch.crystal.declaration import HostError
-from gasearch.crystal.io.hosts import host_to_json
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
-from gasearch.store.population_store import PopulationStore
 from gasearch.store.sqlite.lock import DriverLock
-from gasearch.testing.store import LEVEL, example_run, propose_and_lease, record
+from gasearch.testing.store import propose_and_lease, record
 
 END_FAILS = """
 
@@ -38,14 +31,6 @@ class EndFails(Misbehaving):
 
 def opened(folder):
     return RunFolder(folder).open_store()
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, make_run):
-    """A search of all 16 decorations of a small cell."""
-    folder = make_run(tmp_path_factory.mktemp("run"), budget=100)
-    Session(RunFolder(folder)).run()
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +107,6 @@ class TestStatus:
             assert [row.x for row in Findings(store).status().by_composition] == [0, 0.5, 1]
 
 
-SURROGATE = {"n_results": 24, "mean_error_eV_per_fu": 0.041, "used": True}
-
-
 class TestProof:
     def test_a_composition_without_open_decorations_is_proven(self, findings):
         rows = findings.status().by_composition
@@ -165,41 +147,6 @@ class TestProof:
         with opened(folder) as store:
             found = Findings(store).composition("1/2")
         assert (found.searched, found.total, found.open, found.proven) == (0, 10, 10, False)
-
-
-class TestWhatTheSearchSays:
-    @pytest.fixture
-    def store(self, tmp_path, make_run):
-        """The database of a search that said nothing about a surrogate."""
-        host = host_of("nafepo4-olivine", (1, 1, 1))
-        settings = {"search.x": "all"}
-        run = example_run(4, host=host_to_json(host), host_atoms=host.atoms, settings=settings)
-        with PopulationStore.create(tmp_path / "search.db", run, LEVEL) as store:
-            yield store
-
-    def say(self, store, kind, data):
-        batch = store.batch()
-        batch.event(kind, None, data)
-        batch.commit()
-
-    def test_nothing_is_none(self, store):
-        status = Findings(store).status()
-        assert status.surrogate is None
-        assert status.refined is None
-
-    def test_the_newest_surrogate_counts(self, store):
-        for candidate, error in ((20, 0.03), (30, 0.0123)):
-            data = SURROGATE | {"candidate": candidate, "error_eV_per_fu": error}
-            self.say(store, "surrogate", data | {"of a newer version": 1})
-        found = Findings(store).status().surrogate
-        assert found == SurrogateStatus(30, 24, 0.0123, 0.041, True)
-
-    def test_the_newest_look_around_counts(self, store):
-        self.say(store, "refined", {"members": []})
-        assert Findings(store).status().refined == RefinedStatus(())
-        member = RefinedMember(14, 0.5, 24, 18, 6, 0, 0.0123, 4.1)
-        self.say(store, "refined", {"members": [dataclasses.asdict(member)]})
-        assert Findings(store).status().refined == RefinedStatus((member,))
 
 
 class TestRanking:
@@ -250,11 +197,6 @@ class TestRanking:
     def test_an_x_that_cannot_be_is_refused(self, findings, x):
         with pytest.raises(HostError, match="x = "):
             findings.best(x, 1)
-
-    def test_the_level_is_the_only_one(self, findings):
-        assert findings.hull() == findings.hull(findings.level.name)
-        with pytest.raises(UsageError, match="this run has the level"):
-            findings.hull("pbe")
 
 
 class TestWithoutAnEnd:

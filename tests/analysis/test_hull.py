@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gasearch.analysis.hull import (
-    LowerHull,
     NoEndMemberError,
     NotFiniteError,
     formation_hull,
@@ -70,82 +69,44 @@ def test_the_hull_keeps_vertices_only():
     assert y.tolist() == [0, -1.0, 0]
 
 
-def grown(points):
-    hull = LowerHull()
-    for x, y in points:
-        hull.add(x, y)
-    return hull
-
-
-class TestLowerHull:
-    @given(
-        st.lists(
-            st.tuples(st.integers(0, 24), st.floats(-1, 1, allow_nan=False)),
-            min_size=1,
-            max_size=60,
-        )
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 24), st.floats(-1, 1, allow_nan=False)), min_size=1, max_size=60
     )
-    def test_point_by_point_it_is_the_hull_of_all_so_far(self, drawn):
-        hull, seen = LowerHull(), []
-        for n, energy in drawn:
-            point = (n / 24, energy)
-            seen.append(point)
-            is_vertex = hull.add(*point)
-            x, y = lower_hull(*map(np.array, zip(*seen, strict=True)))
-            assert list(hull) == list(zip(x.tolist(), y.tolist(), strict=True))
-            assert is_vertex is (point in list(hull) and point not in seen[:-1])
-            for at in (0.0, 0.3, 0.5, 1.0):
-                expected = np.interp(at, x, y, left=np.inf, right=np.inf)
-                assert hull.height(at) == pytest.approx(expected)
-
-    def test_a_point_that_is_no_vertex_changes_nothing(self):
-        hull = grown([(0, 0), (1, 0)])
-        assert [hull.add(0.5, 0.0), hull.add(0.5, 0.1), hull.add(0, 0)] == [False] * 3
-        assert hull.add(0.5, -0.1)
-        assert not hull.add(0.5, -0.1)
-        assert list(hull) == [(0, 0), (0.5, -0.1), (1, 0)]
-
-    def test_one_low_point_removes_many_vertices(self):
-        hull = grown([(n / 100, (n / 100 - 0.5) ** 2) for n in range(101)])
-        assert len(hull) == 101
-        hull.add(0.5, -10)
-        assert list(hull) == [(0, 0.25), (0.5, -10), (1, 0.25)]
-
-    def test_a_copy_goes_its_own_way(self):
-        hull = grown([(0, 0), (1, 0)])
-        copy = hull.copy()
-        hull.add(0.5, -1)
-        copy.add(0.25, -1)
-        assert list(hull) == [(0, 0), (0.5, -1), (1, 0)]
-        assert list(copy) == [(0, 0), (0.25, -1), (1, 0)]
-
-    def test_distances_above_the_hull(self):
-        hull = grown([(0, 0), (0.5, -1), (1, 0)])
-        assert hull.above(0.25, 0.0) == pytest.approx(0.5)
-        assert hull.above(0.75, -0.6) == pytest.approx(-0.1)
-        assert hull.above(1.5, 0.0) == -math.inf
-        assert LowerHull().height(0.5) == math.inf
-
-    @pytest.mark.parametrize("point", [(0.5, math.nan), (math.inf, 0.0)])
-    def test_what_is_no_number_is_refused(self, point):
-        with pytest.raises(NotFiniteError, match="finite numbers only"):
-            LowerHull().add(*point)
-
-    def test_a_vertex_costs_the_same_in_a_large_hull(self):
-        """All points are vertices: a list would move n of them for each one that comes."""
-
-        n = 20_000
-        hull = grown([(k / n, (k / n) ** 2) for k in range(n)])
-        assert len(hull) == n
-        assert _depth(hull._root) <= 4 * math.log2(n)
+)
+def test_the_lowest_of_each_x_make_the_same_hull_as_all_points(drawn):
+    lowest = {}
+    for n, energy in drawn:
+        lowest[n / 24] = min(energy, lowest.get(n / 24, np.inf))
+    x, y = np.array([(n / 24, energy) for n, energy in drawn]).T
+    hull = lower_hull(x, y)
+    assert vertices(lowest.items()) == list(zip(*(v.tolist() for v in hull), strict=True))
+    for at in set(x.tolist()):
+        assert np.interp(at, *hull) == pytest.approx(brute_force_height(x, y, at))
 
 
-def _depth(node):
-    level, depth = [node], 0
-    while level:
-        depth += 1
-        level = [child for n in level for child in (n.left, n.right) if child is not None]
-    return depth
+def test_a_point_that_is_no_vertex_changes_nothing():
+    ends = [(0, 0), (1, 0)]
+    for point in ((0.5, 0.0), (0.5, 0.1), (0, 0)):
+        assert vertices([*ends, point]) == ends
+    assert vertices([*ends, (0.5, -0.1)]) == [(0, 0), (0.5, -0.1), (1, 0)]
+
+
+def test_one_low_point_removes_many_vertices():
+    points = [(n / 100, (n / 100 - 0.5) ** 2) for n in range(101)]
+    assert vertices(points) == points
+    assert vertices([*points, (0.5, -10)]) == [(0, 0.25), (0.5, -10), (1, 0.25)]
+
+
+@pytest.mark.parametrize("point", [(0.5, math.nan), (math.inf, 0.0)])
+def test_what_is_no_number_is_refused(point):
+    with pytest.raises(NotFiniteError, match="finite numbers only"):
+        vertices([(0, 0), point, (1, 0)])
+
+
+def vertices(points):
+    x, y = lower_hull(*map(np.array, zip(*points, strict=True)))
+    return list(zip(x.tolist(), y.tolist(), strict=True))
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -168,14 +129,12 @@ def test_it_equals_the_phase_diagram_of_pymatgen(seed):
         for n, e in zip(numbers, energy, strict=True)
     ]
     diagram = PhaseDiagram([*entries, PDEntry(Composition("Na"), 1e3)])
-    hull = LowerHull()
-    for n, e in zip(x.tolist(), energy.tolist(), strict=True):
-        hull.add(n, e)
     found = formation_hull(x.tolist(), (n_sites * energy).tolist(), n_sites, (0.0, 1.0))
     for point, entry in enumerate(entries):
+        own = energy[point] - np.interp(x[point], *lower_hull(x, energy))
         expected = diagram.get_e_above_hull(entry) * entry.composition.num_atoms / n_sites
         assert found.above_hull_per_fu[point] == pytest.approx(expected, abs=1e-8)
-        assert hull.above(x[point], energy[point]) == pytest.approx(expected, abs=1e-8)
+        assert own == pytest.approx(expected, abs=1e-8)
     stable = [e for e in diagram.stable_entries if e.composition != Composition("Na")]
     fractions = sorted(e.composition[Element("Na")] / e.composition[Element("Fe")] for e in stable)
-    assert [at for at, _ in hull] == pytest.approx(fractions)
+    assert lower_hull(x, energy)[0].tolist() == pytest.approx(fractions)

@@ -14,9 +14,9 @@ from gasearch.analysis.hull import formation_hull
 from gasearch.analysis.hull_history import hull_history
 from gasearch.analysis.joint_hull import (
     DifferentRunsError,
-    _refuse_different,
     cell_name,
-    joined_hull,
+    joint_hull,
+    refuse_other_level,
 )
 from gasearch.analysis.voltage import NoMetalError, metal_of
 from gasearch.errors import UsageError
@@ -43,7 +43,7 @@ def runs(tmp_path_factory, make_run):
 
 class TestJoined:
     def test_one_folder_is_what_the_run_itself_says(self, runs):
-        hull = joined_hull([runs / "small"])
+        hull = joint_hull([runs / "small"])
         with RunFolder(runs / "small").open_store() as store:
             rows = Findings(store).ranked()
         names = ("id", "x", "energy_eV", "formation_energy_eV_per_fu", "above_hull_eV_per_fu")
@@ -55,7 +55,7 @@ class TestJoined:
 
     def test_two_cells_are_compared_per_formula_unit(self, runs):
         folders = [runs / "small", runs / "long"]
-        hull = joined_hull(folders)
+        hull = joint_hull(folders)
         assert len(hull.points) == 28
         assert {p.cell for p in hull.points} == {"1x1x1", "1x3x1"}
         assert {p.x for p in hull.points if p.cell == "1x3x1"} == {0, 2 / 3, 1}
@@ -71,7 +71,7 @@ class TestJoined:
 
     def test_an_end_may_come_from_either_run(self, runs):
         """The same crystal in another cell has the same energy per formula unit."""
-        hull = joined_hull([runs / "small", runs / "long"])
+        hull = joint_hull([runs / "small", runs / "long"])
         for x in (0, 1):
             ends = [p.energy_eV_per_fu for p in hull.points if p.x == x]
             assert len(ends) == 2
@@ -79,7 +79,7 @@ class TestJoined:
 
     def test_the_order_of_the_folders_changes_no_energy(self, runs):
         places = [
-            {(p.run, p.id): p.above_hull_eV_per_fu for p in joined_hull(folders).points}
+            {(p.run, p.id): p.above_hull_eV_per_fu for p in joint_hull(folders).points}
             for folders in ([runs / "small", runs / "long"], [runs / "long", runs / "small"])
         ]
         assert places[0] == pytest.approx(places[1], abs=1e-12)
@@ -88,7 +88,7 @@ class TestJoined:
         folder = make_run(tmp_path / "other", "./toy.py:Blind", budget=2)
         Session(RunFolder(folder)).run()
         with pytest.raises(DifferentRunsError) as refused:
-            joined_hull([runs / "small", folder])
+            joint_hull([runs / "small", folder])
         (line,) = str(refused.value).splitlines()
         assert "levels of theory differ: ./toy.py:LabelEnergy-" in line
         assert "./toy.py:Blind-" in line
@@ -102,7 +102,7 @@ class TestJoined:
         folder = make_run(tmp_path / "other", budget=2, host=own)
         Session(RunFolder(folder)).run()
         with pytest.raises(DifferentRunsError) as refused:
-            joined_hull([runs / "small", folder])
+            joint_hull([runs / "small", folder])
         (line,) = str(refused.value).splitlines()
         assert f"hosts differ: nafepo4-olivine and {structure}" in line
         assert ("with another symprec" in line) is (structure == "nafepo4-olivine")
@@ -110,11 +110,11 @@ class TestJoined:
     def test_a_folder_that_is_named_twice_is_refused(self, runs):
         twice = [runs / "small", Path(f"{runs}/long/../small")]
         with pytest.raises(UsageError, match="named twice"):
-            joined_hull(twice)
+            joint_hull(twice)
 
     def test_a_level_that_is_not_there_is_refused(self, runs):
         with pytest.raises(UsageError, match=r"this run has the level './toy\.py:LabelEnergy"):
-            joined_hull([runs / "small"], "pbe")
+            joint_hull([runs / "small"], "pbe")
 
     def test_a_level_of_dft_has_a_hull_of_its_own(self, runs, tmp_path):
         copy = RunFolder(shutil.copytree(runs / "small", tmp_path / "run"))
@@ -130,21 +130,21 @@ class TestJoined:
                 )
                 became = store.proposal(row.candidate)
                 dft_record(store, DftRecord(f"dft/{n}", "kept", "", became, relaxed, {}))
-        hull = joined_hull([copy.path], "gpaw-pbe")
+        hull = joint_hull([copy.path], "gpaw-pbe")
         assert hull.level.name == "gpaw-pbe"
         assert len(hull.points) == 11
         middle = next(p for p in hull.points if p.x == 0.5)
         assert middle.id == rows[2].candidate
         assert middle.formation_energy_eV_per_fu == pytest.approx((-110.8 + 110) / 4)
-        own = joined_hull([copy.path])
+        own = joint_hull([copy.path])
         assert own.level.name.startswith("./toy.py:LabelEnergy-")
         assert [p.energy_eV for p in own.points] == [
-            p.energy_eV for p in joined_hull([runs / "small"]).points
+            p.energy_eV for p in joint_hull([runs / "small"]).points
         ]
         with pytest.raises(UsageError, match=r"this run has the levels .*, 'gpaw-pbe'\."):
-            joined_hull([copy.path], "gpaw")
+            joint_hull([copy.path], "gpaw")
         with pytest.raises(DifferentRunsError, match="levels of theory differ"):
-            _refuse_different(own.members[0], hull.members[0])
+            refuse_other_level(own.members[0], hull.members[0])
         with pytest.raises(NoMetalError, match="Na metal at the level 'gpaw-pbe' with"):
             metal_of(hull.members[0])
         with copy.open_store() as store:
@@ -155,7 +155,7 @@ class TestJoined:
     def test_without_an_end_all_points_are_there_and_no_hull(self, tmp_path, make_run):
         folder = make_run(tmp_path / "run", budget=1)
         Session(RunFolder(folder)).run()
-        hull = joined_hull([folder])
+        hull = joint_hull([folder])
         assert [p.formation_energy_eV_per_fu for p in hull.points] == [None]
         assert len(hull.missing_ends()) == 1
         assert not hull.points[0].on_hull
@@ -164,7 +164,7 @@ class TestJoined:
         options = {"budget": 16, "relax": {"max_calls": 5}}
         folder = make_run(tmp_path / "run", "./toy.py:Raising", **options)
         Session(RunFolder(folder)).run()
-        assert {p.x for p in joined_hull([folder]).points} == {0, 0.25, 0.5, 1}
+        assert {p.x for p in joint_hull([folder]).points} == {0, 0.25, 0.5, 1}
 
     def test_names_of_cells(self):
         assert cell_name(toy_host(supercell=(2, 2, 1))) == "2x2x1"
@@ -178,7 +178,7 @@ class TestHistory:
         with RunFolder(runs / "small").open_store() as store:
             history = hull_history(store, every=3)
         assert [moment.n_candidates for moment in history] == [3, 6, 9, 12, 15, 16]
-        found = [(p.x, p.energy_eV_per_fu) for p in joined_hull([runs / "small"]).vertices()]
+        found = [(p.x, p.energy_eV_per_fu) for p in joint_hull([runs / "small"]).vertices()]
         np.testing.assert_allclose(history[-1].vertices, found)
         x = np.linspace(0, 1, 9)
         lines = [np.interp(x, *zip(*m.vertices, strict=True)) for m in history if len(m.vertices)]

@@ -9,7 +9,7 @@ from gasearch.analysis.enumerate import host_of
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.lineage import lineage
 from gasearch.crystal.io.hosts import host_to_json
-from gasearch.display import search_tables as console
+from gasearch.display.tables import as_json, lineage_table
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
 from gasearch.store.population_store import PopulationStore
@@ -131,9 +131,8 @@ def test_a_number_that_is_not_there_is_named(findings):
 
 def test_the_document_is_json(findings):
     for number in range(1, 7):
-        text = console.as_json([console.ancestor_document(r) for r in lineage(findings, number)])
-        assert json.loads(text)[0]["id"] == number
-    first = console.ancestor_document(lineage(findings, 4)[0])
+        assert json.loads(as_json(lineage(findings, number)))[0]["id"] == number
+    first = json.loads(as_json(lineage(findings, 4)))[0]
     assert first["details"]["rates"] == {"charge_swap": 0.25, "crossover": 0.75}
     assert first["error_eV_per_fu"] == pytest.approx(0.1)
 
@@ -142,15 +141,15 @@ def test_the_table_says_who_comes_from_elsewhere(store, findings, capsys):
     batch = store.batch()
     batch.propose([example_proposal(None, operator="user", origin="a.cif", fingerprint="moved")])
     batch.commit()
-    make_console().print(console.lineage_table(lineage(findings, FIRST_OUTSIDE)))
+    make_console().print(lineage_table(lineage(findings, FIRST_OUTSIDE)))
     assert "user (a.cif)" in capsys.readouterr().out
-    make_console().print(console.lineage_table(lineage(findings, 4)))
+    make_console().print(lineage_table(lineage(findings, 4)))
     assert "(" not in capsys.readouterr().out.splitlines()[-1]
 
 
 @pytest.mark.parametrize("width", [80, 10_000])
 def test_the_table_loses_nothing(findings, width, capsys):
-    Console(width=width, soft_wrap=True).print(console.lineage_table(lineage(findings, 4)))
+    Console(width=width, soft_wrap=True).print(lineage_table(lineage(findings, 4)))
     text = capsys.readouterr().out
     child = next(line.split() for line in text.splitlines() if line.startswith(" 4 "))
     assert child[1:3] == ["charge_swap", "25%"]

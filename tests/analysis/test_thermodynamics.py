@@ -131,13 +131,6 @@ class TestSteps:
         assert voltages_V == pytest.approx(expected, abs=1e-9)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, make_run):
-    folder = make_run(tmp_path_factory.mktemp("run") / "all", budget=16)
-    Session(RunFolder(folder)).run()
-    return folder
-
-
 class TestRuns:
     def test_a_cell_that_was_exhausted(self, finished):
         member = read_member(finished)

@@ -8,33 +8,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gasearch.analysis.hull import LowerHull, NoEndMemberError
-from gasearch.analysis.joint_hull import joined_hull, read_member
+from gasearch.analysis.hull import NoEndMemberError, lower_hull
+from gasearch.analysis.joint_hull import joint_hull, read_member
 from gasearch.analysis.voltage import (
     Cathode,
     Metal,
     NoMetalError,
     NoRangeError,
-    _identity,
     hull_voltage,
     metal_of,
+    model_identity,
     voltage_curve,
 )
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.potentials.networks.architectures import MissingPackageError
+from gasearch.potentials.networks.declaration import MissingPackageError
 from gasearch.potentials.shipped import MODELS, load_shipped, model_description, shipped_names
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 
 SODIUM = Metal("Na", -1.3, "given")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory, make_run):
-    folder = make_run(tmp_path_factory.mktemp("run") / "all", budget=16)
-    Session(RunFolder(folder)).run()
-    return folder
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -52,10 +45,9 @@ def test_it_is_the_insertion_electrode_of_pymatgen(seed):
     energies = {
         c: host.n_formula_units * (-41 - 4.2 * c.x + 0.1 * rng.normal()) for c in host.compositions
     }
-    hull = LowerHull()
-    for composition, energy in energies.items():
-        hull.add(composition.x, energy / host.n_formula_units)
-    curve = voltage_curve(Cathode.of(host), SODIUM, list(hull))
+    per_fu = np.array(list(energies.values())) / host.n_formula_units
+    hull = lower_hull(np.array([c.x for c in energies]), per_fu)
+    curve = voltage_curve(Cathode.of(host), SODIUM, list(zip(*hull, strict=True)))
 
     entries = [ComputedEntry(Composition(c.formula), energy) for c, energy in energies.items()]
     electrode = InsertionElectrode.from_entries(entries, ComputedEntry("Na1", SODIUM.energy))
@@ -95,7 +87,7 @@ class TestCurve:
         assert densities[0] == pytest.approx(densities[1])
 
     def test_plateaus_fall_along_a_hull_and_their_mean_is_that_of_the_ends(self, finished):
-        curve = hull_voltage(joined_hull([finished]), -1.3)
+        curve = hull_voltage(joint_hull([finished]), -1.3)
         voltages_V = [s.voltage_V for s in curve.steps]
         assert voltages_V == sorted(voltages_V, reverse=True)
         assert (curve.steps[0].x_from, curve.steps[-1].x_to) == (0, 1)
@@ -111,7 +103,7 @@ class TestCurve:
         folder = make_run(tmp_path / "run", budget=1)
         Session(RunFolder(folder)).run()
         with pytest.raises(NoEndMemberError):
-            hull_voltage(joined_hull([folder]), -1.3)
+            hull_voltage(joint_hull([folder]), -1.3)
 
 
 class TestMetal:
@@ -121,7 +113,7 @@ class TestMetal:
 
     def searched_with(self, member, potential, document):
         level = dataclasses.replace(
-            member.level, potential=potential, weights_hash=_identity(document)
+            member.level, potential=potential, weights_hash=model_identity(document)
         )
         return dataclasses.replace(member, level=level)
 
@@ -131,7 +123,7 @@ class TestMetal:
             potential = load_shipped(name)
         except MissingPackageError as error:
             pytest.skip(str(error))
-        assert _identity(model_description(name)) == potential.weights_hash
+        assert model_identity(model_description(name)) == potential.weights_hash
 
     @pytest.mark.parametrize("potential", ["chgnet-nafepo4", "default"])
     def test_shipped_models_have_one(self, member, potential):

@@ -5,20 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from command_line import told_here
+from command_line import run_here as gasearch
 
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
-
-
-@pytest.fixture
-def gasearch(monkeypatch, capsys):
-    """A function that runs the command line in this process."""
-
-    def call(*arguments):
-        return told_here(monkeypatch, capsys, arguments)
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +27,7 @@ def runs(tmp_path_factory, make_run):
 
 
 class TestHull:
-    def test_one_folder(self, gasearch, runs):
+    def test_one_folder(self, runs):
         document = gasearch("hull", runs / "small", "--json").json
         assert list(document) == ["level", "ranks_only", "points"]
         names = {"id", "x", "formation_energy_eV_per_fu", "on_hull", "above_hull_eV_per_fu"}
@@ -46,7 +36,7 @@ class TestHull:
         on_hull = [point for point in document["points"] if point["on_hull"]]
         assert [line[0] for line in shown] == [str(point["id"]) for point in on_hull]
 
-    def test_several_folders_name_run_and_cell(self, gasearch, runs):
+    def test_several_folders_name_run_and_cell(self, runs):
         document = gasearch("hull", runs / "small", runs / "long", "--json").json
         assert len(document["points"]) == 40
         assert {(point["run"], point["cell"]) for point in document["points"]} == {
@@ -57,7 +47,7 @@ class TestHull:
         assert "40 points; on the hull:" in out
         assert "1x2x1" in out
 
-    def test_history(self, gasearch, runs, tmp_path):
+    def test_history(self, runs, tmp_path):
         plot = tmp_path / "hull.svg"
         options = ["--history", "--every", 5, "--plot", plot, "--json"]
         history = gasearch("hull", runs / "small", *options).json["history"]
@@ -85,7 +75,7 @@ class TestHull:
             ([], "Missing argument 'FOLDER...'"),
         ],
     )
-    def test_wrong_usage_is_one_line(self, gasearch, runs, arguments, line):
+    def test_wrong_usage_is_one_line(self, runs, arguments, line):
         folders = [runs / word if str(word).isalpha() else word for word in arguments]
         result = gasearch("hull", *folders)
         assert result.status == 2
@@ -93,7 +83,7 @@ class TestHull:
 
 
 class TestVoltage:
-    def test_plateaus(self, gasearch, runs, tmp_path):
+    def test_plateaus(self, runs, tmp_path):
         plot = tmp_path / "voltage.svg"
         options = ["--metal-energy", -1.3, "--plot", plot]
         document = gasearch("voltage", runs / "small", runs / "long", *options, "--json").json
@@ -113,7 +103,7 @@ class TestVoltage:
         assert "against Na metal, -1.3000 eV/atom (given)" in text
         assert "Wh/kg of NaFePO4" in text
 
-    def test_at_a_temperature_every_run_is_told(self, gasearch, runs, tmp_path):
+    def test_at_a_temperature_every_run_is_shown(self, runs, tmp_path):
         options = ["--metal-energy", -1.3, "--temperature", 300]
         both = [runs / "small", runs / "long"]
         plot = tmp_path / "voltage.png"
@@ -133,7 +123,7 @@ class TestVoltage:
         assert "two cell sizes" not in result.err
         assert "at least two cell sizes" in gasearch("voltage", runs / "small", *options).err
 
-    def test_a_potential_that_only_ranks_says_so(self, gasearch, runs):
+    def test_a_potential_that_only_ranks_says_so(self, runs):
         result = gasearch("voltage", runs / "ranks")
         assert result.status == 2
         assert "'pmmcs' has no model.json with a metal reference" in result.line
@@ -153,7 +143,7 @@ class TestVoltage:
             (["--metal-energy", "-1", "--level", "pbe"], "this run has the level"),
         ],
     )
-    def test_wrong_usage_is_one_line(self, gasearch, runs, options, line):
+    def test_wrong_usage_is_one_line(self, runs, options, line):
         result = gasearch("voltage", runs / "small", *options)
         assert result.status == 2
         assert line in result.line
@@ -162,35 +152,32 @@ class TestVoltage:
 QUICK = """
 import json, sys
 from gasearch.cli.app import main
-sys.argv = ["gasearch", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as ending:
-    assert not ending.code, ending.code
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["gasearch", *words]
+    try:
+        main()
+    except SystemExit as ending:
+        assert not ending.code, ending.code
 print(json.dumps(sorted(sys.modules)), file=sys.stderr)
 """
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["hull", "small", "long"],
-        ["hull", "small", "--history"],
-        ["voltage", "small", "--metal-energy", "-1", "--temperature", "300"],
-        ["promote", "small", "--dry-run"],
-    ],
-    ids=" ".join,
-)
-def test_none_of_them_imports_anything_heavy(runs, arguments):
-    names = [str(runs / word) if word in ("small", "long") else word for word in arguments]
-    command = [sys.executable, "-c", QUICK, *names]
+def test_none_of_them_imports_anything_heavy(runs):
+    small, long = str(runs / "small"), str(runs / "long")
+    commands = [
+        ["hull", small, long],
+        ["hull", small, "--history"],
+        ["voltage", small, "--metal-energy", "-1", "--temperature", "300"],
+        ["promote", small, "--dry-run"],
+    ]
+    command = [sys.executable, "-c", QUICK, json.dumps(commands)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     loaded = {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
     assert not loaded & {"torch", "chgnet", "mace", "pymatgen", "matplotlib", "gasearch_operators"}
 
 
 class TestPromote:
-    def test_dry_then_once_then_nothing(self, gasearch, runs):
+    def test_dry_then_once_then_nothing(self, runs):
         dry = gasearch("promote", runs / "small", "--dry-run", "--json").json
         assert dry["dry_run"] is True
         assert len(dry["new"]) == 12
@@ -206,12 +193,12 @@ class TestPromote:
         ]
         assert "nothing new to promote; 12 before" in gasearch("promote", runs / "small").out
 
-    def test_a_potential_that_only_ranks_says_that_there_is_no_hull(self, gasearch, runs):
+    def test_a_potential_that_only_ranks_says_that_there_is_no_hull(self, runs):
         result = gasearch("promote", runs / "ranks", "--dry-run")
         assert result.status == 0
         assert "only ranks orders at one x, there is no hull" in result.err
 
-    def test_wrong_usage_is_one_line(self, gasearch, tmp_path):
+    def test_wrong_usage_is_one_line(self, tmp_path):
         result = gasearch("promote", tmp_path)
         assert result.status == 2
         assert "neither run.toml nor search.db" in result.line or "there is no" in result.line

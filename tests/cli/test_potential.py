@@ -1,5 +1,7 @@
 """`gasearch potential`, as its user meets it; the network is a toy."""
 
+import functools
+import io
 import json
 import os
 import pickle
@@ -10,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -17,16 +20,16 @@ import ase.db
 import ase.io
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
-from command_line import told_by, told_here
+from command_line import run_here
 from places import SHIPPED_FRAMES, TESTS, TOYS
 
 from gasearch.cli.potential import potential_app
-from gasearch.cli.train import BarWatch, LineWatch
-from gasearch.display.terminal import make_console
+from gasearch.cli.train import step_of
 from gasearch.potentials.networks.architectures import ARCHITECTURES
 from gasearch.potentials.networks.declaration import Architecture
 from gasearch.potentials.trust import UntrustedFileError, read_trusted
 from gasearch.training.loop import TrainingProgress
+from gasearch.training.state import saved_epochs
 
 TOY = "toy_network:ToyNetwork"
 VERBS = ["list", "test", "compare", "embed", "train", "trust"]
@@ -79,31 +82,20 @@ def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.fixture
-def potential(monkeypatch, capsys):
-    """A function that runs `gasearch potential` in this process."""
+def with_toy(monkeypatch):
+    """Register the toy; return a function that runs `gasearch potential` in this process."""
     monkeypatch.setitem(ARCHITECTURES, "toy", Architecture(TOY))
 
-    def call(*words):
-        return told_here(
-            monkeypatch,
-            capsys,
-            (
-                "potential",
-                *words,
-            ),
-        )
+    return functools.partial(run_here, "potential")
 
-    return call
+
+@pytest.fixture
+def potential(monkeypatch):
+    return with_toy(monkeypatch)
 
 
 def command(*words):
     return [sys.executable, "-c", WITH_TOY, "potential", *map(str, words)]
-
-
-def process(*words, **keywords):
-    """Run `gasearch potential` in a process of its own."""
-    return told_by(command(*words), timeout=120, **keywords)
 
 
 @pytest.fixture(scope="module")
@@ -131,10 +123,12 @@ def settings(tmp_path):
 
 @pytest.fixture(scope="module")
 def model(frames, tmp_path_factory):
-    """A toy, trained by the command line in a process of its own."""
+    """A toy, trained by the command line."""
     place = tmp_path_factory.mktemp("models")
     words = ["train", "--architecture", "toy", "--data", frames, "--output", "small"]
-    done = process(*words, "--epochs", 2, cwd=place)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.chdir(place)
+        done = with_toy(monkeypatch)(*words, "--epochs", 2)
     assert done.status == 0, done.err
     assert not done.err
     assert re.search(r"^[-\d]+ [:\d]+  epoch 2 of 2: loss ", done.out, re.MULTILINE)
@@ -325,7 +319,7 @@ class TestMeasuring:
 
 
 class TestTrain:
-    def test_the_model_knows_what_it_was_told(self, potential, frames, settings, tmp_path):
+    def test_the_model_knows_its_settings(self, potential, frames, settings, tmp_path):
         given = ["train", "--architecture", "toy", "--output", "new", "--seed", 5, "--epochs", 1]
         result = potential(*given, "--settings", settings, "--data", frames, frames)
         assert result.status == 0
@@ -343,13 +337,13 @@ class TestTrain:
     def test_killed_and_stopped_it_continues_to_the_same_weights(
         self, potential, frames, settings, tmp_path
     ):
-        words = ["train", "--architecture", "toy", "--data", frames, "--epochs", 40]
+        words = ["train", "--architecture", "toy", "--data", frames, "--epochs", 16]
         words += ["--settings", settings, "--output"]
         assert potential(*words, "unbroken").status == 0
-        self.interrupted(words, signal.SIGKILL, after=1)
-        text = self.interrupted(words, signal.SIGTERM, after=4)
-        assert re.search(r"^continuing new: \d+ of 40 epochs$", text, re.MULTILINE)
-        kept, line = re.search(r"^stopped cleanly with (\d+) of 40 .*: (.*)$", text, re.M).groups()
+        self.killed([*words, "new"], after=1)
+        text = self.stopped(potential, [*words, "new"], after=4)
+        assert re.search(r"^continuing new: \d+ of 16 epochs$", text, re.MULTILINE)
+        kept, line = re.search(r"^stopped cleanly with (\d+) of 16 .*: (.*)$", text, re.M).groups()
         assert int(kept) >= 4
         assert line == shlex.join(["gasearch", "potential", *map(str, [*words, "new"])])
         done = potential(*shlex.split(line)[2:])
@@ -360,20 +354,30 @@ class TestTrain:
         assert unbroken == new
         assert not (tmp_path / "new" / "training_state.safetensors").exists()
 
-    def interrupted(self, words, number, after):
-        """Start or continue a training, send it a signal; return what it printed."""
-        from gasearch.training.state import saved_epochs
+    def killed(self, words, after):
+        with subprocess.Popen(command(*words), stdout=subprocess.DEVNULL) as child:
+            self.wait_for_epochs(after)
+            child.kill()
 
-        state = Path("new/training_state.safetensors")
-        with Path("log").open("w+") as log:
-            child = subprocess.Popen(command(*words, "new"), stdout=log, stderr=log)
-            deadline = time.monotonic() + 60
-            while saved_epochs(state) < after and time.monotonic() < deadline:
-                time.sleep(0.01)
-            child.send_signal(number)
-            assert child.wait(30) == (-9 if number == signal.SIGKILL else 0)
-            log.seek(0)
-            return log.read()
+    def stopped(self, potential, words, after):
+        """Continue a training and end it by SIGTERM; return what it printed."""
+
+        def stop():
+            self.wait_for_epochs(after)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        waiting = threading.Thread(target=stop)
+        waiting.start()
+        done = potential(*words)
+        waiting.join()
+        assert done.status == 0
+        return done.out
+
+    def wait_for_epochs(self, number):
+        deadline = time.monotonic() + 60
+        while saved_epochs(Path("new/training_state.safetensors")) < number:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
 
     def test_ctrl_c_on_a_terminal_ends_a_bar(self, frames):
         words = ["train", "--architecture", "toy", "--data", frames, "--output", "new"]
@@ -411,19 +415,15 @@ class TestTrust:
         for verb in ("test", "compare", "embed"):
             result = potential(verb, name, frames)
             assert result.status == 2
-            assert "was not opened: it is a pickle" in result.error
+            assert "was not opened: it is a pickle" in result.line
+            assert "gasearch potential trust" in result.line
         assert not trace.exists()
 
-    def test_nor_does_it_in_a_process_of_its_own(self, frames, tmp_path):
+    def test_nor_does_it_as_the_start_of_a_training(self, potential, frames, tmp_path):
         trace = tmp_path / "trace"
-        (tmp_path / "evil.model").write_bytes(pickle.dumps(Malice(trace)))
-        result = process("test", "./evil.model", frames, "--json")
-        assert result.status == 2
-        assert "gasearch potential trust" in result.line
-        assert not result.out
-        (tmp_path / "evil.pth.tar").write_bytes((tmp_path / "evil.model").read_bytes())
+        (tmp_path / "evil.pth.tar").write_bytes(pickle.dumps(Malice(trace)))
         start = ["--start", "evil.pth.tar", "--architecture", "chgnet", "--output", "new"]
-        result = process("train", *start, "--data", frames)
+        result = potential("train", *start, "--data", frames)
         assert result.status == 2
         assert "was not opened: it is a pickle" in result.error
         assert not (tmp_path / "new").exists()
@@ -447,10 +447,13 @@ class TestTrust:
             ("", 1, "gasearch: nobody answered, nothing was recorded: answer y, or add --yes.\n"),
         ],
     )
-    def test_it_says_what_it_means_and_asks(self, tmp_path, answer, status, line):
+    def test_it_says_what_it_means_and_asks(
+        self, potential, tmp_path, monkeypatch, answer, status, line
+    ):
         path = tmp_path / "mine.model"
         path.write_bytes(b"anything")
-        result = process("trust", path, input=answer)
+        monkeypatch.setattr(sys, "stdin", io.StringIO(answer))
+        result = potential("trust", path)
         assert result.status == status
         assert "can run code when it is opened" in result.out
         assert result.err == line
@@ -461,23 +464,11 @@ class TestTrust:
                 read_trusted(path)
 
 
-class TestWatching:
-    def test_lines_come_now_and_then(self, capsys):
-        now = iter([0.0, 1.0, 11.0, 12.0])
-        with LineWatch(make_console(), clock=lambda: next(now)) as observe:
-            observe(TrainingProgress(1, 3, 1, 2, 0.5))
-            observe(TrainingProgress(1, 3, 2, 2, 0.4, {"validation_loss": 0.3}))
-            observe(TrainingProgress(2, 3, 2, 2, 0.3, {"force_mae_meV_per_A": 51.23}))
-            observe(TrainingProgress(3, 3, 2, 2, 0.2, {"validation_loss": 0.1}))
-        told = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
-        assert told == [
-            "epoch 1 of 3, step 1 of 2: loss 0.5",
-            "epoch 2 of 3: loss 0.3, forces 51.2 meV/Å",
-            "epoch 3 of 3: loss 0.2, validation loss 0.1",
-        ]
-
-    def test_a_bar_of_a_continued_training_starts_where_it_was(self):
-        bar = BarWatch(make_console())
-        bar(TrainingProgress(3, 4, 1, 2, 0.5))
-        (task,) = bar._bar.tasks
-        assert (task.completed, task.total) == (5, 8)
+def test_each_epoch_ends_in_the_errors_on_frames_held_out():
+    first = step_of(TrainingProgress(2, 4, 1, 2, 0.5))
+    assert (first.line, first.lead) == ("epoch 2 of 4, step 1 of 2: loss 0.5", "epoch 2/4")
+    assert (first.done, first.total, first.text, first.is_last) == (3, 8, None, False)
+    record = {"validation_loss": 0.1, "force_mae_meV_per_A": 51.23}
+    last = step_of(TrainingProgress(4, 4, 2, 2, 0.2, record))
+    assert last.line == "epoch 4 of 4: loss 0.2, validation loss 0.1, forces 51.2 meV/Å"
+    assert (last.done, last.text, last.is_last) == (8, last.line.partition(": ")[2], True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gasearch.analysis.findings import Ranked
+from gasearch.analysis.joint_hull import HullPoint
 from gasearch.display.plotting import NoPlotError, plot_hull
 from gasearch.errors import UsageError
 from gasearch.files import OutputError
@@ -11,7 +11,9 @@ STARTS = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
 
 def point(number, x, formation, above):
-    return Ranked(number, x, -5.0, formation, above, "ff", 1, "ok", "NaFePO4", "random")
+    place = {"run": "run", "cell": "1x1x1", "energy_eV_per_fu": -5.0}
+    known = (number, x, -5.0, formation, above, "ff", 1, "ok", "NaFePO4", "random")
+    return HullPoint(*known, **place)
 
 
 ROWS = [

@@ -26,7 +26,7 @@ def gasearch(*arguments, **options):
     )
 
 
-def search(*folders):
+def search_here(*folders):
     """Search in this process, without faults."""
     for folder in folders:
         Session(RunFolder(folder)).run()
@@ -98,7 +98,7 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         make_run(tmp_path / name, "pmmcs", search=search, execution={"workers": 2})
         for name in ("unbroken", "killed")
     ]
-    search(runs[0])
+    search_here(runs[0])
     rng = random.Random(11)
     workers = []
     for n in (2, 6, 11):
@@ -108,7 +108,7 @@ def test_a_search_with_workers_survives_kills_at_random_times(tmp_path, make_run
         workers += psutil.Process(process.pid).children() if process.poll() is None else []
         process.kill()
         process.communicate()
-    search(runs[1])
+    search_here(runs[1])
     assert record(runs[1]) == record(runs[0])
     assert len(record(runs[1])) == 16
     assert_whole(runs[1], replay=True, rejudge=True)
@@ -148,7 +148,7 @@ def test_sigterm_ends_cleanly_with_the_line_that_resumes(tmp_path, make_run):
     with RunFolder(folder).open_store() as store:
         assert store.counts().in_flight == 0
     assert_whole(folder)
-    search(reference)
+    search_here(reference)
     assert [r[:3] for r in record(reference)][: n_done(folder)] == [r[:3] for r in finished(folder)]
 
 
@@ -178,7 +178,7 @@ def test_a_second_process_is_refused_while_the_first_lives(tmp_path, make_run):
 )
 def test_a_poisonous_candidate_costs_only_itself(tmp_path, make_run, potential, reason):
     folder = make_run(tmp_path / "run", f"./toy.py:{potential}")
-    search(folder)
+    search_here(folder)
     rows = record(folder)
     assert len(rows) == 16
     with RunFolder(folder).open_store() as store:
@@ -197,7 +197,7 @@ def test_a_candidate_that_takes_its_worker_down_is_marked_and_left(tmp_path, mak
         search={"in_flight": 2},
         execution={"workers": 2, "wall_limit_s": 1.5, "max_crashes": 2},
     )
-    search(folder)
+    search_here(folder)
     rows = record(folder)
     assert len(rows) == 16
     failed = [row for row in rows if row[-1] == "failed"]
@@ -213,15 +213,15 @@ def test_a_candidate_whose_worker_died_once_is_relaxed_again(tmp_path, make_run,
     folder = make_run(tmp_path / "run", "./toy.py:KillerOnce", execution={"workers": 1})
     reference = make_run(tmp_path / "reference")
     monkeypatch.setenv("KILLED_ONCE", str(tmp_path / "mark"))
-    search(folder)
+    search_here(folder)
     assert (tmp_path / "mark").exists()
-    search(reference)
+    search_here(reference)
     assert record(folder) == record(reference)
 
 
 def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tmp_path, make_run):
     folder, reference = make_run(tmp_path / "run"), make_run(tmp_path / "reference")
-    search(reference)
+    search_here(reference)
     size = (reference / "search.db").stat().st_size
 
     def limit():
@@ -232,13 +232,13 @@ def test_a_full_disk_stops_the_search_with_one_line_and_it_goes_on_afterwards(tm
     assert "Traceback" not in full.stderr
     assert len(full.stderr.strip().splitlines()) == 1
     assert_whole(folder)
-    search(folder)
+    search_here(folder)
     assert record(folder) == record(reference)
 
 
 def test_a_corrupted_blob_is_found_and_named(tmp_path, make_run):
     folder = make_run(tmp_path / "run", budget=6)
-    search(folder)
+    search_here(folder)
     with RunFolder(folder).open_store() as store:
         positions = store.relaxed(5).atoms.positions.astype("<f8").tobytes()
     data = bytearray((folder / "search.db").read_bytes())

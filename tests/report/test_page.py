@@ -8,9 +8,8 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from typer.testing import CliRunner
+from command_line import run_here
 
-from gasearch.cli.app import app
 from gasearch.report.collect import collect
 from gasearch.report.page import page, write_page
 from gasearch.report.sections import Section, Table, Text
@@ -34,9 +33,9 @@ addEventListener("load", () => setTimeout(() => {
   const button = [...document.querySelectorAll("button.show")].find(
     (b) => b.dataset.structure !== before);
   button.click();
-  const told = { turned: turned !== first, drawn: first.length > 5000,
+  const seen = { turned: turned !== first, drawn: first.length > 5000,
     chosen: chooser.value === button.dataset.structure, changed: canvas.toDataURL() !== turned };
-  document.body.dataset.told = JSON.stringify(told);
+  document.body.dataset.seen = JSON.stringify(seen);
 }, 500));
 </script>
 """
@@ -89,8 +88,7 @@ class TestPage:
         numbers = inside(text, "gasearch-numbers")
         assert numbers == json.loads(json.dumps(report.numbers))
         folders = [str(report_runs / "one"), str(report_runs / "two")]
-        told = CliRunner().invoke(app, ["hull", *folders, "--json"])
-        assert numbers["hulls"][0] == json.loads(told.stdout)
+        assert numbers["hulls"][0] == run_here("hull", *folders, "--json").json
 
     def test_every_chart_has_its_place(self, text, report):
         figures = inside(text, "gasearch-figures")
@@ -117,20 +115,19 @@ class TestCommand:
     def test_it_writes_a_page_and_figures(self, report_runs, tmp_path):
         output, figures = tmp_path / "my.html", tmp_path / "figures"
         words = [report_runs / "ranks", "--output", output, "--figures", figures, "--x", "0.5"]
-        result = CliRunner().invoke(app, ["report", *map(str, words)])
-        assert result.exit_code == 0, result.output
+        result = run_here("report", *words)
+        assert result.status == 0, result.err
         names = {path.stem for path in figures.iterdir()}
         assert {path.name for path in figures.iterdir()} == {
             f"{name}{ending}" for name in names for ending in (".png", ".pdf")
         }
         assert names == set(inside(output.read_text(encoding="utf-8"), "gasearch-figures"))
         assert all(path.stat().st_size > 4000 for path in figures.iterdir())
-        assert f"wrote {output}" in result.stdout
+        assert f"wrote {output}" in result.out
 
     def test_its_numbers_as_json(self, report_runs, tmp_path):
-        words = ["report", report_runs / "ranks", "--output", tmp_path / "a.html", "--json"]
-        result = CliRunner().invoke(app, list(map(str, words)))
-        document = json.loads(result.stdout)
+        page = tmp_path / "a.html"
+        document = run_here("report", report_runs / "ranks", "--output", page, "--json").json
         assert document["hulls"][0]["ranks_only"] is True
         assert document["voltages"] == [None]
 
@@ -176,8 +173,8 @@ class TestBrowser:
         n_points = len(re.findall(r'<path class="point"', shown))
         assert n_points > 40 + 16
         assert re.search(r'<canvas id="canvas"[^>]* width="\d{3,}"', shown)
-        told = re.search(r'data-told="([^"]*)"', shown)[1].replace("&quot;", '"')
-        assert json.loads(told) == {"turned": True, "drawn": True, "chosen": True, "changed": True}
+        seen = re.search(r'data-seen="([^"]*)"', shown)[1].replace("&quot;", '"')
+        assert json.loads(seen) == {"turned": True, "drawn": True, "chosen": True, "changed": True}
         legend = re.search(r'<div id="legend">(.*?)</div>', shown)[1]
         assert "Na+ (" in legend or "vacancy (" in legend
 

@@ -1,16 +1,18 @@
 """The command line as tests call it: in this process, or in one of its own."""
 
+import io
 import json
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 
 import pytest
 
 from gasearch.cli import app as cli
 
 
-class Told:
-    """What a command answered."""
+class Answer:
+    """What a command printed, and its exit status."""
 
     def __init__(self, status, out, err):
         self.status, self.out, self.err = status, out, err
@@ -35,16 +37,19 @@ class Told:
         return line
 
 
-def told_here(monkeypatch, capsys, words):
+def run_here(*words):
     """Run the command line in this process."""
-    monkeypatch.setattr(sys, "argv", ["gasearch", *map(str, words)])
-    with pytest.raises(SystemExit) as ending:
-        cli.main()
-    captured = capsys.readouterr()
-    return Told(ending.value.code, captured.out, captured.err)
+    out, err, before = io.StringIO(), io.StringIO(), sys.argv
+    sys.argv = ["gasearch", *map(str, words)]
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ending:
+            cli.main()
+    finally:
+        sys.argv = before
+    return Answer(ending.value.code, out.getvalue(), err.getvalue())
 
 
-def told_by(command, **keywords):
+def run_process(command, **keywords):
     """Run a command in a process of its own."""
     done = subprocess.run(command, capture_output=True, text=True, check=False, **keywords)
-    return Told(done.returncode, done.stdout, done.stderr)
+    return Answer(done.returncode, done.stdout, done.stderr)

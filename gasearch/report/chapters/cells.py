@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase.geometry import cell_to_cellpar
 
-from gasearch.analysis.joint_hull import HullPoint, JoinedHull
-from gasearch.display.plotting import COLOURS
-from gasearch.report.chapters.material import Material, key_of
-from gasearch.report.sections import SYMBOLS, Block, Chart, Section, Series, Table, Text, file_name
+from gasearch.analysis.joint_hull import HullPoint, JointHull
+from gasearch.display.plotting import COLOURS, MARKERS
+from gasearch.report.material import Material, key_of
+from gasearch.report.sections import Block, Chart, Section, Series, Table, Text, file_name, styled
 
 AXES = ("a", "b", "c")
 
@@ -37,7 +36,7 @@ class UnitCell:
     volume_per_fu: float
 
 
-def unit_cells(material: Material, hull: JoinedHull) -> list[UnitCell]:
+def unit_cells(material: Material, hull: JointHull) -> list[UnitCell]:
     """Return the cells of the lowest candidate of each composition in each supercell."""
     found = []
     seen = set()
@@ -59,13 +58,12 @@ def cells_section(material: Material) -> Section:
     """Return lattice parameters and volumes of the lowest of each composition."""
     blocks: list[Block] = []
     volumes: list[Series] = []
-    styles = zip(material.hulls, itertools.cycle(COLOURS), itertools.count(), strict=False)
-    for hull, colour, n in styles:
+    for hull, colour, symbol in styled(material.hulls):
         cells = unit_cells(material, hull)
         if not cells:
             blocks.append(Text(f"{hull.level.name}: no valid candidate yet."))
             continue
-        volumes.append(_volumes(hull, cells, colour, SYMBOLS[n % len(SYMBOLS)]))
+        volumes.append(_volumes(hull, cells, colour, symbol))
         blocks += [_lengths(hull, cells), _table(hull, cells)]
     if volumes:
         label = "volume (Å³/f.u.)"
@@ -74,19 +72,19 @@ def cells_section(material: Material) -> Section:
     return Section("cells", "Lattice", [*blocks, *([Text(fixed)] if material.dft_hulls else [])])
 
 
-def _volumes(hull: JoinedHull, cells: Sequence[UnitCell], colour: str, symbol: str) -> Series:
+def _volumes(hull: JointHull, cells: Sequence[UnitCell], colour: str, symbol: str) -> Series:
     return Series(
         x=[one.point.x for one in cells],
         y=[one.volume_per_fu for one in cells],
         name=hull.level.name,
         colour=colour,
         symbol=symbol,
-        texts=[_told(one) for one in cells],
+        texts=[_describe(one) for one in cells],
         targets=[key_of(one.point.run, one.point.id, hull.level.name) for one in cells],
     )
 
 
-def _lengths(hull: JoinedHull, cells: Sequence[UnitCell]) -> Chart:
+def _lengths(hull: JointHull, cells: Sequence[UnitCell]) -> Chart:
     first = cells[0].lengths
     series = [
         Series(
@@ -94,8 +92,8 @@ def _lengths(hull: JoinedHull, cells: Sequence[UnitCell]) -> Chart:
             y=[100 * (one.lengths[axis] / first[axis] - 1) for one in cells],
             name=f"{name} (from {first[axis]:.3f} Å)",
             colour=COLOURS[axis],
-            symbol=SYMBOLS[axis],
-            texts=[f"{name} = {one.lengths[axis]:.4f} Å, {_told(one)}" for one in cells],
+            symbol=MARKERS[axis],
+            texts=[f"{name} = {one.lengths[axis]:.4f} Å, {_describe(one)}" for one in cells],
         )
         for axis, name in enumerate(AXES)
     ]
@@ -108,12 +106,12 @@ def _lengths(hull: JoinedHull, cells: Sequence[UnitCell]) -> Chart:
     )
 
 
-def _told(one: UnitCell) -> str:
+def _describe(one: UnitCell) -> str:
     ground = ", ground state" if one.point.on_hull else ""
     return f"candidate {one.point.id}, {one.point.cell}{ground}"
 
 
-def _table(hull: JoinedHull, cells: Sequence[UnitCell]) -> Table:
+def _table(hull: JointHull, cells: Sequence[UnitCell]) -> Table:
     names = ("x", "id", "cell", "a (Å)", "b (Å)", "c (Å)", "α (°)", "β (°)", "γ (°)", "V (Å³/f.u.)")
     rows = [
         (

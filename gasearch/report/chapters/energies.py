@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
-from gasearch.analysis.joint_hull import HullPoint, JoinedHull
+from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.analysis.voltage import VoltageCurve, hull_voltage
-from gasearch.display.hull_tables import metal_line, voltage_line
-from gasearch.display.plotting import COLOURS
-from gasearch.display.search_tables import RANKS_ONLY
+from gasearch.display.hull_tables import hull_document, metal_line, voltage_document, voltage_line
+from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
+from gasearch.display.tables import RANKS_ONLY, milli
 from gasearch.errors import GasearchError
-from gasearch.report.chapters.material import Material, key_of, same_x
+from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
-    BLUE,
-    GREY,
-    SYMBOLS,
     Block,
     Cell,
     Chart,
@@ -24,7 +22,7 @@ from gasearch.report.sections import (
     Table,
     Text,
     file_name,
-    meV,
+    styled,
 )
 
 LOWEST = 10
@@ -46,10 +44,11 @@ def hull_section(material: Material) -> Section:
         drawn += [] if hull.missing_ends() else [hull]
     if len(drawn) > 1:
         blocks.append(_together(drawn))
-    return Section("hull", "Hull", blocks)
+    numbers = {"hulls": [hull_document(hull) for hull in material.hulls]}
+    return Section("hull", "Hull", blocks, numbers)
 
 
-def _one_hull(material: Material, hull: JoinedHull) -> list[Block]:
+def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     name = hull.level.name
     warning = [Text(RANKS_ONLY, is_warning=True)] if hull.level.ranks_only else []
     missing = hull.missing_ends()
@@ -60,15 +59,15 @@ def _one_hull(material: Material, hull: JoinedHull) -> list[Block]:
     n_points, n_shown = len(hull.points), len(thinned(hull.points))
     few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
     text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
-    told = Text(f"{name}: {text}, {len(members)} ground states.")
-    return [*warning, told, _hull_chart(hull, members), _members_table(hull, members)]
+    found = Text(f"{name}: {text}, {len(members)} ground states.")
+    return [*warning, found, _hull_chart(hull, members), _members_table(hull, members)]
 
 
-def _hull_chart(hull: JoinedHull, members: Sequence[HullPoint]) -> Chart:
+def _hull_chart(hull: JointHull, members: Sequence[HullPoint]) -> Chart:
     cells = sorted({point.cell for point in hull.points}, key=lambda cell: (len(cell), cell))
     shown = thinned(hull.points)
     series = [_line(members, "hull", BLUE)]
-    for cell, symbol in zip(cells, itertools.cycle(SYMBOLS), strict=False):
+    for cell, symbol in zip(cells, itertools.cycle(MARKERS), strict=False):
         own = [point for point in shown if point.cell == cell]
         above = [point for point in own if not point.on_hull]
         label = f"candidates, {cell}"
@@ -109,12 +108,12 @@ def thinned(points: Sequence[HullPoint], most: int = _MOST_DRAWN) -> list[HullPo
 
 
 def _line(members: Sequence[HullPoint], name: str, colour: str, dash: bool = False) -> Series:
-    x, y = [p.x for p in members], [_milli(p) for p in members]
+    x, y = [p.x for p in members], [_height(p) for p in members]
     return Series(x, y, "line", name, colour, dash=dash)
 
 
 def _points(
-    hull: JoinedHull,
+    hull: JointHull,
     points: Sequence[HullPoint],
     name: str,
     colour: str,
@@ -123,33 +122,32 @@ def _points(
 ) -> Series:
     return Series(
         x=[p.x for p in points],
-        y=[_milli(p) for p in points],
+        y=[_height(p) for p in points],
         name=name,
         colour=colour,
         symbol=symbol,
         opacity=opacity,
-        texts=[_told(p) for p in points],
+        texts=[_describe(p) for p in points],
         targets=[key_of(p.run, p.id, hull.level.name) for p in points],
     )
 
 
-def _told(point: HullPoint) -> str:
+def _describe(point: HullPoint) -> str:
     return (
-        f"candidate {point.id}, {point.formula}, {point.cell}, {meV(point.above_hull_eV_per_fu)} "
+        f"candidate {point.id}, {point.formula}, {point.cell}, {milli(point.above_hull_eV_per_fu)} "
         f"meV/f.u. above the hull, by {point.operator}"
     )
 
 
-def _milli(point: HullPoint) -> float:
+def _height(point: HullPoint) -> float:
     return 1000 * (point.formation_energy_eV_per_fu or 0.0)
 
 
-def _together(hulls: Sequence[JoinedHull]) -> Chart:
+def _together(hulls: Sequence[JointHull]) -> Chart:
     series = []
-    for hull, colour, n in zip(hulls, itertools.cycle(COLOURS), itertools.count(), strict=False):
+    for n, (hull, colour, symbol) in enumerate(styled(hulls)):
         members = hull.vertices()
         series.append(_line(members, hull.level.name, colour, dash=n > 0))
-        symbol = SYMBOLS[n % len(SYMBOLS)]
         series.append(_points(hull, members, "", colour, symbol, 1.0))
     return Chart(
         name="hulls-of-all-levels",
@@ -160,7 +158,7 @@ def _together(hulls: Sequence[JoinedHull]) -> Chart:
     )
 
 
-def _members_table(hull: JoinedHull, members: Sequence[HullPoint]) -> Table:
+def _members_table(hull: JointHull, members: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "formula", "run", "cell", "E_f (meV/f.u.)", "made by", "fingerprint")
     rows = [
         (
@@ -169,7 +167,7 @@ def _members_table(hull: JoinedHull, members: Sequence[HullPoint]) -> Table:
             p.formula,
             p.run,
             p.cell,
-            meV(p.formation_energy_eV_per_fu),
+            milli(p.formation_energy_eV_per_fu),
             p.operator,
             p.fingerprint,
         )
@@ -182,8 +180,10 @@ def voltage_section(material: Material) -> Section:
     """Return the voltages of all levels whose metal is known."""
     blocks: list[Block] = []
     series: list[Series] = []
-    for hull, colour in zip(material.hulls, itertools.cycle(COLOURS), strict=False):
+    documents: list[dict[str, Any] | None] = []
+    for hull, colour, _ in styled(material.hulls):
         name = hull.level.name
+        documents.append(None)
         if hull.level.ranks_only:
             text = f"{name}: no voltage. {RANKS_ONLY.removeprefix('note: ')}."
             blocks.append(Text(text, is_warning=True))
@@ -193,19 +193,15 @@ def voltage_section(material: Material) -> Section:
         except GasearchError as error:
             blocks.append(Text(f"{name}: {str(error).split('; give the')[0]}."))
             continue
-        series.append(_voltage_series(curve, name, colour))
+        documents[-1] = voltage_document(hull, curve, hull.vertices())
+        label = f"{name}, against {curve.metal.element}"
+        series.append(Series(*plateaus(curve.steps), "line", label, colour))
         text = f"{metal_line(name, curve.metal)}; {voltage_line(curve)}"
         blocks += [Text(f"{text}."), _voltage_table(curve)]
     if series:
         chart = Chart("voltage", "Voltage, T = 0", "x", "voltage (V)", series)
         blocks.insert(0, chart)
-    return Section("voltage", "Voltage", blocks)
-
-
-def _voltage_series(curve: VoltageCurve, name: str, colour: str) -> Series:
-    x = [end for step in curve.steps for end in (step.x_from, step.x_to)]
-    voltages_V = [step.voltage_V for step in curve.steps for _ in range(2)]
-    return Series(x, voltages_V, "line", f"{name}, against {curve.metal.element}", colour)
+    return Section("voltage", "Voltage", blocks, {"voltages": documents})
 
 
 def _voltage_table(curve: VoltageCurve) -> Table:
@@ -226,9 +222,7 @@ def lowest_section(material: Material) -> Section:
     blocks: list[Block] = []
     series: list[Series] = []
     x = material.x_of_interest
-    for hull, colour, n in zip(
-        material.hulls, itertools.cycle(COLOURS), itertools.count(), strict=False
-    ):
+    for hull, colour, symbol in styled(material.hulls):
         points = material.at_x(hull)[:LOWEST]
         if not points:
             blocks.append(Text(f"{hull.level.name}: no valid candidate at x = {x:.4g}."))
@@ -240,8 +234,8 @@ def lowest_section(material: Material) -> Section:
                 y=heights,
                 name=hull.level.name,
                 colour=colour,
-                symbol=SYMBOLS[n % len(SYMBOLS)],
-                texts=[_told(p) for p in points],
+                symbol=symbol,
+                texts=[_describe(p) for p in points],
                 targets=[key_of(p.run, p.id, hull.level.name) for p in points],
                 size=9,
             )
@@ -254,14 +248,14 @@ def lowest_section(material: Material) -> Section:
     return Section("lowest", f"The lowest at x = {x:.4g}", blocks)
 
 
-def _lowest_table(hull: JoinedHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
+def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
     names = ("rank", "id", "above the lowest (meV/f.u.)", "above hull (meV/f.u.)", "run", "cell")
     rows = [
         (
             str(rank),
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{height:.1f}",
-            meV(p.above_hull_eV_per_fu),
+            milli(p.above_hull_eV_per_fu),
             p.run,
             p.cell,
             f"{p.orbit_size:,}",
@@ -285,7 +279,7 @@ def best_section(material: Material) -> Section:
     return Section("best", "Best candidates", blocks)
 
 
-def nearest(material: Material, hull: JoinedHull) -> list[HullPoint]:
+def nearest(material: Material, hull: JointHull) -> list[HullPoint]:
     """Return the ground states of a hull and the ten that come next; ends of the range once."""
     members = material.members(hull)
     known = [
@@ -298,7 +292,7 @@ def nearest(material: Material, hull: JoinedHull) -> list[HullPoint]:
     return known[: len(members) + LOWEST]
 
 
-def _best_table(hull: JoinedHull, points: Sequence[HullPoint]) -> Table:
+def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "run", "cell", "E (eV/f.u.)", "E_f (meV/f.u.)", "above hull (meV/f.u.)")
     rows = [
         (
@@ -307,8 +301,8 @@ def _best_table(hull: JoinedHull, points: Sequence[HullPoint]) -> Table:
             p.run,
             p.cell,
             f"{p.energy_eV_per_fu:.4f}",
-            meV(p.formation_energy_eV_per_fu),
-            meV(p.above_hull_eV_per_fu),
+            milli(p.formation_energy_eV_per_fu),
+            milli(p.above_hull_eV_per_fu),
             f"{p.orbit_size:,}",
             p.operator,
         )

@@ -12,12 +12,12 @@ import numpy as np
 from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import Species
 from gasearch.dft.classify import moment_ranges
+from gasearch.display.plotting import GREY
 from gasearch.errors import GasearchError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
 from gasearch.relax.geometry import charge_labels, mean_bond_lengths, redox_sites
-from gasearch.report.chapters.material import Material, OneRun
+from gasearch.report.material import Material, OneRun
 from gasearch.report.sections import (
-    GREY,
     Band,
     Block,
     Chart,
@@ -97,8 +97,8 @@ def moments_section(material: Material) -> Section:
 
 def _of_search(run: OneRun, found: Sequence[SiteMoments], n_rows: int) -> list[Block]:
     level = run.findings.level
-    told = f"{run.name}: redox sites of {n_rows} relaxed candidates, by the label they started with"
-    blocks: list[Block] = [Text(f"{told}; labels do not change in a relaxation.")]
+    text = f"{run.name}: redox sites of {n_rows} relaxed candidates, by the label they started with"
+    blocks: list[Block] = [Text(f"{text}; labels do not change in a relaxation.")]
     ranges = search_ranges(run)
     if any(one.moments for one in found):
         reader = "CHGNet" if _reader(run) == "chgnet" else level.potential
@@ -112,8 +112,8 @@ def _of_search(run: OneRun, found: Sequence[SiteMoments], n_rows: int) -> list[B
             )
         )
     else:
-        told = f"{level.name} gives no moments, and no reader was set: bond lengths tell instead"
-        blocks.append(Text(f"{run.name}: {told}."))
+        why = f"{level.name} gives no moments, and no reader was set"
+        blocks.append(Text(f"{run.name}: {why}: bond lengths are shown instead."))
     blocks.append(
         _histogram(
             file_name("bond-lengths", run.name),
@@ -184,14 +184,14 @@ def _table(found: Sequence[SiteMoments], ranges: Ranges) -> Table:
         if window and one.moments:
             outside = str(sum(not window[0] <= m <= window[1] for m in one.moments))
         nominal = Species.parse(one.label).moment
-        after = _told(one.moments, 2)
-        bonds = _told(one.before, 3), _told(one.bonds, 3)
+        after = _mean_and_range(one.moments, 2)
+        bonds = _mean_and_range(one.before, 3), _mean_and_range(one.bonds, 3)
         rows.append((one.label, str(len(one.bonds)), f"{nominal:g}", after, outside, *bonds))
     names = ("label", "sites", "nominal moment (μB)", "moment after", "outside its range")
     return Table((*names, "mean bond before (Å)", "after (Å)"), rows, "mean (lowest to highest)")
 
 
-def _told(values: Sequence[float], digits: int) -> str:
+def _mean_and_range(values: Sequence[float], digits: int) -> str:
     known = [value for value in values if np.isfinite(value)]
     if not known:
         return "-"
@@ -205,10 +205,10 @@ def dft_moments(run: OneRun, level: str) -> dict[str, list[float]]:
     folders = {job.folder: job.level for job in jobs(run.store)}
     events = run.store.events(kind=DFT_JOB)
     newest = {e.data["folder"]: e.data["data"] for e in events if "data" in e.data}
-    for folder, told in newest.items():
-        if folders.get(str(folder)) != level or not isinstance(told, dict):
+    for folder, result in newest.items():
+        if folders.get(str(folder)) != level or not isinstance(result, dict):
             continue
-        sites = told.get("sites")
+        sites = result.get("sites")
         for site in sites if isinstance(sites, list) else []:
             if isinstance(site, dict) and isinstance(site["moment"], float):
                 found.setdefault(str(site["species"] or _UNCLEAR), []).append(site["moment"])

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.report.chapters.material import Material, OneRun
-from gasearch.report.sections import BLUE, ORANGE, Block, Chart, Section, Series, Text, file_name
+from gasearch.display.plotting import BLUE, ORANGE
+from gasearch.report.material import Material, OneRun
+from gasearch.report.sections import Block, Chart, Section, Series, Text, file_name
 from gasearch.store.records import EvaluationRow
 
 _MOST_RAW = 100_000  # charge orders that are enumerated to count the distinct ones
@@ -133,8 +134,8 @@ def orders_section(material: Material) -> Section:
         if not orders:
             blocks.append(Text(f"{run.name}: no valid candidate at x = {x:.4g}."))
             continue
-        told = f"{run.name}: {len(rows)} valid candidates at x = {x:.4g} share {len(orders)}"
-        blocks.append(Text(f"{told} distinct {element} orders."))
+        text = f"{run.name}: {len(rows)} valid candidates at x = {x:.4g} share {len(orders)}"
+        blocks.append(Text(f"{text} distinct {element} orders."))
         richest = max(orders, key=lambda one: (len(one.candidates), -one.energies_eV_per_fu[0]))
         shown = [(orders[0], "that of the ground state", BLUE)]
         if richest is not orders[0]:

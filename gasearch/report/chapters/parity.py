@@ -10,20 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.analysis.joint_hull import HullPoint, JoinedHull
-from gasearch.display.plotting import COLOURS
-from gasearch.report.chapters.material import Material
-from gasearch.report.sections import (
-    GREY,
-    SYMBOLS,
-    Block,
-    Chart,
-    Section,
-    Series,
-    Table,
-    Text,
-    file_name,
-)
+from gasearch.analysis.joint_hull import HullPoint, JointHull
+from gasearch.display.plotting import GREY
+from gasearch.report.material import Material
+from gasearch.report.sections import Block, Chart, Section, Series, Table, Text, file_name, styled
 from gasearch.store.dft_jobs import jobs
 
 NO_DFT = "no DFT result was collected yet (gasearch promote, then gasearch dft run or export)."
@@ -57,7 +47,7 @@ class Compared:
         return math.sqrt(sum((a - b) ** 2 for a, b in pairs) / len(self.numbers))
 
 
-def compare(search: JoinedHull, dft: JoinedHull) -> list[Compared]:
+def compare(search: JointHull, dft: JointHull) -> list[Compared]:
     """Return what both levels say of the same candidates, by x."""
     known = {(p.run, p.id): p for p in search.points}
     pairs = [(known[p.run, p.id], p) for p in dft.points if (p.run, p.id) in known]
@@ -102,12 +92,11 @@ def parity_section(material: Material) -> Section:
     return Section("parity", "Potential against DFT", blocks or [Text(f"Nothing here: {NO_DFT}")])
 
 
-def _chart(search: JoinedHull, dft: JoinedHull, found: Sequence[Compared]) -> Chart:
+def _chart(search: JointHull, dft: JointHull, found: Sequence[Compared]) -> Chart:
     every = [1000 * e for one in found for e in (*one.first_eV_per_fu, *one.second_eV_per_fu)]
     ends = [min(every), max(every)]
     series = [Series(ends, ends, "line", "equal", GREY, dash=True)]
-    styles = zip(found, itertools.cycle(COLOURS), itertools.cycle(SYMBOLS), strict=False)
-    for one, colour, symbol in styles:
+    for one, colour, symbol in styled(found):
         series.append(
             Series(
                 x=[1000 * e for e in one.second_eV_per_fu],
@@ -160,6 +149,6 @@ def jobs_section(material: Material) -> Section:
         text = "Nothing here: no candidate was promoted to a DFT job yet (gasearch promote)."
         return Section("dft", "DFT jobs", [Text(text)])
     orders = [row[4] for row in rows]
-    told = ", ".join(f"{orders.count(o)} {o}" for o in ("kept", "moved", "delocalised"))
+    counted = ", ".join(f"{orders.count(o)} {o}" for o in ("kept", "moved", "delocalised"))
     columns = ("run", "asked for", "level", "state", "charge order", "came out", "why")
-    return Section("dft", "DFT jobs", [Text(f"Charge orders: {told}."), Table(columns, rows)])
+    return Section("dft", "DFT jobs", [Text(f"Charge orders: {counted}."), Table(columns, rows)])

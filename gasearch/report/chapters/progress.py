@@ -1,21 +1,27 @@
-"""Chapters on the search itself: progress, operators, what is searched, what is proven."""
+"""Chapters on the search itself: progress, operators, what is searched and proven, lineages."""
 
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from gasearch.analysis.hull_history import EVERY, hull_history
-from gasearch.analysis.joint_hull import JoinedHull
-from gasearch.display.hull_tables import formation
-from gasearch.display.plotting import COLOURS
-from gasearch.display.search_tables import failure_lines, proof_notes, status_lines
-from gasearch.report.chapters.material import Material, OneRun
+from gasearch.analysis.hull_history import EVERY, OWN_PURPOSES, hull_history
+from gasearch.analysis.joint_hull import JointHull
+from gasearch.analysis.lineage import Ancestor, lineage
+from gasearch.display.plotting import BLUE, COLOURS, GREY, ORANGE
+from gasearch.display.status import (
+    failure_lines,
+    proof_notes,
+    status_document,
+    status_entries,
+    status_lines,
+)
+from gasearch.display.tables import milli
+from gasearch.report.material import Material, OneRun
 from gasearch.report.sections import (
-    BLUE,
-    GREY,
-    ORANGE,
     Block,
     Chart,
     Section,
@@ -23,11 +29,11 @@ from gasearch.report.sections import (
     Table,
     Text,
     file_name,
-    meV,
+    styled,
 )
 from gasearch.store.sql.events import RECORDED
 
-_OWN = ("search", "tight")
+_MOST_ANCESTORS = 40  # in one table
 _MOMENTS = 8  # hulls of the past in one figure
 
 
@@ -57,11 +63,15 @@ def improvements(run: OneRun) -> tuple[list[Improvement], int]:
     lowest: dict[str, float] = {}
     found, n_candidates = [], 0
     for event in run.store.events(kind=RECORDED):
-        row, purpose, energy = rows.get(event.candidate or 0), *_told(event.data)
-        if row is None or purpose not in _OWN:
+        row, purpose, energy = (
+            rows.get(event.candidate or 0),
+            event.data["purpose"],
+            event.data["energy"],
+        )
+        if row is None or purpose not in OWN_PURPOSES:
             continue
         n_candidates += purpose == "search"
-        if event.data["verdict"] != "ok" or energy is None:
+        if event.data["verdict"] != "ok" or not isinstance(energy, float):
             continue
         if energy < lowest.get(row.composition, float("inf")):
             lowest[row.composition] = energy
@@ -74,20 +84,17 @@ def improvements(run: OneRun) -> tuple[list[Improvement], int]:
     return found, n_candidates
 
 
-def _told(data: object) -> tuple[str, float | None]:
-    values = data if isinstance(data, dict) else {}
-    energy = values.get("energy")
-    return str(values.get("purpose")), energy if isinstance(energy, float) else None
-
-
 def progress_section(material: Material) -> Section:
     """Return how each search came down, and what made its candidates."""
     blocks: list[Block] = []
+    documents: list[dict[str, Any]] = []
     for run in material.runs:
         (hull,) = (h for h in material.search_hulls if any(m.name == run.name for m in h.members))
         found, n_candidates = improvements(run)
-        lines = status_lines(run.status, run.folder.quoted)
-        blocks += [Text(f"{run.name} ({run.cell}): {lines[0]}"), *map(Text, lines[1:])]
+        entries = status_entries(run.findings, run.status, run.folder)
+        documents.append({"run": run.name, "cell": run.cell, "status": status_document(entries)})
+        first, *lines = status_lines(entries)
+        blocks += [Text(f"{run.name} ({run.cell}): {first}"), *map(Text, lines)]
         blocks += [Text(line, is_warning=True) for line in failure_lines(run.findings)]
         if not found:
             blocks.append(Text(f"{run.name}: no candidate has a valid energy yet."))
@@ -97,28 +104,19 @@ def progress_section(material: Material) -> Section:
         else:
             blocks += [_lowest_chart(run, hull, found, n_candidates), _history_chart(run, hull)]
         blocks += _operators(run, found)
-    return Section("progress", "Progress", blocks)
+    return Section("progress", "Progress", blocks, {"runs": documents})
 
 
 def _lowest_chart(
-    run: OneRun, hull: JoinedHull, found: Sequence[Improvement], n_candidates: int
+    run: OneRun, hull: JointHull, found: Sequence[Improvement], n_candidates: int
 ) -> Chart:
-    ends = hull.vertices()
-    first, last = ends[0], ends[-1]
-    span = (last.x - first.x) or 1.0
-    slope = (last.energy_eV_per_fu - first.energy_eV_per_fu) / span
-    series = []
     by_x = sorted(found, key=lambda one: (one.x, one.composition))
-    inside = [
-        (name, list(group))
-        for name, group in itertools.groupby(by_x, key=lambda one: one.composition)
-    ]
-    styles = zip(inside, itertools.cycle(COLOURS), itertools.count(), strict=False)
-    for (_, group), colour, n in styles:
+    groups = itertools.groupby(by_x, key=lambda one: one.composition)
+    series = []
+    for n, (group, colour, _) in enumerate(styled([list(group) for _, group in groups])):
         steps = sorted(group, key=lambda one: one.n_candidates)
         x = steps[0].x
-        line = first.energy_eV_per_fu + slope * (x - first.x)
-        heights = [1000 * (one.energy_eV_per_fu - line) for one in steps]
+        heights = [1000 * hull.formation_energy(x, one.energy_eV_per_fu) for one in steps]
         texts = [f"candidate {one.candidate} by {one.operator}" for one in steps]
         series.append(
             Series(
@@ -141,7 +139,7 @@ def _lowest_chart(
     )
 
 
-def _history_chart(run: OneRun, hull: JoinedHull) -> Chart:
+def _history_chart(run: OneRun, hull: JointHull) -> Chart:
     n_search = max(1, run.status.counts.relaxed + run.status.counts.failed)
     every = EVERY if n_search >= _MOMENTS * EVERY else max(1, -(-n_search // _MOMENTS))
     moments = hull_history(run.store, every)
@@ -149,7 +147,7 @@ def _history_chart(run: OneRun, hull: JoinedHull) -> Chart:
     shown = [*moments[:-1][::step], moments[-1]]
     series = []
     for n, moment in enumerate(shown, 1):
-        points = formation(moment, hull)
+        points = moment.formation(hull)
         is_last = n == len(shown)
         series.append(
             Series(
@@ -173,16 +171,11 @@ def _history_chart(run: OneRun, hull: JoinedHull) -> Chart:
 
 def _operators(run: OneRun, found: Sequence[Improvement]) -> list[Block]:
     rows = run.store.evaluations(verdict=None)
-    made: dict[str, int] = {}
-    valid: dict[str, int] = {}
-    for row in rows:
-        made[row.operator] = made.get(row.operator, 0) + 1
-        valid[row.operator] = valid.get(row.operator, 0) + (row.verdict == "ok")
-    lowered = {name: sum(one.operator == name for one in found) for name in made}
+    made = Counter(row.operator for row in rows)
+    valid = Counter(row.operator for row in rows if row.verdict == "ok")
+    lowered = Counter(one.operator for one in found)
     final = {row.best for row in run.status.by_composition}
-    holds = dict.fromkeys(made, 0)
-    for row in rows:
-        holds[row.operator] += row.candidate in final
+    holds = Counter(row.operator for row in rows if row.candidate in final)
     names = sorted(made, key=lambda name: (-made[name], name))
     table = Table(
         ("made by", "candidates", "valid", "lowered a composition", "lowest now"),
@@ -235,7 +228,7 @@ def searched_section(material: Material) -> Section:
                 f"{row.valid:,}",
                 str(row.failed),
                 "-" if row.best is None else str(row.best),
-                meV(row.best_formation_energy_eV_per_fu),
+                milli(row.best_formation_energy_eV_per_fu),
                 f"among {row.valid:,}" if row.proven else "no",
             )
             for row in rows
@@ -243,3 +236,35 @@ def searched_section(material: Material) -> Section:
         blocks.append(Table((*names, "proven"), table, f"{run.name}; E_f in meV/f.u. of this run"))
         blocks += [Text(line) for line in proof_notes(rows)]
     return Section("searched", "Searched and proven", blocks)
+
+
+def lineage_section(material: Material) -> Section:
+    """Return the ancestors of each ground state of the searches."""
+    blocks: list[Block] = []
+    for hull in material.search_hulls:
+        for point in material.members(hull):
+            run = material.run(point.run)
+            rows = lineage(run.findings, point.id)
+            title = f"x = {point.x:.4g}, candidate {point.id} of {run.name} ({point.cell})"
+            blocks.append(_lineage_table(rows, title))
+    return Section("lineage", "Lineage", blocks or [Text("No valid candidate yet.")])
+
+
+def _lineage_table(rows: Sequence[Ancestor], title: str) -> Table:
+    generations = 1 + max(row.generation for row in rows) - min(row.generation for row in rows)
+    n_shown = f", the last {_MOST_ANCESTORS} of them" if len(rows) > _MOST_ANCESTORS else ""
+    caption = f"{title}: {len(rows) - 1} ancestors in {generations} generations{n_shown}"
+    names = ("id", "made by", "parents", "x", "above hull (meV/f.u.)", "verdict")
+    table = [
+        (
+            str(row.id),
+            row.made_by,
+            ", ".join(map(str, row.parents)) or "-",
+            f"{row.x:.4g}",
+            milli(row.above_hull_eV_per_fu),
+            row.verdict or "-",
+            "-" if row.error_eV_per_fu is None else f"{1000 * row.error_eV_per_fu:+.1f}",
+        )
+        for row in rows[:_MOST_ANCESTORS]
+    ]
+    return Table((*names, "found - predicted (meV/f.u.)"), table, caption, folded=True)

@@ -10,14 +10,15 @@ from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 
-from gasearch.analysis.joint_hull import HullPoint, JoinedHull
+from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.display.tables import milli
 from gasearch.errors import GasearchError
 from gasearch.report.chapters.energies import LOWEST, nearest
-from gasearch.report.chapters.material import Material, OneRun, key_of
-from gasearch.report.sections import Section, StructureView, Text, meV
+from gasearch.report.material import Material, OneRun, key_of
+from gasearch.report.sections import Section, StructureView, Text
 
 _BOND = 1.25  # of the sum of covalent radii
 _MOST = 80
@@ -38,14 +39,14 @@ def structures_section(material: Material) -> Section:
         return Section(
             "structures", "Structures", [Text("No valid candidate yet."), StructureView(found)]
         )
-    told = (
+    how = (
         "Drag to turn, use the wheel to come nearer. Vacancies are open squares, on the sites of "
         "the host."
     )
-    return Section("structures", "Structures", [Text(told), StructureView(found)])
+    return Section("structures", "Structures", [Text(how), StructureView(found)])
 
 
-def _chosen(material: Material) -> Iterator[tuple[JoinedHull, HullPoint]]:
+def _chosen(material: Material) -> Iterator[tuple[JointHull, HullPoint]]:
     for hull in material.hulls:
         yield from ((hull, point) for point in material.members(hull))
     for hull in material.hulls:
@@ -60,14 +61,16 @@ def _parent(host: Host) -> dict[str, Any]:
     return drawn(filled, "parent", name, "", None)
 
 
-def _structure(run: OneRun, hull: JoinedHull, point: HullPoint, key: str) -> dict[str, Any]:
+def _structure(run: OneRun, hull: JointHull, point: HullPoint, key: str) -> dict[str, Any]:
     relaxed = run.relaxed(point.id, hull.level.name)
     name = f"x = {point.x:.4g}, candidate {point.id} ({point.cell}), {hull.level.name}"
     ground = ", ground state" if point.on_hull else ""
-    told = f"{point.formula}, {meV(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}"
+    caption = (
+        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}"
+    )
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()
     vacant = vacancies_of(relaxed.atoms, run.host)
-    return drawn(relaxed.atoms, key, name, told, moments, vacant)
+    return drawn(relaxed.atoms, key, name, caption, moments, vacant)
 
 
 def vacancies_of(atoms: Atoms, host: Host) -> list[list[float]]:
@@ -89,7 +92,7 @@ def drawn(
     atoms: Atoms,
     key: str,
     name: str,
-    told: str,
+    caption: str,
     moments: list[float] | None,
     vacancies: list[list[float]] | None = None,
 ) -> dict[str, Any]:
@@ -98,7 +101,7 @@ def drawn(
     Parameters
     ----------
     moments
-        (n_atoms,) in Bohr magnetons, told under the pointer, or None.
+        (n_atoms,) in Bohr magnetons, shown under the pointer, or None.
     vacancies
         Places in Å.
     """
@@ -110,7 +113,7 @@ def drawn(
     return {
         "key": key,
         "name": name,
-        "told": told,
+        "caption": caption,
         "cell": np.round(inside.cell.array, 4).tolist(),
         "kinds": kinds,
         "kind": [kinds.index(one) for one in [*species, *[_VACANCY] * len(vacancies or [])]],

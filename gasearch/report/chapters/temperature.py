@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 from gasearch.analysis.hull import NoEndMemberError
-from gasearch.analysis.joint_hull import JoinedHull
+from gasearch.analysis.joint_hull import JointHull
 from gasearch.analysis.thermodynamics import (
-    TemperatureError,
     ThermalCurve,
     ThermalPoint,
     thermal_curve,
 )
 from gasearch.analysis.voltage import Metal, NoMetalError, VoltageCurve, hull_voltage, metal_of
 from gasearch.display.hull_tables import metal_line, thermal_document, thermal_notes
-from gasearch.display.plotting import COLOURS
-from gasearch.display.search_tables import RANKS_ONLY
+from gasearch.display.plotting import COLOURS, plateaus
+from gasearch.display.tables import RANKS_ONLY, milli
 from gasearch.errors import GasearchError
-from gasearch.report.chapters.material import Material
+from gasearch.report.material import Material
 from gasearch.report.sections import (
-    SYMBOLS,
     Block,
     Chart,
     Section,
@@ -29,7 +26,7 @@ from gasearch.report.sections import (
     Table,
     Text,
     file_name,
-    meV,
+    styled,
 )
 
 _MARKS = "Filled marks: all decorations of that x were evaluated. Open marks: F is an upper bound."
@@ -39,53 +36,48 @@ def temperature_section(material: Material) -> Section:
     """Return free energies and voltages at a temperature, of each cell at each level."""
     blocks: list[Block] = []
     shown: list[ThermalCurve] = []
+    documents: list[dict[str, Any] | None] = []
     for hull in material.hulls:
         name = hull.level.name
+        documents.append(None)
         if hull.level.ranks_only:
             text = f"{name}: no free energies. {RANKS_ONLY.removeprefix('note: ')}."
             blocks.append(Text(text, is_warning=True))
             continue
-        curves, problems = thermal_curves(material, hull)
+        metal, why = _metal(hull)
+        curves, problems = _thermal_curves(hull, metal, material.temperature_K)
         blocks += [Text(f"{name}: {problem}") for problem in problems]
         if not curves:
             continue
         shown += curves
-        metal, why = _metal(hull)
-        told = f"{why}." if metal is None else f"{metal_line(name, metal)}."
-        blocks += [Text(told), _free_energies(hull, curves)]
+        documents[-1] = thermal_document(hull, metal, curves, material.temperature_K)
+        against = f"{why}." if metal is None else f"{metal_line(name, metal)}."
+        blocks += [Text(against), _free_energies(hull, curves)]
         if metal is not None:
             blocks.append(_voltages(hull, metal, curves))
         blocks.append(_table(hull, curves))
     notes = [f"{note.removeprefix('note: ')}." for note in thermal_notes(shown)] if shown else []
     title = f"Free energies at {material.temperature_K:g} K"
     sentences = [*map(_sentence, notes), *([_MARKS] if shown else [])]
-    return Section("temperature", title, [*map(Text, sentences), *blocks])
+    return Section(
+        "temperature", title, [*map(Text, sentences), *blocks], {"temperatures": documents}
+    )
 
 
-def document(material: Material, hull: JoinedHull) -> dict[str, Any] | None:
-    """Return free energies as `gasearch voltage --temperature --json` prints them, or None."""
-    if hull.level.ranks_only:
-        return None
-    curves, _ = thermal_curves(material, hull)
-    metal, _ = _metal(hull)
-    return thermal_document(hull, metal, curves, material.temperature_K) if curves else None
-
-
-def thermal_curves(material: Material, hull: JoinedHull) -> tuple[list[ThermalCurve], list[str]]:
+def _thermal_curves(
+    hull: JointHull, metal: Metal | None, temperature_K: float
+) -> tuple[list[ThermalCurve], list[str]]:
     """Return the free energies of each run's cell, and why some runs have none."""
-    metal, _ = _metal(hull)
     curves, problems = [], []
     for member in hull.members:
         try:
-            curves.append(thermal_curve(member, metal, material.temperature_K))
-        except TemperatureError:
-            raise
+            curves.append(thermal_curve(member, metal, temperature_K))
         except NoEndMemberError as error:
             problems.append(f"{member.cell} ({member.name}) has no free energies: {error}")
     return curves, problems
 
 
-def _metal(hull: JoinedHull) -> tuple[Metal | None, str]:
+def _metal(hull: JointHull) -> tuple[Metal | None, str]:
     """Return the metal at the level of a hull, or why there is none."""
     try:
         return metal_of(hull.members[0]), ""
@@ -97,10 +89,10 @@ def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
-def _free_energies(hull: JoinedHull, curves: Sequence[ThermalCurve]) -> Chart:
+def _free_energies(hull: JointHull, curves: Sequence[ThermalCurve]) -> Chart:
     series = []
-    for curve, colour, n in zip(curves, itertools.cycle(COLOURS), itertools.count(), strict=False):
-        symbol, label = SYMBOLS[n % len(SYMBOLS)], _name(curve, curves)
+    for curve, colour, symbol in styled(curves):
+        label = _name(curve, curves)
         x = [point.x for point in curve.points]
         heights = [1000 * point.formation_free_energy_eV_per_fu for point in curve.points]
         series.append(Series(x, heights, "line", label, colour))
@@ -125,30 +117,26 @@ def _points(
         y=[1000 * point.formation_free_energy_eV_per_fu for point in points],
         colour=colour,
         symbol=symbol,
-        texts=[f"{label}: {_told(point)}" for point in points],
+        texts=[f"{label}: {_describe(point)}" for point in points],
         filled=filled,
         size=8,
     )
 
 
-def _told(point: ThermalPoint) -> str:
+def _describe(point: ThermalPoint) -> str:
     bound = "" if point.is_exhausted else ", F is an upper bound"
     return f"{point.n_evaluated:,} of {point.n_distinct:,} decorations{bound}"
 
 
-def _voltages(hull: JoinedHull, metal: Metal, curves: Sequence[ThermalCurve]) -> Chart:
+def _voltages(hull: JointHull, metal: Metal, curves: Sequence[ThermalCurve]) -> Chart:
     series = []
-    for curve, colour in zip(curves, itertools.cycle(COLOURS), strict=False):
-        x = [end for step in curve.steps for end in (step.x_from, step.x_to)]
-        voltages_V = [step.voltage_V for step in curve.steps for _ in range(2)]
+    for curve, colour, _ in styled(curves):
         label = f"{_name(curve, curves)}, {curve.temperature_K:g} K"
-        series.append(Series(x, voltages_V, "line", label, colour))
+        series.append(Series(*plateaus(curve.steps), "line", label, colour))
     cold = _cold(hull)
     if cold is not None:
-        x = [end for step in cold.steps for end in (step.x_from, step.x_to)]
-        voltages_V = [step.voltage_V for step in cold.steps for _ in range(2)]
         colour = COLOURS[len(curves) % len(COLOURS)]
-        series.append(Series(x, voltages_V, "line", "T = 0, all cells", colour, dash=True))
+        series.append(Series(*plateaus(cold.steps), "line", "T = 0, all cells", colour, dash=True))
     return Chart(
         name=file_name("voltage-at-temperature", hull.level.name),
         title=f"Voltage from dF/dx, {hull.level.name}",
@@ -158,7 +146,7 @@ def _voltages(hull: JoinedHull, metal: Metal, curves: Sequence[ThermalCurve]) ->
     )
 
 
-def _cold(hull: JoinedHull) -> VoltageCurve | None:
+def _cold(hull: JointHull) -> VoltageCurve | None:
     try:
         return hull_voltage(hull)
     except GasearchError:
@@ -172,7 +160,7 @@ def _name(curve: ThermalCurve, curves: Sequence[ThermalCurve]) -> str:
     return f"{curve.cell}{f' ({curve.run})' if alike > 1 else ''}{bound}"
 
 
-def _table(hull: JoinedHull, curves: Sequence[ThermalCurve]) -> Table:
+def _table(hull: JointHull, curves: Sequence[ThermalCurve]) -> Table:
     names = ("cell", "run", "x", "evaluated / distinct", "F (eV/f.u.)", "F_f (meV/f.u.)")
     rows = [
         (
@@ -181,7 +169,7 @@ def _table(hull: JoinedHull, curves: Sequence[ThermalCurve]) -> Table:
             f"{point.x:.4g}",
             f"{point.n_evaluated:,} / {point.n_distinct:,}",
             f"{'' if point.is_exhausted else '<= '}{point.free_energy_eV_per_fu:.4f}",
-            meV(point.formation_free_energy_eV_per_fu),
+            milli(point.formation_free_energy_eV_per_fu),
             f"{point.entropy_kB_per_fu:.3f}",
         )
         for curve in curves

@@ -12,20 +12,10 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
-from gasearch.display.plotting import COLOURS
+from gasearch.display.plotting import COLOURS, GREY, VERMILION
 from gasearch.errors import GasearchError
-from gasearch.report.chapters.material import Material
-from gasearch.report.sections import (
-    GREY,
-    VERMILION,
-    Block,
-    Chart,
-    Section,
-    Series,
-    Table,
-    Text,
-    file_name,
-)
+from gasearch.report.material import Material
+from gasearch.report.sections import Block, Chart, Section, Series, Table, Text, file_name
 
 RADIATION = "CuKa"
 _TWO_THETA = (8.0, 60.0)  # degrees
@@ -203,9 +193,9 @@ def _table(found: Sequence[tuple[str, Pattern]]) -> Table:
     for name, own in found:
         order = np.argsort(-own.intensities)
         new = [n for n in order if own.is_superstructure[n] and own.intensities[n] >= _WEAKEST]
-        told = [
+        strongest = [
             f"{own.two_theta[n]:.2f}° ({_hkl(own.indices[n])}) {own.intensities[n]:.1f} %"
             for n in new[:4]
         ]
-        rows.append((name, str(len(new)), "; ".join(told) or "-"))
+        rows.append((name, str(len(new)), "; ".join(strongest) or "-"))
     return Table(("ground state", "superstructure lines", "the strongest"), rows)

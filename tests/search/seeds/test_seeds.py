@@ -11,7 +11,7 @@ from ase.spacegroup import crystal
 from places import DFT_FRAMES
 
 from gasearch.analysis.findings import Findings
-from gasearch.cli.run import run_search
+from gasearch.cli.run import run_searches
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
@@ -463,7 +463,7 @@ def test_a_run_tells_its_seeds_and_keeps_them_when_the_files_are_gone(tmp_path, 
     wanted = drawn(DOUBLE, 0.5, 6)
     folder = seeded_run(make_run, tmp_path / "run", structures=["my.extxyz"])
     ase.io.write(folder / "my.extxyz", disturbed(wanted.to_atoms()))
-    run_search(RunFolder(folder), make_console(), make_console(stderr=True))
+    run_searches([RunFolder(folder)], make_console(), make_console(stderr=True))
     line = r"seed my.extxyz: x = 0.500, atoms within 0.\d\d Å of the host's sites, mean 0.\d\d; "
     assert re.search(line + "charge order as in the file\n", capsys.readouterr().out)
     (folder / "my.extxyz").unlink()
@@ -486,5 +486,5 @@ def test_other_seeds_on_resume_are_refused(tmp_path, make_run):
 def test_a_run_with_a_bad_seed_is_not_started(tmp_path, make_run):
     folder = seeded_run(make_run, tmp_path / "run", structures=["none.cif"])
     with pytest.raises(SeedError, match=r"seeds\.structures: there is no structure file .*none"):
-        run_search(RunFolder(folder), make_console(), make_console(stderr=True))
+        run_searches([RunFolder(folder)], make_console(), make_console(stderr=True))
     assert not (folder / "search.db").exists()

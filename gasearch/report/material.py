@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from gasearch.analysis.findings import Findings, Status
 from gasearch.analysis.joint_hull import (
-    DifferentRunsError,
     HullPoint,
-    JoinedHull,
+    JointHull,
     cell_name,
-    joined_hull,
+    joint_hull,
+    refuse_other_host,
 )
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
@@ -102,7 +100,7 @@ class Material:
     """
 
     runs: tuple[OneRun, ...]
-    hulls: tuple[JoinedHull, ...]
+    hulls: tuple[JointHull, ...]
     asked_x: str | None
     temperature_K: float = ROOM_TEMPERATURE_K
 
@@ -112,13 +110,13 @@ class Material:
         return self.runs[0].host
 
     @cached_property
-    def search_hulls(self) -> tuple[JoinedHull, ...]:
+    def search_hulls(self) -> tuple[JointHull, ...]:
         """The hulls at the levels of the searches."""
         own = {run.findings.level.name for run in self.runs}
         return tuple(hull for hull in self.hulls if hull.level.name in own)
 
     @cached_property
-    def dft_hulls(self) -> tuple[JoinedHull, ...]:
+    def dft_hulls(self) -> tuple[JointHull, ...]:
         """The hulls at levels of DFT."""
         return tuple(hull for hull in self.hulls if hull not in self.search_hulls)
 
@@ -137,11 +135,11 @@ class Material:
         inside = [x for x in held if low + 1e-9 < x < high - 1e-9] or held or [OF_INTEREST]
         return min(inside, key=lambda x: (abs(x - OF_INTEREST), x))
 
-    def at_x(self, hull: JoinedHull) -> list[HullPoint]:
+    def at_x(self, hull: JointHull) -> list[HullPoint]:
         """Return the points of a hull at the composition of interest, lowest first."""
         return [p for p in hull.points if abs(p.x - self.x_of_interest) < _SAME_X]
 
-    def members(self, hull: JoinedHull) -> list[HullPoint]:
+    def members(self, hull: JointHull) -> list[HullPoint]:
         """Return the ground states of a hull; without a hull, the lowest of each composition."""
         if not hull.missing_ends():
             return hull.vertices()
@@ -170,26 +168,11 @@ def opened(
             place = RunFolder(folder)
             findings = Findings(stack.enter_context(place.open_store()))
             runs.append(OneRun(str(folder), place, findings, findings.status()))
-        _refuse_other_hosts(runs)
+            refuse_other_host((runs[0].name, runs[0].findings.run), (str(folder), findings.run))
         yield Material(tuple(runs), tuple(_hulls(runs)), x, temperature_K)
 
 
-def _refuse_other_hosts(runs: Sequence[OneRun]) -> None:
-    first, one = runs[0], _crystal(runs[0])
-    for other in runs[1:]:
-        two = _crystal(other)
-        if one != two:
-            names = str(one.get("name")), str(two.get("name"))
-            raise DifferentRunsError("hosts", (first.name, names[0]), (other.name, names[1]))
-
-
-def _crystal(run: OneRun) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads(run.findings.run.host)
-    document.pop("supercell", None)
-    return document
-
-
-def _hulls(runs: Sequence[OneRun]) -> Iterator[JoinedHull]:
+def _hulls(runs: Sequence[OneRun]) -> Iterator[JointHull]:
     searches: dict[tuple[str, str], list[Path]] = {}
     dft: dict[str, list[Path]] = {}
     for run in runs:
@@ -198,9 +181,9 @@ def _hulls(runs: Sequence[OneRun]) -> Iterator[JoinedHull]:
         for row in dft_levels(run.store):
             dft.setdefault(row.name, []).append(run.folder.path)
     for folders in searches.values():
-        yield joined_hull(folders)
+        yield joint_hull(folders)
     for name, folders in dft.items():
-        hull = joined_hull(folders, name)
+        hull = joint_hull(folders, name)
         if hull.points:
             yield hull
 

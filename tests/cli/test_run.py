@@ -14,14 +14,12 @@ import pytest
 from rich.console import Console
 
 from gasearch.analysis.findings import Findings
-from gasearch.cli.run_many import NotOneEngineError, run_searches
-from gasearch.display import search_tables as console
-from gasearch.display.progress import watch_several
+from gasearch.cli.run import NotOneEngineError, run_searches
+from gasearch.display.status import status_document, status_entries
 from gasearch.errors import GasearchError, UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
-from gasearch.store.records import Outcome
 from gasearch.store.sqlite.lock import DriverLock
 
 SLOW = """
@@ -89,7 +87,7 @@ def test_each_finds_what_it_finds_alone(tmp_path, make_run, run):
 def test_none_waits_until_another_has_ended(tmp_path, make_run, run, monkeypatch):
     monkeypatch.setenv("SLOW_S", "0.4")
     folders = [slow_run(tmp_path / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]
-    told = []
+    seen = []
 
     def look():
         end = time.monotonic() + 60
@@ -97,9 +95,11 @@ def test_none_waits_until_another_has_ended(tmp_path, make_run, run, monkeypatch
             time.sleep(0.1)
             if (folders[1] / "search.db").exists():
                 with RunFolder(folders[1]).open_store() as store:
-                    status = console.status_document(Findings(store).status(folders[1]))
+                    findings = Findings(store)
+                    entries = status_entries(findings, findings.status(), RunFolder(folders[1]))
+                    status = status_document(entries)
                 if status["relaxed"] and status["workers"] and status["workers"]["busy"]:
-                    told.append(status)
+                    seen.append(status)
                     return
 
     looking = threading.Thread(target=look)
@@ -110,7 +110,7 @@ def test_none_waits_until_another_has_ended(tmp_path, make_run, run, monkeypatch
     assert len(first) == len(second) == 10
     middle = sorted([*first, *second])[10]
     assert 2 <= sum(time_s < middle for time_s in first) <= 8
-    (status,) = told
+    (status,) = seen
     assert status["running"]
     assert status["workers"]["most"] == 2
     assert 1 <= status["workers"]["busy"] <= status["workers"]["connected"] <= 2
@@ -135,7 +135,7 @@ def test_one_that_fails_stops_no_other_and_is_named(tmp_path, make_run, run):
     assert not (blind / "search.db").exists()
 
 
-def test_what_is_done_or_driven_elsewhere_is_told(tmp_path, make_run, run):
+def test_what_is_done_or_driven_elsewhere_is_named(tmp_path, make_run, run):
     folders = [make_run(tmp_path / name, budget=4) for name in "abc"]
     Session(RunFolder(folders[0])).run()
     with (
@@ -162,10 +162,26 @@ def test_a_folder_that_is_named_twice_is_refused(tmp_path, make_run, run):
         run(one, tmp_path / "two" / ".." / "one")
 
 
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory, make_run):
+    """Two slow searches that were not started, and what each finds alone."""
+    folder = tmp_path_factory.mktemp("pair")
+    folders = [slow_run(folder / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]
+    alone = [shutil.copytree(one, folder / f"alone-{one.name}") for one in folders]
+    return folders, [finished_here(one) for one in alone]
+
+
+def finished_here(folder):
+    """Run a search to its end in this process; return what it found."""
+    text = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(text.replace('"workers" = 2', '"workers" = 0'))
+    Session(RunFolder(folder)).run()
+    return recorded(folder)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
-def test_a_signal_ends_all_of_them_and_each_can_be_resumed(tmp_path, make_run, number):
-    folders = [slow_run(tmp_path / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]
-    alone = [shutil.copytree(folder, tmp_path / f"alone-{folder.name}") for folder in folders]
+def test_a_signal_ends_all_of_them_and_each_can_be_resumed(tmp_path, pair, number):
+    folders = [shutil.copytree(one, tmp_path / one.name) for one in pair[0]]
     process = subprocess.Popen(
         [sys.executable, "-m", "gasearch", "run", *map(str, folders)],
         stdout=subprocess.PIPE,
@@ -187,21 +203,7 @@ def test_a_signal_ends_all_of_them_and_each_can_be_resumed(tmp_path, make_run, n
     assert "Traceback" not in err
     assert len(started) >= 2
     assert psutil.wait_procs(started, timeout=10)[1] == []
-    for folder, other in zip(folders, alone, strict=True):
+    for folder, alone in zip(folders, pair[1], strict=True):
         assert (f"Resume with: gasearch run {folder}" in out) == is_clean
         assert 0 < len(recorded(folder)[1]) < 10
-        for one in (folder, other):
-            text = (one / "run.toml").read_text()
-            (one / "run.toml").write_text(text.replace('"workers" = 2', '"workers" = 0'))
-            Session(RunFolder(one)).run()
-        assert recorded(folder) == recorded(other)
-
-
-def test_progress_names_each_search(capsys):
-    outcome = Outcome(1, 1, "NaFePO4", -10.0, "ok", 5)
-    with watch_several(Console(width=200), [("a", 0, 10), ("b", 7, 20)]) as (one, two):
-        one([outcome])
-        two([outcome])
-    first, second = capsys.readouterr().out.splitlines()
-    assert "a: 1 of 10 candidates" in first
-    assert "b: 8 of 20 candidates" in second
+        assert finished_here(folder) == alone

@@ -1,0 +1,152 @@
+"""Tables and JSON of the commands: numbers, hosts, candidates, decorations. Nothing is computed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from rich.table import Table
+
+from gasearch.analysis.findings import Findings, Ranked
+from gasearch.analysis.hull import NoEndMemberError
+from gasearch.analysis.joint_hull import JointHull
+from gasearch.analysis.lineage import Ancestor
+from gasearch.crystal.declaration import Sublattice
+from gasearch.crystal.host import Host
+
+TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "rule", "reason")
+"""Columns of text, which go on in the next line where a table is too wide."""
+ENERGY, FORMATION, ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
+NOTHING = "note: no candidate with verdict ok here yet"
+RANKS_ONLY = (
+    "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
+    "have no physical meaning"
+)
+
+
+def as_json(document: object) -> str:
+    """Return one JSON document, dataclasses as objects; no NaN, which JSON does not have."""
+    return json.dumps(
+        document, indent=2, allow_nan=False, ensure_ascii=False, default=dataclasses.asdict
+    )
+
+
+def make_table(
+    columns: Iterable[str], rows: Iterable[Iterable[str]], texts: Collection[str] = TEXTS
+) -> Table:
+    """Return a table: text to the left, and whole in any width; numbers to the right.
+
+    Parameters
+    ----------
+    texts
+        Columns of text, each with its "to ..." beside it.
+    """
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        if column.removeprefix("to ") in texts:
+            table.add_column(column, overflow="fold")
+        else:
+            table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def milli(value_eV: float | None) -> str:
+    """Return an energy in meV for a table, '-' where there is none."""
+    return "-" if value_eV is None else f"{1000 * value_eV:.1f}"
+
+
+def electronvolt(value_eV: float | None) -> str:
+    """Return an energy in eV for a table, '-' where there is none."""
+    return "-" if value_eV is None else f"{value_eV:.4f}"
+
+
+def notes(found: Findings | JointHull) -> list[str]:
+    """Return what a reader of energies must know about them."""
+    missing = found.missing_ends()
+    ends = f"note: {NoEndMemberError(missing)}".rstrip(".")
+    return [*([ends] if missing else []), *([RANKS_ONLY] if found.level.ranks_only else [])]
+
+
+def host_lines(host: Host) -> list[str]:
+    """Return what a user checks about a host before searching it."""
+    low, high = host.x_range
+    declared, total = host.declaration, sum(host.n_distinct(c) for c in host.compositions)
+    size = f"{len(host.atoms)} sites, {host.n_formula_units} x {declared.formula_unit}"
+    group = f"{host.space_group.symbol} at symprec = {declared.symprec:g} Å"
+    n_operations = f"{len(host.permutations)} operations in the supercell"
+    x_range = f"x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
+    return [
+        f"host          {declared.name}, {size}",
+        f"space group   {group}, {n_operations}",
+        *[_sublattice_line(sublattice) for sublattice in host.sublattices],
+        f"neutral range {x_range}, {total:,} distinct decorations",
+    ]
+
+
+def _sublattice_line(sublattice: Sublattice) -> str:
+    kind = sublattice.kind.replace("_", " ")
+    return f"{kind:<13} {len(sublattice)} sites: {', '.join(map(str, sublattice.species))}"
+
+
+def ranked_table(rows: Iterable[Ranked]) -> Table:
+    """Return candidates with their energies."""
+    return make_table(
+        ("id", "x", ENERGY, FORMATION, ABOVE, "made by", "fingerprint"),
+        (
+            (
+                str(row.id),
+                f"{row.x:.4g}",
+                electronvolt(row.energy_eV),
+                milli(row.formation_energy_eV_per_fu),
+                milli(row.above_hull_eV_per_fu),
+                row.operator,
+                row.fingerprint,
+            )
+            for row in rows
+        ),
+    )
+
+
+def lineage_table(rows: Iterable[Ancestor]) -> Table:
+    """Return a candidate and its ancestors, with what the surrogate expected of each."""
+    error = "found -\npredicted\n(meV/f.u.)"
+    return make_table(
+        ("id", "made by", "rate", "parents", "x", ABOVE, "verdict", error),
+        (
+            (
+                str(row.id),
+                row.made_by,
+                "-" if row.rate is None else f"{row.rate:.0%}",
+                ", ".join(map(str, row.parents)) or "-",
+                f"{row.x:.4g}",
+                milli(row.above_hull_eV_per_fu),
+                row.verdict or "-",
+                _with_deviation(row.error_eV_per_fu, row.deviation_eV_per_fu),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _with_deviation(error_eV: float | None, deviation_eV: float | None) -> str:
+    if error_eV is None:
+        return "-"
+    deviation = "" if deviation_eV is None else f" ± {1000 * deviation_eV:.1f}"
+    return f"{1000 * error_eV:+.1f}{deviation}"
+
+
+def count_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return the counts of decorations per composition."""
+    cells = ((f"{row['x']:.4g}", f"{row['raw']:,}", f"{row['distinct']:,}") for row in rows)
+    return make_table(("x", "raw", "distinct"), cells)
+
+
+def decoration_table(rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Return decorations with the species on their sublattice sites."""
+    names = ("x", "orbit_size", "fingerprint", "species")
+    cells = ([f"{row['x']:.4g}", *(str(row[name]) for name in names[1:])] for row in rows)
+    return make_table(("x", "orbit\nsize", *names[2:]), cells)

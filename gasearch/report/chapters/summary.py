@@ -1,0 +1,40 @@
+"""The first chapter: what was searched, how far, and at which level."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from gasearch import __version__
+from gasearch.display.tables import RANKS_ONLY
+from gasearch.report.material import Material
+from gasearch.report.sections import Section, Table, Text
+
+
+def summary_section(material: Material) -> Section:
+    """Return the host, and a line for each run."""
+    host = material.host
+    low, high = host.x_range
+    text = (
+        f"{host.declaration.name}, {host.space_group.symbol}, {host.declaration.formula_unit}; "
+        f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
+    )
+    blocks: list[Text | Table] = [Text(text)]
+    if any(hull.level.ranks_only for hull in material.hulls):
+        blocks.append(Text(RANKS_ONLY, is_warning=True))
+    rows = [
+        (
+            run.name,
+            run.cell,
+            run.findings.level.name,
+            f"{run.status.counts.candidates:,}",
+            f"{run.status.counts.by_verdict.get('ok', 0):,}",
+            f"{run.status.counts.n_calls:,}",
+            run.status.ending or ("running" if run.status.running else "stopped"),
+        )
+        for run in material.runs
+    ]
+    names = ("run", "cell", "level of theory", "candidates", "valid", "force calls", "state")
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    made = Text(f"Made by gasearch {__version__} on {now}.")
+    numbers = {"host": host.declaration.name, "x_of_interest": material.x_of_interest}
+    return Section("summary", "Summary", [*blocks, Table(names, rows), made], numbers)
