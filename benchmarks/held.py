@@ -2,8 +2,8 @@
 
 All 16 decorations of 28-atom NaxFePO4 are relaxed, cell included, from undistorted sites, rattled
 ten times by 0.05 Å: plain, held by moments, held by bonds, with stand-ins for Fe3+, and by the
-trained default, which has seen these decorations. Which order comes out is read by bond valence sums
-and by the moments of plain CHGNet, split in the middle between the end members, never by the labels.
+trained default, which has seen these decorations. Which order comes out is read by bond valence
+sums and by the moments of plain CHGNet, split between the end members, never by labels.
 SevenNet cannot live beside mace-torch (other versions of e3nn): it gets an environment of its own.
 
 usage: held.py relax METHOD [--rattles 10]     plain, moments, bonds, ga, sc, al, default,

@@ -15,11 +15,18 @@ from gasearch.analysis.joint_hull import JointHull
 from gasearch.analysis.lineage import Ancestor
 from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.host import Host
+from gasearch.store.records import LevelRecord
 
 TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "rule", "reason")
 """Columns of text, which go on in the next line where a table is too wide."""
 ENERGY, FORMATION, ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
+HELD = (
+    "note: a held potential ranks the orders at one x (NaxFePO4 at x = 1/2: Kendall's tau 0.87 "
+    "against DFT); energies across x, and so hull and voltage, are the potential's own (there "
+    "-158 meV/f.u. against -50 of DFT)"
+)
+"""Figures of CHGNet 0.3.0: `benchmarks/results/held.md`."""
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
@@ -68,7 +75,12 @@ def notes(found: Findings | JointHull) -> list[str]:
     """Return what a reader of energies must know about them."""
     missing = found.missing_ends()
     ends = f"note: {NoEndMemberError(missing)}".rstrip(".")
-    return [*([ends] if missing else []), *([RANKS_ONLY] if found.level.ranks_only else [])]
+    return [*([ends] if missing else []), *cautions(found.level)]
+
+
+def cautions(level: LevelRecord) -> list[str]:
+    """Return what the energies of a level are not good for."""
+    return [*([RANKS_ONLY] if level.ranks_only else []), *([HELD] if level.is_held else [])]
 
 
 def host_lines(host: Host) -> list[str]:

@@ -90,14 +90,15 @@ def _measure(session: Session) -> dict[str, Any]:
     from gasearch.potentials.contract import Batch
     from gasearch.potentials.level import compare_levels
     from gasearch.potentials.registry import load_potential
-    from gasearch.relax.moment_reader import load_reader
+    from gasearch.relax.calibration import Calibration, with_hold
 
     torch.set_num_threads(1)
     named, device = session.settings.potential, session.device
     began_s = time.perf_counter()
-    potential = load_potential(named.name, session.folder.path, device, named.species or None)
-    load_reader(session.settings.relax.reader, device)
+    base = load_potential(named.name, session.folder.path, device, named.species or None)
     loaded_s = time.perf_counter()
+    calibration = session.calibration
+    potential, _ = with_hold(base, calibration, session.settings.relax.reader)
     probes = session.probes()
     potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
     warm_s = time.perf_counter()
@@ -119,6 +120,7 @@ def _measure(session: Session) -> dict[str, Any]:
         "evaluation_s": once_s,
         "extrapolates": list(extrapolates),
         "ranks_only": potential.ranks_only,
+        "hold": Calibration.from_json(calibration).in_words() if calibration else [],
     }
 
 

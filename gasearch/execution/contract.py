@@ -39,6 +39,8 @@ class PotentialSource:
         As torch writes it.
     limits
         File that remembers how much fits into a batch.
+    calibration
+        Of a hold, as `Calibration.to_json` writes it; None for a potential that is not held.
     """
 
     name: str
@@ -47,6 +49,7 @@ class PotentialSource:
     device: str = "cpu"
     limits: Path | None = None
     reader: str = "own"
+    calibration: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -99,16 +99,16 @@ def _refuse_broken(device: torch.device) -> None:
 
 
 def load_source(source: PotentialSource) -> tuple[Potential, MomentReader | None]:
-    """Return the potential and the reader of moments of a worker, which gets one thread."""
+    """Return the potential of a worker, which gets one thread, and what reads its results."""
     import torch
 
     from gasearch.allocator import keep_freed_memory
     from gasearch.potentials.registry import load_potential
-    from gasearch.relax.moment_reader import load_reader
+    from gasearch.relax.calibration import with_hold
 
     torch.set_num_threads(1)
     if source.device == "cpu":
         keep_freed_memory()
     species = source.species or None
     potential = load_potential(source.name, source.folder, source.device, species)
-    return potential, load_reader(source.reader, source.device)
+    return with_hold(potential, source.calibration, source.reader)

@@ -29,8 +29,9 @@ class ChargeBlindError(UsageError):
         return (
             f"potential {self.potential!r} is charge-blind: exchanging the oxidation states of two "
             f"sites changes its energy by {self.awareness:.2g} meV (root mean square; at least "
-            f"{BLIND_BELOW:g} expected), so a search would find no charge order. Take another "
-            "potential, or set allow_charge_blind = true under [potential] to search anyway."
+            f"{BLIND_BELOW:g} expected), so a search would find no charge order. Set "
+            'hold = "auto" under [potential], take another potential, or set '
+            "allow_charge_blind = true to search anyway."
         )
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 MODELS = Path(__file__).parents[1] / "models"
 DEFAULT = "chgnet-nafepo4"
 """What the name "default" stands for."""
-_FALLBACK = "pmmcs"
+UNIVERSAL = "chgnet"
+"""What knows all elements and no oxidation states: to be held."""
 
 
 def shipped_names() -> list[str]:
@@ -35,9 +36,9 @@ def model_description(name: str) -> dict[str, Any]:
 
 
 def default_for(species: Iterable[Species]) -> str:
-    """Return the shipped default where it knows all of a host's species, else "pmmcs"."""
+    """Return the shipped default where it knows all of a host's species, else "chgnet"."""
     known = model_description(DEFAULT)["domain"]["species"]
-    return DEFAULT if {str(one) for one in species} <= set(known) else _FALLBACK
+    return DEFAULT if {str(one) for one in species} <= set(known) else UNIVERSAL
 
 
 def load_shipped(name: str, device: str = "cpu") -> NetworkPotential:

@@ -69,6 +69,7 @@ def audit(
     moments: NDArray[np.float64] | None = None,
     ranges: MomentRanges | None = None,
     sites: WorkingSites | None = None,
+    quantity: str = "moment",
 ) -> Audit:
     """Return whether a relaxation kept the crystal, its working ions' order and its charge order.
 
@@ -85,13 +86,15 @@ def audit(
         What that reader gives for each species; species that are not in it are not judged.
     sites
         Of the host's working ions; without them their order is not judged.
+    quantity
+        What `moments` are, where another quantity of the sites is read.
     """
     reason = damage(start, final)
     if reason:
         return Audit("broken", reason)
     lost = [] if sites is None else [sites.moved(start, final)]
     if moments is not None and ranges:
-        lost.append(_contradictions(final, moments, ranges))
+        lost.append(_contradictions(final, moments, ranges, quantity))
     reason = "; ".join(filter(None, lost))
     return Audit("order_lost", reason) if reason else Audit("ok")
 
@@ -178,7 +181,9 @@ def _shell(before: tuple[int, ...], after: tuple[int, ...]) -> str:
     return str(len(after)) if len(after) != len(before) else "others in their place"
 
 
-def _contradictions(final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges) -> str:
+def _contradictions(
+    final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges, quantity: str
+) -> str:
     charges = charge_labels(final)
     lost = [
         i
@@ -189,15 +194,18 @@ def _contradictions(final: Atoms, moments: NDArray[np.float64], ranges: MomentRa
     if not lost:
         return ""
     bonds = dict(zip(sites := redox_sites(final), mean_bond_lengths(final, sites), strict=True))
-    named = [_contradiction(final, i, charges[i], moments[i], bonds.get(i)) for i in lost[:3]]
+    named = [
+        _contradiction(final, i, charges[i], f"{quantity} {moments[i]:.2f}", bonds.get(i))
+        for i in lost[:3]
+    ]
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     return "; ".join(named) + more
 
 
-def _contradiction(final: Atoms, i: int, charge: int, moment: float, bond: float | None) -> str:
+def _contradiction(final: Atoms, i: int, charge: int, found: str, bond: float | None) -> str:
     length = "" if bond is None else f", mean bond {bond:.2f} Å"
     species = Species(final.symbols[i], int(charge))
-    return f"{_name(final, i)} is labelled {species} but has moment {moment:.2f}{length}"
+    return f"{_name(final, i)} is labelled {species} but has {found}{length}"
 
 
 def _name(atoms: Atoms, index: int) -> str:

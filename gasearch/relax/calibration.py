@@ -28,9 +28,11 @@ from gasearch.potentials.held.hold import (
     Hold,
     held_ranges,
 )
+from gasearch.potentials.held.potential import held
 from gasearch.potentials.held.valence import BondReader, NoBondParameterError, bond_lengths
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.moment_reader import MomentReader, load_reader
 from gasearch.relax.settings import RelaxSettings
 from gasearch.seeding import named_rng
 
@@ -144,6 +146,27 @@ class Calibration:
         """Return what judges results by their bonds; None where bonds tell nothing."""
         ranges = self.judged_by.get("bonds")
         return BondReader(self.hold.bond_lengths, ranges) if ranges else None
+
+
+def with_hold(
+    base: Potential, calibration: Mapping[str, Any] | None, reader: str
+) -> tuple[Potential, MomentReader | None]:
+    """Return what relaxes, and what reads its results besides its own moments.
+
+    Parameters
+    ----------
+    calibration
+        Of a hold, as `Calibration.to_json` writes it; None where the potential is not held.
+    reader
+        As in run.toml: "own", which for a held potential is the quantity that it is not held by,
+        or "chgnet".
+    """
+    named = load_reader(reader, base.device)
+    if calibration is None:
+        return base, named
+    known = Calibration.from_json(calibration)
+    potential = held(base, known.hold, known.moment_ranges())
+    return potential, named or known.bond_reader()
 
 
 def calibrate(

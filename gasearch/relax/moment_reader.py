@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 
 class MomentReader(Protocol):
-    """An independent reader of moments, such as CHGNet on geometries of another potential."""
+    """An independent reader of charge orders, such as CHGNet on geometries of another potential.
+
+    Its `quantity` is what it reads, as in a sentence; what is no moment is judged, and not stored.
+    """
+
+    @property
+    def quantity(self) -> str:
+        """Such as "moment" or "bond valence sum"."""
+        ...
 
     @property
     def ranges(self) -> MomentRanges:
@@ -31,7 +39,7 @@ class MomentReader(Protocol):
         ...
 
     def read(self, atoms: Atoms) -> NDArray[np.float64]:
-        """Return moments (n_atoms,) in Bohr magnetons."""
+        """Return what is read (n_atoms,); moments in Bohr magnetons."""
         ...
 
 
@@ -45,6 +53,8 @@ class PotentialReader:
     ranges
         What it gives for each species.
     """
+
+    quantity = "moment"
 
     def __init__(self, potential: Potential, ranges: MomentRanges) -> None:
         self._potential = potential

@@ -86,12 +86,14 @@ class ResultBuilder:
             if numbers is not None and not np.isfinite(numbers).all():
                 raise BadResultError(self._potential.name, f"{what} that are not finite numbers")
         ranges = getattr(self._potential, "moment_ranges", None)
+        judged, quantity = moments, "moment"
         if self._reader is not None:
-            moments = np.asarray(self._reader.read(final), dtype=np.float64)
-            ranges = self._reader.ranges
+            judged = np.asarray(self._reader.read(final), dtype=np.float64)
+            ranges, quantity = self._reader.ranges, self._reader.quantity
+            moments = judged if quantity == "moment" else moments
         check_labels(start, final)
         fmax, smax = largest(forces), float(np.abs(stress).max())
-        found = audit(start, final, moments, ranges, settings.sites)
+        found = audit(start, final, judged, ranges, settings.sites, quantity)
         if found.verdict == "ok" and trouble:
             found = Audit("broken", trouble)
         elif found.verdict == "ok" and not converged:

@@ -18,7 +18,8 @@ from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
 from gasearch.files import written
 from gasearch.plugins import nearest, registered
-from gasearch.potentials.shipped import DEFAULT, default_for, shipped_names
+from gasearch.potentials.networks.architectures import foreign_name
+from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, default_for, shipped_names
 from gasearch.run.config import run_settings
 from gasearch.run.folder import NoRunError, RunFolder
 from gasearch.run.host import build_host
@@ -44,7 +45,7 @@ def initialize(
     Parameters
     ----------
     potential
-        None for the shipped default where it knows the host's species, else "pmmcs".
+        None for the shipped default where it knows the host's species, else CHGNet with a hold.
     """
     if any(path.exists() for path in (folder.run_file, folder.database, folder.place_record)):
         raise UsageError(
@@ -82,10 +83,12 @@ def initialize(
 
 def _new_runs(potential: str) -> dict[str, Any]:
     """Return what new runs write in place of defaults, on which older run.toml files rely."""
-    found = {
+    found: dict[str, Any] = {
         "search.reproducible": True,
         "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),
     }
+    if potential == UNIVERSAL or foreign_name(potential):
+        found |= {"potential.hold": "auto"}
     has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
     return found | ({"relax.reader": "chgnet"} if has_reader else {})
 

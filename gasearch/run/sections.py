@@ -43,6 +43,15 @@ class PotentialSection(Section):
     species: dict[str, str | int] = key(
         {}, 'of a foreign model, which slot holds what: { "Fe3+" = "Ga" }'
     )
+    hold: Literal["off", "auto", "moments", "bonds"] = key(
+        "off",
+        "keeps redox sites in the states of their labels in a potential that knows elements only: "
+        "by its moments or by bonds, auto: by what tells the states apart. Orders at one x are "
+        "ranked well; energies across x stay the potential's own",
+    )
+    hold_stiffness: NotNegative = key(
+        0.0, "of the hold, in eV per squared Bohr magneton or valence unit; 0: 10 and 3"
+    )
     allow_charge_blind: Switch = key(
         False, "else a potential that cannot tell Fe2+ from Fe3+ is refused"
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -12,16 +13,21 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import MomentRanges
 from gasearch.errors import GasearchError
-from gasearch.relax.audit import RULE, audit
+from gasearch.relax.audit import RULE, Audit, audit
+from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.working_sites import WorkingSites
 from gasearch.run.config import RunSettings
 from gasearch.run.folder import RunFolder
 from gasearch.search.dispatcher import rattled, start_structure
 from gasearch.search.replay import differences
-from gasearch.search.resume import changed_versions
+from gasearch.search.resume import CALIBRATION_FOUND, changed_versions
 from gasearch.search.session import Session
 from gasearch.store.checks.check import Problem, check_store
 from gasearch.store.population_store import PopulationStore
+from gasearch.store.records import RunRecord
+
+if TYPE_CHECKING:
+    from gasearch.potentials.held.valence import BondReader
 
 
 def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
@@ -92,14 +98,14 @@ def _envelope(lowest: dict[float, float], row: Ranked) -> float:
 def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
     """Judge every stored structure again, from the start structure and the stored moments."""
     settings, store = folder.settings(), findings.store
-    ranges, sites = _moment_ranges(folder, settings), WorkingSites.of(findings.host)
+    sites, judge = WorkingSites.of(findings.host), _judge(folder, settings, store.run)
     for row in store.evaluations(verdict=None, tight=False):
         if row.verdict == "failed":
             continue
         decoration = Decoration.from_bytes(findings.host, store.proposal(row.candidate).occupation)
         relaxed = store.relaxed(row.candidate, "search")
         start = _start_of(relaxed.atoms, decoration, settings)
-        found = audit(start, relaxed.atoms, relaxed.moments, ranges, sites)
+        found = judge(start, relaxed, sites)
         if found.verdict != ("ok" if row.verdict == "unconverged" else row.verdict):
             detail = f"candidate {row.candidate} was judged {row.verdict} by {row.audit}"
             why = f": {found.reason}" if found.reason else ""
@@ -116,14 +122,38 @@ def _start_of(relaxed: Atoms, decoration: Decoration, settings: RunSettings) -> 
     return start if same_sites else rattled(decoration, rattle, seed)
 
 
-def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | None:
+def _judge(
+    folder: RunFolder, settings: RunSettings, run: RunRecord
+) -> Callable[[Atoms, Relaxed, WorkingSites], Audit]:
+    """Return what judges the stored results of a run as its own relaxer did."""
+    ranges, reader = _ranges_and_reader(folder, settings, run)
+
+    def judge(start: Atoms, relaxed: Relaxed, sites: WorkingSites) -> Audit:
+        if reader is None:
+            return audit(start, relaxed.atoms, relaxed.moments, ranges, sites)
+        read = reader.read(relaxed.atoms)
+        return audit(start, relaxed.atoms, read, reader.ranges, sites, reader.quantity)
+
+    return judge
+
+
+def _ranges_and_reader(
+    folder: RunFolder, settings: RunSettings, run: RunRecord
+) -> tuple[MomentRanges | None, BondReader | None]:
+    """Return by which moments results are judged, or what reads them off their bonds."""
     if settings.relax.reader == "chgnet":
-        return MOMENT_RANGES["chgnet"]
+        return MOMENT_RANGES["chgnet"], None
+    recorded: Any = run.settings.get(CALIBRATION_FOUND)
+    if recorded is not None:
+        from gasearch.relax.calibration import Calibration
+
+        known = Calibration.from_json(recorded)
+        return known.moment_ranges(), known.bond_reader()
     from gasearch.potentials.registry import load_potential
 
     named = settings.potential
     potential = load_potential(named.name, folder.path, species=named.species or None)
-    return getattr(potential, "moment_ranges", None)
+    return getattr(potential, "moment_ranges", None), None
 
 
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from gasearch.run.host import build_host, searched_compositions
 from gasearch.search.dispatcher import Dispatcher, DispatchSettings, rattled
 from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.resume import (
+    CALIBRATION_FOUND,
     SEEDS_FOUND,
     changed_keys,
     changed_versions,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from gasearch.potentials.contract import Potential
+    from gasearch.relax.moment_reader import MomentReader
 
 
 class Session:
@@ -210,6 +212,7 @@ class Session:
             self.device,
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
+            self.calibration,
         )
         return ExecutorRequest(
             source=source,
@@ -222,10 +225,9 @@ class Session:
 
     def _in_process(self, places: int, limits: Path | None) -> Executor:
         from gasearch.execution.in_process import InProcessExecutor
-        from gasearch.relax.moment_reader import load_reader
 
-        reader = load_reader(self.settings.relax.reader, self.potential.device)
-        return InProcessExecutor(self.potential, places, limits, reader)
+        potential, reader = self._potential_and_reader
+        return InProcessExecutor(potential, places, limits, reader)
 
     @functools.cached_property
     def device(self) -> str:
@@ -252,9 +254,40 @@ class Session:
             return enough_for_batches(self.device, n_workers, n_atoms)
         return enough_in_flight(self.device, n_workers, n_atoms)
 
-    @functools.cached_property
+    @property
     def potential(self) -> Potential:
-        """What computes energies in this process; loaded when it is first asked for.
+        """What computes energies in this process, with its hold."""
+        return self._potential_and_reader[0]
+
+    @functools.cached_property
+    def _potential_and_reader(self) -> tuple[Potential, MomentReader | None]:
+        from gasearch.relax.calibration import with_hold
+
+        return with_hold(self.base_potential, self.calibration, self.settings.relax.reader)
+
+    @functools.cached_property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What the host's states look like to a held potential, measured when a run is started.
+
+        As `Calibration.to_json` writes it; None where nothing is held. A resume uses what was
+        recorded.
+        """
+        named = self.settings.potential
+        if named.hold == "off":
+            return None
+        if self.folder.is_started:
+            with self.folder.open_store() as store:
+                recorded: Any = store.run.settings.get(CALIBRATION_FOUND)
+            if recorded is not None:
+                return dict(recorded)
+        from gasearch.relax.calibration import calibrate
+
+        stiffness = named.hold_stiffness or None
+        return calibrate(self.host, self.base_potential, named.hold, stiffness=stiffness).to_json()
+
+    @functools.cached_property
+    def base_potential(self) -> Potential:
+        """The potential without a hold; loaded when it is first asked for.
 
         It leaves an accelerator to the worker that owns it, unless relaxations run here.
         """
@@ -279,7 +312,11 @@ class Session:
             host_atoms=Decoration.random(
                 self.host, self.host.compositions[-1], named_rng(0, "host")
             ).to_atoms(),
-            settings={**self._defining(), SEEDS_FOUND: seeds_to_record(self.seeds)},
+            settings={
+                **self._defining(),
+                SEEDS_FOUND: seeds_to_record(self.seeds),
+                **({CALIBRATION_FOUND: dict(self.calibration)} if self.calibration else {}),
+            },
             operational=self.settings.operational(),
             seed=self.settings.search.seed,
             n_formula_units=self.host.n_formula_units,
@@ -288,7 +325,20 @@ class Session:
 
     def warnings(self) -> list[str]:
         """Return warnings for the user before a start or a resume."""
-        return [*self._extrapolations(), *self._changed_versions(), *self._no_backups()]
+        return [
+            *self._extrapolations(),
+            *self._held(),
+            *self._changed_versions(),
+            *self._no_backups(),
+        ]
+
+    def _held(self) -> list[str]:
+        """Return what a held potential is worth, and by what it is held."""
+        if self.calibration is None:
+            return []
+        from gasearch.relax.calibration import Calibration
+
+        return Calibration.from_json(self.calibration).in_words()
 
     def _extrapolations(self) -> list[str]:
         """Return in what the structures lie outside of what the potential was trained on."""

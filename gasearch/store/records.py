@@ -94,6 +94,11 @@ class LevelRecord:
     probe_energies: tuple[float, ...]
     ranks_only: bool
 
+    @property
+    def is_held(self) -> bool:
+        """Whether a hold keeps its charge orders; told by its name."""
+        return " held by " in self.name
+
 
 @dataclass(frozen=True)
 class Proposal:

@@ -65,8 +65,14 @@ class Walls:
         return by_atom.new_zeros(len(batch)).index_add(0, batch.system, by_atom)
 
 
-def held(base: Potential, hold: Hold) -> Potential:
+def held(base: Potential, hold: Hold, judged_by: MomentRanges | None = None) -> Potential:
     """Return a potential with a hold.
+
+    Parameters
+    ----------
+    judged_by
+        Moments that the base gives each species of this host: by them results of a hold by bonds
+        are judged.
 
     Raises
     ------
@@ -74,7 +80,7 @@ def held(base: Potential, hold: Hold) -> Potential:
         For a hold by moments on a potential that has none to differentiate.
     """
     if hold.by == "bonds":
-        return HeldByBonds(base, hold)
+        return HeldByBonds(base, hold, judged_by)
     if not isinstance(base, NetworkPotential) or not base.network.has_moments:
         raise NoMomentsError(base.name)
     return HeldByMoments(base, hold)
@@ -114,11 +120,16 @@ class HeldByBonds:
     ----------
     base
         What gives the energies; it knows nothing of the hold.
+    moment_ranges
+        Of the base on this host: its moments are free to contradict what bonds are held to.
     """
 
-    def __init__(self, base: Potential, hold: Hold) -> None:
+    def __init__(
+        self, base: Potential, hold: Hold, moment_ranges: MomentRanges | None = None
+    ) -> None:
         self.base = base
         self.hold = hold
+        self.moment_ranges = moment_ranges or None
         self.name = _name(base, hold)
         self.weights_hash = _hash(base, hold)
         self.ranks_only = base.ranks_only
@@ -131,11 +142,6 @@ class HeldByBonds:
             self.network, self.card = base.network, base.card
             if base.cutoff >= self._valences.cutoff:
                 self.evaluate_with_edges = self._evaluate_with_edges
-
-    @property
-    def moment_ranges(self) -> MomentRanges | None:
-        """The potential's own: its moments are free to contradict what bonds are held to."""
-        return getattr(self.base, "moment_ranges", None)
 
     def extrapolations(self, atoms: Atoms) -> tuple[str, ...]:
         """Return in what a crystal lies outside of the base's training domain, in words."""

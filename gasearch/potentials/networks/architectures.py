@@ -62,6 +62,11 @@ def architecture(name: str) -> type[Network]:
     return declaration(name).network()
 
 
+def foreign_name(text: str) -> bool:
+    """Return whether a name is that of a model file of another package, by how it ends."""
+    return text.endswith(tuple(foreign_endings()))
+
+
 def foreign_endings() -> dict[str, str]:
     """Return how model files of other packages end, with what loads them."""
     return {end: place for one in ARCHITECTURES.values() for end, place in one.loaders.items()}

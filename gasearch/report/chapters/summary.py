@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gasearch import __version__
-from gasearch.display.tables import RANKS_ONLY
+from gasearch.display.tables import cautions
 from gasearch.report.material import Material
 from gasearch.report.sections import Section, Table, Text
 
@@ -19,8 +19,8 @@ def summary_section(material: Material) -> Section:
         f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
     )
     blocks: list[Text | Table] = [Text(text)]
-    if any(hull.level.ranks_only for hull in material.hulls):
-        blocks.append(Text(RANKS_ONLY, is_warning=True))
+    texts = dict.fromkeys(text for hull in material.hulls for text in cautions(hull.level))
+    blocks += [Text(text, is_warning=True) for text in texts]
     rows = [
         (
             run.name,
