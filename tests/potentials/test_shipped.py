@@ -135,7 +135,7 @@ def test_the_default_is_chosen_for_hosts_that_it_knows():
         for host in ("nafepo4-olivine", "lifepo4-olivine", "na2fesio4")
     }
     assert chosen["nafepo4-olivine"] == DEFAULT
-    assert chosen["lifepo4-olivine"] == chosen["na2fesio4"] == "pmmcs"
+    assert chosen["lifepo4-olivine"] == chosen["na2fesio4"] == "chgnet"
 
 
 def test_a_run_in_a_larger_cell_is_told_that_the_default_extrapolates(tmp_path):

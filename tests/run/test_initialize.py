@@ -238,8 +238,8 @@ def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, m
     ("host", "potential", "name"),
     [
         ("nafepo4-olivine", None, DEFAULT),
-        ("lifepo4-olivine", None, "pmmcs"),
-        ("na2fesio4", None, "pmmcs"),
+        ("lifepo4-olivine", None, "chgnet"),
+        ("na2fesio4", None, "chgnet"),
         ("nafepo4-olivine", "default", DEFAULT),
     ],
 )
@@ -247,4 +247,6 @@ def test_the_default_is_taken_where_it_knows_the_host_and_written_as_the_model_t
     tmp_path, host, potential, name
 ):
     start(tmp_path / "run", host, potential=potential)
-    assert RunFolder(tmp_path / "run").settings().potential.name == name
+    written = RunFolder(tmp_path / "run").settings().potential
+    assert written.name == name
+    assert written.hold == ("auto" if name == "chgnet" else "off")

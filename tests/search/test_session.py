@@ -10,9 +10,10 @@ from gasearch.errors import UsageError
 from gasearch.execution.devices import NoDeviceError
 from gasearch.potentials.awareness import ChargeBlindError
 from gasearch.potentials.level import LevelMismatchError
+from gasearch.relax.calibration import CannotCalibrateError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
-from gasearch.search.resume import ChangedRunError
+from gasearch.search.resume import CALIBRATION_FOUND, ChangedRunError
 from gasearch.search.session import Session
 from gasearch.store.sqlite.lock import DriverLock
 
@@ -258,3 +259,58 @@ class TestInFlight:
         with pytest.raises(NoDeviceError, match="torch sees none here"):
             session(folder).run()
         assert not (folder / "search.db").exists()
+
+
+HELD = {"potential": "pmmcs", "potential_keys": {"hold": "bonds"}, "relax": QUICK}
+
+
+class TestHolds:
+    """A search with a held potential; pmmcs, for it is quick."""
+
+    def test_the_calibration_is_recorded_and_a_resume_uses_it(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=3, **HELD)
+        session(folder).run()
+        with RunFolder(folder).open_store() as store:
+            found = store.run.settings[CALIBRATION_FOUND]
+            assert store.level.is_held
+            assert store.level.name.startswith("pmmcs held by bonds-")
+        assert found["hold"]["by"] == "bonds"
+        again = session(make_run(folder, budget=6, **HELD))
+        assert again.calibration == found
+        assert again.executor_request().source.calibration == found
+        again.run()
+        assert len(recorded(folder)[1]) == 6
+        assert check_run(RunFolder(folder), replay=True, audits=True) == []
+
+    def test_workers_hold_as_this_process_does(self, tmp_path, make_run, forked_workers):
+        alone = make_run(tmp_path / "alone", budget=4, **HELD)
+        worked = make_run(tmp_path / "worked", budget=4, execution={"workers": 1}, **HELD)
+        for folder in (alone, worked):
+            session(folder).run()
+        first, second = (recorded(folder)[1] for folder in (alone, worked))
+        energies = [{o.candidate: o.energy for o in outcomes} for outcomes in (first, second)]
+        assert energies[0] == energies[1]
+
+    @pytest.mark.parametrize(
+        ("key", "value"), [("hold", "off"), ("hold", "moments"), ("hold_stiffness", 5.0)]
+    )
+    def test_another_hold_is_another_search(self, tmp_path, make_run, key, value):
+        folder = make_run(tmp_path / "run", budget=3, **HELD)
+        session(folder).run()
+        changed = HELD | {"potential_keys": {"hold": "bonds", key: value}}
+        with pytest.raises(ChangedRunError, match=rf"potential\.{key} defines the search"):
+            session(make_run(folder, budget=3, **changed)).run()
+
+    def test_what_cannot_be_held_is_one_line_before_anything_is_made(self, tmp_path, make_run):
+        wrong = HELD | {"potential_keys": {"hold": "moments"}}
+        folder = make_run(tmp_path / "run", budget=3, **wrong)
+        with pytest.raises(CannotCalibrateError, match="gives no moments"):
+            session(folder).run()
+        assert not RunFolder(folder).is_started
+
+    def test_a_blind_potential_is_told_of_the_hold(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=3)
+        text = (folder / "run.toml").read_text().replace("LabelEnergy", "Blind")
+        (folder / "run.toml").write_text(text)
+        with pytest.raises(ChargeBlindError, match='hold = "auto"'):
+            session(folder).run()

@@ -1,0 +1,112 @@
+"""What a host's states look like to a potential, and what they can be held by."""
+
+import json
+import math
+
+import pytest
+from crystals import built
+
+from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
+from gasearch.crystal.species import Species
+from gasearch.potentials.held.potential import HeldByBonds, HeldByMoments
+from gasearch.potentials.registry import load_potential
+from gasearch.relax.calibration import (
+    Calibration,
+    CannotCalibrateError,
+    calibrate,
+    with_hold,
+)
+from gasearch.relax.settings import RelaxSettings
+
+FE2, FE3 = Species("Fe", 2), Species("Fe", 3)
+QUICK = RelaxSettings(fmax=0.3, smax=0.05)
+
+
+@pytest.fixture(scope="module")
+def chgnet():
+    return load_potential("chgnet")
+
+
+@pytest.fixture(scope="module")
+def calibration(chgnet):
+    return calibrate(built(), chgnet, settings=QUICK)
+
+
+def olivine_of(metal):
+    """Return LiMPO4 in the cell of LiFePO4."""
+    iron = builtin_host("lifepo4-olivine")
+    unit = iron.unit_cell.copy()
+    unit.symbols[unit.symbols == "Fe"] = metal
+    working, _ = iron.sublattices
+    states = tuple(Species(metal, charge) for charge in (2, 3))
+    redox = SublatticeDeclaration("redox", (metal,), states)
+    framework = {"P": Species("P", 5), "O": Species("O", -2)}
+    declaration = HostDeclaration(metal, unit, (working, redox), framework, f"Li{metal}PO4")
+    return Host.build(declaration, (1, 1, 1))
+
+
+def test_iron_is_held_by_moments_and_judged_by_bonds(calibration):
+    assert calibration.hold.by == "moments"
+    assert calibration.values["moments"][FE2] == pytest.approx(3.9, abs=0.1)
+    assert calibration.values["moments"][FE3] == pytest.approx(4.4, abs=0.1)
+    assert calibration.hold.ranges[FE2][1] < calibration.hold.ranges[FE3][0]
+    (ranges,) = calibration.judged_by.values()
+    middle = sum(calibration.values["bonds"].values()) / 2
+    assert ranges[FE2] == pytest.approx((-math.inf, middle), abs=1e-4)
+
+
+def test_it_comes_back_from_the_record_of_a_run(calibration):
+    assert Calibration.from_json(json.loads(json.dumps(calibration.to_json()))) == calibration
+
+
+def test_what_is_held_one_way_is_judged_the_other_way(chgnet, calibration):
+    held, reader = with_hold(chgnet, calibration.to_json(), "own")
+    assert isinstance(held, HeldByMoments)
+    assert reader.quantity == "bond valence sum"
+    by_bonds = calibrate(built(), chgnet, "bonds", settings=QUICK)
+    held, reader = with_hold(chgnet, by_bonds.to_json(), "own")
+    assert isinstance(held, HeldByBonds)
+    assert reader is None
+    assert held.moment_ranges == by_bonds.judged_by["moments"]
+
+
+def test_without_a_hold_the_potential_is_what_it_was(chgnet):
+    assert with_hold(chgnet, None, "own") == (chgnet, None)
+
+
+def test_moments_that_say_nothing_leave_bonds(chgnet):
+    """Plain CHGNet gives Co2+ and Co3+ in olivine the same moment."""
+    found = calibrate(olivine_of("Co"), chgnet, settings=QUICK)
+    assert found.hold.by == "bonds"
+    with pytest.raises(CannotCalibrateError, match=r"Co2\+ and Co3\+ look alike.*moment"):
+        calibrate(olivine_of("Co"), chgnet, "moments", settings=QUICK)
+
+
+def test_a_potential_without_moments_is_held_by_bonds():
+    found = calibrate(built(), load_potential("pmmcs"), settings=QUICK)
+    assert found.hold.by == "bonds"
+    assert set(found.values) == {"bonds"}
+    assert found.bond_reader() is not None  # nothing else could judge
+    with pytest.raises(CannotCalibrateError, match="gives no moments"):
+        calibrate(built(), load_potential("pmmcs"), "moments", settings=QUICK)
+
+
+def test_a_state_that_is_nowhere_alone_lies_on_the_line_through_the_ends(chgnet):
+    """LiMn2O4 has Mn3.5+ at x = 1 and Mn4+ at x = 0: Mn3+ is extended from there."""
+    spinel = olivine_of("Mn")
+    working, _ = spinel.declaration.sublattices
+    states = tuple(Species("Mn", charge) for charge in (2, 3, 4))
+    three = HostDeclaration(
+        "three",
+        spinel.declaration.unit_cell,
+        (working, SublatticeDeclaration("redox", ("Mn",), states)),
+        spinel.declaration.framework,
+        "LiMnPO4",
+    )
+    found = calibrate(Host.build(three, (1, 1, 1)), chgnet, settings=QUICK)
+    mn2, mn3, mn4 = (found.values["moments"][state] for state in states)
+    assert mn2 - mn3 == pytest.approx(mn3 - mn4)
+    low, high = found.hold.ranges[states[1]]
+    assert mn4 < low < mn3 < high < mn2
