@@ -280,7 +280,7 @@ class TestHolds:
         assert again.executor_request().source.calibration == found
         again.run()
         assert len(recorded(folder)[1]) == 6
-        assert check_run(RunFolder(folder), replay=True, audits=True) == []
+        assert check_run(RunFolder(folder), replay=True, rejudge=True) == []
 
     def test_workers_hold_as_this_process_does(self, tmp_path, make_run, forked_workers):
         alone = make_run(tmp_path / "alone", budget=4, **HELD)
