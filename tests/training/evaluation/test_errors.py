@@ -24,6 +24,7 @@ KEYS = (
     "energy_mae_meV_per_atom",
     "formation_energy_mae_meV_per_fu",
     "force_mae_meV_per_A",
+    "stress_mae_meV_per_A3",
     "order_kendall_tau",
     "moment_mae",
     "order_read_accuracy",
