@@ -338,6 +338,8 @@ class TestTrain:
         assert report["settings"]["seed"] == 5
         assert report["settings"]["loss"]["hop_share"] == 3
         assert report["data"]["n_frames"] % 2 == 0
+        assert "read 28 frames: energy in 28 (energy), forces in 28 (forces)" in result.out
+        assert report["data"]["columns"]["moments"] == {"magmoms": 28}
         again = potential(*given, "--data", frames)
         assert again.status == 2
         assert "new holds a finished model" in again.line
