@@ -6,7 +6,6 @@ of its own species, oxidation state included.
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
 
@@ -19,6 +18,8 @@ from gasearch.potentials.contract import Array, formal_charges
 _NEAR = 0.8  # Å: displacement of an atom within one decoration, rigid shift taken out
 _NEAR_WITH_SHIFT = 1.2  # Å: half of the distance of neighbouring oxygens
 _LATTICE = 0.2  # relative change of products of lattice vectors by strain
+
+_VECTORS = np.array(list(itertools.product((0.0, 1.0, -1.0), repeat=3))[1:])  # of a reduced lattice
 
 Kinds = dict[tuple[int, int], NDArray[np.int64]]
 
@@ -63,13 +64,16 @@ def is_same_crystal(one: Atoms, other: Atoms) -> bool:
 
 def _placed(one: Atoms, other: Atoms) -> Iterator[Array]:
     """Yield the scaled positions of the other in each setting of its lattice that fits."""
-    settings, inverses = _settings()
-    metrics = settings @ _metric(other.cell.array) @ settings.transpose(0, 2, 1)
-    changes = _change(one.cell.array, metrics)
+    own, metric = _metric(one.cell.array), _metric(other.cell.array)
+    lengths = ((_VECTORS @ metric) * _VECTORS).sum(axis=1)
+    fitting = [_VECTORS[np.abs(lengths / own[k, k] - 1) <= _LATTICE] for k in range(3)]
+    settings = np.array(list(itertools.product(*fitting))).reshape(-1, 3, 3)
+    settings = settings[np.isclose(np.abs(np.linalg.det(settings)), 1)]
+    changes = _change(one.cell.array, settings @ metric @ settings.transpose(0, 2, 1))
     for k in np.argsort(changes, kind="stable"):
         if changes[k] > _LATTICE:
             return
-        yield _scaled(other) @ inverses[k]
+        yield _scaled(other) @ np.linalg.inv(settings[k])
 
 
 def _coincide(scaled: Array, shifted: Array, mine: Kinds, others: Kinds, cell: Array) -> bool:
@@ -105,11 +109,3 @@ def _change(cell: Array, metrics: Array) -> Array:
     lengths = np.sqrt(np.diag(own))
     changes: Array = np.abs((metrics - own) / np.outer(lengths, lengths)).max(axis=(-2, -1))
     return changes
-
-
-@functools.cache
-def _settings() -> tuple[Array, Array]:
-    """Return the matrices (n, 3, 3) of other settings of a reduced lattice, and their inverses."""
-    every = np.array(list(itertools.product((0, 1, -1), repeat=9)), dtype=float).reshape(-1, 3, 3)
-    whole = every[np.isclose(np.abs(np.linalg.det(every)), 1)]
-    return whole, np.linalg.inv(whole)
