@@ -111,10 +111,7 @@ class FrameSet:
             in_gpa = f"{largest / ase.units.GPa:.3g} GPa"
             lines.append(f"largest stress component: {largest:.3g} eV/Å^3, which is {in_gpa}")
         names = len({frame.decoration for frame in self.frames})
-        how = {"sites": "without a name, matched by their sites"}
-        by = ", ".join(
-            f"{n} frames {how.get(key, f'by {key}')}" for key, n in self.named_by.items()
-        )
+        by = ", ".join(f"{n} frames by {how}" for how, n in self.named_by.items())
         return [*lines, f"decorations: {names} ({by})"]
 
     def passed_over(self) -> list[str]:

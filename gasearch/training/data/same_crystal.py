@@ -70,10 +70,11 @@ def _placed(one: Atoms, other: Atoms) -> Iterator[Array]:
     settings = np.array(list(itertools.product(*fitting))).reshape(-1, 3, 3)
     settings = settings[np.isclose(np.abs(np.linalg.det(settings)), 1)]
     changes = _change(one.cell.array, settings @ metric @ settings.transpose(0, 2, 1))
+    scaled = _scaled(other)
     for k in np.argsort(changes, kind="stable"):
         if changes[k] > _LATTICE:
             return
-        yield _scaled(other) @ np.linalg.inv(settings[k])
+        yield scaled @ np.linalg.inv(settings[k])
 
 
 def _coincide(scaled: Array, shifted: Array, mine: Kinds, others: Kinds, cell: Array) -> bool:
