@@ -7,12 +7,15 @@ from pathlib import Path
 
 import ase.db
 import ase.io
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from gasearch.analysis import cluster_expansion as cluster_exports
 from gasearch.analysis.findings import Findings, Ranked
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.hosts import host_from_json
 from gasearch.crystal.io.oxidation_states import cif, poscar
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import make_folder, refuse_existing, written
@@ -31,6 +34,14 @@ class NothingFoundError(GasearchError, LookupError):
 
     def __str__(self) -> str:
         return "no structure to write: no candidate was relaxed to a valid end here yet."
+
+
+def decoration_name(host: Host, fingerprint: str) -> str:
+    """Return what labelled frames call a decoration: its supercell and its fingerprint."""
+    diagonal = np.diag(host.matrix)
+    if np.array_equal(host.matrix, np.diag(diagonal)):
+        return f"{''.join(map(str, diagonal.tolist()))}-{fingerprint}"
+    return f"{'x'.join(str(n) for n in host.matrix.ravel().tolist())}-{fingerprint}"
 
 
 def with_results(relaxed: Relaxed, row: Ranked, level: str) -> Atoms:
@@ -68,8 +79,13 @@ def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
 
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
     """Return the relaxed structures of candidates, in the order of `rows`."""
-    level = store.level.name
-    return [(row, with_results(store.relaxed(row.id), row, level)) for row in rows]
+    level, host = store.level.name, host_from_json(store.run.host)
+    found = []
+    for row in rows:
+        atoms = with_results(store.relaxed(row.id), row, level)
+        atoms.info["decoration"] = decoration_name(host, row.fingerprint)
+        found.append((row, atoms))
+    return found
 
 
 def export(found: Found, output: Path, one_each: str | None = None) -> int:

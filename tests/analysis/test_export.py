@@ -62,6 +62,19 @@ def test_everything_comes_back_from_one_file(found, tmp_path, name):
         assert info["above_hull_per_fu"] == pytest.approx(row.above_hull_eV_per_fu, abs=1e-7)
 
 
+@pytest.mark.parametrize("name", ["a.extxyz", "a.traj", "a.db"])
+def test_training_reads_one_decoration_for_each_structure(found, tmp_path, name):
+    from gasearch.training.data.reading import read_frames
+
+    export(found, tmp_path / name)
+    data = read_frames([tmp_path / name])
+    names = [frame.decoration for frame in data.frames]
+    assert names == [f"111-{row.fingerprint}" for row, _ in found]
+    assert len(set(names)) == len(found)
+    assert data.named_by == {"decoration": len(found)}
+    assert not data.passed_over()
+
+
 def test_a_database_can_be_asked_by_the_keys_of_the_run(found, tmp_path):
     export(found, tmp_path / "a.db")
     database = ase.db.connect(tmp_path / "a.db")

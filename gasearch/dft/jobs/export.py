@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from gasearch.analysis.export import decoration_name
 from gasearch.dft.classify import Classified, classify, moment_ranges
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
 from gasearch.dft.errors import JobFolderError, UnknownJobError
@@ -75,7 +76,9 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
                 moments = atoms.get_magnetic_moments()
                 found = classify(None, atoms, moments, ranges, place.host)
                 if found.decoration is not None:
-                    frames.append(_frame(place, found, atoms, f"relax{count}", row))
+                    frame = _frame(place, found, atoms, f"relax{count}", row)
+                    frame.info["level"] = min(names)  # they differ in geometry alone
+                    frames.append(frame)
     return frames
 
 
@@ -108,9 +111,9 @@ def _frame(
     results = {name: atoms.calc.results[name] for name in known if name in atoms.calc.results}
     frame.calc = SinglePointCalculator(frame, **results)
     if decoration is not None:
-        name = f"{_cell_name(place)}-{decoration.fingerprint}"
+        name = decoration_name(place.host, decoration.fingerprint)
         frame.info.update(x=decoration.x, decoration=name, orbit_size=decoration.orbit_size)
-    frame.info.update(tag=tag, level=row.level, gaid=row.candidate)
+    frame.info.update(tag=tag, gaid=row.candidate)
     return frame
 
 
@@ -136,14 +139,6 @@ def chosen_levels(place: Workplace, level: str | None) -> set[str]:
             f"with --level ({', '.join(one.name for one in used)})."
         )
     return {one.name for one in used}
-
-
-def _cell_name(place: Workplace) -> str:
-    matrix = place.host.matrix
-    diagonal = np.diag(matrix)
-    if np.array_equal(matrix, np.diag(diagonal)):
-        return "".join(map(str, diagonal.tolist()))
-    return "x".join(str(n) for n in matrix.ravel().tolist())
 
 
 def write_frames(frames: Sequence[Atoms], path: Path) -> None:

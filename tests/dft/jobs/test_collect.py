@@ -324,6 +324,8 @@ class TestTrainingFrames:
         assert frame.moments[frame.redox_sites].max() == pytest.approx(4.29)
         both = read_frames([SHIPPED_FRAMES, tmp_path / "new.xyz"])
         assert len(both.frames) == 249
+        # The shipped data call this decoration otherwise: it has one name, theirs.
+        assert len({one.decoration for one in both.frames}) == 16
 
     def test_frames_on_either_side_of_a_jump_have_their_own_labels(self, place):
         asked, other = orders(place, "Na2Fe4P4O16")[:2]
@@ -343,7 +345,10 @@ class TestTrainingFrames:
         atoms = result_of(decoration_of(place, number))
         collect_job(place, computed(place, number, atoms))
         collect_job(place, computed(place, number, atoms, relax=False))
-        assert len(training_frames(place, None)) == 2  # the electrons are treated alike
+        alike = training_frames(place, None)  # the electrons are treated alike
+        assert len(alike) == 2
+        write_frames(alike, tmp_path / "alike.xyz")
+        assert len(read_frames([tmp_path / "alike.xyz"]).frames) == 2
         ase.io.write(tmp_path / "mine.extxyz", atoms)
         collect_job(place, *adopt(place, tmp_path / "mine.extxyz", number, "mine", "vasp"))
         with pytest.raises(UnknownJobError, match="several DFT levels"):
