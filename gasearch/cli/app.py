@@ -132,6 +132,7 @@ def init(
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+    from gasearch.crystal.io.structures import read_structure
     from gasearch.display import search_tables as console
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
@@ -145,6 +146,7 @@ def init(
     out.print(f"potential     {name}")
     _print_notes(missing_packages(name))
     if host not in BUILTIN_HOSTS:
+        _print_notes([f"note: {host}: {note}" for note in read_structure(host).notes])
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
