@@ -170,7 +170,8 @@ def expanded(path: Path, block: CIFBlock) -> tuple[Atoms, Atoms, list[str]]:
             f"positions next to them, at most {shift:.3f} Å away"
         )
         listed = moved
-    return atoms, listed, [*notes, *_formula_note(block, atoms)]
+    notes += [*_operations_note(block, operations, cell.array), *_formula_note(block, atoms)]
+    return atoms, listed, notes
 
 
 def _operations(block: CIFBlock, cell: NDArray[np.float64]) -> list[Operations]:
@@ -181,10 +182,9 @@ def _operations(block: CIFBlock, cell: NDArray[np.float64]) -> list[Operations]:
     elif listed and set(listed).isdisjoint({"?", "."}):
         own = read_operations(listed)
     else:
-        symbol, hall, number = (_first(block, tags) for tags in (_SYMBOLS, _HALL, _NUMBERS))
-        if symbol is hall is number is None:
+        found = _named_operations(block, cell)
+        if not found:
             return [read_operations(["x,y,z"])]
-        found = operations_of(symbol, None if number is None else int(number), hall, cell)
         setting = str(block.get("_symmetry_space_group_setting", ""))
         return [one for one in found if one.choice == setting] or found
     if not own.is_group():
@@ -193,6 +193,32 @@ def _operations(block: CIFBlock, cell: NDArray[np.float64]) -> list[Operations]:
             "missing or mistyped; correct them."
         )
     return [own]
+
+
+def _named_operations(block: CIFBlock, cell: NDArray[np.float64]) -> list[Operations]:
+    symbol, hall, number = (_first(block, tags) for tags in (_SYMBOLS, _HALL, _NUMBERS))
+    if symbol is hall is number is None:
+        return []
+    return operations_of(symbol, None if number is None else int(number), hall, cell)
+
+
+def _operations_note(
+    block: CIFBlock, operations: Operations, cell: NDArray[np.float64]
+) -> list[str]:
+    """Return a line if a block lists fewer or more operations than the space group has."""
+    try:
+        named = _named_operations(block, cell)
+    except HostError:
+        return []
+    n, of_name = len(operations.keys()), [len(own.keys()) for own in named]
+    if _MAGNETIC[0] in block or not named or n in of_name:
+        return []
+    name = _first(block, _SYMBOLS) or _first(block, _NUMBERS)
+    line = (
+        f"it lists {n} symmetry operations, and its space group {name} has {of_name[0]}; those "
+        "that it lists are taken"
+    )
+    return [line]
 
 
 def _product(operations: Operations, centring: Operations) -> Operations:

@@ -282,6 +282,15 @@ def test_a_symmetry_that_cannot_be_honoured_is_one_clear_line(read, symmetry, ce
     assert "\n" not in str(caught.value)
 
 
+def test_operations_that_do_not_fit_the_name_are_said(read):
+    symmetry = PNMA + "\n_symmetry_equiv_pos_as_xyz x,y,z"
+    structure = read(cif(symmetry=symmetry))
+    assert len(structure.atoms) == 6
+    assert structure.notes[0].startswith(
+        "it lists 1 symmetry operations, and its space group P n m"
+    )
+
+
 def test_listed_operations_of_another_origin_are_taken_as_they_stand(read):
     """Pnma shifted by (1/4, 0, 0): its inversion centre is not at the origin."""
     rows = "Na1 Na 0.25 0 0 1\nFe1 Fe 0.537 0.75 0.9863 1"

@@ -80,6 +80,24 @@ def test_a_file_of_vasp_4_and_one_of_ase_are_read_as_before(read, tmp_path):
     assert read_structure(tmp_path / "CONTCAR").charges is None
 
 
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (("Na Fe O\n1 2 1", "Na Fe O\n1 2"), "cannot be read|lists 4 lines of coordinates"),
+        (("1 2 1", "1 1 1"), "lists 4 lines of coordinates, but .* add up to 3: correct one"),
+        (("1 2 1", "1 3 1"), "cannot be read as a structure"),
+        (("0.5 0.5 0.5", "0.50.5 0.5"), "cannot be read as a structure"),
+    ],
+)
+def test_atoms_do_not_vanish(read, change, line):
+    with pytest.raises(HostError, match=line):
+        read(body("Na Fe O", "1 2 1").replace(*change))
+
+
+def test_velocities_behind_a_blank_line_are_no_atoms(read):
+    assert len(read(body("Na Fe O", "1 2 1") + "\n" + "0 0 0\n" * 4).atoms) == 4
+
+
 def test_a_species_that_is_none_is_one_clear_line(read):
     with pytest.raises(HostError, match=r"POSCAR: 'Qq2\+' is no element, as Na or Fe3\+ would be"):
         read(body("Na Qq2+ Fe3+ O2-"))
