@@ -5,6 +5,7 @@ Oxidation states: `oxidation_states`. Occupancies: `structures`.
 
 from __future__ import annotations
 
+import ast
 import io
 import re
 import warnings
@@ -39,6 +40,10 @@ _HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 _NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
 _COORDINATES = tuple(f"_atom_site_fract_{axis}" for axis in "xyz")
 _UNKNOWN = {None, "?", ".", ""}
+_WRONG_ROW = re.compile(
+    r"(?:Wrong number \d+ of tokens, expected (?P<first>\d+)|incomplete row): "
+    r"(?P<row>\[.*\])(?:, expected (?P<last>\d+) tokens)?"
+)
 _SHARE = 0.05  # atoms per formula; formulas are rounded as occupancies are
 
 
@@ -51,8 +56,10 @@ def cif_blocks(path: Path) -> list[CIFBlock]:
         warnings.filterwarnings("ignore", message="CIF v2.0")
         try:
             blocks = list(parse_cif(io.StringIO(text)))
-        except UserWarning as warning:
-            raise HostError(f"{path}: {_explained(str(warning))}") from warning
+        except (UserWarning, RuntimeError) as error:
+            raise HostError(
+                f"{path} cannot be read as a structure: {_explained(str(error))}"
+            ) from error
     cleaned = [_cleaned(path, block) for block in blocks]
     return [block for block in cleaned if block.has_structure()]
 
@@ -68,23 +75,24 @@ def _refuse_junk(path: Path, text: str) -> None:
 
 
 def text_of(path: Path) -> str:
-    """Return the text of a file in UTF-8, with or without a byte order mark, or in Latin-1."""
+    """Return the text of a file in UTF-8 or UTF-16 without its byte order mark, or in Latin-1."""
     data = path.read_bytes()
+    is_wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError:
         return data.decode("latin1")
 
 
 def _explained(warning: str) -> str:
-    """Return what a warning of the reader means for the user."""
-    found = re.match(r"Wrong number (\d+) of tokens, expected (\d+): \[(.*)\]", warning)
+    """Return what a warning or an error of the reader means for the user."""
+    found = _WRONG_ROW.search(warning)
     if not found:
         return f"{warning}: correct the file."
-    row = found[3].replace("'", "").replace(",", "")
+    row = ast.literal_eval(found["row"])
     return (
-        f"{found[1]} values where each row of a table has {found[2]}: {row}. A value is missing, "
-        "or two run together: correct the row."
+        f"{len(row)} values where each row of a table has {found['first'] or found['last']}: "
+        f"{' '.join(row)}. A value is missing, or two run together: correct the row."
     )
 
 

@@ -19,7 +19,7 @@ from gasearch.crystal.declaration import HostError
 from gasearch.crystal.io.cif import cif_blocks, expanded
 from gasearch.crystal.io.distances import too_close
 from gasearch.crystal.io.documents import documents, parts
-from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column
+from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column, state_of
 from gasearch.crystal.io.poscar import read_poscar
 
 FULL = 0.995  # occupancies are written with two or three decimals
@@ -114,9 +114,7 @@ def _read(path: Path, chosen: slice) -> list[HostStructure]:
     except HostError:
         raise
     except Exception as error:
-        raise HostError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {_one_line(error)})."
-        ) from error
+        raise HostError(f"{path} cannot be read as a structure ({_cause(error)}).") from error
     for structure in structures:
         _refuse_impossible(structure)
     return structures
@@ -318,7 +316,8 @@ def _refuse_impossible(structure: HostStructure) -> None:
     crowded = [n for n, share in enumerate(structure.shares) if sum(share.values()) > 2 - FULL]
     if crowded:
         raise HostError(
-            f"{structure.path}: more than one atom on a site: {structure.describe(crowded)}."
+            f"{structure.path}: more than one atom on a site: {structure.describe(crowded)}. List "
+            "each atom once, without those that the symmetry makes of it."
         )
 
 
@@ -326,5 +325,9 @@ def _listed(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{element} {share:.3g}" for element, share in shares.items())
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _cause(error: Exception) -> str:
+    """Return what went wrong in a reader, as one line."""
+    text = " ".join(str(error).split())[:200].strip("'")
+    if isinstance(error, KeyError) and not np.isnan(state_of(text)):
+        return f"{text} is no element: write the element, and the state as initial_charges"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
