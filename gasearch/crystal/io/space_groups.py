@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,11 @@ from gasearch.crystal.declaration import HostError
 _N_SETTINGS = 530
 _ORIGINS = {"1": "1", "2": "2", "s": "1", "z": "2"}
 _AXES = {"h": "H", "r": "R"}
+_OLDER: Mapping[int, Mapping[str, str]] = {
+    67: {"": "Cmma", "ba-c": "Cmmb", "cab": "Abmm", "-cba": "Acmm", "bca": "Bmcm", "a-cb": "Bmam"},
+    68: {"": "Ccca", "ba-c": "Cccb", "cab": "Abaa", "-cba": "Acaa", "bca": "Bbcb", "a-cb": "Bbab"},
+}
+"""Names by axes, of the groups whose names with e mean two settings (International Tables)."""
 _METRIC = 0.02  # relative; cells are written with few digits
 _ADVICE = "list the symmetry operations in the file, as VESTA and pymatgen write them"
 
@@ -77,6 +82,11 @@ class _Setting:
     hall_symbol: str
     is_default: bool
 
+    @property
+    def axes(self) -> str:
+        """How the axes are exchanged, "" if not: "ba-c"."""
+        return self.choice.lstrip("12")
+
 
 def operations_of(
     symbol: str | None, number: int | None, hall: str | None, cell: NDArray[np.float64]
@@ -135,6 +145,10 @@ def _by_symbol(symbol: str | None, number: int | None) -> list[_Setting]:
         found = [s for s in found if s.number == number]
     if choice:
         found = [s for s in found if s.choice[:1] == choice]
+    if any(s.is_default for s in found) and len({s.axes for s in found}) > 1:
+        found = [s for s in found if not s.axes or s.number not in _OLDER]
+    elif len({s.axes for s in found if s.number in _OLDER}) > 1:
+        return []
     return sorted(found, key=lambda s: (not s.is_default, "bca".find(s.choice.strip("-")[:1])))
 
 
@@ -163,6 +177,8 @@ def _plain(symbol: str) -> str:
 
 def _is_older(name: str, symbol: str, number: int) -> bool:
     """Whether a symbol is the older form of a name: Cmca for Cmce, Fm3m for Fm-3m."""
+    if number in _OLDER:
+        return False
     if number >= 200:
         return name.replace("-3", "3") == symbol
     return "e" in name and re.fullmatch(name.replace("e", "[abc]"), symbol) is not None
@@ -182,6 +198,8 @@ def _settings() -> tuple[_Setting, ...]:
         full = kind.international_full.split()
         if 3 <= kind.number <= 15:
             names.append("".join(part for part in full if part != "1"))
+        if kind.number in _OLDER:
+            names.append(_OLDER[kind.number][kind.choice.lstrip("12")])
         hall_symbol = " ".join(kind.hall_symbol.split()).lower()
         own = frozenset(map(_plain, names))
         found.append(_Setting(hall, kind.number, own, kind.choice, hall_symbol, is_default))
@@ -239,7 +257,8 @@ def _row(part: str, text: str) -> list[float]:
     row = [0.0] * 4
     compact = part.replace(" ", "")
     terms = re.findall(r"([+-]?)(?:([xyz])|(\d+\.?\d*|\.\d+)(?:/(\d+))?)", compact)
-    if not terms or "".join(s + x + n + (f"/{d}" if d else "") for s, x, n, d in terms) != compact:
+    read = "".join(s + x + n + (f"/{d}" if d else "") for s, x, n, d in terms)
+    if not terms or read != compact or not all(sign for sign, *_ in terms[1:]):
         raise HostError(f"{text!r} is no symmetry operation: expected as in 'x, -y, z+1/2'.")
     for sign, axis, numerator, denominator in terms:
         size = -1.0 if sign == "-" else 1.0
