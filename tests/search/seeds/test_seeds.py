@@ -12,6 +12,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.spacegroup import crystal
 from places import DFT_FRAMES
 
+from gasearch.analysis.cluster_expansion import on_all_sites
 from gasearch.analysis.findings import Findings
 from gasearch.cli.run import run_search
 from gasearch.crystal.decoration import Decoration
@@ -326,6 +327,15 @@ def test_surrogate_elements_and_marked_vacancies_are_read(seeds_of):
     (found,) = seeds_of(DOUBLE, atoms)
     assert decoration(DOUBLE, found) == wanted
     assert found.note == "charge order as in the file (Ga read as Fe3+)"
+
+
+@pytest.mark.parametrize("host", [DOUBLE, toy_host(mixed=True)], ids=["iron", "iron and manganese"])
+def test_what_is_exported_for_icet_comes_back(seeds_of, host):
+    composition = host.compositions[len(host.compositions) // 2]
+    wanted = Decoration.random(host, composition, np.random.default_rng(7))
+    (found,) = seeds_of(host, on_all_sites(wanted))
+    assert decoration(host, found).fingerprint == wanted.fingerprint
+    assert "Ga read as Fe3+" in found.note
 
 
 def host_sites(host, wanted, name):
