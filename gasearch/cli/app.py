@@ -99,6 +99,7 @@ def init(
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+    from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
@@ -113,6 +114,8 @@ def init(
     for note in missing_packages(name):
         err.print(note)
     if host not in BUILTIN_HOSTS:
+        for note in read_structure(host).notes:
+            err.print(f"note: {host}: {note}")
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
