@@ -333,12 +333,18 @@ class Session:
         ]
 
     def _new_level(self) -> LevelRecord:
-        from gasearch.potentials.awareness import require_charge_aware
+        level = self.level_of(self.potential)
+        self.refuse_unfit(self.potential)
+        return level
 
-        potential = self.potential
-        blind = self.settings.potential.allow_charge_blind
-        require_charge_aware(potential, self.probes(), named_rng(0, "awareness"), blind)
-        return self.level_of(potential)
+    def refuse_unfit(self, potential: Potential) -> None:
+        """Raise for a potential whose stress contradicts its energy, or that is charge-blind."""
+        from gasearch.potentials.awareness import require_charge_aware
+        from gasearch.potentials.stress import check_stress
+
+        probes, blind = self.probes(), self.settings.potential.allow_charge_blind
+        check_stress(potential, probes[0])
+        require_charge_aware(potential, probes, named_rng(0, "awareness"), blind)
 
     def level_of(self, potential: Potential) -> LevelRecord:
         """Return the level of theory of this search with a potential, measured on its probes."""

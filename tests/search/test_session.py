@@ -225,7 +225,7 @@ class TestInFlight:
         several = session(make_run(tmp_path / "run", execution={"workers": 3}))
         several.device = "cuda"
         assert several.in_flight * len(several.host.atoms) >= 8192
-        order = several.order()
+        order = several.executor_request()
         assert order.places == several.in_flight
         assert order.source.device == "cuda"
         assert order.source.limits == tmp_path / "run" / "batch_limits.json"
