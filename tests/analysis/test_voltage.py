@@ -22,7 +22,7 @@ from gasearch.analysis.voltage import (
 )
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.potentials.networks.architectures import MissingPackageError
+from gasearch.potentials.networks.declaration import MissingPackageError
 from gasearch.potentials.shipped import MODELS, load_shipped, model_description, shipped_names
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
