@@ -98,7 +98,10 @@ def composition_table(rows: Iterable[CompositionStatus]) -> Table:
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
     """Return candidates with their energies."""
-    table = _table("id", "x", _E, _E_F, _ABOVE, "made by", "fingerprint")
+    rows = list(rows)
+    has_same = any(row.same_as is not None for row in rows)
+    same = ["same\noutcome as"] if has_same else []
+    table = _table("id", "x", _E, _E_F, _ABOVE, *same, "made by", "fingerprint")
     for row in rows:
         table.add_row(
             str(row.id),
@@ -106,6 +109,7 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
             electronvolt(row.energy_eV),
             milli(row.formation_energy_eV_per_fu),
             milli(row.above_hull_eV_per_fu),
+            *(["" if row.same_as is None else str(row.same_as)] if has_same else []),
             row.operator,
             row.fingerprint,
         )
