@@ -88,7 +88,7 @@ def _is_path(text: str, folder: Path) -> bool:
 def _from_path(
     text: str, path: Path, device: str, species: Mapping[str, str | int] | None
 ) -> Potential:
-    from gasearch.potentials.networks.architectures import foreign_endings, load_foreign
+    from gasearch.potentials.networks.architectures import foreign_loader, load_foreign
     from gasearch.potentials.networks.checkpoint import load_checkpoint
 
     if path.is_dir():
@@ -96,10 +96,11 @@ def _from_path(
         return load_checkpoint(path, device)
     if not path.is_file():
         raise PluginError(_KIND, text, f"there is no {path}.")
-    endings = tuple(foreign_endings())
-    if not path.name.endswith(endings):
-        known = ", ".join(endings)
-        problem = f"expected a folder with a model.json, or a file whose name ends in {known}."
+    if not foreign_loader(path, path.read_bytes()):
+        problem = (
+            "expected a folder with a model.json, or a model file of mace, chgnet, schnetpack or "
+            "the public cPaiNN."
+        )
         raise PluginError(_KIND, text, problem)
     return load_foreign(path, species or {}, text, device)
 
