@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gasearch.analysis.hull import ON_HULL, Place, places
+from gasearch.analysis.outcomes import one_outcome
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
@@ -30,6 +31,9 @@ class Ranked:
         Of the whole cell.
     formation_energy_eV_per_fu, above_hull_eV_per_fu
         None until both ends of the range have a valid energy.
+    same_as
+        A lower candidate of another charge order that relaxed into the same crystal, so that both
+        are one outcome; None where there is none, or where it was not looked for.
     """
 
     id: int
@@ -42,6 +46,7 @@ class Ranked:
     verdict: Verdict
     formula: str
     operator: str
+    same_as: int | None = None
 
     @property
     def on_hull(self) -> bool:
@@ -228,14 +233,32 @@ class Findings:
         present = [row.x for row in self.store.by_composition() if row.best is not None]
         return [end for end in self.host.x_range if not np.isclose(present, end).any()]
 
-    def best(self, x: float | str | None, number: int) -> list[Ranked]:
-        """Return the lowest candidates of a composition, or the nearest to the hull of all."""
+    def best(self, x: float | str | None, number: int, *, compare: bool = True) -> list[Ranked]:
+        """Return the lowest candidates of a composition, or the nearest to the hull of all.
+
+        Parameters
+        ----------
+        compare
+            Whether to read their structures and mark those that are the same as a lower one.
+        """
         rows = self.ranked()
         if x is not None:
             wanted = self.host.composition_at(x)
             rows = [row for row in rows if row.formula == wanted.formula]
-            return sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
-        return sorted(rows, key=_nearness)[:number]
+            rows = sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
+        else:
+            rows = sorted(rows, key=_nearness)[:number]
+        return self._with_outcomes(rows) if compare else rows
+
+    def _with_outcomes(self, rows: Sequence[Ranked]) -> list[Ranked]:
+        """Return the same rows, those marked that relaxed into what a lower one of them did."""
+        by_formula: dict[str, dict[int, float]] = {}
+        for row in rows:
+            by_formula.setdefault(row.formula, {})[row.id] = row.energy_eV
+        same: dict[int, int] = {}
+        for energies in by_formula.values():
+            same |= one_outcome(self.host, self.store, energies)
+        return [replace(row, same_as=same.get(row.id)) for row in rows]
 
     def lowest(self, per_composition: int) -> list[Ranked]:
         """Return so many of the lowest candidates of each composition, by x and energy."""

@@ -308,7 +308,7 @@ def export(
     from gasearch.analysis import export as exporting
 
     with open_findings(folder) as findings:
-        rows = findings.best(x, number or sys.maxsize)
+        rows = findings.best(x, number or sys.maxsize, compare=False)
         if format_ in exporting.CLUSTER_CODES:
             n_written = exporting.export_decorations(findings, rows, output, format_)
         else:

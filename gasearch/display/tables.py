@@ -94,8 +94,11 @@ def _sublattice_line(sublattice: Sublattice) -> str:
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
     """Return candidates with their energies."""
+    rows = list(rows)
+    has_same = any(row.same_as is not None for row in rows)
+    same = ("same\noutcome as",) if has_same else ()
     return make_table(
-        ("id", "x", ENERGY, FORMATION, ABOVE, "made by", "fingerprint"),
+        ("id", "x", ENERGY, FORMATION, ABOVE, *same, "made by", "fingerprint"),
         (
             (
                 str(row.id),
@@ -103,6 +106,7 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
                 electronvolt(row.energy_eV),
                 milli(row.formation_energy_eV_per_fu),
                 milli(row.above_hull_eV_per_fu),
+                *((str(row.same_as or ""),) if has_same else ()),
                 row.operator,
                 row.fingerprint,
             )

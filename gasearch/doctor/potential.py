@@ -20,7 +20,6 @@ from gasearch.errors import GasearchError
 from gasearch.processes import ONE_THREAD, ending_in_words
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
-from gasearch.seeding import named_rng
 
 _PATIENCE_S = 600.0
 _NAME = "potential"
@@ -86,7 +85,7 @@ def _measure(session: Session) -> dict[str, Any]:
     """Return what a probe structure costs, and what a search would refuse or warn of."""
     import torch
 
-    from gasearch.potentials.awareness import require_charge_aware
+    from gasearch.potentials.asking import evaluate
     from gasearch.potentials.contract import Batch
     from gasearch.potentials.level import compare_levels
     from gasearch.potentials.registry import load_potential
@@ -99,13 +98,13 @@ def _measure(session: Session) -> dict[str, Any]:
     load_reader(session.settings.relax.reader, device)
     loaded_s = time.perf_counter()
     probes = session.probes()
-    potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
+    evaluate(potential, Batch.from_atoms(probes[:1], potential.device))
     warm_s = time.perf_counter()
     found = potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
     once_s = time.perf_counter() - warm_s
     if not bool(torch.isfinite(found.energies).all() and torch.isfinite(found.forces).all()):
         return {"problem": "its energy or forces of a probe structure are no numbers"}
-    require_charge_aware(potential, probes, named_rng(0, "awareness"), named.allow_charge_blind)
+    session.refuse_unfit(potential)
     if session.folder.is_started:
         with session.folder.open_store() as store:
             compare_levels(store.level, session.level_of(potential))

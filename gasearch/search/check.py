@@ -128,7 +128,7 @@ def _moment_ranges(folder: RunFolder, settings: RunSettings) -> MomentRanges | N
 
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session = Session(folder)
-    session.refuse_changes(store.run)
+    session.refuse_changes(store.run, store.level)
     changed = changed_versions(store.run.versions, ("gasearch", "numpy"))
     began = ", ".join(f"{name} {recorded}" for name, recorded in changed.items())
     note = f" (the run began with {began})" if began else ""

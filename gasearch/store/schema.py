@@ -193,8 +193,8 @@ structure = Table(
     metadata,
     # The evaluation that ended in it; 0 for the host.
     Column("id", Integer, primary_key=True, autoincrement=False),
-    # The candidate for which it counts, being its lowest evaluation with verdict ok at the level of
-    # the search; NULL where another one counts, 0 for the host.
+    # The candidate for which it counts (see `best_evaluation`) at the level of the search; NULL
+    # where another one counts, 0 for the host.
     Column("counts_for", Integer, unique=True),
     Column("key_value_pairs", TEXT, nullable=False),
     Column("data", TEXT, nullable=False),

@@ -225,7 +225,7 @@ class TestInFlight:
         several = session(make_run(tmp_path / "run", execution={"workers": 3}))
         several.device = "cuda"
         assert several.in_flight * len(several.host.atoms) >= 8192
-        order = several.order()
+        order = several.executor_request()
         assert order.places == several.in_flight
         assert order.source.device == "cuda"
         assert order.source.limits == tmp_path / "run" / "batch_limits.json"
@@ -258,3 +258,31 @@ class TestInFlight:
         with pytest.raises(NoDeviceError, match="torch sees none here"):
             session(folder).run()
         assert not (folder / "search.db").exists()
+
+
+class TestMovedPotential:
+    def test_one_with_unchanged_bytes_goes_on_and_its_place_is_recorded(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", "./models/toy.py:LabelEnergy")
+        (folder / "models").mkdir()
+        source = (folder / "toy.py").read_bytes()
+        (folder / "models" / "toy.py").write_bytes(source)
+        make_run(folder, "./models/toy.py:LabelEnergy", budget=4)
+        session(folder).run()
+        (folder / "models").rename(folder / "elsewhere")
+        make_run(folder, "./elsewhere/toy.py:LabelEnergy", budget=6)
+        assert session(folder).run() == "budget"
+        with RunFolder(folder).open_store() as store:
+            place = "./elsewhere/toy.py:LabelEnergy"
+            assert store.run.operational["potential.place"] == place
+            assert store.run.settings["potential.name"] == "./models/toy.py:LabelEnergy"
+            moves = [e.data for e in store.events() if "potential.place" in e.data]
+            assert moves == [{"potential.place": place}]
+        assert check_run(RunFolder(folder), replay=True) == []
+
+    def test_one_with_other_bytes_is_refused(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=4)
+        session(folder).run()
+        (folder / "new.py").write_text((folder / "toy.py").read_text() + "\n# changed\n")
+        make_run(folder, "./new.py:LabelEnergy", budget=6)
+        with pytest.raises(ChangedRunError, match=r"potential\.name"):
+            session(folder).run()

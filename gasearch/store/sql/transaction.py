@@ -61,6 +61,7 @@ from gasearch.store.sql.evaluation_state import (
     best_evaluation,
     leases_in_flight,
     load_states,
+    uncounted_refutations,
 )
 from gasearch.store.storage import now_s
 
@@ -181,6 +182,10 @@ class Transaction:
         leases = leases_in_flight(self.connection)
         self.requeue([(lease, "its driver is gone", False) for lease in leases])
         return [lease.candidate for lease in leases]
+
+    def recount(self) -> None:
+        """Correct which evaluations count where a version before wrote it by another rule."""
+        self._mark_best(load_states(self.connection, uncounted_refutations(self.connection)), {})
 
     def queue_tight(self, candidates: Sequence[int]) -> None:
         """Ask for a second relaxation of candidates whose first one is done."""
