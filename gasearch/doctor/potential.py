@@ -87,7 +87,7 @@ def _measure(session: Session) -> dict[str, Any]:
 
     from gasearch.potentials.asking import evaluate
     from gasearch.potentials.contract import Batch
-    from gasearch.potentials.level import compare_levels
+    from gasearch.potentials.measured.level import compare_levels
     from gasearch.potentials.registry import load_potential
     from gasearch.relax.moment_reader import load_reader
 

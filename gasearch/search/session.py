@@ -364,8 +364,8 @@ class Session:
 
     def refuse_unfit(self, potential: Potential) -> None:
         """Raise for a potential whose stress contradicts its energy, or that is charge-blind."""
-        from gasearch.potentials.awareness import require_charge_aware
-        from gasearch.potentials.stress import check_stress
+        from gasearch.potentials.measured.awareness import require_charge_aware
+        from gasearch.potentials.measured.stress import check_stress
 
         probes, blind = self.probes(), self.settings.potential.allow_charge_blind
         check_stress(potential, probes[0])
@@ -373,7 +373,7 @@ class Session:
 
     def level_of(self, potential: Potential) -> LevelRecord:
         """Return the level of theory of this search with a potential, measured on its probes."""
-        from gasearch.potentials.level import measure_level
+        from gasearch.potentials.measured.level import measure_level
 
         level = measure_level(potential, self.probes())
         return LevelRecord(
@@ -385,6 +385,6 @@ class Session:
         )
 
     def _refuse_other_level(self, stored: LevelRecord) -> None:
-        from gasearch.potentials.level import compare_levels
+        from gasearch.potentials.measured.level import compare_levels
 
         compare_levels(stored, self.level_of(self.potential))

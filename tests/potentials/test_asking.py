@@ -11,7 +11,7 @@ from gasearch.errors import UsageError
 from gasearch.plugins import PluginError
 from gasearch.potentials.asking import PotentialRaisedError
 from gasearch.potentials.contract import Batch
-from gasearch.potentials.level import measure_level
+from gasearch.potentials.measured.level import measure_level
 from gasearch.potentials.registry import load_potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
 

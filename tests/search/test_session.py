@@ -8,8 +8,8 @@ import pytest
 
 from gasearch.errors import UsageError
 from gasearch.execution.devices import NoDeviceError
-from gasearch.potentials.awareness import ChargeBlindError
-from gasearch.potentials.level import LevelMismatchError
+from gasearch.potentials.measured.awareness import ChargeBlindError
+from gasearch.potentials.measured.level import LevelMismatchError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
 from gasearch.search.resume import ChangedRunError

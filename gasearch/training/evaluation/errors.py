@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from gasearch.crystal.species import MomentRanges, Species
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Array, Potential, Prediction
+from gasearch.potentials.measured.awareness import charge_awareness
 from gasearch.training.data.frames import WORKING_IONS, Frame, lowest_frames
 from gasearch.training.data.label_pairs import label_pairs
 from gasearch.training.evaluation.predict import predict, predict_energies

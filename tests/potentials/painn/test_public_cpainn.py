@@ -13,9 +13,9 @@ from ase.neighborlist import neighbor_list
 from crystals import olivine
 
 from gasearch.potentials.contract import Batch
+from gasearch.potentials.measured.stress import check_stress
 from gasearch.potentials.networks.declaration import UnsupportedModelError
 from gasearch.potentials.registry import load_potential
-from gasearch.potentials.stress import check_stress
 from gasearch.potentials.trust import UntrustedFileError, trust
 
 F, L, R, CUTOFF = 6, 3, 20, 4.0

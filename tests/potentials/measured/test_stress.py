@@ -10,9 +10,9 @@ from crystals import olivine
 
 from gasearch.potentials.ase_calculator import AseCalculatorPotential
 from gasearch.potentials.calculator import PotentialCalculator
+from gasearch.potentials.measured.stress import StressError, check_stress
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.potentials.registry import load_potential
-from gasearch.potentials.stress import StressError, check_stress
 
 
 class Scaled(Calculator):
