@@ -1,1 +1,1 @@
-"""What is measured of a potential before a search relies on it: charges, stress, level of theory."""
+"""What is measured of a potential before a search: charge awareness, stress, level of theory."""
