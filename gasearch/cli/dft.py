@@ -110,9 +110,11 @@ def export(
         from gasearch.dft.jobs.export import training_frames, write_frames
 
         with _workplace(folder, read_only=True) as place:
-            frames = training_frames(place, level)
-        write_frames(frames, as_training)
-        out.print(f"wrote {len(frames)} frames to {as_training}")
+            found = training_frames(place, level)
+        write_frames(found.frames, as_training)
+        out.print(f"wrote {len(found.frames)} frames to {as_training}")
+        for reason, number in found.left_out.items():
+            out.print(f"left out: {number} ({reason})")
         return
     if level is not None:
         raise UsageError("--level is for --as-training.")

@@ -44,4 +44,4 @@ def folder(whole, tmp_path):
 @pytest.fixture
 def in_process(monkeypatch):
     """Programs of jobs run in this process."""
-    monkeypatch.setattr("gasearch.dft.jobs.submit.start_local_job", FakeProgram)
+    monkeypatch.setattr("gasearch.execution.jobs.start_local_job", FakeProgram)

@@ -88,7 +88,7 @@ def finished_output(path: Path) -> Path:
 ABINIT = Code(
     name="abinit",
     level_settings=lambda section, host: mesh_settings(section.abinit, host, "pseudopotentials"),
-    output_names=("*.abo",),
+    output_names=("abinit.abo", "*.abo"),
     outputs={"abinit-out": finished_output},
     write_inputs=input_files,
 )

@@ -107,7 +107,7 @@ ESPRESSO = Code(
     level_settings=lambda section, host: mesh_settings(
         section.espresso, host, "density_cutoff_eV", "pseudopotentials"
     ),
-    output_names=("*.pwo", "espresso*.out"),
+    output_names=("espresso.pwo", "espresso.out", "*.pwo", "espresso*.out"),
     outputs={"espresso-out": finished_output},
     write_inputs=input_files,
 )

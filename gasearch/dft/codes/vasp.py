@@ -1,26 +1,20 @@
-"""VASP: INCAR, KPOINTS, POSCAR and the titles of the POTCAR, which cannot be passed on; outputs."""
+"""VASP: INCAR, KPOINTS, POSCAR and the titles of the POTCAR, which cannot be passed on.
+
+Its outputs are read in `vasp_outputs`.
+"""
 
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 from gasearch.crystal.io.oxidation_states import poscar
-from gasearch.dft.codes.contract import (
-    NUMBER,
-    Code,
-    OutputSettings,
-    first_number,
-    kpoint_table,
-    read_tail,
-    read_text,
-)
+from gasearch.dft.codes import vasp_outputs
+from gasearch.dft.codes.contract import Code, ExpectedSettings
 from gasearch.dft.codes.inputs import (
     ORBITAL_L,
     correlated_orbital,
@@ -28,9 +22,8 @@ from gasearch.dft.codes.inputs import (
     mesh_settings,
     signed_moments,
 )
-from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.kpoints import mesh
-from gasearch.run.dft_section import DftSection
+from gasearch.run.dft_section import DftSection, VaspSection
 
 POTCAR: Mapping[str, str] = {
     "Li": "Li_sv", "Na": "Na_pv", "K": "K_sv", "Mg": "Mg_pv", "Ca": "Ca_sv", "Ti": "Ti_pv",
@@ -167,72 +160,71 @@ def _readme(
     )
 
 
-def finished_outcar(path: Path) -> Path:
-    """Make sure that VASP ended by itself, and that electrons and geometry converged."""
-    if "General timing and accounting" not in read_tail(path):
-        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
-    text = read_text(path)
-    *_, last = re.split(r"-+ Iteration +\d+\( +1\) +-+", text)
-    if "aborting loop because EDIFF is reached" not in last:
-        raise RefusedOutputError(path, "the electrons did not converge (EDIFF was not reached)")
-    relaxes = re.search(r"IBRION *= *([123])\b", text)
-    nsw = re.search(r"NSW *= *(\d+)", text)
-    if relaxes and nsw and int(nsw[1]) > 1 and "reached required accuracy" not in text:
-        raise RefusedOutputError(
-            path, "the geometry did not converge (raise NSW, go on from CONTCAR)"
-        )
-    return path
+def expected(settings: Mapping[str, Any], start: Atoms | None) -> ExpectedSettings:
+    """Return what VASP would say at a level, from the INCAR that is written for it.
+
+    Parameters
+    ----------
+    start
+        What the job begins with; without it, what goes by its atoms is not named.
+    """
+    section = _section_of(settings)
+    atoms = Atoms() if start is None else in_order(start)[0]
+    relax = settings["geometry"] != "as given"
+    ferromagnetic = settings["spin"] == "ferromagnetic"
+    tags = incar(atoms, section, "", relax=relax, ferromagnetic=ferromagnetic)
+    own = {tag.upper() for tag in section.vasp.incar}
+    elements = list(dict.fromkeys(atoms.symbols))
+    texts = {tag: _value(tag, value) for tag, value in tags.items()}
+    hubbard: dict[str, Mapping[str, str]] = {}
+    if elements:
+        is_on = vasp_outputs.normal("LDAU", texts.get("LDAU", "F")) == "T"
+        nothing = " ".join("0" for _ in elements)
+        for tag in vasp_outputs.HUBBARD_TAGS:
+            values = texts.get(tag, nothing) if is_on else nothing
+            hubbard[tag] = dict(zip(elements, values.split(), strict=False))
+    u = settings["hubbard_u_eV"] if not own & {"LDAU", "LDAUU"} else None
+    if hubbard:
+        u = {element: float(value) for element, value in hubbard["LDAUU"].items()}
+    titles = {**POTCAR, **section.vasp.potcar}
+    of_elements = vasp_outputs.of_blocks(
+        {tag: list(values.items()) for tag, values in hubbard.items()}
+    )
+    return ExpectedSettings(
+        cutoff_eV=float(tags["ENCUT"]),
+        hubbard_u_eV=u,
+        kpoints_of_unit_cell=None if "KSPACING" in own else settings["kpoints_of_unit_cell"],
+        tags=vasp_outputs.energy_tags(
+            texts if start is not None else {t: v for t, v in texts.items() if t != "NUPDOWN"}
+        ),
+        of_elements={
+            **{name: dict(blocks) for name, blocks in of_elements.items()},
+            "POTCAR": {e: f"PAW_PBE {titles.get(e, e)}" for e in elements},
+        },
+    )
 
 
-def outcar_of_vasprun(path: Path) -> Path:
-    """Return the OUTCAR beside a vasprun.xml, which itself holds no moments."""
-    if "</modeling>" not in read_tail(path):
-        raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
-    outcar = path.with_name(path.name.replace("vasprun.xml", "OUTCAR"))
-    if outcar == path or not outcar.is_file():
-        raise RefusedOutputError(path, "it holds no moments of atoms: put the OUTCAR beside it")
-    return finished_outcar(outcar)
-
-
-def settings_in(text: str) -> OutputSettings | None:
-    """Return what an OUTCAR or a vasprun.xml says of its settings."""
-    if "<modeling>" in text:
-        cutoff = first_number(rf'<i name="ENCUT"> *({NUMBER}) *</i>', text)
-        listed = re.search(r'<varray name="kpointlist" *>(.*?)</varray>', text, re.DOTALL)
-        rows = re.findall(r"<v>(.*?)</v>", listed[1]) if listed else []
-        points = [[float(part) for part in row.split()] for row in rows]
-        return OutputSettings(cutoff, None, points or None)
-    cutoff = first_number(rf"^ *ENCUT *= *({NUMBER})", text)
-    if cutoff is None:
-        return None
-    after = text.partition("k-points in reciprocal lattice and weights:")[2]
-    return OutputSettings(cutoff, _hubbard_u_in(text), kpoint_table(after))
-
-
-def _hubbard_u_in(outcar: str) -> dict[str, float] | None:
-    """Return U by element, in eV; None where the text has another number of elements."""
-    elements = re.findall(r"VRHFIN *= *([A-Z][a-z]?)", outcar)
-    values = re.search(rf"LDAUU *=((?: +{NUMBER})+)", outcar)
-    if values is None:
-        return {}
-    if len(values[1].split()) != len(elements):
-        return None
-    rows = zip(elements, map(float, values[1].split()), strict=True)
-    return {element: u for element, u in rows if u}
-
-
-def vasprun_beside(output: Path) -> list[Path]:
-    """Return the vasprun.xml beside an OUTCAR, where there is one."""
-    path = output.with_name(output.name.replace("OUTCAR", "vasprun.xml"))
-    return [path] if path != output and path.is_file() else []
+def _section_of(settings: Mapping[str, Any]) -> DftSection:
+    """Return the part of [dft] that a level was made from."""
+    shared = ("xc", "hubbard_u_eV", "smearing_eV", "spin_states")
+    own = {key: settings[key] for key in VaspSection.model_fields if key in settings}
+    return DftSection.model_validate({key: settings[key] for key in shared} | {"vasp": own})
 
 
 VASP = Code(
     name="vasp",
     level_settings=lambda section, host: mesh_settings(section.vasp, host, "incar", "potcar"),
-    output_names=("vasprun*.xml", "OUTCAR*"),
-    outputs={"vasp-out": finished_outcar, "vasp-xml": outcar_of_vasprun},
-    settings_in=settings_in,
-    beside=vasprun_beside,
+    output_names=("vasprun.xml", "OUTCAR"),
+    outputs={
+        "vasp-out": vasp_outputs.finished_outcar,
+        "vasp-xml": vasp_outputs.outcar_of_vasprun,
+    },
+    settings_in=vasp_outputs.settings_in,
+    expected=expected,
+    converged_steps={
+        "vasp-out": vasp_outputs.converged_steps,
+        "vasp-xml": vasp_outputs.converged_steps_of_vasprun,
+    },
+    beside=vasp_outputs.vasprun_beside,
     write_inputs=input_files,
 )

@@ -18,6 +18,8 @@ from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 from ase.stress import voigt_6_to_full_3x3_stress
 
+from gasearch.dft.codes.contract import plain_file
+from gasearch.dft.codes.outputs import converged_steps
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Array
 from gasearch.training.data.frames import Frame, bare, data_hash, order_fingerprint
@@ -29,6 +31,7 @@ from gasearch.training.data.labels import (
     label,
 )
 
+UNCONVERGED = "electrons not converged"
 _FORMATS = ("db", "extxyz", "gpaw-out", "json", "traj", "vasp-out", "vasp-xml", "xyz")
 _ENERGY = ("energy", "REF_energy", "dft_energy")
 _FORCES = ("forces", "REF_forces", "dft_forces")
@@ -108,7 +111,9 @@ def read_frames(
     frames: list[Frame] = []
     dropped: Counter[str] = Counter()
     for place in places:
-        structures = _structures(place)
+        structures, unconverged = _structures(place)
+        if unconverged:
+            dropped[UNCONVERGED] += unconverged
         surrogate = _has_surrogates(structures, labelling)
         for atoms in structures:
             try:
@@ -120,8 +125,11 @@ def read_frames(
     return FrameSet(tuple(frames), dict(sorted(dropped.items())))
 
 
-def _structures(path: Path) -> list[Atoms]:
-    """Return all structures of a file in one of the formats that hold data alone."""
+def _structures(path: Path) -> tuple[list[Atoms], int]:
+    """Return the structures of a file in one of the formats that hold data alone.
+
+    And how many are left out, for their electrons did not converge.
+    """
     if not path.is_file():
         raise DataFileError(path, "there is no such file")
     try:
@@ -132,12 +140,15 @@ def _structures(path: Path) -> list[Atoms]:
         raise DataFileError(path, f"is of format {kind!r}, expected one of {', '.join(_FORMATS)}")
     try:
         if kind in ("db", "json"):
-            return _rows(path, kind)
-        found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
+            return _rows(path, kind), 0
+        with plain_file(path) as plain:
+            found: Any = ase.io.read(plain, index=":", format="extxyz" if kind == "xyz" else kind)
+        is_converged = converged_steps(path, kind, len(found))
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         raise DataFileError(path, f"cannot be read ({type(error).__name__}: {text})") from error
-    return list(found)
+    structures = [one for one, is_good in zip(found, is_converged, strict=True) if is_good]
+    return structures, len(found) - len(structures)
 
 
 def _rows(path: Path, kind: str) -> list[Atoms]:

@@ -83,8 +83,11 @@ def test_surrogates_come_last_and_only_for_oxidised_sites():
 
 
 def test_what_gpaw_tells():
-    assert settings_in(TEXT) == OutputSettings(450.0, {"Fe": 5.3}, [[0.0, 0.25, 0.25]])
-    assert settings_in(TEXT.replace("Hubbard", "Other")).hubbard_u_eV == {}
+    assert settings_in(TEXT) == OutputSettings(
+        450.0, [("Fe", 5.3), ("P", 0.0)], [[0.0, 0.25, 0.25]]
+    )
+    without = settings_in(TEXT.replace("Hubbard", "Other"))
+    assert without.hubbard_u_eV == [("Fe", 0.0), ("P", 0.0)]
 
 
 @pytest.mark.parametrize(

@@ -208,10 +208,10 @@ def settings_of_outcar(cutoff=520.0, u=(5.3, 0.0), points=((0, 0, 0),)):
 
 def test_what_vasp_tells():
     points = [[0, 0, 0], [0.5, 0, 0.33333333]]
-    assert settings_in(settings_of_outcar(points=points)) == OutputSettings(
-        520.0, {"Fe": 5.3}, points
-    )
-    assert settings_in(settings_of_outcar(u=())).hubbard_u_eV == {}
+    found = settings_in(settings_of_outcar(points=points))
+    assert (found.cutoff_eV, found.hubbard_u_eV) == (520.0, [("Fe", 5.3), ("O", 0.0)])
+    assert found.kpoints == points
+    assert settings_in(settings_of_outcar(u=())).hubbard_u_eV == [("Fe", 0.0), ("O", 0.0)]
     assert settings_in(settings_of_outcar(u=(1, 2, 3))).hubbard_u_eV is None
     xml = (
         '<modeling><varray name="kpointlist" ><v> 0.0 0.5 0.25 </v></varray>'
