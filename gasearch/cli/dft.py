@@ -65,6 +65,8 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
+        for doubt in place.doubts():
+            err.print(f"note: {doubt}")
         if dry_run:
             _say_what(place, numbers, relax)
             return
@@ -123,7 +125,9 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        told = _nothing(place)
+        told, doubts = _nothing(place), place.doubts() if jobs else []
+    for doubt in doubts:
+        err.print(f"note: {doubt}")
     for job in jobs:
         out.print(str(job.path))
     if not jobs:

@@ -70,7 +70,7 @@ def input_files(
     }
     text = io.StringIO()
     write_abinit_in(text, ordered, param=param, species=numbers, pseudos=list(pseudos.values()))
-    head = readme(name, pseudos, moments, ferromagnetic=ferromagnetic)
+    head = readme(ordered, section, name, pseudos, moments, ferromagnetic=ferromagnetic)
     more = "Afterwards put the .abo file in this folder and run: gasearch dft collect RUN\n"
     return {"abinit.abi": text.getvalue(), "README": head + more}
 

@@ -70,7 +70,7 @@ def input_files(
         kpts=mesh(ordered, own.k_spacing),
         additional_cards=["HUBBARD ortho-atomic", *hubbard] if hubbard else None,
     )
-    head = readme(name, pseudos, moments, ferromagnetic=ferromagnetic)
+    head = readme(ordered, section, name, pseudos, moments, ferromagnetic=ferromagnetic)
     more = (
         "starting_magnetization is in Bohr magnetons, as pw.x 7.3 and later take it; divide by the "
         "valence charge for\nolder ones. The HUBBARD card needs pw.x 7.1 or later.\n"

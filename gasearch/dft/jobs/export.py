@@ -28,7 +28,7 @@ from gasearch.dft.jobs.folders import MOMENTS, JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
-from gasearch.files import written
+from gasearch.files import make_folder, written
 from gasearch.store import dft_jobs
 
 
@@ -54,6 +54,7 @@ def export_jobs(
         texts = write_inputs(atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
         job.make()
         for file, text in texts.items():
+            make_folder((job.path / file).parent)
             with written(job.path / file, replace=True) as partial:
                 partial.write_text(text, encoding="utf-8")
         write_start(job.path, atoms)
