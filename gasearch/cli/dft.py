@@ -158,6 +158,7 @@ def collect(
     """
     from gasearch.dft.errors import NoOutputError, RefusedOutputError
     from gasearch.dft.jobs.collect import adopt, collect_job, jobs_of
+    from gasearch.dft.outliers import outlier_notes
 
     done: list[tuple[str, Status]] = []
     refused: list[str] = []
@@ -177,7 +178,14 @@ def collect(
                     waiting += 1
                 else:
                     refused.append(str(error))
+        notes = [
+            note
+            for level_name in dict.fromkeys(one.level for _, one in done)
+            for note in outlier_notes(place.store, level_name)
+        ]
     _tell_collected(done, refused, waiting, json)
+    for note in notes:
+        err.print(note)
     if refused:
         raise typer.Exit(1)
 

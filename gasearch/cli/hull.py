@@ -55,6 +55,7 @@ def hull(
     from gasearch.display import hull_tables
 
     found = joined_hull(folders, level)
+    _print_notes(_outliers(folders, found))
     moments = _history(folders, found.level.name, every) if history else []
     if plot is not None:
         from gasearch.display.plotting import plot_hull
@@ -73,6 +74,20 @@ def hull(
     if plot is not None:
         out.print(f"wrote {plot}")
     _print_notes(hull_tables.hull_notes(found))
+
+
+def _outliers(folders: Sequence[Path], found: JoinedHull) -> list[str]:
+    """Return what stands out of a DFT level, run by run."""
+    from gasearch.dft.outliers import outlier_notes
+    from gasearch.run.folder import RunFolder
+
+    if found.members[0].dft_settings is None:
+        return []
+    notes = []
+    for folder in folders:
+        with RunFolder(folder).open_store() as store:
+            notes += outlier_notes(store, found.level.name)
+    return notes
 
 
 def _print_hull(found: JoinedHull, folders: Sequence[Path]) -> None:

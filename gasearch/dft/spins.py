@@ -37,7 +37,7 @@ def spin_of(species: Species, states: Mapping[str, float]) -> float:
     n_f = n_f_electrons(species)
     if n_f and not species.moment and str(species) not in states:
         raise UsageError(
-            f"{species} has {n_f} electrons in its f shell, and moments are known of the d block "
+            f"{species} has an open f shell, f^{n_f}, and moments are known of the d block "
             f'alone: set "{species}" = {min(n_f, 14 - n_f)}.0, or what it has, under '
             "[dft.spin_states]."
         )

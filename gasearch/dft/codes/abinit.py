@@ -23,7 +23,13 @@ from gasearch.run.dft_section import DftSection
 
 
 def input_files(
-    atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    lattice: Atoms | None = None,
 ) -> dict[str, str]:
     """Return the input of ABINIT with PAW sets, which are the user's."""
     from ase.io.abinit import write_abinit_in
@@ -38,7 +44,7 @@ def input_files(
         ORBITAL_L[correlated_orbital(e)] if u else -1
         for e, u in zip(elements, hubbard, strict=True)
     ]
-    size = mesh(ordered, own.k_spacing)
+    size = mesh(ordered if lattice is None else lattice, own.k_spacing)
     raw = [
         "kptopt 3",
         f"ngkpt {' '.join(map(str, size))}",

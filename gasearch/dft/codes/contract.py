@@ -149,7 +149,7 @@ class Code:
         Files beside an output that say more of its settings.
     write_inputs
         Returns the text of each input file, by name, from (atoms, section, title, relax=...,
-        ferromagnetic=...); None where jobs are computed here and nowhere else.
+        ferromagnetic=..., lattice=...); None where jobs are computed here and nowhere else.
     program
         None where gasearch does not run the code.
     """

@@ -25,7 +25,13 @@ _SHELL = {"p": "2p", "d": "3d", "f": "4f"}
 
 
 def input_files(
-    atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    lattice: Atoms | None = None,
 ) -> dict[str, str]:
     """Return the input of pw.x; its files of pseudopotentials are the user's."""
     from ase.io.espresso import write_espresso_in
@@ -67,7 +73,7 @@ def input_files(
         ordered,
         input_data=data,
         pseudopotentials=pseudos,
-        kpts=mesh(ordered, own.k_spacing),
+        kpts=mesh(ordered if lattice is None else lattice, own.k_spacing),
         additional_cards=["HUBBARD ortho-atomic", *hubbard] if hubbard else None,
     )
     head = readme(ordered, section, name, pseudos, moments, ferromagnetic=ferromagnetic)

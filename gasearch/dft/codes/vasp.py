@@ -150,10 +150,9 @@ def _number(value: float) -> str:
     return f"{value:g}"
 
 
-def kpoints_text(atoms: Atoms, section: DftSection) -> str:
+def kpoints_text(section: DftSection, size: tuple[int, int, int]) -> str:
     """Return a KPOINTS file: a mesh that holds Gamma."""
     own = section.vasp
-    size = k_mesh(own, atoms)
     is_spaced = not own.mesh and own.preset == "gasearch"
     head = f"at most {own.k_spacing:g} 1/A apart (with 2 pi)" if is_spaced else "as set"
     return f"{head}\n0\nGamma\n{' '.join(map(str, size))}\n0 0 0\n"
@@ -199,15 +198,28 @@ def _potcar_of(title: str, known: Sequence[str], places: Mapping[str, tuple[str,
 
 
 def input_files(
-    atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    lattice: Atoms | None = None,
 ) -> dict[str, str]:
-    """Return the text of each input file, by name."""
+    """Return the text of each input file, by name.
+
+    Parameters
+    ----------
+    lattice
+        Whose cell decides the mesh of k-points; the structure itself if None.
+    """
     ordered, _ = in_order(atoms)
+    size = k_mesh(section.vasp, ordered if lattice is None else lattice)
     tags = incar(ordered, section, name, relax=relax, ferromagnetic=ferromagnetic)
-    files = _files(ordered, tags, section, poscar(ordered, name))
+    files = _files(ordered, tags, section, poscar(ordered, name), size)
     stage = {}
     if relax and frees_cell(section.vasp):
-        stage = _surrogate_files(ordered, section, name, ferromagnetic=ferromagnetic)
+        stage = _surrogate_files(ordered, section, name, size, ferromagnetic=ferromagnetic)
     files["README"] = _readme(
         ordered, tags, section, name, files=(*files, *stage), ferromagnetic=ferromagnetic
     )
@@ -215,20 +227,29 @@ def input_files(
 
 
 def _files(
-    atoms: Atoms, tags: Mapping[str, Any], section: DftSection, poscar_text: str
+    atoms: Atoms,
+    tags: Mapping[str, Any],
+    section: DftSection,
+    poscar_text: str,
+    size: tuple[int, int, int],
 ) -> dict[str, str]:
     titles = potcar_titles(atoms, section)
     joined = potcar(titles.split())
     return {
         "INCAR": incar_text(tags),
-        "KPOINTS": kpoints_text(atoms, section),
+        "KPOINTS": kpoints_text(section, size),
         "POSCAR": poscar_text,
         "POTCAR.titles": titles,
     } | ({} if joined is None else {"POTCAR": joined})
 
 
 def _surrogate_files(
-    ordered: Atoms, section: DftSection, name: str, *, ferromagnetic: bool
+    ordered: Atoms,
+    section: DftSection,
+    name: str,
+    size: tuple[int, int, int],
+    *,
+    ferromagnetic: bool,
 ) -> dict[str, str]:
     """Return the inputs of a first relaxation with Ga in place of Fe3+, and what swaps it back.
 
@@ -255,7 +276,7 @@ def _surrogate_files(
     lines = poscar(drawn, f"{name}, with surrogates").splitlines()
     lines[5], lines[6] = _block_lines(other)
     tags = incar(other, section, name, relax=True, ferromagnetic=ferromagnetic)
-    files = _files(other, tags, section, "\n".join([*lines, ""]))
+    files = _files(other, tags, section, "\n".join([*lines, ""]), size)
     elements, counts = _block_lines(ordered)
     swap = _SWAP_BACK.format(
         folder=SURROGATE,

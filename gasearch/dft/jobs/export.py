@@ -51,7 +51,14 @@ def export_jobs(
             continue
         atoms = place.structure(number)
         name = f"candidate {number} {place.store.proposal(number).composition}"
-        texts = write_inputs(atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
+        texts = write_inputs(
+            atoms,
+            place.section,
+            name,
+            relax=relax,
+            ferromagnetic=ferromagnetic,
+            lattice=place.host.atoms,
+        )
         job.make()
         for file, text in texts.items():
             make_folder((job.path / file).parent)

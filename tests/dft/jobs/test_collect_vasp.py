@@ -255,3 +255,22 @@ class TestLevel:
             with pytest.raises(RefusedOutputError) as refused:
                 adopt(place, path, third, "mine", "vasp")
             assert told in str(refused.value)
+
+
+def test_a_result_far_from_potential_and_neighbours_is_noted(place):
+    model = {row.candidate: row.energy for row in place.store.evaluations()}
+    formulas = ("Fe4P4O16", "NaFe4P4O16", "Na2Fe4P4O16", "Na3Fe4P4O16", "Na4Fe4P4O16")
+    numbers = [candidate(place, formula) for formula in formulas]
+    for n in numbers:
+        job = exported(place, number=n)
+        shift = -11.5 if n == numbers[2] else 0.0  # 2.875 eV per formula unit too low
+        (job.path / "OUTCAR").write_text(outcar(job.path, energy=model[n] + shift))
+    place.store.close()
+    folder = str(place.folder.path)
+    level = job.status().level
+    for words in (["dft", "collect", folder], ["hull", folder, "--level", level]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == 0, result.output
+        (note,) = [line for line in result.stderr.split("note: ") if "away from" in line]
+        assert f"candidate {numbers[2]} (x = 0.5)" in " ".join(note.split())
+        assert "-2875 meV/f.u." in " ".join(note.split())
