@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.dft.codes.contract import (
     NUMBER,
     Code,
+    ExpectedSettings,
     OutputSettings,
     Program,
     first_number,
@@ -189,7 +191,15 @@ def settings_in(text: str) -> OutputSettings | None:
         hubbard.append((element, float(value[1]) if value else 0.0))
     after = text.partition("k-points in crystal coordinates")[2]
     cutoff = first_number(rf"Cutoff energy: +({NUMBER}) eV", text)
-    return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after))
+    xc = re.search(r"^ +xc: '?([\w+-]+)'? *$", text, re.MULTILINE)
+    tags = {"xc": xc[1]} if xc else {}
+    return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after), tags)
+
+
+def expected(settings: Mapping[str, Any], start: Atoms | None) -> ExpectedSettings:
+    """Return what GPAW would say at a level."""
+    del start
+    return replace(ExpectedSettings.of(settings), tags={"xc": str(settings["xc"])})
 
 
 def converged_steps(text: str) -> list[bool]:
@@ -215,6 +225,7 @@ GPAW = Code(
     output_names=("result.traj", "gpaw.txt", "gpaw*.txt"),
     outputs={"gpaw-out": converged_text},
     settings_in=settings_in,
+    expected=expected,
     converged_steps={"gpaw-out": converged_steps},
     beside=newest_text_beside,
     program=Program(

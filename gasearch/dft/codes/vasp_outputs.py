@@ -115,9 +115,9 @@ def settings_in(text: str) -> OutputSettings | None:
     elements = re.findall(r"VRHFIN *= *([A-Z][a-z]?)", head)
     titles = re.findall(r"TITEL *= *(\S+ +\S+)", head)
     said = {tag: ["0"] * len(elements) for tag in HUBBARD_TAGS} | {
-        tag: found[1].split()
+        tag: found[-1].split()
         for tag in HUBBARD_TAGS
-        if (found := re.search(rf"\b{tag} *=((?: +{NUMBER})+)", head))
+        if (found := re.findall(rf"\b{tag} *=((?: +{NUMBER})+)", head))
     }
     tags = {}
     for tag in _NAMES:
@@ -132,7 +132,7 @@ def settings_in(text: str) -> OutputSettings | None:
 def _charge(head: str) -> dict[str, str]:
     """Return the charge of the cell, where an OUTCAR tells it, in e."""
     n_electrons = first_number(rf"NELECT *= *({NUMBER})", head)
-    valences = re.findall(rf"ZVAL *= *({NUMBER})", head)
+    valences = re.findall(rf"ZVAL *= *({NUMBER}) +mass and valenz", head)
     counts = re.search(r"ions per type = *((?: *\d+)+)", head)
     if n_electrons is None or counts is None or len(counts[1].split()) != len(valences):
         return {}

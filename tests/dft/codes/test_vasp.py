@@ -366,6 +366,28 @@ def test_what_vasp_tells():
     assert settings_in(xml) == OutputSettings(520.0, None, [[0.0, 0.5, 0.25]])
 
 
+def test_the_charge_of_the_cell_is_told(tmp_path, host):
+    text = (
+        settings_of_outcar()
+        + """
+   ions per type =               4   16
+   POMASS =   55.847; ZVAL   =   14.000    mass and valenz
+   POMASS =   16.000; ZVAL   =    6.000    mass and valenz
+  Ionic Valenz
+   ZVAL   =  14.00  6.00
+   NELECT =     151.0000    total number of electrons
+   METAGGA=      F    non-selfconsistent MetaGGA calc.
+   GGA     =    --    GGA type
+"""
+    )
+    tags = settings_in(text).tags
+    assert (tags["charge"], tags["METAGGA"], tags["GGA"]) == ("1", "--", "PE")
+    (tmp_path / "OUTCAR").write_text(text)
+    level = dft_level("vasp", DftSection(vasp={"mesh": [1, 1, 1]}), host)
+    with pytest.raises(RefusedOutputError, match="charge = 1, not the 0"):
+        refuse_other_settings(tmp_path / "OUTCAR", level.name, level.settings, host)
+
+
 def test_what_vasp_computed_otherwise_is_refused(tmp_path, host):
     section = DftSection()
     level = dft_level("vasp", section, host)
