@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.config import cfg
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.oxidation_states import poscar, species_of
@@ -167,33 +169,50 @@ def potcar_titles(atoms: Atoms, section: DftSection) -> str:
 def potcar(titles: Sequence[str]) -> str | None:
     """Return the POTCAR, where ASE or pymatgen are told where the PBE sets are; else None.
 
-    ASE by VASP_PP_PATH, pymatgen by PMG_VASP_PSP_DIR, both as variables of the environment.
+    ASE by VASP_PP_PATH, in the environment or its config.ini; pymatgen by PMG_VASP_PSP_DIR, in the
+    environment or .pmgrc.yaml.
     """
-    places = {
-        "VASP_PP_PATH": ("potpaw_PBE/{}/POTCAR", "potpaw_PBE.54/{}/POTCAR", "potpaw/{}/POTCAR"),
-        "PMG_VASP_PSP_DIR": ("POT_GGA_PAW_PBE/POTCAR.{}", "POT_GGA_PAW_PBE/{}/POTCAR"),
-    }
-    known = [name for name in places if os.environ.get(name)]
+    known = {name: path for name, path in _potcar_paths().items() if path}
     if not known:
         return None
-    found = [_potcar_of(title, known, places) for title in titles]
-    return "".join(found)
+    return "".join(_potcar_of(title, known) for title in titles)
 
 
-def _potcar_of(title: str, known: Sequence[str], places: Mapping[str, tuple[str, ...]]) -> str:
+_POTCAR_PLACES = {
+    "VASP_PP_PATH": ("potpaw_PBE/{}/POTCAR", "potpaw_PBE.54/{}/POTCAR", "potpaw_PBE.64/{}/POTCAR"),
+    "PMG_VASP_PSP_DIR": ("POT_GGA_PAW_PBE/POTCAR.{}", "POT_GGA_PAW_PBE/{}/POTCAR"),
+}
+
+
+def _potcar_paths() -> dict[str, str]:
+    """Return what ASE and pymatgen are told, by the name of their setting."""
+    found = {name: os.environ.get(name, "") for name in _POTCAR_PLACES}
+    if not found["VASP_PP_PATH"] and "VASP_PP_PATH" in cfg:
+        found["VASP_PP_PATH"] = str(cfg["VASP_PP_PATH"])
+    own = os.environ.get("PMG_CONFIG_FILE", "")
+    for file in (own, "~/.config/.pmgrc.yaml", "~/.pmgrc.yaml"):
+        path = Path(file).expanduser()
+        if file and path.is_file() and not found["PMG_VASP_PSP_DIR"]:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            told = re.search(r"^PMG_VASP_PSP_DIR: *(.+?) *$", text, re.MULTILINE)
+            found["PMG_VASP_PSP_DIR"] = told[1].strip("'\"") if told else ""
+    return found
+
+
+def _potcar_of(title: str, known: Mapping[str, str]) -> str:
     files = [
-        Path(os.environ[name]).expanduser() / (place.format(title) + ending)
-        for name in known
-        for place in places[name]
+        Path(path).expanduser() / (place.format(title) + ending)
+        for name, path in known.items()
+        for place in _POTCAR_PLACES[name]
         for ending in ("", ".gz")
     ]
     for file in files:
         if file.is_file():
             return read_text(file)
-    paths = " and ".join(f"{name} = {os.environ[name]}" for name in known)
+    paths = " and ".join(f"{name} = {path}" for name, path in known.items())
     raise UsageError(
         f"there is no POTCAR of {title} ({paths}; looked for {files[0]}): correct the path, name "
-        "another title under [dft.vasp] potcar, or unset the variable to export without POTCAR."
+        "another title under [dft.vasp] potcar, or take the setting away to export without POTCAR."
     )
 
 

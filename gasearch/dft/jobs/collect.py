@@ -202,6 +202,7 @@ def adopt(
     job = JobFolder.of(place.folder.path, number, level)
     if not job.exists:
         computed = read_output(output)  # refused before anything is made for it
+        _refuse_other_crystal(computed, place.structure(number))
         settings = _settings_elsewhere(place, computed.source, level, code)
         job.make()
         write_start(job.path, place.structure(number))

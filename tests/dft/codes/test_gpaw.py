@@ -7,7 +7,7 @@ from fake_dft import refused
 from places import DFT_FRAMES
 
 from gasearch.dft.codes.contract import OutputSettings
-from gasearch.dft.codes.gpaw import job_input, retries, with_retry
+from gasearch.dft.codes.gpaw import converged_steps, job_input, retries, with_retry
 from gasearch.dft.codes.outputs import refuse_other_settings, settings_in
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.levels import dft_level
@@ -52,6 +52,12 @@ def test_a_gpaw_text_with_a_step_that_did_not_converge_is_refused(tmp_path):
     path = tmp_path / "gpaw.txt"
     path.write_text(HEAD + "Positions:\n   0 Fe  0 0 0\niter:   1\nDid not converge!\n")
     assert "did not converge" in refused(path)
+
+
+def test_each_step_converged_or_did_not():
+    good, bad = "Converged after 20 iterations.\n", "Did not converge!\n"
+    text = HEAD + "".join(f"\npositions:\n   0 Fe  0 0 0\n{one}" for one in (good, bad, good))
+    assert converged_steps(text) == [True, False, True]
 
 
 def test_the_input_of_a_job_is_that_of_the_shipped_data(host):

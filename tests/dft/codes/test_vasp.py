@@ -15,6 +15,7 @@ from gasearch.dft.codes.contract import OutputSettings
 from gasearch.dft.codes.inputs import in_order
 from gasearch.dft.codes.outputs import read_output, refuse_other_settings, settings_in
 from gasearch.dft.codes.vasp import input_files
+from gasearch.dft.codes.vasp_outputs import converged_steps, converged_steps_of_vasprun
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.kpoints import grid
 from gasearch.dft.levels import dft_level
@@ -253,6 +254,12 @@ class TestPotcar:
         with pytest.raises(UsageError, match="there is no POTCAR of Na_sv"):
             input_files(atoms, other, "job", relax=True, ferromagnetic=True)
 
+    def test_the_settings_file_of_pymatgen_counts_too(self, tmp_path, atoms, monkeypatch):
+        (tmp_path / "pmgrc.yaml").write_text(f"PMG_VASP_PSP_DIR: {tmp_path}\n")
+        monkeypatch.setenv("PMG_CONFIG_FILE", str(tmp_path / "pmgrc.yaml"))
+        with pytest.raises(UsageError, match=f"PMG_VASP_PSP_DIR = {tmp_path}"):
+            input_files(atoms, DftSection(), "job", relax=True, ferromagnetic=True)
+
 
 CELL = 4.0
 
@@ -339,6 +346,21 @@ class TestOutputs:
         assert read_output(path).energy == -12.5
         path.write_text("<modeling>\n")
         assert "truncated" in refused(path)
+
+
+def test_each_step_converged_before_nelm_iterations_or_did_not():
+    step = "--- Iteration {:6d}({:4d})  ---\n"
+    reached = "aborting loop because EDIFF is reached\n"
+    text = "   NELM   =      3;   NELMIN=  2\n"
+    for ionic, n_iterations in ((1, 2), (2, 3), (3, 1)):
+        text += "".join(step.format(ionic, n + 1) for n in range(n_iterations)) + reached
+    text += step.format(4, 1) + step.format(4, 2)  # killed
+    assert converged_steps(text) == [True, False, True, False]
+    xml = '<i type="int" name="NELM">     3</i>'
+    for n_iterations in (2, 3, 1):
+        xml += f"<calculation>{'<scstep></scstep>' * n_iterations}</calculation>"
+    assert converged_steps_of_vasprun(xml) == [True, False, True]
+    assert converged_steps_of_vasprun(xml.replace("NELM", "OTHER")) == [True] * 3
 
 
 def settings_of_outcar(cutoff=520.0, u=(5.3, 0.0), points=((0, 0, 0),)):

@@ -274,3 +274,38 @@ def test_a_result_far_from_potential_and_neighbours_is_noted(place):
         (note,) = [line for line in result.stderr.split("note: ") if "away from" in line]
         assert f"candidate {numbers[2]} (x = 0.5)" in " ".join(note.split())
         assert "-2875 meV/f.u." in " ".join(note.split())
+
+
+def test_export_says_what_is_likely_to_be_wrong(place):
+    number, folder = candidate(place), place.folder.path
+    place.store.close()
+    words = ["dft", "export", str(folder), str(number)]
+    assert "note" not in CliRunner().invoke(app, words).stderr
+    with (folder / "run.toml").open("a") as file:
+        file.write("\n[dft]\nhubbard_u_eV = { Mn = 3.9 }\n")
+    result = CliRunner().invoke(app, words)
+    assert "note: there is no U on Fe (3.9 eV on Mn)" in " ".join(result.stderr.split())
+
+
+def test_a_preset_of_run_toml_frees_the_cell_of_its_results(place):
+    number, folder = candidate(place), place.folder.path
+    with (folder / "run.toml").open("a") as file:
+        file.write('\n[dft.vasp]\npreset = "petersen2026"\nmesh = [3, 4, 5]\n')
+    other = Workplace.of(RunFolder(folder), place.store)
+    job = exported(other, number=number)
+    assert (job.path / "1-surrogate" / "POSCAR").is_file()
+    assert "cell = fixed, not the free" in refused(other, job, ISIF=2)
+    assert "LREAL = F, not the T" in refused(other, job, LREAL=".FALSE.")
+    (job.path / "OUTCAR").write_text(outcar(job.path, scale=1.01))
+    assert collect_job(other, job).charge_order == "kept"
+    (found,) = training_frames(other, None).frames[:1]
+    start = place.structure(number).cell.volume
+    assert found.cell.volume == pytest.approx(1.01**3 * start, rel=1e-6)
+
+
+def test_a_result_of_another_crystal_leaves_no_level_behind(place, job, tmp_path):
+    (tmp_path / "OUTCAR").write_text(outcar(job.path))
+    before = [level.name for level in dft_jobs.dft_levels(place.store)]
+    with pytest.raises(RefusedOutputError, match="it holds"):
+        adopt(place, tmp_path / "OUTCAR", candidate(place, "Na4Fe4P4O16"), "mine", "vasp")
+    assert [level.name for level in dft_jobs.dft_levels(place.store)] == before
