@@ -25,6 +25,7 @@ State = Literal["prepared", "exported", "running", "collected", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 STATUS = "status.json"
 START = "start.traj"
+MOMENTS = "moments.json"
 _VERSION = 1
 _RETRY = "rung"  # what the file has always called it
 

@@ -18,6 +18,8 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from gasearch.dft.codes.contract import plain_file
+from gasearch.dft.codes.outputs import converged_steps
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Array
 from gasearch.training.data.columns import ACCEPTED, NAMES, ColumnError, Labels, read_labels
@@ -32,6 +34,7 @@ from gasearch.training.data.labels import (
 from gasearch.training.data.mixing import refuse_two_levels
 from gasearch.training.data.naming import with_names
 
+UNCONVERGED = "electrons not converged"
 _FORMATS = ("db", "extxyz", "gpaw-out", "json", "traj", "vasp-out", "vasp-xml", "xyz")
 _LEVEL = ("level", "level_of_theory")
 
@@ -161,7 +164,9 @@ def read_frames(
     dropped: Counter[str] = Counter()
     told = _Told()
     for place in places:
-        structures = _structures(place)
+        structures, unconverged = _structures(place)
+        if unconverged:
+            dropped[UNCONVERGED] += unconverged
         surrogate = _has_surrogates(structures, labelling)
         files.append([])
         for number, atoms in enumerate(structures, start=1):
@@ -206,8 +211,11 @@ class _Told:
         self.named_by[named_by] += 1
 
 
-def _structures(path: Path) -> list[Atoms]:
-    """Return all structures of a file in one of the formats that hold data alone."""
+def _structures(path: Path) -> tuple[list[Atoms], int]:
+    """Return the structures of a file in one of the formats that hold data alone.
+
+    And how many are left out, for their electrons did not converge.
+    """
     if not path.is_file():
         raise DataFileError(path, "there is no such file")
     try:
@@ -218,12 +226,15 @@ def _structures(path: Path) -> list[Atoms]:
         raise DataFileError(path, f"is of format {kind!r}, expected one of {', '.join(_FORMATS)}")
     try:
         if kind in ("db", "json"):
-            return _rows(path, kind)
-        found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
+            return _rows(path, kind), 0
+        with plain_file(path) as plain:
+            found: Any = ase.io.read(plain, index=":", format="extxyz" if kind == "xyz" else kind)
+        is_converged = converged_steps(path, kind, len(found))
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         raise DataFileError(path, f"cannot be read ({type(error).__name__}: {text})") from error
-    return list(found)
+    structures = [one for one, is_good in zip(found, is_converged, strict=True) if is_good]
+    return structures, len(found) - len(structures)
 
 
 def _rows(path: Path, kind: str) -> list[Atoms]:
