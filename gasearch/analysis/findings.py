@@ -13,7 +13,7 @@ import numpy as np
 from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
-from gasearch.errors import UsageError
+from gasearch.errors import GasearchError, UsageError
 from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.relax.audit import Verdict
 from gasearch.store.activity import Activity, activity
@@ -23,6 +23,29 @@ from gasearch.store.records import Counts, EvaluationRow
 from gasearch.store.sql.events import ENDED, REFINED, STARTED, SURROGATE
 
 T = TypeVar("T", "SurrogateStatus", "RefinedMember")
+
+
+class UnknownFormulaError(GasearchError, ValueError):
+    """A candidate whose formula, as the database has it, no decoration of the host has."""
+
+    def __init__(self, candidate: int, formula: str) -> None:
+        super().__init__(candidate, formula)
+        self.candidate = candidate
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"candidate {self.candidate} has the composition {self.formula!r} in this database, "
+            "which no decoration of its host has: the database is damaged; see: gasearch check"
+        )
+
+
+def formula_of(host: Host, candidate: int, stored: str) -> str:
+    """Return the formula of a candidate, as the host writes it, never another text."""
+    for composition in host.compositions:
+        if composition.formula == stored:
+            return composition.formula
+    raise UnknownFormulaError(candidate, stored)
 
 
 @dataclass(frozen=True)
@@ -292,7 +315,7 @@ class Findings:
                 fingerprint=row.fingerprint,
                 orbit_size=row.orbit_size,
                 verdict=row.verdict,
-                formula=row.composition,
+                formula=formula_of(self.host, row.candidate, row.composition),
                 operator=row.operator,
             )
             for row, (formation, above) in zip(rows, places, strict=True)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from gasearch.analysis.findings import formula_of
 from gasearch.analysis.hull import ON_HULL, NoEndMemberError, formation_hull
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
@@ -272,6 +273,6 @@ def _unplaced(member: Member, row: EvaluationRow) -> HullPoint:
         above_hull_eV_per_fu=None,
         fingerprint=row.fingerprint,
         orbit_size=row.orbit_size,
-        formula=row.composition,
+        formula=formula_of(member.host, row.candidate, row.composition),
         operator=row.operator,
     )

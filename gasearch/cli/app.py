@@ -298,6 +298,7 @@ def show(
     from gasearch.analysis import export as exporting
 
     with _findings(folder) as findings:
+        _print_notes(exporting.damage(findings.store))
         found = exporting.structures(findings.store, findings.chosen(ids))
     if output is not None:
         n_written = exporting.export(found, output)
@@ -351,6 +352,7 @@ def export(
     from gasearch.analysis import export as exporting
 
     with _findings(folder) as findings:
+        _print_notes(exporting.damage(findings.store))
         rows = findings.best(x, number or sys.maxsize)
         if format_ in exporting.CLUSTER_CODES:
             n_written = exporting.export_decorations(findings, rows, output, format_)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.display.terminal import make_console
+from gasearch.display.terminal import make_console, printable
 from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -310,7 +310,7 @@ class _Line:
         if text == self._shown:
             return
         if self._is_screen:
-            err.file.write(f"\r\x1b[K{text}")
+            err.file.write(f"\r\x1b[K{printable(text)}")
             err.file.flush()
         elif time.monotonic() - self._last_s >= 60:
             self._last_s = time.monotonic()

@@ -43,8 +43,9 @@ RANKS_ONLY = (
 
 
 def as_json(document: object) -> str:
-    """Return one JSON document; no NaN, which JSON does not have."""
-    return json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    """Return one JSON document; no NaN, which JSON does not have, and nothing a terminal obeys."""
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})
 
 
 def milli(value_eV: float | None) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from gasearch.analysis.enumerate import host_of
 from gasearch.analysis.findings import (
@@ -345,6 +346,20 @@ class TestConsole:
         monkeypatch.setattr("sys.stdout", file := io.StringIO())
         make_console().print("./a.py:fire:x [bold]b[/bold] " + "long " * 100)
         assert file.getvalue() == "./a.py:fire:x [bold]b[/bold] " + "long " * 100 + "\n"
+
+    def test_a_terminal_obeys_nothing_that_stands_in_data(self, monkeypatch):
+        monkeypatch.setattr("sys.stdout", file := io.StringIO())
+        table = Table("name\x1b[2J")
+        table.add_row("\x1b]0;owned\x07\x9b2J\u202eabc")
+        console_ = make_console()
+        console_.print(table)
+        console_.print("\x1b[31mred", "two\nlines\rover")
+        text = file.getvalue()
+        assert not set(text) & set("\x1b\x07\x9b\r\u202e")
+        assert "abc" in text
+        assert "[31mred two\nlines" in text
+        assert json.loads(console.as_json("\x9b\x1b")) == "\x9b\x1b"
+        assert not set(console.as_json("\x9b\x1b")) & set("\x9b\x1b")
 
     def test_a_closed_stdout_does_no_harm(self, monkeypatch):
         monkeypatch.setattr("sys.stdout", None)

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
+from gasearch.crystal.decoration import Decoration
 from gasearch.dft.classify import Classified, classify, moment_ranges
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
 from gasearch.dft.errors import JobFolderError, UnknownJobError
@@ -19,7 +20,7 @@ from gasearch.dft.jobs.folders import JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
-from gasearch.files import written
+from gasearch.files import inside, written
 from gasearch.store import dft_jobs
 
 
@@ -41,7 +42,8 @@ def export_jobs(
         if job.exists:
             continue
         atoms = place.structure(number)
-        name = f"candidate {number} {place.store.proposal(number).composition}"
+        own = Decoration.from_bytes(place.host, place.store.proposal(number).occupation)
+        name = f"candidate {number} {own.formula}"
         texts = write_inputs(atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
         job.make()
         for file, text in texts.items():
@@ -64,9 +66,9 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
-    jobs = [(JobFolder(place.folder.path / row.folder), row) for row in dft_jobs.jobs(place.store)]
     frames = []
-    for job, row in jobs:
+    for row in dft_jobs.jobs(place.store):
+        job = JobFolder(inside(place.folder.path, row.folder))
         if row.level in names and row.state == "collected":
             ranges = moment_ranges(
                 place.host, row.code, place.section.spin_states, place.section.moments
