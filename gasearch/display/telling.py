@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from typer.exceptions import TyperException
 
+from gasearch.display.shortage import is_shortage, shortage_line
 from gasearch.errors import GasearchError, UsageError
 
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -29,6 +30,9 @@ def tell(error: BaseException, err: Console) -> int:
     if isinstance(error, GasearchError):
         err.print(f"gasearch: {_one_line(str(error))}")
         return 2 if isinstance(error, UsageError) else 1
+    if is_shortage(error):
+        err.print(f"gasearch: {shortage_line(error)}; nothing that was committed is lost")
+        return 1
     if isinstance(error, OSError) and error.errno in _REFUSALS:
         where = error.filename or "a file"
         err.print(f"gasearch: {where} cannot be used ({error.strerror}): {_MEND}")
