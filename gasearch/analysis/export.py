@@ -18,8 +18,9 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.crystal.io.oxidation_states import cif, poscar
 from gasearch.errors import GasearchError, UsageError
-from gasearch.files import make_folder, refuse_existing, written
+from gasearch.files import inside, make_folder, name_from, refuse_existing, written
 from gasearch.relax.relaxed import Relaxed
+from gasearch.store.checks.check import check_store
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.sql.ase_rows import ase_text
 
@@ -75,6 +76,15 @@ def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
         "above_hull_per_fu": row.above_hull_eV_per_fu,
     }
     return {key: value for key, value in known.items() if value is not None}
+
+
+def damage(store: PopulationStore) -> list[str]:
+    """Return a line for a database that is not whole; nothing is read out of one unsaid."""
+    problems = check_store(store.place)
+    if not problems:
+        return []
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return [f"note: {store.place} is damaged ({problems[0]}{more}); see: gasearch check"]
 
 
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
@@ -180,7 +190,7 @@ def _write_folder(found: Found, folder: Path, one_each: str) -> None:
         raise UsageError(f"--format {one_each!r}: expected {', '.join(_ENDINGS)}.")
     ending = _ENDINGS[one_each]
     make_folder(folder)
-    targets = [folder / f"{_name(row)}{ending}" for row, _ in found]
+    targets = [inside(folder, f"{_name(row)}{ending}") for row, _ in found]
     for target in targets:
         refuse_existing(target)
     for target, pair in zip(targets, found, strict=True):
@@ -189,4 +199,4 @@ def _write_folder(found: Found, folder: Path, one_each: str) -> None:
 
 
 def _name(row: Ranked) -> str:
-    return f"{row.formula}_{row.id:06d}"
+    return name_from(f"{row.formula}_{row.id:06d}")

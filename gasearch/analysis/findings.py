@@ -13,12 +13,35 @@ from gasearch.analysis.hull import ON_HULL, Place, places
 from gasearch.analysis.outcomes import one_outcome
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
-from gasearch.errors import UsageError
+from gasearch.errors import GasearchError, UsageError
 from gasearch.relax.audit import Verdict
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
 from gasearch.store.sql.events import ENDED, STARTED
+
+
+class UnknownFormulaError(GasearchError, ValueError):
+    """A candidate whose formula, as the database has it, no decoration of the host has."""
+
+    def __init__(self, candidate: int, formula: str) -> None:
+        super().__init__(candidate, formula)
+        self.candidate = candidate
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"candidate {self.candidate} has the composition {self.formula!r} in this database, "
+            "which no decoration of its host has: the database is damaged; see: gasearch check"
+        )
+
+
+def formula_of(host: Host, candidate: int, stored: str) -> str:
+    """Return the formula of a candidate, as the host writes it, never another text."""
+    for composition in host.compositions:
+        if composition.formula == stored:
+            return composition.formula
+    raise UnknownFormulaError(candidate, stored)
 
 
 @dataclass(frozen=True)
@@ -54,7 +77,7 @@ class Ranked:
         return self.above_hull_eV_per_fu is not None and self.above_hull_eV_per_fu <= ON_HULL
 
 
-def known_of(row: EvaluationRow) -> dict[str, Any]:
+def known_of(row: EvaluationRow, host: Host) -> dict[str, Any]:
     """Return what an evaluation says of its candidate, by the names of `Ranked`."""
     return {
         "id": row.candidate,
@@ -63,7 +86,7 @@ def known_of(row: EvaluationRow) -> dict[str, Any]:
         "fingerprint": row.fingerprint,
         "orbit_size": row.orbit_size,
         "verdict": row.verdict,
-        "formula": row.composition,
+        "formula": formula_of(host, row.candidate, row.composition),
         "operator": row.operator,
     }
 
@@ -213,7 +236,7 @@ class Findings:
             formation, above = by_candidate.get(row.candidate, none)
             candidates.append(
                 Ranked(
-                    **known_of(row),
+                    **known_of(row, self.host),
                     formation_energy_eV_per_fu=formation,
                     above_hull_eV_per_fu=above,
                 )

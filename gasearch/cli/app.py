@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -23,6 +23,9 @@ from gasearch.display.terminal import report_error
 from gasearch.errors import GasearchError, UsageError
 from gasearch.run.sections import SearchSection
 from gasearch.settings import help_of
+
+if TYPE_CHECKING:
+    from gasearch.analysis.findings import Findings
 
 app = typer.Typer(
     add_completion=False,
@@ -240,6 +243,13 @@ def lineage(
     print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
+def _warn_of_damage(findings: Findings) -> None:
+    from gasearch.analysis.export import damage
+
+    for line in damage(findings.store):
+        err.print(line)
+
+
 @app.command()
 def show(
     folder: Folder,
@@ -255,6 +265,7 @@ def show(
     from gasearch.analysis import export as exporting
 
     with open_findings(folder) as findings:
+        _warn_of_damage(findings)
         found = exporting.structures(findings.store, findings.chosen(ids))
     if output is not None:
         n_written = exporting.export(found, output)
@@ -308,6 +319,7 @@ def export(
     from gasearch.analysis import export as exporting
 
     with open_findings(folder) as findings:
+        _warn_of_damage(findings)
         rows = findings.best(x, number or sys.maxsize, compare=False)
         if format_ in exporting.CLUSTER_CODES:
             n_written = exporting.export_decorations(findings, rows, output, format_)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from gasearch.cli.common import Folder, Json, command_group, err, out, print_json, print_result
-from gasearch.display.terminal import is_screen
+from gasearch.display.terminal import is_screen, printable
 from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -306,7 +306,7 @@ class _ProgressLine:
         if text == self._shown:
             return
         if self._is_screen:
-            err.file.write(f"\r\x1b[K{text}")
+            err.file.write(f"\r\x1b[K{printable(text)}")
             err.file.flush()
         elif time.monotonic() - self._last_s >= 60:
             self._last_s = time.monotonic()

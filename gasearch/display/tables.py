@@ -27,10 +27,14 @@ RANKS_ONLY = (
 
 
 def as_json(document: object) -> str:
-    """Return one JSON document, dataclasses as objects; no NaN, which JSON does not have."""
-    return json.dumps(
+    """Return one JSON document, dataclasses as objects.
+
+    Without NaN, which JSON does not have, and without what a terminal would obey.
+    """
+    text = json.dumps(
         document, indent=2, allow_nan=False, ensure_ascii=False, default=dataclasses.asdict
     )
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})
 
 
 def make_table(

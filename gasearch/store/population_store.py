@@ -29,7 +29,7 @@ from gasearch.store.sql.blobs import hashes, plain_columns, structure_columns, t
 from gasearch.store.sql.evaluation_state import uncounted_refutations
 from gasearch.store.sql.events import CREATED
 from gasearch.store.sql.queries import Queries
-from gasearch.store.sql.transaction import Transaction
+from gasearch.store.sql.transaction import Transaction, transact
 from gasearch.store.sqlite.database import Database, backup, backup_if_due
 from gasearch.store.storage import Storage, closed_on_error
 
@@ -113,14 +113,7 @@ class PopulationStore(Queries):
 
         It is repeated as a whole where others are in the way, and counts once.
         """
-
-        def whole(connection: Connection) -> T:
-            transaction = Transaction(connection)
-            result = work(transaction)
-            transaction.finish()
-            return result
-
-        return self._database.write(whole)
+        return transact(self._database, work)[0]
 
     def batch(self) -> Batch:
         """Return an empty batch of changes."""

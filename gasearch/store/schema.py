@@ -39,7 +39,7 @@ TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 WIDE = Integer().with_variant(BigInteger(), "postgresql")
 """A whole number of 64 bits."""
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 RUN = 1
 SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0
@@ -277,5 +277,7 @@ event = Table(
     Column("kind", TEXT, nullable=False),
     Column("candidate", Integer, ForeignKey("candidate.id")),
     Column("data", TEXT, nullable=False),
+    # Of this event and of all before it, see `gasearch.store.sql.events.chained`.
+    Column("sha256", TEXT, nullable=False, server_default=""),
     Index("event_by_candidate", "candidate", "id"),
 )

@@ -2,7 +2,11 @@
 
 import errno
 import os
+import shutil
+import sqlite3
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import ase.db
 import ase.io
@@ -11,8 +15,8 @@ import pytest
 from ase.io.cif import parse_cif
 
 from gasearch.analysis import export as exporting
-from gasearch.analysis.export import NothingFoundError, export, structures
-from gasearch.analysis.findings import Findings
+from gasearch.analysis.export import NothingFoundError, damage, export, structures
+from gasearch.analysis.findings import Findings, UnknownFormulaError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
@@ -29,6 +33,21 @@ def found(finished):
     with RunFolder(finished).open_store() as store:
         findings = Findings(store)
         return structures(store, findings.best(None, 100))
+
+
+@pytest.fixture
+def tampered(found, finished, tmp_path):
+    """A function that gives all candidates of a copy of the run another composition."""
+
+    def tamper(composition):
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        database = sqlite3.connect(run / "search.db")
+        database.execute("UPDATE candidate SET composition = ?", (composition,))
+        database.commit()
+        database.close()
+        return RunFolder(run).open_store()
+
+    return tamper
 
 
 def charges(atoms):
@@ -206,6 +225,32 @@ class TestRefusals:
         with pytest.raises(OutputError, match="No space left on device"):
             export(found, tmp_path / f"a{ending}")
         assert list(tmp_path.iterdir()) == []
+
+
+class TestStrangersDatabase:
+    def test_a_formula_that_is_none_is_refused(self, tampered):
+        with tampered("../../escaped/autostart/x") as store:
+            (line,) = damage(store)
+            assert "is damaged (ase: candidate 1" in line
+            findings = Findings(store)
+            with pytest.raises(UnknownFormulaError, match="no decoration of its host"):
+                findings.best(None, 100)
+
+    def test_a_name_that_leaves_the_folder_stays_in_it(self, found, tmp_path):
+        row, atoms = found[0]
+        stranger = replace(row, formula="../../escaped/autostart/x")
+        assert export([(stranger, atoms)], tmp_path / "a" / "b" / "out") == 1
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert [path.parent for path in written] == [tmp_path / "a" / "b" / "out"]
+
+    def test_a_formula_adds_no_line_to_a_file(self, found, tmp_path):
+        row, atoms = found[0]
+        export([(replace(row, formula="x\n_cell_length_a 1\n"), atoms)], tmp_path / "a.cif")
+        assert (tmp_path / "a.cif").read_text().count("\n_cell_length_a") == 1
+
+    def test_a_whole_database_is_exported_without_a_word(self, finished):
+        with RunFolder(finished).open_store() as store:
+            assert damage(store) == []
 
 
 class TestWritten:

@@ -16,6 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from gasearch.analysis.export import decoration_name
+from gasearch.crystal.decoration import Decoration
 from gasearch.dft.classify import Classified, classify, moment_ranges
 from gasearch.dft.codes.outputs import find_output, read_steps
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
@@ -29,7 +30,7 @@ from gasearch.dft.jobs.folders import MOMENTS, JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
-from gasearch.files import make_folder, written
+from gasearch.files import inside, make_folder, written
 from gasearch.store import dft_jobs
 
 
@@ -51,7 +52,8 @@ def export_jobs(
         if job.exists:
             continue
         atoms = place.structure(number)
-        name = f"candidate {number} {place.store.proposal(number).composition}"
+        own = Decoration.from_bytes(place.host, place.store.proposal(number).occupation)
+        name = f"candidate {number} {own.formula}"
         texts = write_inputs(
             atoms,
             place.section,
@@ -96,12 +98,12 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
-    jobs = [(JobFolder(place.folder.path / row.folder), row) for row in dft_jobs.jobs(place.store)]
     frames = []
     left_out = Counter[str]()
-    for job, row in jobs:
+    for row in dft_jobs.jobs(place.store):
         if row.level not in names or row.state != "collected":
             continue
+        job = JobFolder(inside(place.folder.path, row.folder))
         ranges = moment_ranges(
             place.host, row.code, place.section.spin_states, place.section.moments
         )

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from gasearch import processes
 from gasearch.dft.errors import JobFolderError, JobRunningError
-from gasearch.files import make_folder, written
+from gasearch.files import inside, make_folder, name_from, written
 
 State = Literal["prepared", "exported", "running", "collected", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -93,7 +93,7 @@ class JobFolder:
     @classmethod
     def of(cls, run: Path, candidate: int, level: str) -> JobFolder:
         """Return the place of a job, whether it exists or not."""
-        return cls(run / "dft" / f"{candidate}-{level}")
+        return cls(inside(run / "dft", name_from(f"{candidate}-{level}")))
 
     @property
     def status_file(self) -> Path:

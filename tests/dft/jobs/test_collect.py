@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import ase.io
 import numpy as np
@@ -24,6 +25,7 @@ from gasearch.search.check import check_run
 from gasearch.search.session import Session
 from gasearch.store import dft_jobs
 from gasearch.store.checks.check import check_store
+from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import FIRST_OUTSIDE
 from gasearch.training.data.reading import read_frames
 
@@ -249,8 +251,10 @@ class TestRefused:
         before = place.store.path.read_bytes()
         job = computed(place, number)
         place.store.path.write_bytes(before)  # as from a backup
-        (found,) = jobs_of(place, [job.path.resolve()])
-        assert collect_job(place, *found).found == number
+        with PopulationStore.open(place.store.path) as store:
+            later = replace(place, store=store)  # of another command
+            (found,) = jobs_of(later, [job.path.resolve()])
+            assert collect_job(later, *found).found == number
         assert check_store(place.store.path) == []
 
     def test_a_path_without_a_job_needs_to_be_told_whose_it_is(self, place, tmp_path):
