@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.db
@@ -13,6 +14,8 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gasearch.analysis import cluster_expansion as cluster_exports
 from gasearch.analysis.findings import Findings, Ranked
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.io.hosts import host_from_json
 from gasearch.crystal.io.oxidation_states import cif, poscar
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import inside, make_folder, name_from, refuse_existing, written
@@ -77,9 +80,17 @@ def damage(store: PopulationStore) -> list[str]:
 
 
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
-    """Return the relaxed structures of candidates, in the order of `rows`."""
-    level = store.level.name
-    return [(row, with_results(store.relaxed(row.id), row, level)) for row in rows]
+    """Return the relaxed structures of candidates, in the order of `rows`.
+
+    Their formulas are those of their decorations, whatever stands beside these in the database.
+    """
+    level, host = store.level.name, host_from_json(store.run.host)
+    found = []
+    for stored in rows:
+        formula = Decoration.from_fingerprint(host, stored.fingerprint).formula
+        row = replace(stored, formula=formula)
+        found.append((row, with_results(store.relaxed(row.id), row, level)))
+    return found
 
 
 def export(found: Found, output: Path, one_each: str | None = None) -> int:
