@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.db
@@ -14,6 +15,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 
 from gasearch.analysis import cluster_expansion as cluster_exports
 from gasearch.analysis.findings import Findings, Ranked
+from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.crystal.io.oxidation_states import cif, poscar
@@ -88,10 +90,15 @@ def damage(store: PopulationStore) -> list[str]:
 
 
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
-    """Return the relaxed structures of candidates, in the order of `rows`."""
+    """Return the relaxed structures of candidates, in the order of `rows`.
+
+    Their formulas are those of their decorations, whatever stands beside these in the database.
+    """
     level, host = store.level.name, host_from_json(store.run.host)
     found = []
-    for row in rows:
+    for stored in rows:
+        formula = Decoration.from_fingerprint(host, stored.fingerprint).formula
+        row = replace(stored, formula=formula)
         atoms = with_results(store.relaxed(row.id), row, level)
         atoms.info["decoration"] = decoration_name(host, row.fingerprint)
         found.append((row, atoms))

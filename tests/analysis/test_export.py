@@ -236,6 +236,13 @@ class TestStrangersDatabase:
             with pytest.raises(UnknownFormulaError, match="no decoration of its host"):
                 findings.best(None, 100)
 
+    def test_a_name_is_that_of_the_decoration(self, tampered, found):
+        with tampered("Fe4P4O16") as store:
+            stored = Findings(store).best(None, 100)
+            names = [row.formula for row, _ in structures(store, stored)]
+        assert names == [row.formula for row, _ in found]
+        assert {row.formula for row in stored} == {"Fe4P4O16"}
+
     def test_a_name_that_leaves_the_folder_stays_in_it(self, found, tmp_path):
         row, atoms = found[0]
         stranger = replace(row, formula="../../escaped/autostart/x")
