@@ -172,7 +172,7 @@ def shares(
         ("lists", relaxer._neighbours, "bonds"),
         ("optimizer", relaxer._minimizers, "advance"),
         ("optimizer", relaxer._minimizers, "join"),
-        ("verdicts", relaxer._concluder, "conclude"),
+        ("verdicts", relaxer._results, "build"),
     ]
     with contextlib.ExitStack() as stack:
         for name, owner, called in parts:

@@ -118,7 +118,7 @@ def make_relaxer(potential: str, device: str, probe: Decoration) -> tuple[BatchR
     import torch
 
     from gasearch.allocator import keep_freed_memory
-    from gasearch.potentials.level import measure_level
+    from gasearch.potentials.measured.level import measure_level
     from gasearch.potentials.registry import load_potential
     from gasearch.relax.batched.relaxer import BatchRelaxer
     from gasearch.relax.moment_reader import load_reader

@@ -1,14 +1,60 @@
-"""New files: complete or not there at all, never in place of another, and errors in one line."""
+"""New files: complete or not there at all, never in place of another, and errors in one line.
+
+Names of files that are made from data go through `name_from` and `inside`, and nowhere else.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sqlite3
+import string
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gasearch.errors import GasearchError, UsageError
+
+_IN_NAMES = frozenset(string.ascii_letters + string.digits + "_-+=.,")
+_LONGEST_NAME = 120
+
+
+class OutsideError(GasearchError, ValueError):
+    """A path, made from data, that leaves its folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        super().__init__(folder, name)
+        self.folder = folder
+        self.name = name
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name!r} leads out of {self.folder}, expected a place in it: what it was read "
+            "from is damaged, or a stranger's; nothing was read or written there."
+        )
+
+
+def name_from(text: str) -> str:
+    """Return a file's name made from data: letters, digits and ``_-+=.,`` as they are.
+
+    Anything else, a dot or hyphen in front and what is too long give way to "_" and a hash of
+    `text`, so that different texts have different names.
+    """
+    kept = "".join(letter if letter in _IN_NAMES else "_" for letter in text[:_LONGEST_NAME])
+    if kept == text and kept and kept[0] not in ".-" and kept[-1] != ".":
+        return kept
+    digest = hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+    return f"{kept.strip('.-')}_{digest[:8]}"
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return a path below a folder, or raise `OutsideError` for one that leads out of it.
+
+    Links that lie in the folder already are the user's own, and are followed.
+    """
+    if Path(os.path.normpath(name)).is_absolute() or ".." in Path(name).parts or "\0" in name:
+        raise OutsideError(folder, name)
+    return folder / name
 
 
 class OutputError(GasearchError, RuntimeError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -9,13 +10,15 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from gasearch.errors import UsageError
+
+_HOMES: set[Path] = set()  # folders of files that plug-ins were loaded from
 
 
 class PluginError(UsageError):
@@ -95,9 +98,47 @@ def _module(kind: str, text: str, place: str, folder: Path) -> ModuleType:
     except ModuleNotFoundError as error:
         problem = f"no module named {error.name!r}; install it or correct the name."
         raise PluginError(kind, text, problem) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         problem = f"{place} cannot be imported: {type(error).__name__}: {error}"
         raise PluginError(kind, text, problem) from error
+
+
+@contextlib.contextmanager
+def at_home(text: str, folder: Path) -> Iterator[None]:
+    """Run code of `./file.py:Name` as if it were started where the file lies; else change nothing.
+
+    So it may import its neighbours, and opens files beside it by their names. It may do so later,
+    too, for imports: the folder stays on the path, behind all else. Modules of the same name that
+    another folder's file has imported are not taken for its own.
+    """
+    place = text.rpartition(":")[0]
+    if not place.endswith(".py"):
+        yield
+        return
+    home = (folder / place).resolve().parent
+    _forget_strangers(home)
+    if str(home) not in sys.path:
+        sys.path.append(str(home))
+    _HOMES.add(home)
+    sys.path.insert(0, str(home))
+    try:
+        with contextlib.chdir(home):
+            yield
+    finally:
+        sys.path.remove(str(home))  # the first one
+
+
+def _forget_strangers(home: Path) -> None:
+    """Unload modules of other plug-ins' folders that have the name of one in this folder."""
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if "." in name or name.startswith("gasearch_plugin_") or not file:
+            continue
+        place = Path(file).parent if Path(file).name != "__init__.py" else Path(file).parents[1]
+        is_here = (home / f"{name}.py").exists() or (home / name).is_dir()
+        if place in _HOMES and place != home and is_here:
+            for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
+                del sys.modules[loaded]
 
 
 def class_name(kind: type) -> str:
@@ -114,13 +155,14 @@ def _module_from_file(kind: str, text: str, path: Path) -> ModuleType:
     name = f"gasearch_plugin_{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise PluginError(kind, text, f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with at_home(f"{path.name}:", path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise

@@ -28,6 +28,7 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.crystal.species import Species
 from gasearch.errors import GasearchError, UsageError
+from gasearch.files import name_from
 
 _STAND_INS: Mapping[int, tuple[str, ...]] = {
     2: ("Zn", "Mg", "Ca", "Sr", "Ba"),
@@ -99,7 +100,7 @@ def _entry(decoration: Decoration, row: Ranked, findings: Findings) -> object:
         structure,
         row.energy_eV,
         data=_known(row, findings),
-        entry_id=f"{row.formula}_{row.id:06d}",
+        entry_id=name_from(f"{row.formula}_{row.id:06d}"),
     )
     return entry.as_dict()
 

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.db
 import ase.io
+import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from gasearch.analysis import cluster_expansion as cluster_exports
 from gasearch.analysis.findings import Findings, Ranked
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.hosts import host_from_json
 from gasearch.crystal.io.oxidation_states import cif, poscar
 from gasearch.errors import GasearchError, UsageError
-from gasearch.files import make_folder, refuse_existing, written
+from gasearch.files import inside, make_folder, name_from, refuse_existing, written
 from gasearch.relax.relaxed import Relaxed
+from gasearch.store.checks.check import check_store
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.sql.ase_rows import ase_text
 
@@ -31,6 +37,14 @@ class NothingFoundError(GasearchError, LookupError):
 
     def __str__(self) -> str:
         return "no structure to write: no candidate was relaxed to a valid end here yet."
+
+
+def decoration_name(host: Host, fingerprint: str) -> str:
+    """Return what labelled frames call a decoration: its supercell and its fingerprint."""
+    diagonal = np.diag(host.matrix)
+    if np.array_equal(host.matrix, np.diag(diagonal)):
+        return f"{''.join(map(str, diagonal.tolist()))}-{fingerprint}"
+    return f"{'x'.join(str(n) for n in host.matrix.ravel().tolist())}-{fingerprint}"
 
 
 def with_results(relaxed: Relaxed, row: Ranked, level: str) -> Atoms:
@@ -66,10 +80,29 @@ def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
     return {key: value for key, value in known.items() if value is not None}
 
 
+def damage(store: PopulationStore) -> list[str]:
+    """Return a line for a database that is not whole; nothing is read out of one unsaid."""
+    problems = check_store(store.place)
+    if not problems:
+        return []
+    more = f", and {len(problems) - 1} more" if len(problems) > 1 else ""
+    return [f"note: {store.place} is damaged ({problems[0]}{more}); see: gasearch check"]
+
+
 def structures(store: PopulationStore, rows: Iterable[Ranked]) -> list[tuple[Ranked, Atoms]]:
-    """Return the relaxed structures of candidates, in the order of `rows`."""
-    level = store.level.name
-    return [(row, with_results(store.relaxed(row.id), row, level)) for row in rows]
+    """Return the relaxed structures of candidates, in the order of `rows`.
+
+    Their formulas are those of their decorations, whatever stands beside these in the database.
+    """
+    level, host = store.level.name, host_from_json(store.run.host)
+    found = []
+    for stored in rows:
+        formula = Decoration.from_fingerprint(host, stored.fingerprint).formula
+        row = replace(stored, formula=formula)
+        atoms = with_results(store.relaxed(row.id), row, level)
+        atoms.info["decoration"] = decoration_name(host, row.fingerprint)
+        found.append((row, atoms))
+    return found
 
 
 def export(found: Found, output: Path, one_each: str | None = None) -> int:
@@ -164,7 +197,7 @@ def _write_folder(found: Found, folder: Path, one_each: str) -> None:
         raise UsageError(f"--format {one_each!r}: expected {', '.join(_ENDINGS)}.")
     ending = _ENDINGS[one_each]
     make_folder(folder)
-    targets = [folder / f"{_name(row)}{ending}" for row, _ in found]
+    targets = [inside(folder, f"{_name(row)}{ending}") for row, _ in found]
     for target in targets:
         refuse_existing(target)
     for target, pair in zip(targets, found, strict=True):
@@ -173,4 +206,4 @@ def _write_folder(found: Found, folder: Path, one_each: str) -> None:
 
 
 def _name(row: Ranked) -> str:
-    return f"{row.formula}_{row.id:06d}"
+    return name_from(f"{row.formula}_{row.id:06d}")

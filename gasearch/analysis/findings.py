@@ -4,20 +4,44 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from gasearch.analysis.hull import ON_HULL, Place, places
+from gasearch.analysis.outcomes import one_outcome
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
-from gasearch.errors import UsageError
+from gasearch.errors import GasearchError, UsageError
 from gasearch.relax.audit import Verdict
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
 from gasearch.store.sql.events import ENDED, STARTED
+
+
+class UnknownFormulaError(GasearchError, ValueError):
+    """A candidate whose formula, as the database has it, no decoration of the host has."""
+
+    def __init__(self, candidate: int, formula: str) -> None:
+        super().__init__(candidate, formula)
+        self.candidate = candidate
+        self.formula = formula
+
+    def __str__(self) -> str:
+        return (
+            f"candidate {self.candidate} has the composition {self.formula!r} in this database, "
+            "which no decoration of its host has: the database is damaged; see: gasearch check"
+        )
+
+
+def formula_of(host: Host, candidate: int, stored: str) -> str:
+    """Return the formula of a candidate, as the host writes it, never another text."""
+    for composition in host.compositions:
+        if composition.formula == stored:
+            return composition.formula
+    raise UnknownFormulaError(candidate, stored)
 
 
 @dataclass(frozen=True)
@@ -30,6 +54,9 @@ class Ranked:
         Of the whole cell.
     formation_energy_eV_per_fu, above_hull_eV_per_fu
         None until both ends of the range have a valid energy.
+    same_as
+        A lower candidate of another charge order that relaxed into the same crystal, so that both
+        are one outcome; None where there is none, or where it was not looked for.
     """
 
     id: int
@@ -42,6 +69,7 @@ class Ranked:
     verdict: Verdict
     formula: str
     operator: str
+    same_as: int | None = None
 
     @property
     def on_hull(self) -> bool:
@@ -49,7 +77,7 @@ class Ranked:
         return self.above_hull_eV_per_fu is not None and self.above_hull_eV_per_fu <= ON_HULL
 
 
-def known_of(row: EvaluationRow) -> dict[str, Any]:
+def known_of(row: EvaluationRow, host: Host) -> dict[str, Any]:
     """Return what an evaluation says of its candidate, by the names of `Ranked`."""
     return {
         "id": row.candidate,
@@ -58,7 +86,7 @@ def known_of(row: EvaluationRow) -> dict[str, Any]:
         "fingerprint": row.fingerprint,
         "orbit_size": row.orbit_size,
         "verdict": row.verdict,
-        "formula": row.composition,
+        "formula": formula_of(host, row.candidate, row.composition),
         "operator": row.operator,
     }
 
@@ -208,7 +236,7 @@ class Findings:
             formation, above = by_candidate.get(row.candidate, none)
             candidates.append(
                 Ranked(
-                    **known_of(row),
+                    **known_of(row, self.host),
                     formation_energy_eV_per_fu=formation,
                     above_hull_eV_per_fu=above,
                 )
@@ -228,14 +256,32 @@ class Findings:
         present = [row.x for row in self.store.by_composition() if row.best is not None]
         return [end for end in self.host.x_range if not np.isclose(present, end).any()]
 
-    def best(self, x: float | str | None, number: int) -> list[Ranked]:
-        """Return the lowest candidates of a composition, or the nearest to the hull of all."""
+    def best(self, x: float | str | None, number: int, *, compare: bool = True) -> list[Ranked]:
+        """Return the lowest candidates of a composition, or the nearest to the hull of all.
+
+        Parameters
+        ----------
+        compare
+            Whether to read their structures and mark those that are the same as a lower one.
+        """
         rows = self.ranked()
         if x is not None:
             wanted = self.host.composition_at(x)
             rows = [row for row in rows if row.formula == wanted.formula]
-            return sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
-        return sorted(rows, key=_nearness)[:number]
+            rows = sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
+        else:
+            rows = sorted(rows, key=_nearness)[:number]
+        return self._with_outcomes(rows) if compare else rows
+
+    def _with_outcomes(self, rows: Sequence[Ranked]) -> list[Ranked]:
+        """Return the same rows, those marked that relaxed into what a lower one of them did."""
+        by_formula: dict[str, dict[int, float]] = {}
+        for row in rows:
+            by_formula.setdefault(row.formula, {})[row.id] = row.energy_eV
+        same: dict[int, int] = {}
+        for energies in by_formula.values():
+            same |= one_outcome(self.host, self.store, energies)
+        return [replace(row, same_as=same.get(row.id)) for row in rows]
 
     def lowest(self, per_composition: int) -> list[Ranked]:
         """Return so many of the lowest candidates of each composition, by x and energy."""

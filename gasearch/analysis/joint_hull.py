@@ -268,7 +268,7 @@ def _placed(members: Sequence[Member]) -> tuple[HullPoint, ...]:
 
 def _unplaced(member: Member, row: EvaluationRow) -> HullPoint:
     return HullPoint(
-        **known_of(row),
+        **known_of(row, member.host),
         run=member.name,
         cell=member.cell,
         energy_eV_per_fu=row.energy / member.run.n_formula_units,

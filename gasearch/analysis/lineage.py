@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from gasearch.analysis.findings import Findings, Ranked
+from gasearch.analysis.findings import Findings, Ranked, formula_of
 from gasearch.errors import UsageError
 from gasearch.relax.audit import Verdict
 from gasearch.store.errors import UnknownCandidateError
@@ -84,7 +84,13 @@ def lineage(findings: Findings, number: int) -> list[Ancestor]:
     searched = findings.store.evaluations(verdict=None, tight=False)
     n_formula_units = findings.run.n_formula_units
     found = {row.candidate: _number(row.energy / n_formula_units) for row in searched}
-    ancestors = [_ancestor(key, one, ranked.get(key), found.get(key)) for key, one in line]
+    ancestors = [
+        replace(
+            _ancestor(key, one, ranked.get(key), found.get(key)),
+            formula=formula_of(findings.host, key, one.composition),
+        )
+        for key, one in line
+    ]
     return sorted(ancestors, key=lambda one: (one.id != number, -one.generation, -one.id))
 
 

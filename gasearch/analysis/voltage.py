@@ -21,6 +21,7 @@ from gasearch.analysis.joint_hull import JointHull, Member
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
+from gasearch.store.records import POTENTIAL_PLACE
 
 _FARADAY_mAh_PER_MOL = 96485.33212 / 3.6
 _MODEL_FILE = "model.json"
@@ -195,7 +196,8 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         return Metal(element, metal_energy, "given")
     if member.dft_settings is not None:
         return dft_metal(element, level.name, member.dft_settings)
-    model = _model_folder(member.folder, level.potential)
+    place = str(member.run.operational.get(POTENTIAL_PLACE, level.potential))
+    model = _model_folder(member.folder, place)
     if model is None:
         problem = f"{level.potential!r} has no {_MODEL_FILE} with a metal reference"
         raise NoMetalError(element, level.name, problem)

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -23,6 +23,9 @@ from gasearch.display.terminal import report_error
 from gasearch.errors import GasearchError, UsageError
 from gasearch.run.sections import SearchSection
 from gasearch.settings import help_of
+
+if TYPE_CHECKING:
+    from gasearch.analysis.findings import Findings
 
 app = typer.Typer(
     add_completion=False,
@@ -99,6 +102,7 @@ def init(
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+    from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
@@ -113,6 +117,8 @@ def init(
     for note in missing_packages(name):
         err.print(note)
     if host not in BUILTIN_HOSTS:
+        for note in read_structure(host).notes:
+            err.print(f"note: {host}: {note}")
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
@@ -237,6 +243,13 @@ def lineage(
     print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
+def _warn_of_damage(findings: Findings) -> None:
+    from gasearch.analysis.export import damage
+
+    for line in damage(findings.store):
+        err.print(line)
+
+
 @app.command()
 def show(
     folder: Folder,
@@ -252,6 +265,7 @@ def show(
     from gasearch.analysis import export as exporting
 
     with open_findings(folder) as findings:
+        _warn_of_damage(findings)
         found = exporting.structures(findings.store, findings.chosen(ids))
     if output is not None:
         n_written = exporting.export(found, output)
@@ -305,7 +319,8 @@ def export(
     from gasearch.analysis import export as exporting
 
     with open_findings(folder) as findings:
-        rows = findings.best(x, number or sys.maxsize)
+        _warn_of_damage(findings)
+        rows = findings.best(x, number or sys.maxsize, compare=False)
         if format_ in exporting.CLUSTER_CODES:
             n_written = exporting.export_decorations(findings, rows, output, format_)
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from gasearch.cli.common import Folder, Json, command_group, err, out, print_json, print_result
-from gasearch.display.terminal import is_screen
+from gasearch.display.terminal import is_screen, printable
 from gasearch.errors import GasearchError, UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -59,6 +59,8 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
+        for doubt in place.doubts():
+            err.print(f"note: {doubt}")
         if dry_run:
             _print_plan(place, numbers, relax)
             return
@@ -104,9 +106,11 @@ def export(
         from gasearch.dft.jobs.export import training_frames, write_frames
 
         with _workplace(folder, read_only=True) as place:
-            frames = training_frames(place, level)
-        write_frames(frames, as_training)
-        out.print(f"wrote {len(frames)} frames to {as_training}")
+            found = training_frames(place, level)
+        write_frames(found.frames, as_training)
+        out.print(f"wrote {len(found.frames)} frames to {as_training}")
+        for reason, number in found.left_out.items():
+            out.print(f"left out: {number} ({reason})")
         return
     if level is not None:
         raise UsageError("--level is for --as-training.")
@@ -115,7 +119,9 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        nothing = _nothing(place)
+        nothing, doubts = _nothing(place), place.doubts() if jobs else []
+    for doubt in doubts:
+        err.print(f"note: {doubt}")
     for job in jobs:
         out.print(str(job.path))
     if not jobs:
@@ -146,6 +152,7 @@ def collect(
     """
     from gasearch.dft.errors import NoOutputError, RefusedOutputError
     from gasearch.dft.jobs.collect import adopt, collect_job, jobs_of
+    from gasearch.dft.outliers import outlier_notes
 
     done: list[tuple[str, Status]] = []
     refused: list[str] = []
@@ -165,7 +172,14 @@ def collect(
                     waiting += 1
                 else:
                     refused.append(str(error))
+        notes = [
+            note
+            for level_name in dict.fromkeys(one.level for _, one in done)
+            for note in outlier_notes(place.store, level_name)
+        ]
     _print_collected(done, refused, waiting, json)
+    for note in notes:
+        err.print(note)
     if refused:
         raise typer.Exit(1)
 
@@ -292,7 +306,7 @@ class _ProgressLine:
         if text == self._shown:
             return
         if self._is_screen:
-            err.file.write(f"\r\x1b[K{text}")
+            err.file.write(f"\r\x1b[K{printable(text)}")
             err.file.flush()
         elif time.monotonic() - self._last_s >= 60:
             self._last_s = time.monotonic()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.cli.common import Folder, Json, Plot, open_findings, print_result
+from gasearch.cli.common import Folder, Json, Plot, err, open_findings, print_result
 from gasearch.errors import UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -50,6 +50,8 @@ def hull(
     from gasearch.display.tables import notes
 
     found = joint_hull(folders, level)
+    for note in _outliers(folders, found):
+        err.print(note)
     moments = _history(folders, found.level.name, every) if history else []
     if plot is not None:
         from gasearch.display.plotting import plot_hull
@@ -72,6 +74,20 @@ def hull(
 
 def _wrote(plot: Path | None) -> list[str]:
     return [] if plot is None else [f"wrote {plot}"]
+
+
+def _outliers(folders: Sequence[Path], found: JointHull) -> list[str]:
+    """Return what stands out of a DFT level, run by run."""
+    from gasearch.dft.outliers import outlier_notes
+    from gasearch.run.folder import RunFolder
+
+    if found.members[0].dft_settings is None:
+        return []
+    notes = []
+    for folder in folders:
+        with RunFolder(folder).open_store() as store:
+            notes += outlier_notes(store, found.level.name)
+    return notes
 
 
 def _members_table(found: JointHull, folders: Sequence[Path]) -> Table:

@@ -62,7 +62,7 @@ def measure(
     json: Json = False,
 ) -> None:
     """Measure errors against labelled frames."""
-    reports = _reports([model], file, species, code, device)
+    reports = _reports([model], file, species, code, device, json=json)
     _print_reports(reports, json, reports[model])
 
 
@@ -77,7 +77,7 @@ def compare(
     json: Json = False,
 ) -> None:
     """Test several potentials on the same frames."""
-    reports = _reports(models, file, species, code, device, plot)
+    reports = _reports(models, file, species, code, device, plot, json=json)
     _print_reports(reports, json, reports)
     if plot is not None:
         err.print(f"wrote {plot}")
@@ -105,7 +105,7 @@ def embed(
             from gasearch.training.evaluation.figures import require_figure
 
             require_figure(plot)
-        embeddings = _embeddings(models, file, species, code, device)
+        embeddings = _embeddings(models, file, species, code, device, json=json)
         if plot is not None:
             from gasearch.training.evaluation.figures import plot_embedding
 
@@ -200,6 +200,8 @@ def _reports(
     code: str,
     device: str,
     plot: Path | None = None,
+    *,
+    json: bool,
 ) -> dict[str, Any]:
     """Return the errors of each model, by its name."""
     with _own_stdout():
@@ -209,7 +211,7 @@ def _reports(
         if plot is not None:
             require_figure(plot)
         loaded = _loaded(models, species, device)
-        reports = compare_models(loaded, _frames(file, code), plot)
+        reports = compare_models(loaded, _frames(file, code, json=json), plot)
     for name, one in loaded.items():
         if one.ranks_only:
             err.print(f"note: {name} only ranks orders at one x; its energies mean nothing")
@@ -217,20 +219,26 @@ def _reports(
 
 
 def _embeddings(
-    models: Sequence[str], file: Path, species: Sequence[str] | None, code: str, device: str
+    models: Sequence[str],
+    file: Path,
+    species: Sequence[str] | None,
+    code: str,
+    device: str,
+    *,
+    json: bool,
 ) -> dict[str, Any]:
     """Return the embedding of each model, by its name."""
     from gasearch.potentials.networks.network_potential import NetworkPotential
     from gasearch.training.evaluation.embedding import embed_sites
 
     loaded = _loaded(models, species, device)
-    structures = [frame.atoms for frame in _frames(file, code)]
-    embeddings = {}
+    networks = {}
     for name, one in loaded.items():
         if not isinstance(one, NetworkPotential):
             raise UsageError(f"{name} is no network of gasearch: it has no features to show.")
-        embeddings[name] = embed_sites(one, structures)
-    return embeddings
+        networks[name] = one
+    structures = [frame.atoms for frame in _frames(file, code, json=json)]
+    return {name: embed_sites(one, structures) for name, one in networks.items()}
 
 
 def _loaded(
@@ -254,14 +262,14 @@ def _surrogates(pairs: Sequence[str]) -> Mapping[str, str | int] | None:
     return found or None
 
 
-def _frames(file: Path, code: str) -> Sequence[Frame]:
-    """Return the frames of a file; say which were left out."""
+def _frames(file: Path, code: str, *, json: bool) -> Sequence[Frame]:
+    """Return the frames of a file; say what was read, unless for a program, and what was not."""
     from gasearch.training.data.labels import Labelling
     from gasearch.training.data.reading import read_frames
 
     found = read_frames([file], Labelling(code=code))
-    for reason, count in found.dropped.items():
-        err.print(f"note: left out {count} frames of {file}: {reason}")
+    for line in [*([] if json else found.told()), *found.passed_over()]:
+        err.print(f"note: {line}")
     if err.is_terminal:
         err.print(f"evaluating {len(found.frames)} frames ...")
     return found.frames

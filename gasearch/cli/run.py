@@ -27,6 +27,7 @@ from gasearch.errors import GasearchError, UsageError
 from gasearch.execution.contract import Engine
 from gasearch.execution.engines import end_orphans, open_engine
 from gasearch.run.folder import RunFolder
+from gasearch.search.resume import changed_keys
 from gasearch.search.search import Ending
 from gasearch.search.session import Session
 from gasearch.search.surrogate.fitting import one_thread
@@ -105,7 +106,8 @@ class Prepared:
         """Whether it ended, with nothing changed since that could let it go on."""
         if self.so_far is None:
             return False
-        same = self.so_far.operational == self.session.settings.operational()
+        now = self.session.settings.operational()
+        same = not changed_keys(self.so_far.operational, now)
         return self.so_far.ending in _HOW_TO_GO_ON and self.so_far.is_idle and same
 
     @property
@@ -264,7 +266,7 @@ def _so_far(folder: RunFolder, session: Session) -> SoFar | None:
     if not folder.is_started:
         return None
     with folder.open_store(read_only=False) as store:
-        session.refuse_changes(store.run)
+        session.refuse_changes(store.run, store.level)
         counts, findings = store.counts(), Findings(store)
         is_idle = not counts.in_flight and not counts.queued
         n_done = counts.relaxed + counts.failed

@@ -17,6 +17,7 @@ from gasearch.display.progress import Step, displays
 from gasearch.files import OutputError, make_folder
 from gasearch.potentials.networks.architectures import architecture as require_architecture
 from gasearch.potentials.networks.checkpoint import MODEL_FILE
+from gasearch.training.data.reading import FrameSet
 from gasearch.training.loop import TrainingProgress
 from gasearch.training.settings import TrainingPlan
 from gasearch.training.state import saved_epochs
@@ -45,7 +46,11 @@ def run_training(plan: TrainingPlan, command: Sequence[str], out: Console) -> No
     out.print(f"{'continuing' if kept else 'training'} {output}: {kept} of {epochs} epochs")
     try:
         with _place(output), on_stop_signals(_interrupt), displays(out) as (display,):
-            report = train(plan, lambda progress: display.show(step_of(progress)))
+            report = train(
+                plan,
+                lambda progress: display.show(step_of(progress)),
+                lambda data: _print_data(data, out),
+            )
     except KeyboardInterrupt:
         out.print(_how_to_continue(output, epochs, command))
         return
@@ -64,16 +69,18 @@ def _how_to_continue(output: Path, epochs: int, command: Sequence[str]) -> str:
     return f"stopped cleanly {what}. {verb} with: {shlex.join(command)}"
 
 
+def _print_data(data: FrameSet, out: Console) -> None:
+    for line in [*data.told(), *data.passed_over()]:
+        out.print(line)
+
+
 def _print_report(
     report: dict[str, Any], files: Sequence[Path], output: Path, out: Console
 ) -> None:
-    data = report["data"]
     out.print(
         f"done: {report['epochs']} epochs, {report['wall_s']:.0f} s; the weights are those of "
         f"epoch {report['best_epoch']}"
     )
-    for reason, count in data["dropped"].items():
-        out.print(f"left out {count} frames: {reason}")
     out.print()
     out.print(report_table(report["errors"]))
     test = shlex.join(["gasearch", "potential", "test", _as_model(output), str(files[0])])

@@ -43,6 +43,7 @@ def dft_level(
 ) -> DftLevel:
     """Return the level that a code has with these settings in this supercell."""
     own = code_named(code).level_settings(section, host)
+    relaxed = "relaxed with its cell" if own.pop("cell_is_free", False) else "relaxed at fixed cell"
     elements = {e for s in host.sublattices for e in s.elements} | set(host.atoms.symbols)
     hubbard = {e: u for e, u in section.hubbard_u_eV.items() if e in elements and u}
     settings = {
@@ -52,9 +53,10 @@ def dft_level(
         "smearing_eV": section.smearing_eV,
         "spin": "ferromagnetic" if ferromagnetic else "antiferromagnetic",
         "spin_states": dict(section.spin_states),
-        "geometry": "relaxed at fixed cell" if relax else "as given",
+        "geometry": relaxed if relax else "as given",
         **own,
     }
     label = f"{section.xc.lower()}{'u' if hubbard else ''}{own['cutoff_eV']:.0f}"
+    label += f"-{own['preset']}" if "preset" in own else ""
     label += "" if relax else "-sp"
     return DftLevel.of(code, label if ferromagnetic else f"{label}-afm", settings)

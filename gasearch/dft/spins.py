@@ -7,14 +7,17 @@ Charge order is pinned by the total moment and by moments on each redox site, as
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
 from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.moments import n_f_electrons, usual_low_spin
 from gasearch.crystal.species import Species
+from gasearch.errors import UsageError
+from gasearch.run.dft_section import DftSection
 
 _MOST_BONDS = 6
 _BONDED = 1.3  # of the shortest bond
@@ -24,8 +27,42 @@ Moments = NDArray[np.float64]
 
 
 def spin_of(species: Species, states: Mapping[str, float]) -> float:
-    """Return the moment of a species in Bohr magnetons: high spin, unless the user's table says."""
+    """Return the moment of a species in Bohr magnetons: high spin, unless the user's table says.
+
+    Raises
+    ------
+    UsageError
+        Where an f shell is open: its moment is not known here.
+    """
+    n_f = n_f_electrons(species)
+    if n_f and not species.moment and str(species) not in states:
+        raise UsageError(
+            f"{species} has an open f shell, f^{n_f}, and moments are known of the d block "
+            f'alone: set "{species}" = {min(n_f, 14 - n_f)}.0, or what it has, under '
+            "[dft.spin_states]."
+        )
     return float(states.get(str(species), species.moment))
+
+
+def input_doubts(species: Iterable[Species], section: DftSection) -> list[str]:
+    """Return what of moments and U is assumed, and is likely to be wrong, a line each."""
+    found = []
+    magnetic = sorted({one for one in species if spin_of(one, section.spin_states)})
+    for one in magnetic:
+        low = usual_low_spin(one)
+        if low is not None and str(one) not in section.spin_states and low != one.moment:
+            found.append(
+                f"{one} is taken as high spin, moment {one.moment:g}; in oxides it is usually low "
+                f'spin: then set "{one}" = {low:g}.0 under [dft.spin_states]'
+            )
+    without = sorted({one.element for one in magnetic if not section.hubbard_u_eV.get(one.element)})
+    if without:
+        others = ", ".join(f"{u:g} eV on {e}" for e, u in section.hubbard_u_eV.items() if u)
+        found.append(
+            f"there is no U on {', '.join(without)} ({others or 'nor on others'}), which carry "
+            "moments: set hubbard_u_eV under [dft]"
+        )
+    return found
 
 
 def spins(atoms: Atoms, states: Mapping[str, float]) -> Moments:

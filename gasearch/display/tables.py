@@ -34,10 +34,14 @@ RANKS_ONLY = (
 
 
 def as_json(document: object) -> str:
-    """Return one JSON document, dataclasses as objects; no NaN, which JSON does not have."""
-    return json.dumps(
+    """Return one JSON document, dataclasses as objects.
+
+    Without NaN, which JSON does not have, and without what a terminal would obey.
+    """
+    text = json.dumps(
         document, indent=2, allow_nan=False, ensure_ascii=False, default=dataclasses.asdict
     )
+    return text.translate({code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)})
 
 
 def make_table(
@@ -106,8 +110,11 @@ def _sublattice_line(sublattice: Sublattice) -> str:
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
     """Return candidates with their energies."""
+    rows = list(rows)
+    has_same = any(row.same_as is not None for row in rows)
+    same = ("same\noutcome as",) if has_same else ()
     return make_table(
-        ("id", "x", ENERGY, FORMATION, ABOVE, "made by", "fingerprint"),
+        ("id", "x", ENERGY, FORMATION, ABOVE, *same, "made by", "fingerprint"),
         (
             (
                 str(row.id),
@@ -115,6 +122,7 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
                 electronvolt(row.energy_eV),
                 milli(row.formation_energy_eV_per_fu),
                 milli(row.above_hull_eV_per_fu),
+                *((str(row.same_as or ""),) if has_same else ()),
                 row.operator,
                 row.fingerprint,
             )

@@ -10,11 +10,16 @@ import shutil
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterable
+from typing import Any
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
+from rich.text import Text
 from typer.exceptions import TyperException
 
+from gasearch.display.shortage import is_shortage, shortage_line
 from gasearch.errors import GasearchError, UsageError
 
 _NARROWEST = 80  # columns; on a narrower terminal, lines run on instead of losing digits
@@ -22,12 +27,38 @@ _UNLIMITED = 10_000  # where no terminal limits it
 _REFUSALS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
+_CONTROLS = {
+    code: "\N{REPLACEMENT CHARACTER}"
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\t"
+}
+"""What moves a cursor, changes a terminal, or turns the direction of writing."""
+
+
+def printable(text: str) -> str:
+    """Return text without what a terminal would obey: it may come from a stranger's file."""
+    return text.translate(_CONTROLS)
+
+
+class _Console(Console):
+    """A console on which data can only ever be read."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text))
+
+
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that prints text as it is, and as wide as it is in a file or a pipe."""
     stream = sys.stderr if stderr else sys.stdout
     on_terminal = stream is not None and stream.isatty()
     columns = shutil.get_terminal_size().columns if on_terminal else _UNLIMITED
-    return Console(
+    return _Console(
         stderr=stderr,
         width=max(columns, _NARROWEST),
         highlight=False,
@@ -56,6 +87,8 @@ def report_error(error: BaseException, err: Console) -> int:
         line = "interrupted; nothing that was committed is lost"
     elif isinstance(error, GasearchError):
         line = _one_line(str(error))
+    elif is_shortage(error):
+        line = f"{shortage_line(error)}; nothing that was committed is lost"
     elif isinstance(error, OSError) and error.errno in _REFUSALS:
         line = (
             f"{error.filename or 'a file'} cannot be used ({error.strerror}): make room on the "

@@ -21,6 +21,7 @@ from gasearch.store.records import Lease
 _PATIENCE_S = 600.0
 _NAME = "engine"
 _FEW_CALLS = 3
+_SEE = "see what the potential needs there"
 
 
 def parsl(session: Session) -> Iterator[Check]:
@@ -88,7 +89,15 @@ def _judged(ended: Finished | Crashed | None, took_s: float, note: str) -> Check
         found = f"no worker gave a result in {_PATIENCE_S:.0f} s{f' ({note})' if note else ''}"
         advice = "a job may wait in its queue: ask the scheduler, or name a partition for tests"
         return warned(_NAME, found, advice)
-    reason = ended.reason if isinstance(ended, Crashed) else ended.relaxed.reason
-    if isinstance(ended, Crashed) or ended.relaxed.verdict == "failed":
-        return failed(_NAME, reason, "see what the potential needs there")
+    if isinstance(ended, Crashed):
+        return failed(_NAME, ended.reason, _SEE)
+    verdict, reason = ended.relaxed.verdict, ended.relaxed.reason
+    if verdict == "failed":
+        return failed(_NAME, reason, _SEE)
+    if verdict == "broken":
+        found = f"{_FEW_CALLS} steps broke the structure: {reason}"
+        return failed(_NAME, found, "every candidate would end so: are its forces in eV/Å?")
+    if verdict == "order_lost":
+        found = f"a worker relaxed a structure, which lost its order within {_FEW_CALLS} steps"
+        return warned(_NAME, f"{found}: {reason}", "candidates that lose their order never count")
     return passed(_NAME, f"a worker relaxed a structure, {took_s:.1f} s after it was asked for")

@@ -66,7 +66,7 @@ def _recorded_run(session: Session) -> Iterator[Check]:
     driver = folder.driver()
     try:
         with folder.open_store() as store:
-            session.refuse_changes(store.run)
+            session.refuse_changes(store.run, store.level)
             counts = store.counts()
     except OlderSchemaError as error:
         found = f"{error.path} {error.found}"

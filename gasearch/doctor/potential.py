@@ -20,7 +20,6 @@ from gasearch.errors import GasearchError
 from gasearch.processes import ONE_THREAD, ending_in_words
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
-from gasearch.seeding import named_rng
 
 _PATIENCE_S = 600.0
 _NAME = "potential"
@@ -86,9 +85,9 @@ def _measure(session: Session) -> dict[str, Any]:
     """Return what a probe structure costs, and what a search would refuse or warn of."""
     import torch
 
-    from gasearch.potentials.awareness import require_charge_aware
+    from gasearch.potentials.asking import evaluate
     from gasearch.potentials.contract import Batch
-    from gasearch.potentials.level import compare_levels
+    from gasearch.potentials.measured.level import compare_levels
     from gasearch.potentials.registry import load_potential
     from gasearch.relax.calibration import Calibration, with_hold
 
@@ -100,13 +99,13 @@ def _measure(session: Session) -> dict[str, Any]:
     calibration = session.calibration
     potential, _ = with_hold(base, calibration, session.settings.relax.reader)
     probes = session.probes()
-    potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
+    evaluate(potential, Batch.from_atoms(probes[:1], potential.device))
     warm_s = time.perf_counter()
     found = potential.evaluate(Batch.from_atoms(probes[:1], potential.device))
     once_s = time.perf_counter() - warm_s
     if not bool(torch.isfinite(found.energies).all() and torch.isfinite(found.forces).all()):
         return {"problem": "its energy or forces of a probe structure are no numbers"}
-    require_charge_aware(potential, probes, named_rng(0, "awareness"), named.allow_charge_blind)
+    session.refuse_unfit(potential)
     if session.folder.is_started:
         with session.folder.open_store() as store:
             compare_levels(store.level, session.level_of(potential))

@@ -15,8 +15,9 @@ from typing import Any
 from ase.calculators.calculator import BaseCalculator
 
 from gasearch.errors import GasearchError
-from gasearch.plugins import PluginError, load_plugin, registered
+from gasearch.plugins import PluginError, at_home, load_plugin, registered
 from gasearch.potentials.ase_calculator import AseCalculatorPotential
+from gasearch.potentials.asking import what_was_raised
 from gasearch.potentials.contract import Potential
 
 _KIND = "potential"
@@ -52,7 +53,7 @@ def load_potential(
     if _is_path(text, folder):
         return _from_path(text, folder / text, device, species)
     plugin = load_plugin(_KIND, text, folder)
-    made = _made(text, plugin, device, species) if _is_factory(plugin) else plugin
+    made = _made(text, plugin, folder, device, species) if _is_factory(plugin) else plugin
     if isinstance(made, BaseCalculator):
         return _from_calculator(made, text, folder)
     if isinstance(made, Potential) and not isinstance(made, type):
@@ -87,7 +88,7 @@ def _is_path(text: str, folder: Path) -> bool:
 def _from_path(
     text: str, path: Path, device: str, species: Mapping[str, str | int] | None
 ) -> Potential:
-    from gasearch.potentials.networks.architectures import foreign_endings, load_foreign
+    from gasearch.potentials.networks.architectures import foreign_loader, load_foreign
     from gasearch.potentials.networks.checkpoint import load_checkpoint
 
     if path.is_dir():
@@ -95,10 +96,11 @@ def _from_path(
         return load_checkpoint(path, device)
     if not path.is_file():
         raise PluginError(_KIND, text, f"there is no {path}.")
-    endings = tuple(foreign_endings())
-    if not path.name.endswith(endings):
-        known = ", ".join(endings)
-        problem = f"expected a folder with a model.json, or a file whose name ends in {known}."
+    if not foreign_loader(path, path.read_bytes()):
+        problem = (
+            "expected a folder with a model.json, or a model file of mace, chgnet, schnetpack or "
+            "the public cPaiNN."
+        )
         raise PluginError(_KIND, text, problem)
     return load_foreign(path, species or {}, text, device)
 
@@ -109,7 +111,13 @@ def _refuse_species(text: str, species: Mapping[str, str | int] | None) -> None:
         raise PluginError(_KIND, text, problem)
 
 
-def _made(text: str, factory: Any, device: str, species: Mapping[str, str | int] | None) -> object:
+def _made(
+    text: str,
+    factory: Any,
+    folder: Path,
+    device: str,
+    species: Mapping[str, str | int] | None,
+) -> object:
     try:
         takes = inspect.signature(factory).parameters
         arguments: dict[str, Any] = {"device": device} if "device" in takes else {}
@@ -117,12 +125,12 @@ def _made(text: str, factory: Any, device: str, species: Mapping[str, str | int]
             arguments["species"] = species or {}
         else:
             _refuse_species(text, species)
-        return factory(**arguments)
+        with at_home(text, folder):
+            return factory(**arguments)
     except GasearchError:
         raise
-    except Exception as error:
-        problem = f"making it raised {type(error).__name__}: {error}"
-        raise PluginError(_KIND, text, problem) from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(_KIND, text, f"making it raised {what_was_raised(error)}.") from error
 
 
 def _from_calculator(calculator: BaseCalculator, text: str, folder: Path) -> Potential:

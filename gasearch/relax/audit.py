@@ -139,7 +139,7 @@ def shortfall(fmax: float, smax: float, settings: RelaxSettings) -> str:
     )
 
 
-def reason_of(error: Exception) -> str:
+def reason_of(error: BaseException) -> str:
     """Return the reason that an error is for "failed"; those that are expected explain themselves.
 
     In one line.

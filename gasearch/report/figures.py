@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.display.plotting import VERMILION, new_figure
-from gasearch.files import make_folder, written
+from gasearch.files import inside, make_folder, name_from, written
 from gasearch.report.collect import Report
 from gasearch.report.sections import Chart, Series
 
@@ -24,9 +24,10 @@ def write_figures(report: Report, folder: Path) -> list[Path]:
         for chart in section.charts:
             figure = draw(chart)
             for ending in ENDINGS:
-                with written(folder / f"{chart.name}{ending}", replace=True) as path:
+                target = inside(folder, f"{name_from(chart.name)}{ending}")
+                with written(target, replace=True) as path:
                     figure.savefig(path, dpi=200)
-                paths.append(folder / f"{chart.name}{ending}")
+                paths.append(target)
     return paths
 
 

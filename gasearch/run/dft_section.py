@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from gasearch.crystal.species import Species
 from gasearch.run.execution_section import WALLTIME
@@ -14,6 +14,10 @@ from gasearch.settings import AtLeastOne, Count, NotNegative, Number, Positive, 
 KPoint = tuple[Number, Number, Number]
 PREFIX_VALUES = ("ranks", "nodes", "cpus_per_rank")
 Windows = dict[str, tuple[NotNegative, NotNegative]]
+_OF_PRESETS: dict[str, dict[str, Any]] = {
+    "petersen2026": {"hubbard_u_eV": {"Fe": 5.3, "Mn": 3.9, "Co": 3.32, "Ni": 6.2}, "fmax": 0.02},
+}
+"""What holds under a preset of [dft.vasp] where [dft] does not say otherwise."""
 _CUTOFF = "of the plane waves"
 _SPACING = "of the mesh, with 2 pi"
 
@@ -45,12 +49,25 @@ class GpawSection(Section):
 
 
 class VaspSection(Section):
-    """[dft.vasp]: the defaults are those of Petersen et al. 2026 (arXiv 2603.26471)."""
+    """[dft.vasp]: our settings, or those of Petersen et al. 2026 (arXiv 2603.26471)."""
 
+    preset: Literal["gasearch", "petersen2026"] = key(
+        "gasearch", "whose settings; petersen2026 relaxes the cell too, first with Ga for Fe3+"
+    )
     cutoff_eV: Positive = key(520.0, _CUTOFF, "eV")
     k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    mesh: tuple[AtLeastOne, ...] = key(
+        (), "k-points along each vector of the supercell, [3, 1, 3]; []: by k_spacing"
+    )
     incar: dict[str, Any] = key({}, "more tags, or others: { NCORE = 4 }")
     potcar: dict[str, str] = key({}, 'titles: { Na = "Na" }')
+
+    @field_validator("mesh")
+    @classmethod
+    def _along_three_vectors(cls, mesh: tuple[int, ...]) -> tuple[int, ...]:
+        if len(mesh) not in (0, 3):
+            raise ValueError(f"expected three numbers, [3, 1, 3], got {list(mesh)}")
+        return mesh
 
 
 class EspressoSection(Section):
@@ -105,6 +122,13 @@ class DftSection(Section):
     vasp: VaspSection = VaspSection()
     espresso: EspressoSection = EspressoSection()
     abinit: AbinitSection = AbinitSection()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_preset(cls, values: Any) -> Any:
+        vasp = values.get("vasp") if isinstance(values, dict) else None
+        preset = vasp.get("preset") if isinstance(vasp, dict) else getattr(vasp, "preset", None)
+        return {**_OF_PRESETS[preset], **values} if preset in _OF_PRESETS else values
 
     @field_validator("walltime")
     @classmethod

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from ase import Atoms
@@ -29,6 +30,8 @@ from gasearch.store.records import RunRecord
 if TYPE_CHECKING:
     from gasearch.potentials.held.valence import BondReader
 
+Judge: TypeAlias = Callable[[PopulationStore], Iterator[Problem]]
+
 
 def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) -> list[Problem]:
     """Return what is wrong with a run's database; nothing in an undamaged one.
@@ -46,20 +49,32 @@ def check_run(folder: RunFolder, replay: bool = False, rejudge: bool = False) ->
     if any(problem.check == "integrity" for problem in problems):
         return problems
     with folder.open_store() as store:
-        findings = Findings(store)
-        problems += _decorations(findings)
-        problems += _hull(findings)
+        parts = {"decoration": _decorations, "hull": _hull}
         if rejudge:
-            problems += _audit(folder, findings)
+            parts["audit"] = functools.partial(_audit, folder)
         if replay:
-            problems += _replay(folder, store)
+            parts["replay"] = functools.partial(_replay, folder)
+        for name, judge in parts.items():
+            problems += _judged(name, judge, store, is_damaged=bool(problems))
     return problems
 
 
-def _decorations(findings: Findings) -> Iterator[Problem]:
+def _judged(name: str, judge: Judge, store: PopulationStore, *, is_damaged: bool) -> list[Problem]:
+    """Return what is wrong; damage that is known by now may keep the rest from being judged."""
+    try:
+        return list(judge(store))
+    except Exception as error:
+        if not is_damaged:
+            raise
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        return [Problem(name, f"cannot be judged with what stands above ({cause})")]
+
+
+def _decorations(store: PopulationStore) -> Iterator[Problem]:
     """Yield decorations that are charged, or recorded under wrong fingerprints or compositions."""
-    proposals = findings.store.proposals()
-    outside = [proposal for _, proposal in findings.store.outside()]
+    findings = Findings(store)
+    proposals = store.proposals()
+    outside = [proposal for _, proposal in store.outside()]
     for proposal in [*proposals, *outside]:
         try:
             decoration = Decoration.from_bytes(findings.host, proposal.occupation)
@@ -72,9 +87,9 @@ def _decorations(findings: Findings) -> Iterator[Problem]:
             yield Problem("decoration", f"candidate {proposal.number}: {stored}, but is {found}")
 
 
-def _hull(findings: Findings) -> Iterator[Problem]:
+def _hull(store: PopulationStore) -> Iterator[Problem]:
     """Yield points whose recorded height above the hull is wrong, by trying all pairs of points."""
-    rows = [row for row in findings.ranked() if row.formation_energy_eV_per_fu is not None]
+    rows = [row for row in Findings(store).ranked() if row.formation_energy_eV_per_fu is not None]
     lowest: dict[float, float] = {}
     for row in rows:
         energy = row.formation_energy_eV_per_fu or 0.0
@@ -95,9 +110,9 @@ def _envelope(lowest: dict[float, float], row: Ranked) -> float:
     return best
 
 
-def _audit(folder: RunFolder, findings: Findings) -> Iterator[Problem]:
+def _audit(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     """Judge every stored structure again, from the start structure and the stored moments."""
-    settings, store = folder.settings(), findings.store
+    settings, findings = folder.settings(), Findings(store)
     sites, judge = WorkingSites.of(findings.host), _judge(folder, settings, store.run)
     for row in store.evaluations(verdict=None, tight=False):
         if row.verdict == "failed":
@@ -158,7 +173,7 @@ def _ranges_and_reader(
 
 def _replay(folder: RunFolder, store: PopulationStore) -> Iterator[Problem]:
     session = Session(folder)
-    session.refuse_changes(store.run)
+    session.refuse_changes(store.run, store.level)
     changed = changed_versions(store.run.versions, ("gasearch", "numpy"))
     began = ", ".join(f"{name} {recorded}" for name, recorded in changed.items())
     note = f" (the run began with {began})" if began else ""

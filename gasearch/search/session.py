@@ -41,7 +41,7 @@ from gasearch.search.visibility import Immediate, Lagged, Visibility
 from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import LevelRecord, Outcome, RunRecord
+from gasearch.store.records import POTENTIAL_PLACE, LevelRecord, Outcome, RunRecord
 from gasearch.store.sql.events import ENDED, STARTED
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 
     from gasearch.potentials.contract import Potential
     from gasearch.relax.moment_reader import MomentReader
+
+_NAME = "potential.name"
 
 
 class Session:
@@ -122,8 +124,9 @@ class Session:
         if self.folder.is_started:
             store = self.folder.open_store(read_only=False, is_driver=True)
             try:
-                self.refuse_changes(store.run)
+                self.refuse_changes(store.run, store.level)
                 self._refuse_other_level(store.level)
+                self._record_place(store)
             except BaseException:
                 store.close()
                 raise
@@ -367,11 +370,33 @@ class Session:
             for name, recorded in changed.items()
         ]
 
-    def refuse_changes(self, run: RunRecord) -> None:
-        """Refuse a run.toml, or a host, that defines another search than the recorded one."""
-        refuse_changed_settings(run, self._defining(), self.folder.path)
+    def refuse_changes(self, run: RunRecord, level: LevelRecord | None = None) -> None:
+        """Refuse a run.toml, or a host, that defines another search than the recorded one.
+
+        Parameters
+        ----------
+        level
+            Of the run: a potential of another name with the same weights has only moved.
+        """
+        now = self._defining()
+        if now[_NAME] != run.settings.get(_NAME) and self._has_moved(run, level):
+            now[_NAME] = run.settings.get(_NAME)
+        refuse_changed_settings(run, now, self.folder.path)
         host = host_to_json(self.host)
         refuse_changed_host(run, host, self.settings.host.structure, self.folder.path)
+
+    def _has_moved(self, run: RunRecord, level: LevelRecord | None) -> bool:
+        """Return whether the potential, under another name than recorded, has the same weights."""
+        if run.operational.get(POTENTIAL_PLACE) == self.settings.potential.name:
+            return True  # it was the same before; on each resume its level is compared
+        recorded = "" if level is None else level.weights_hash
+        return bool(recorded) and self.potential.weights_hash == recorded
+
+    def _record_place(self, store: PopulationStore) -> None:
+        """Record where a potential is now that has moved since the search was started."""
+        name, run = self.settings.potential.name, store.run
+        if name != run.operational.get(POTENTIAL_PLACE, run.settings.get(_NAME)):
+            store.batch().set_operational({POTENTIAL_PLACE: name}).commit()
 
     def probes(self) -> list[Atoms]:
         """Return two fixed decorations whose energies identify the potential."""
@@ -383,16 +408,22 @@ class Session:
         ]
 
     def _new_level(self) -> LevelRecord:
-        from gasearch.potentials.awareness import require_charge_aware
+        level = self.level_of(self.potential)
+        self.refuse_unfit(self.potential)
+        return level
 
-        potential = self.potential
-        blind = self.settings.potential.allow_charge_blind
-        require_charge_aware(potential, self.probes(), named_rng(0, "awareness"), blind)
-        return self.level_of(potential)
+    def refuse_unfit(self, potential: Potential) -> None:
+        """Raise for a potential whose stress contradicts its energy, or that is charge-blind."""
+        from gasearch.potentials.measured.awareness import require_charge_aware
+        from gasearch.potentials.measured.stress import check_stress
+
+        probes, blind = self.probes(), self.settings.potential.allow_charge_blind
+        check_stress(potential, probes[0])
+        require_charge_aware(potential, probes, named_rng(0, "awareness"), blind)
 
     def level_of(self, potential: Potential) -> LevelRecord:
         """Return the level of theory of this search with a potential, measured on its probes."""
-        from gasearch.potentials.level import measure_level
+        from gasearch.potentials.measured.level import measure_level
 
         level = measure_level(potential, self.probes())
         return LevelRecord(
@@ -404,6 +435,6 @@ class Session:
         )
 
     def _refuse_other_level(self, stored: LevelRecord) -> None:
-        from gasearch.potentials.level import compare_levels
+        from gasearch.potentials.measured.level import compare_levels
 
         compare_levels(stored, self.level_of(self.potential))

@@ -167,6 +167,7 @@ def put_job(
         else:
             connection.execute(update(dft_job).where(dft_job.c.id == known.id).values(**row))
         data = {"folder": folder, "level": level_name, "state": state, "reason": reason}
+        data["code"] = code if known is None else known.code
         transaction.add_event(DFT_JOB, number, data)
 
     store.write(work)
@@ -285,6 +286,7 @@ def _evaluate(transaction: Transaction, number: int, key: int, found: DftRecord)
     else:
         connection.execute(update(structure).where(structure.c.id == own).values(**body))
     data = {name: row[name] for name in ("verdict", "energy", "n_calls")}
+    data["sha256"] = blobs.stated(row | body)
     transaction.add_event(DFT_RECORDED, None, data | {"level": key, "candidate": number})
     return own
 

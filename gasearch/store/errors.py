@@ -127,6 +127,37 @@ class DriverLostError(StoreError):
 
 
 @dataclass(eq=False, repr=False)
+class WentBackError(StoreError):
+    """A database that no longer has what this process had committed to it.
+
+    Parameters
+    ----------
+    had, has
+        The last event that was committed, and the last one that is there.
+    candidate
+        The last one that is there.
+    """
+
+    place: Place
+    had: int
+    has: int
+    candidate: int
+
+    def __str__(self) -> str:
+        how = (
+            "an older or another copy has taken its place"
+            if isinstance(self.place, Path)
+            else "the server has lost its last commits, or an older copy was restored"
+        )
+        return (
+            f"{self.place} went back: event {self.had}, which this process had committed, is not "
+            f"in it any more, and it ends with event {self.has}, candidate {self.candidate} "
+            f"({how}): put the newer one back, or give the same command again, which goes on from "
+            "there and computes again what is lost."
+        )
+
+
+@dataclass(eq=False, repr=False)
 class WriteFailedError(StoreError):
     """The operating system refused to write; the file is as it was before."""
 

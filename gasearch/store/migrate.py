@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sqlite3
 import time
 from pathlib import Path
 
 from sqlalchemy import Connection
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from gasearch.store import schema
 from gasearch.store.errors import OlderSchemaError, TruncatedFileError
@@ -71,11 +73,25 @@ def bring_up_to_date(database: Storage) -> Path | None:
             backup = _backup_path(database.path, version)
             copy_database(database, backup)
             with contextlib.closing(database.without_foreign_keys()) as unlinked:
-                unlinked.write(lambda connection: upgrade(connection, place))
+                unlinked.write(lambda connection: _upgrade_whole(connection, place, version))
         else:
-            database.write(lambda connection: upgrade(connection, place))
+            database.write(lambda connection: _upgrade_whole(connection, place, version))
         _log.info("%s: schema %s became %s", place, version, schema.SCHEMA_VERSION)
         return backup
+
+
+def _upgrade_whole(connection: Connection, place: Place, version: str) -> None:
+    from alembic.util import CommandError
+
+    try:
+        upgrade(connection, place)
+    except (CommandError, ProgrammingError, OperationalError) as error:
+        code = getattr(getattr(error, "orig", None), "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code != sqlite3.SQLITE_ERROR:
+            raise  # such as a full disk, which says so itself
+        cause = getattr(error, "orig", None) or error
+        found = f"says that it has schema {version!r}, and its tables are others ({cause})"
+        raise TruncatedFileError(place, found, "restore the newest backup") from error
 
 
 def upgrade(connection: Connection, place: Place) -> None:

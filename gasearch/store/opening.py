@@ -15,7 +15,12 @@ from gasearch.store.storage import DriveLock, Storage, held_lock
 
 
 def open_storage(
-    place: Place, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+    place: Place,
+    *,
+    read_only: bool = False,
+    busy_s: float = 60,
+    patience_s: float = 900,
+    any_text: bool = False,
 ) -> Storage:
     """Open what is there, after making sure that it is a population database of gasearch.
 
@@ -25,9 +30,13 @@ def open_storage(
         How long a transaction waits for others.
     patience_s
         For how long it is begun again where they, or the server, need longer.
+    any_text
+        Whether text of a damaged file that is no UTF-8 is read too, with hexadecimal bytes in it.
     """
     if isinstance(place, Path):
-        return open_database(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
+        return open_database(
+            place, read_only=read_only, busy_s=busy_s, patience_s=patience_s, any_text=any_text
+        )
     from gasearch.store.postgresql.database import open_server
 
     return open_server(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)

@@ -26,9 +26,10 @@ from gasearch.store.schema import structure as structure_table
 from gasearch.store.sql.ase_rows import HOST_COLUMNS
 from gasearch.store.sql.batch import Batch
 from gasearch.store.sql.blobs import hashes, plain_columns, structure_columns, to_json
+from gasearch.store.sql.evaluation_state import uncounted_refutations
 from gasearch.store.sql.events import CREATED
 from gasearch.store.sql.queries import Queries
-from gasearch.store.sql.transaction import Transaction
+from gasearch.store.sql.transaction import Transaction, transact
 from gasearch.store.sqlite.database import Database, backup, backup_if_due
 from gasearch.store.storage import Storage, closed_on_error
 
@@ -84,6 +85,8 @@ class PopulationStore(Queries):
         database = open_storage(place, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
         with closed_on_error(database):
             migrate.bring_up_to_date(database)
+            if not read_only and database.read(uncounted_refutations):
+                database.write(lambda connection: Transaction(connection).recount())
         return cls(database)
 
     def close(self) -> None:
@@ -110,14 +113,7 @@ class PopulationStore(Queries):
 
         It is repeated as a whole where others are in the way, and counts once.
         """
-
-        def whole(connection: Connection) -> T:
-            transaction = Transaction(connection)
-            result = work(transaction)
-            transaction.finish()
-            return result
-
-        return self._database.write(whole)
+        return transact(self._database, work)[0]
 
     def batch(self) -> Batch:
         """Return an empty batch of changes."""

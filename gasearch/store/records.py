@@ -24,6 +24,8 @@ JsonValue: TypeAlias = (
 )
 State = Literal["queued", "relaxing", "relaxed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
+POTENTIAL_PLACE = "potential.place"
+"""Operational key: where a potential is now that has moved since the search was started."""
 Purpose = Literal["search", "tight"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

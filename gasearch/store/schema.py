@@ -39,7 +39,7 @@ TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 WIDE = Integer().with_variant(BigInteger(), "postgresql")
 """A whole number of 64 bits."""
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 RUN = 1
 SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0
@@ -193,8 +193,8 @@ structure = Table(
     metadata,
     # The evaluation that ended in it; 0 for the host.
     Column("id", Integer, primary_key=True, autoincrement=False),
-    # The candidate for which it counts, being its lowest evaluation with verdict ok at the level of
-    # the search; NULL where another one counts, 0 for the host.
+    # The candidate for which it counts (see `best_evaluation`) at the level of the search; NULL
+    # where another one counts, 0 for the host.
     Column("counts_for", Integer, unique=True),
     Column("key_value_pairs", TEXT, nullable=False),
     Column("data", TEXT, nullable=False),
@@ -277,5 +277,7 @@ event = Table(
     Column("kind", TEXT, nullable=False),
     Column("candidate", Integer, ForeignKey("candidate.id")),
     Column("data", TEXT, nullable=False),
+    # Of this event and of all before it, see `gasearch.store.sql.events.chained`.
+    Column("sha256", TEXT, nullable=False, server_default=""),
     Index("event_by_candidate", "candidate", "id"),
 )

@@ -26,6 +26,8 @@ class Storage(Protocol):
     """Connections to one population database."""
 
     read_only: bool
+    newest: tuple[int, str] | None
+    """The last event after the last transaction of this process, with its hash."""
 
     @property
     def place(self) -> Place:

@@ -14,8 +14,8 @@ import torch
 from ase import Atoms
 
 from gasearch.errors import GasearchError
-from gasearch.potentials.awareness import BLIND_BELOW, charge_awareness
 from gasearch.potentials.contract import Array, Batch, Potential, Prediction, check_species
+from gasearch.potentials.measured.awareness import BLIND_BELOW, charge_awareness
 
 
 class PotentialCheckError(GasearchError, AssertionError):

@@ -18,6 +18,7 @@ from gasearch.errors import UsageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
 from gasearch.potentials.networks.network_potential import identity, reference_table
+from gasearch.training.data.columns import ACCEPTED
 from gasearch.training.data.frames import Frame, all_species, data_hash, without_repeats
 from gasearch.training.data.label_pairs import LabelPair, label_pairs
 from gasearch.training.data.samples import Sample, Unit, frame_unit, join, pair_unit
@@ -36,7 +37,10 @@ class NoEnergiesError(UsageError):
     """Training data without any energy."""
 
     def __str__(self) -> str:
-        return "no training frame has an energy: a potential cannot be fitted to forces alone."
+        return (
+            "no training frame has an energy: a potential cannot be fitted to forces alone "
+            f"({ACCEPTED})."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,17 +55,26 @@ class UnknownDecorationError(UsageError):
 
 
 def train(
-    plan: TrainingPlan, progress: Callable[[TrainingProgress], None] | None = None
+    plan: TrainingPlan,
+    progress: Callable[[TrainingProgress], None] | None = None,
+    on_data: Callable[[FrameSet], None] | None = None,
 ) -> dict[str, Any]:
     """Train a model on labelled frames and write it; return the report.
 
     Killed, it continues when called again with the same plan.
+
+    Parameters
+    ----------
+    on_data
+        Called with the frames before they are learned.
     """
     keep_freed_memory()
     folder, settings = plan.output, plan.options.settings
     if (folder / MODEL_FILE).exists():
         raise FinishedModelError(folder)
     data = read_frames(plan.files, plan.options.labelling)
+    if on_data is not None:
+        on_data(data)
     split = choose_split(data.frames, settings)
     arguments = plan.options.network
     start = starting_model(plan.architecture, data.frames, plan.start, arguments, settings.seed)
@@ -106,6 +115,9 @@ def make_report(fitted: Fitted, split: Split, data: FrameSet, plan: TrainingPlan
             "data_hash": data.data_hash,
             "n_frames": len(data.frames),
             "dropped": dict(data.dropped),
+            "columns": {label: dict(names) for label, names in data.columns.items()},
+            "stale": dict(data.stale),
+            "unread": dict(data.unread),
         },
         "split": {
             "training": sorted({frame.decoration for frame in split.training}),

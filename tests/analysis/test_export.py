@@ -2,7 +2,11 @@
 
 import errno
 import os
+import shutil
+import sqlite3
 import warnings
+from dataclasses import replace
+from pathlib import Path
 
 import ase.db
 import ase.io
@@ -11,8 +15,8 @@ import pytest
 from ase.io.cif import parse_cif
 
 from gasearch.analysis import export as exporting
-from gasearch.analysis.export import NothingFoundError, export, structures
-from gasearch.analysis.findings import Findings
+from gasearch.analysis.export import NothingFoundError, damage, export, structures
+from gasearch.analysis.findings import Findings, UnknownFormulaError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
@@ -29,6 +33,21 @@ def found(finished):
     with RunFolder(finished).open_store() as store:
         findings = Findings(store)
         return structures(store, findings.best(None, 100))
+
+
+@pytest.fixture
+def tampered(found, finished, tmp_path):
+    """A function that gives all candidates of a copy of the run another composition."""
+
+    def tamper(composition):
+        run = Path(shutil.copytree(finished, tmp_path / "run"))
+        database = sqlite3.connect(run / "search.db")
+        database.execute("UPDATE candidate SET composition = ?", (composition,))
+        database.commit()
+        database.close()
+        return RunFolder(run).open_store()
+
+    return tamper
 
 
 def charges(atoms):
@@ -60,6 +79,19 @@ def test_everything_comes_back_from_one_file(found, tmp_path, name):
         assert info["fingerprint"].removeprefix("fp") == row.fingerprint
         assert info["level"].startswith("./toy.py:LabelEnergy-")
         assert info["above_hull_per_fu"] == pytest.approx(row.above_hull_eV_per_fu, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ["a.extxyz", "a.traj", "a.db"])
+def test_training_reads_one_decoration_for_each_structure(found, tmp_path, name):
+    from gasearch.training.data.reading import read_frames
+
+    export(found, tmp_path / name)
+    data = read_frames([tmp_path / name])
+    names = [frame.decoration for frame in data.frames]
+    assert names == [f"111-{row.fingerprint}" for row, _ in found]
+    assert len(set(names)) == len(found)
+    assert data.named_by == {"decoration": len(found)}
+    assert not data.passed_over()
 
 
 def test_a_database_can_be_asked_by_the_keys_of_the_run(found, tmp_path):
@@ -193,6 +225,39 @@ class TestRefusals:
         with pytest.raises(OutputError, match="No space left on device"):
             export(found, tmp_path / f"a{ending}")
         assert list(tmp_path.iterdir()) == []
+
+
+class TestStrangersDatabase:
+    def test_a_formula_that_is_none_is_refused(self, tampered):
+        with tampered("../../escaped/autostart/x") as store:
+            (line,) = damage(store)
+            assert "is damaged (ase: candidate 1" in line
+            findings = Findings(store)
+            with pytest.raises(UnknownFormulaError, match="no decoration of its host"):
+                findings.best(None, 100)
+
+    def test_a_name_is_that_of_the_decoration(self, tampered, found):
+        with tampered("Fe4P4O16") as store:
+            stored = Findings(store).best(None, 100)
+            names = [row.formula for row, _ in structures(store, stored)]
+        assert names == [row.formula for row, _ in found]
+        assert {row.formula for row in stored} == {"Fe4P4O16"}
+
+    def test_a_name_that_leaves_the_folder_stays_in_it(self, found, tmp_path):
+        row, atoms = found[0]
+        stranger = replace(row, formula="../../escaped/autostart/x")
+        assert export([(stranger, atoms)], tmp_path / "a" / "b" / "out") == 1
+        written = [path for path in tmp_path.rglob("*") if path.is_file()]
+        assert [path.parent for path in written] == [tmp_path / "a" / "b" / "out"]
+
+    def test_a_formula_adds_no_line_to_a_file(self, found, tmp_path):
+        row, atoms = found[0]
+        export([(replace(row, formula="x\n_cell_length_a 1\n"), atoms)], tmp_path / "a.cif")
+        assert (tmp_path / "a.cif").read_text().count("\n_cell_length_a") == 1
+
+    def test_a_whole_database_is_exported_without_a_word(self, finished):
+        with RunFolder(finished).open_store() as store:
+            assert damage(store) == []
 
 
 class TestWritten:

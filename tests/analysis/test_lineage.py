@@ -23,6 +23,7 @@ from gasearch.testing.store import (
 )
 
 FE, NA = "Fe4P4O16", "Na4Fe4P4O16"
+HALF = {"composition": "Na2Fe4P4O16"}
 
 
 @pytest.fixture
@@ -50,10 +51,11 @@ def store(tmp_path):
                 },
             },
         ):
-            record(store, propose_and_lease(store, 1, **keys), n_formula_units=4)
-        failed = propose_and_lease(store, 1, details={"predicted_eV_per_fu": -3.0, "rates": {}})
+            record(store, propose_and_lease(store, 1, **HALF | keys), n_formula_units=4)
+        details = {"predicted_eV_per_fu": -3.0, "rates": {}}
+        failed = propose_and_lease(store, 1, **HALF, details=details)
         record(store, failed, n_formula_units=4, verdict="failed")
-        propose_and_lease(store, 1, parents=(4,), generation=3)
+        propose_and_lease(store, 1, **HALF, parents=(4,), generation=3)
         yield store
 
 
@@ -117,7 +119,7 @@ def test_one_without_a_valid_energy_has_none(findings):
 
 def test_one_from_elsewhere_comes_first_in_its_own_lineage(store, findings):
     batch = store.batch()
-    batch.propose([example_proposal(None, origin="dft", fingerprint="moved", parents=(4,))])
+    batch.propose([example_proposal(None, origin="dft", fingerprint="moved", **HALF, parents=(4,))])
     batch.commit()
     rows = lineage(findings, FIRST_OUTSIDE)
     assert [row.id for row in rows] == [FIRST_OUTSIDE, 4, 3, 2, 1]
@@ -139,7 +141,9 @@ def test_the_document_is_json(findings):
 
 def test_the_table_says_who_comes_from_elsewhere(store, findings, capsys):
     batch = store.batch()
-    batch.propose([example_proposal(None, operator="user", origin="a.cif", fingerprint="moved")])
+    batch.propose(
+        [example_proposal(None, operator="user", origin="a.cif", fingerprint="moved", **HALF)]
+    )
     batch.commit()
     make_console().print(lineage_table(lineage(findings, FIRST_OUTSIDE)))
     assert "user (a.cif)" in capsys.readouterr().out

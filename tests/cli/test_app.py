@@ -264,6 +264,17 @@ class TestResuming:
         assert f"{key} defines the search and cannot change on resume" in result.line
         assert recorded(folder) == before
 
+    def test_init_says_what_is_odd_in_a_structure_file(self, tmp_path):
+        from gasearch.crystal.io.builtin import builtin_host
+
+        atoms = builtin_host("nafepo4-olivine").unit_cell
+        oxygen = next(atom.index for atom in atoms if atom.symbol == "O")
+        atoms.positions[oxygen] = atoms.positions[0] + (0.6, 0, 0)
+        ase.io.write(tmp_path / "a.vasp", atoms, format="vasp")
+        result = gasearch("init", tmp_path / "run", "--host", tmp_path / "a.vasp")
+        assert result.status == 0
+        assert re.search(r"note: .*a\.vasp: Na0 and O12 are 0\.60 Å apart, nearer than", result.err)
+
     def test_an_edited_structure_file_is_refused_by_name(self, finished, tmp_path):
         from gasearch.crystal.io.builtin import builtin_host
 

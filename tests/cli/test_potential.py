@@ -38,6 +38,7 @@ KEYS = [
     "energy_mae_meV_per_atom",
     "formation_energy_mae_meV_per_fu",
     "force_mae_meV_per_A",
+    "stress_mae_meV_per_A3",
     "order_kendall_tau",
     "moment_mae",
     "order_read_accuracy",
@@ -285,7 +286,8 @@ class TestMeasuring:
         result = potential("test", "pmmcs", frames)
         assert result.status == 0
         assert "Kendall's tau" in result.out
-        assert result.err.startswith("note: pmmcs only ranks orders at one x")
+        assert "note: read 14 frames: energy in 14 (energy), forces in 14 (forces)" in result.err
+        assert "note: pmmcs only ranks orders at one x" in result.err
 
     def test_what_a_plug_in_prints_stays_out_of_the_document(self, potential, frames, tmp_path):
         shutil.copy(TOYS, tmp_path / "toy.py")
@@ -330,6 +332,8 @@ class TestTrain:
         assert report["settings"]["seed"] == 5
         assert report["settings"]["loss"]["hop_share"] == 3
         assert report["data"]["n_frames"] % 2 == 0
+        assert "read 28 frames: energy in 28 (energy), forces in 28 (forces)" in result.out
+        assert report["data"]["columns"]["moments"] == {"magmoms": 28}
         again = potential(*given, "--data", frames)
         assert again.status == 2
         assert "new holds a finished model" in again.line

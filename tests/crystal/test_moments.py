@@ -1,9 +1,12 @@
 """Moment ranges: one table, by reader, of which each reader's own data are told apart."""
 
 import pytest
+from crystals import built
 
 from gasearch.crystal.moments import MOMENT_RANGES, without_doubtful
 from gasearch.crystal.species import Species
+from gasearch.dft.classify import moment_ranges
+from gasearch.training.data.labels import Labelling
 
 FE2, FE3 = Species("Fe", 2), Species("Fe", 3)
 
@@ -38,3 +41,10 @@ def test_touching_ranges_are_parted_by_a_band():
         FE3: (pytest.approx(4.22), 4.8),
     }
     assert without_doubtful(MOMENT_RANGES["gpaw"]) == MOMENT_RANGES["gpaw"]
+
+
+@pytest.mark.parametrize("reader", ["vasp", "gpaw"])
+def test_results_of_a_code_and_training_frames_are_read_by_the_same_ranges(reader):
+    collected = moment_ranges(built(), reader, {}, {})
+    learned = Labelling(code=reader).moment_ranges
+    assert {species: learned[species] for species in collected} == collected

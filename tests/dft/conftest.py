@@ -14,6 +14,13 @@ from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 
 
+@pytest.fixture(autouse=True)
+def no_potcars(monkeypatch):
+    """Nothing says where POTCAR files are."""
+    for name in ("VASP_PP_PATH", "PMG_VASP_PSP_DIR", "PMG_CONFIG_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture(scope="session")
 def host():
     return Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))

@@ -5,16 +5,20 @@ import pytest
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.moments import n_f_electrons, usual_low_spin
 from gasearch.crystal.species import Species
 from gasearch.dft.spins import (
     alternating_signs,
     atomic_limit,
     bonded_anions,
+    input_doubts,
     spin_of,
     spins,
     start_moments,
     total_moment,
 )
+from gasearch.errors import UsageError
+from gasearch.run.dft_section import DftSection
 
 
 def decorated(host, x):
@@ -83,3 +87,41 @@ def test_the_antiferromagnet_of_olivine_has_no_parallel_neighbours(host):
 def test_a_sum_of_alternating_moments_is_not_negative(host):
     atoms = decorated(host, 0.75)
     assert (alternating_signs(atoms, {}) * spins(atoms, {})).sum() >= 0
+
+
+@pytest.mark.parametrize(
+    ("ion", "moment"),
+    [("Co3+", 0), ("Ni3+", 1), ("Ni4+", 0), ("Ru4+", 2), ("Ir5+", 2), ("Rh3+", 0), ("Mn3+", None),
+     ("Fe3+", None), ("Fe2+", None), ("Co2+", None), ("Ni2+", None), ("Mo4+", None)],
+)  # fmt: skip
+def test_ions_that_are_usually_low_spin_are_known(ion, moment):
+    assert usual_low_spin(Species.parse(ion)) == moment
+
+
+def test_high_spin_of_an_ion_that_is_usually_low_spin_is_said():
+    lithium_nickel_oxide = [Species.parse(ion) for ion in ("Li+", "Ni3+", "Ni4+", "O2-")]
+    section = DftSection(hubbard_u_eV={"Ni": 6.2})
+    third, fourth = input_doubts(lithium_nickel_oxide, section)
+    assert "Ni3+ is taken as high spin, moment 3" in third
+    assert 'set "Ni3+" = 1.0' in third
+    assert 'set "Ni4+" = 0.0' in fourth
+    said = DftSection(hubbard_u_eV={"Ni": 6.2}, spin_states={"Ni3+": 1.0, "Ni4+": 0.0})
+    assert input_doubts(lithium_nickel_oxide, said) == []
+
+
+def test_a_magnetic_element_without_u_is_said():
+    species = [Species.parse(ion) for ion in ("Li+", "Fe2+", "Fe3+", "Mn2+", "Mn3+", "P5+", "O2-")]
+    (doubt,) = input_doubts(species, DftSection())
+    assert "no U on Mn (5.3 eV on Fe)" in doubt
+    assert input_doubts(species, DftSection(hubbard_u_eV={"Fe": 5.3, "Mn": 3.9})) == []
+
+
+def test_an_open_f_shell_needs_to_be_told_its_moment():
+    cerium = Species.parse("Ce3+")
+    assert [n_f_electrons(Species.parse(ion)) for ion in ("Ce3+", "Ce4+", "La3+", "Gd3+")] == [
+        1, 0, 0, 7,
+    ]  # fmt: skip
+    with pytest.raises(UsageError, match=r'Ce3\+ has an open f shell, f\^1.*set "Ce3\+" = 1.0'):
+        spin_of(cerium, {})
+    assert spin_of(cerium, {"Ce3+": 1.0}) == 1
+    assert spin_of(Species.parse("Ce4+"), {}) == 0

@@ -1,7 +1,11 @@
 """Consoles print text as it is, in files and terminals of any width."""
 
 import io
+import json
 
+from rich.table import Table
+
+from gasearch.display.tables import as_json
 from gasearch.display.terminal import make_console
 
 
@@ -32,3 +36,18 @@ def test_text_is_printed_as_it_is(monkeypatch):
 def test_a_closed_stdout_does_no_harm(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
     make_console().print("a")
+
+
+def test_a_terminal_obeys_nothing_that_stands_in_data(monkeypatch):
+    monkeypatch.setattr("sys.stdout", file := io.StringIO())
+    table = Table("name\x1b[2J")
+    table.add_row("\x1b]0;owned\x07\x9b2J\u202eabc")
+    console = make_console()
+    console.print(table)
+    console.print("\x1b[31mred", "two\nlines\rover")
+    text = file.getvalue()
+    assert not set(text) & set("\x1b\x07\x9b\r\u202e")
+    assert "abc" in text
+    assert "[31mred two\nlines" in text
+    assert json.loads(as_json("\x9b\x1b")) == "\x9b\x1b"
+    assert not set(as_json("\x9b\x1b")) & set("\x9b\x1b")

@@ -30,6 +30,28 @@ class Infinite(LabelEnergy):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         self.results["energy"] = float("inf")
+
+
+class Leaving(LabelEnergy):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        raise SystemExit("no licence here")
+
+
+class KiloBar(LabelEnergy):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        from gasearch.potentials.calculator import PotentialCalculator
+        from gasearch.potentials.pmmcs import Pmmcs
+
+        inner = PotentialCalculator(Pmmcs())
+        inner.calculate(atoms)
+        self.atoms = atoms.copy()
+        self.results = inner.results | {"stress": inner.results["stress"] * -1602.1766}
+
+
+class Explosive(LabelEnergy):
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["forces"] = np.full_like(self.results["forces"], 1e6)
 """
 
 
@@ -121,7 +143,13 @@ class TestPotential:
 
     @pytest.mark.parametrize(
         ("name", "text"),
-        [("NotThere", "NotThere"), ("Infinite", "no numbers"), ("Blind", "charge-blind")],
+        [
+            ("NotThere", "NotThere"),
+            ("Infinite", "no numbers"),
+            ("Blind", "charge-blind"),
+            ("KiloBar", "is -1602 times dE/d(strain)/volume (it is in kBar, with the sign of"),
+            ("Leaving", "SystemExit: no licence here"),
+        ],
     )
     def test_one_that_a_search_could_not_use_is_found(self, tmp_path, make_broken, name, text):
         folder = make_broken(name)
@@ -151,6 +179,18 @@ class TestEngine:
     def test_a_potential_that_kills_its_worker_is_found(self, make_broken):
         check = found(make_broken("Dying", execution={"workers": 1}))["engine"]
         assert (check.state, check.found) == ("fail", "its worker ended by signal 6")
+
+    @pytest.mark.parametrize(
+        ("name", "told"),
+        [
+            ("Explosive", "3 steps broke the structure: it explodes"),
+            ("Leaving", "SystemExit: no licence here"),
+        ],
+    )
+    def test_a_structure_that_ends_broken_or_failed_is_no_pass(self, make_broken, name, told):
+        check = found(make_broken(name, execution={"workers": 1}))["engine"]
+        assert check.state == "fail"
+        assert told in check.found
 
     def test_a_worker_that_does_not_come_is_reported_apart(self, tmp_path, make_run, monkeypatch):
         monkeypatch.setattr(engine, "_PATIENCE_S", 0.0)

@@ -82,7 +82,7 @@ def search(
 def commit(batch: Batch, moment: str) -> Committed:
     """Commit, and die on the way."""
     if moment == "inside":
-        batch.apply = lambda connection: die(Batch.apply(batch, connection))
+        batch.apply = lambda transaction: die(Batch.apply(batch, transaction))
     if moment == "before":
         die()
     done = batch.commit()

@@ -13,9 +13,9 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Batch, UntrainedSpeciesError
 from gasearch.potentials.listing import potentials
+from gasearch.potentials.measured.awareness import charge_awareness
 from gasearch.potentials.networks.architectures import ARCHITECTURES
 from gasearch.potentials.networks.checkpoint import read_checkpoint
 from gasearch.potentials.networks.network_potential import NetworkPotential

@@ -255,7 +255,7 @@ def test_verdicts_of_earlier_runs_are_judged_again(tmp_path, make_run, monkeypat
     search = {"x": ["1/4"]}
     folder = RunFolder(make_run(tmp_path / "run", potential="pmmcs", budget=4, search=search))
     with monkeypatch.context() as patch:
-        patch.setattr("gasearch.search.session.WorkingSites.of", lambda host: None)
+        patch.setattr("gasearch.search.dispatcher.WorkingSites.of", lambda host: None)
         Session(folder).run()
     assert check_run(folder) == []
     (problem,) = check_run(folder, rejudge=True)

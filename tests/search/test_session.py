@@ -8,8 +8,8 @@ import pytest
 
 from gasearch.errors import UsageError
 from gasearch.execution.devices import NoDeviceError
-from gasearch.potentials.awareness import ChargeBlindError
-from gasearch.potentials.level import LevelMismatchError
+from gasearch.potentials.measured.awareness import ChargeBlindError
+from gasearch.potentials.measured.level import LevelMismatchError
 from gasearch.relax.calibration import CannotCalibrateError
 from gasearch.run.folder import RunFolder
 from gasearch.search.check import check_run
@@ -226,7 +226,7 @@ class TestInFlight:
         several = session(make_run(tmp_path / "run", execution={"workers": 3}))
         several.device = "cuda"
         assert several.in_flight * len(several.host.atoms) >= 8192
-        order = several.order()
+        order = several.executor_request()
         assert order.places == several.in_flight
         assert order.source.device == "cuda"
         assert order.source.limits == tmp_path / "run" / "batch_limits.json"
@@ -313,4 +313,32 @@ class TestHolds:
         text = (folder / "run.toml").read_text().replace("LabelEnergy", "Blind")
         (folder / "run.toml").write_text(text)
         with pytest.raises(ChargeBlindError, match='hold = "auto"'):
+            session(folder).run()
+
+
+class TestMovedPotential:
+    def test_one_with_unchanged_bytes_goes_on_and_its_place_is_recorded(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", "./models/toy.py:LabelEnergy")
+        (folder / "models").mkdir()
+        source = (folder / "toy.py").read_bytes()
+        (folder / "models" / "toy.py").write_bytes(source)
+        make_run(folder, "./models/toy.py:LabelEnergy", budget=4)
+        session(folder).run()
+        (folder / "models").rename(folder / "elsewhere")
+        make_run(folder, "./elsewhere/toy.py:LabelEnergy", budget=6)
+        assert session(folder).run() == "budget"
+        with RunFolder(folder).open_store() as store:
+            place = "./elsewhere/toy.py:LabelEnergy"
+            assert store.run.operational["potential.place"] == place
+            assert store.run.settings["potential.name"] == "./models/toy.py:LabelEnergy"
+            moves = [e.data for e in store.events() if "potential.place" in e.data]
+            assert moves == [{"potential.place": place}]
+        assert check_run(RunFolder(folder), replay=True) == []
+
+    def test_one_with_other_bytes_is_refused(self, tmp_path, make_run):
+        folder = make_run(tmp_path / "run", budget=4)
+        session(folder).run()
+        (folder / "new.py").write_text((folder / "toy.py").read_text() + "\n# changed\n")
+        make_run(folder, "./new.py:LabelEnergy", budget=6)
+        with pytest.raises(ChangedRunError, match=r"potential\.name"):
             session(folder).run()

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sqlalchemy import update
 
+from gasearch.relax.audit import Verdict
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import (
     DatabaseExistsError,
@@ -29,6 +31,8 @@ from gasearch.store.errors import (
 from gasearch.store.location import Place
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import FIRST_OUTSIDE, Lease
+from gasearch.store.schema import structure
+from gasearch.store.sql.transaction import Transaction
 from gasearch.testing.store import LEVEL, create, example_run
 from gasearch.testing.store import example_atoms as crystal
 from gasearch.testing.store import example_proposal as proposal
@@ -420,7 +424,7 @@ def test_the_lowest_ok_evaluation_counts(store: PopulationStore) -> None:
     ]
     record(store, 1, "tight", energy=-1.5)  # lower
     record(store, 2, "tight", energy=-1.5)  # higher
-    record(store, 3, "tight", energy=-9.0, verdict="order_lost")  # lower, but not ok
+    record(store, 3, "tight", energy=-9.0, verdict="unconverged")  # lower, but not ok
     assert [(e.candidate, e.energy, e.purpose) for e in store.evaluations()] == [
         (3, -3.0, "search"),
         (2, -2.0, "search"),
@@ -431,6 +435,45 @@ def test_the_lowest_ok_evaluation_counts(store: PopulationStore) -> None:
     assert store.relaxed(1, "search").energy == -1.0
     assert store.evaluation(1).result is None
     assert len(store.outcomes()) == 3
+
+
+@pytest.mark.parametrize("verdict", ["order_lost", "broken"])
+def test_a_tight_relaxation_that_lost_the_order_takes_the_first_ones_ok_away(
+    store: PopulationStore, verdict: Verdict
+) -> None:
+    propose(store, 2)
+    record(store, 1, energy=-3.0)
+    record(store, 2, energy=-2.0)
+    store.batch().queue_tight([1]).commit()
+    record(store, 1, "tight", energy=-9.0, verdict=verdict)
+    assert [e.candidate for e in store.evaluations()] == [2]
+    assert [(e.candidate, e.verdict, e.purpose) for e in store.evaluations(None)] == [
+        (1, verdict, "tight"),
+        (2, "ok", "search"),
+    ]
+    assert [row.best for row in store.by_composition()] == [2]
+    assert [e.candidate for e in store.evaluations(tight=False)] == [1, 2], "the search goes on"
+    assert [outcome.verdict for outcome in store.outcomes()] == ["ok", "ok"]
+
+
+def test_a_database_of_an_earlier_version_is_corrected_when_it_is_opened(
+    store: PopulationStore,
+) -> None:
+    propose(store, 1)
+    record(store, 1, energy=-3.0)
+    store.batch().queue_tight([1]).commit()
+    record(store, 1, "tight", energy=-9.0, verdict="order_lost")
+
+    def as_it_was(transaction: Transaction) -> None:
+        for number, counts in ((2, None), (1, 1)):
+            change = update(structure).where(structure.c.id == number).values(counts_for=counts)
+            transaction.connection.execute(change)
+
+    store.write(as_it_was)
+    assert [e.candidate for e in store.evaluations()] == [1]
+    with PopulationStore.open(store.place) as again:
+        assert again.evaluations() == []
+        assert again.evaluation(1).verdict == "order_lost"
 
 
 def test_a_tight_relaxation_replaces_one_that_is_not_ok(store: PopulationStore) -> None:

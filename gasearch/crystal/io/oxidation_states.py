@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from typing import Any
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.species import Species
 
-_STATE = re.compile(r"[A-Z][a-z]?(?:(\d*\.?\d*)([+-])|([+-])(\d+\.?\d*))")
+_STATE = re.compile(r"[A-Z][A-Za-z]?([+-]\d*\.?\d*|\d*\.?\d*[+-])(?![\d.])")
+_NUMBER = re.compile(r"([+-]?)(\d*\.?\d*)([+-]?)")
 
 _CIF = """\
 data_{name}
@@ -87,30 +89,63 @@ def poscar(atoms: Atoms, name: str) -> str:
 def cif_charges(block: CIFBlock, n_listed: int) -> NDArray[np.float64] | None:
     """Return the oxidation states (n_listed,) of the atoms that a CIF block lists, in e.
 
-    From its table of atom types, else from symbols such as Fe3+; NaN for those without; None if
-    there are none at all.
+    From its table of atom types, by type or by site, else from types and labels such as Fe3+; NaN
+    for those without; None if there are none at all.
     """
-    symbols = _column(block, "_atom_site_type_symbol")
-    if len(symbols) != n_listed:
+    types, labels = column(block, "_gasearch_type_symbol"), column(block, "_atom_site_label")
+    if len(types) != n_listed or len(labels) != n_listed:
         return None
-    types = _column(block, "_atom_type_symbol")
-    numbers = _column(block, "_atom_type_oxidation_number")
-    table = dict(zip(map(str, types), numbers, strict=False))
-    charges = np.array([_state(str(symbol), table.get(str(symbol))) for symbol in symbols])
+    names = map(str, column(block, "_atom_type_symbol"))
+    numbers = column(block, "_atom_type_oxidation_number")
+    table = {
+        name: state
+        for name, number in zip(names, numbers, strict=False)
+        if not np.isnan(state := number_of_state(number))
+    }
+    charges = np.array([
+        table.get(label, table.get(kind, state_of(kind, state_of(label))))
+        for kind, label in zip(map(str, types), map(str, labels), strict=True)
+    ])  # fmt: skip
     return None if np.isnan(charges).all() else charges
 
 
-def _column(block: CIFBlock, name: str) -> list[Any]:
+def cif_moments(block: CIFBlock, n_listed: int) -> NDArray[np.float64] | None:
+    """Return the sizes (n_listed,) of the magnetic moments of a magnetic CIF, in Bohr magnetons.
+
+    0 where none is listed; None if none is at all. Their components lie along the cell's axes.
+    """
+    labels = column(block, "_atom_site_label")
+    named = column(block, "_atom_site_moment_label")
+    columns = [column(block, f"_atom_site_moment_crystalaxis_{axis}") for axis in "xyz"]
+    if not named or len(labels) != n_listed or any(len(c) != len(named) for c in columns):
+        return None
+    cell = block.get_cell().array
+    axes = cell / np.linalg.norm(cell, axis=1)[:, None]
+    sizes = np.linalg.norm(np.array(columns, dtype=float).T @ axes, axis=1)
+    known = dict(zip(map(str, named), sizes, strict=True))
+    return np.array([known.get(str(label), 0.0) for label in labels])
+
+
+def column(block: CIFBlock, name: str) -> list[Any]:
+    """Return a column of a table of a CIF block; empty if there is none."""
     values = block.get(name)
     return values if isinstance(values, list) else []
 
 
-def _state(symbol: str, number: Any) -> float:
-    """Return the oxidation state of an atom type, NaN if it has none."""
-    if isinstance(number, int | float):
-        return float(number)
-    found = _STATE.match(symbol)
+def state_of(text: str, otherwise: float = math.nan) -> float:
+    """Return the oxidation state in an atom type or a label: 3 of Fe3+ and Fe+3."""
+    found = _STATE.match(text)
+    return number_of_state(found[1]) if found else otherwise
+
+
+def number_of_state(value: Any) -> float:
+    """Return the oxidation state that 3, '+3', '3+' or '+' mean; NaN for anything else."""
+    if isinstance(value, int | float):
+        return float(value)
+    found = _NUMBER.fullmatch(str(value).strip("'\" "))
     if not found:
-        return float("nan")
-    size, sign = (found[1], found[2]) if found[2] else (found[4], found[3])
-    return float(f"{sign}{size or 1}")
+        return math.nan
+    sign, size, sign_behind = found.groups()
+    if sign and sign_behind:
+        return math.nan
+    return float(f"{sign or sign_behind}{size or 1}")

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.cif import CIFBlock, parse_cif
+from ase.io.cif import CIFBlock
 from ase.io.formats import UnknownFileTypeError, filetype
 from numpy.typing import NDArray
 
 from gasearch.crystal.declaration import HostError
-from gasearch.crystal.io.oxidation_states import cif_charges
+from gasearch.crystal.io.cif import cif_blocks, expanded
+from gasearch.crystal.io.distances import too_close
+from gasearch.crystal.io.documents import documents, parts
+from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column, state_of
+from gasearch.crystal.io.poscar import read_poscar
 
 FULL = 0.995  # occupancies are written with two or three decimals
 _SAME_SITE = 2e-3  # in fractional coordinates, as ASE's reader has it
-_SYMMETRY_OPERATIONS = (
-    "_space_group_symop_operation_xyz",
-    "_space_group_symop.operation_xyz",
-    "_symmetry_equiv_pos_as_xyz",
-)
+
+_CHARGES = ("initial_charges", "oxi_states", "oxidation_states")
+_MOMENTS = ("magmoms", "magmom", "initial_magmoms")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,10 @@ class HostStructure:
         Names of the sites: those of the CIF file, else the elements with their index.
     charges
         (n,) oxidation states as the file has them, in e; NaN where it has none, or several.
+    moments
+        (n,) magnetic moments as the file has them, in Bohr magnetons.
+    notes
+        What the user should know of how the file was read, each as one line.
     """
 
     path: Path
@@ -50,6 +56,8 @@ class HostStructure:
     shares: tuple[Mapping[str, float], ...]
     labels: tuple[str, ...]
     charges: NDArray[np.float64] | None = None
+    moments: NDArray[np.float64] | None = None
+    notes: tuple[str, ...] = ()
 
     def is_full(self, site: int) -> bool:
         """Whether one element alone fills a site."""
@@ -74,24 +82,31 @@ class HostStructure:
 
 
 def read_structure(path: str | Path) -> HostStructure:
-    """Return the crystal in a CIF, POSCAR, extxyz or any other file that ASE reads.
+    """Return the crystal in a CIF, POSCAR, extxyz or any other file that ASE or pymatgen writes.
 
     The last structure counts where a file holds several.
     """
-    return _read(Path(path), slice(-1, None))[0]
+    (structure,) = _read(Path(path), slice(-1, None))
+    if "X" in structure.atoms.symbols:
+        raise HostError(
+            f"{path} holds atoms of an unknown element (X): in a host all sites are filled."
+        )
+    return structure
 
 
 def read_structures(path: str | Path) -> list[HostStructure]:
-    """Return every crystal in a file, in its order."""
-    return _read(Path(path), slice(None))
+    """Return every crystal in a file, in its order; sites marked as vacant (X) are left out."""
+    return [_without_vacancies(structure) for structure in _read(Path(path), slice(None))]
 
 
 def _read(path: Path, chosen: slice) -> list[HostStructure]:
     if not path.is_file():
         raise HostError(f"there is no structure file {path}.")
     try:
-        is_cif = filetype(str(path)) == "cif"
-        structures = _read_cif(path, chosen) if is_cif else _read_other(path, chosen)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", UserWarning)  # of readers that leave something out
+            structures = _read_kind(path, chosen)
     except UnknownFileTypeError as error:
         raise HostError(
             f"{path} is of no known format: give a CIF, POSCAR or extxyz file."
@@ -99,12 +114,35 @@ def _read(path: Path, chosen: slice) -> list[HostStructure]:
     except HostError:
         raise
     except Exception as error:
-        raise HostError(
-            f"{path} cannot be read as a structure ({type(error).__name__}: {_one_line(error)})."
-        ) from error
+        raise HostError(f"{path} cannot be read as a structure ({_cause(error)}).") from error
     for structure in structures:
         _refuse_impossible(structure)
     return structures
+
+
+def _read_kind(path: Path, chosen: slice) -> list[HostStructure]:
+    kind = path.suffix.lower()
+    if kind in {".cif", ".mcif"} or (kind != ".json" and filetype(str(path)) == "cif"):
+        return _read_cif(path, chosen)
+    if kind == ".json" and (found := documents(path)):
+        return [_structure(path, *parts(document)) for document in found[chosen]]
+    if filetype(str(path)) == "vasp":
+        atoms, charges = read_poscar(path)
+        return [_other_structure(path, atoms, charges)]
+    return _read_other(path, chosen)
+
+
+def _without_vacancies(structure: HostStructure) -> HostStructure:
+    kept = np.flatnonzero(structure.atoms.numbers)  # X has the number 0
+    charges, moments = structure.charges, structure.moments
+    return replace(
+        structure,
+        atoms=structure.atoms[kept],
+        shares=tuple(structure.shares[n] for n in kept),
+        labels=tuple(structure.labels[n] for n in kept),
+        charges=None if charges is None else charges[kept],
+        moments=None if moments is None else moments[kept],
+    )
 
 
 def refuse_partial_framework(structure: HostStructure, mobile: Iterable[int]) -> None:
@@ -125,46 +163,57 @@ def _read_other(path: Path, chosen: slice) -> list[HostStructure]:
     return [_other_structure(path, atoms) for atoms in frames]
 
 
-def _other_structure(path: Path, atoms: Atoms) -> HostStructure:
+def _other_structure(
+    path: Path, atoms: Atoms, charges: NDArray[np.float64] | None = None
+) -> HostStructure:
     occupancy = atoms.info.get("occupancy", {})
     kinds = atoms.arrays.get("spacegroup_kinds", np.arange(len(atoms)))
     shares = tuple(
         _sorted_shares(occupancy.get(str(kind)) or {symbol: 1.0})
         for kind, symbol in zip(kinds, atoms.symbols, strict=True)
     )
-    charges = atoms.get_initial_charges() if atoms.has("initial_charges") else None
     labels = [f"{s}{n}" for n, s in enumerate(atoms.symbols)]
-    return _structure(path, atoms, shares, labels, charges)
+    if charges is None:
+        charges = _first_array(atoms, _CHARGES)
+    return _structure(path, atoms, shares, labels, charges, _moments(atoms))
+
+
+def _first_array(atoms: Atoms, names: Sequence[str]) -> NDArray[np.float64] | None:
+    """Return the first array (n_atoms,) of numbers that the atoms have."""
+    own = (atoms.arrays[name] for name in names if name in atoms.arrays)
+    return next((values.astype(float) for values in own if values.shape == (len(atoms),)), None)
+
+
+def _moments(atoms: Atoms) -> NDArray[np.float64] | None:
+    """Return computed moments (n_atoms,), else those that a calculation began from."""
+    results = {} if atoms.calc is None else atoms.calc.results
+    computed = results.get("magmoms")
+    if computed is not None and np.shape(computed) == (len(atoms),) and np.any(computed):
+        return np.asarray(computed, dtype=float)
+    return _first_array(atoms, _MOMENTS)
 
 
 def _read_cif(path: Path, chosen: slice) -> list[HostStructure]:
-    blocks = [block for block in parse_cif(str(path)) if block.has_structure()]
+    blocks = cif_blocks(path)
     if not blocks:
         raise HostError(f"{path} holds no structure: no atom sites are listed.")
     return [_cif_structure(path, block) for block in blocks[chosen]]
 
 
 def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
-    with warnings.catch_warnings():
-        if any(key in block for key in _SYMMETRY_OPERATIONS):
-            # The operations are listed, so that nothing depends on the name of the setting.
-            warnings.filterwarnings("ignore", message="crystal system")
-        atoms = block.get_atoms()
-    if atoms.cell.rank < 3:
-        raise HostError(f"{path} has no cell: a crystal with three lattice vectors is needed.")
-    kinds, labels = atoms.arrays["spacegroup_kinds"], block.get("_atom_site_label")
-    listed = block.get_unsymmetrized_structure()
-    if not isinstance(labels, list) or len(labels) != len(listed):
-        labels = list(listed.symbols)
+    atoms, listed, notes = expanded(path, block)
+    kinds, labels = atoms.arrays["spacegroup_kinds"], column(block, "_atom_site_label")
     on_site = _listed_on_sites(atoms, listed)
     shares = _cif_shares(block, listed, on_site)
-    charges = cif_charges(block, len(listed))
+    charges, moments = cif_charges(block, len(listed)), cif_moments(block, len(listed))
     return _structure(
         path,
         atoms,
         [shares[k] for k in kinds],
         [str(labels[k]) for k in kinds],
         None if charges is None else np.array([_common(charges[on_site[k]]) for k in kinds]),
+        None if moments is None else np.array([_common(moments[on_site[k]]) for k in kinds]),
+        notes,
     )
 
 
@@ -220,18 +269,41 @@ def _structure(
     shares: Sequence[Mapping[str, float]],
     labels: Sequence[str],
     charges: NDArray[np.float64] | None,
+    moments: NDArray[np.float64] | None = None,
+    notes: Sequence[str] = (),
 ) -> HostStructure:
     """Return the structure without sites that nothing occupies."""
     kept = [n for n, share in enumerate(shares) if share]
     bare = Atoms(
-        [next(iter(shares[n])) for n in kept],
+        [next(iter(_sorted_shares(shares[n]))) for n in kept],
         positions=atoms.positions[kept],
         cell=atoms.cell,
         pbc=True,
     )
-    own = tuple(shares[n] for n in kept)
-    known = None if charges is None else charges[kept]
-    return HostStructure(path, bare, own, tuple(labels[n] for n in kept), known)
+    own, names = tuple(shares[n] for n in kept), tuple(labels[n] for n in kept)
+    own_charges, own_moments = (
+        None if v is None or np.isnan(v).all() else v[kept] for v in (charges, moments)
+    )
+    found = HostStructure(path, bare, own, names, own_charges, own_moments)
+    return replace(found, notes=(*notes, *_close_atoms(found)))
+
+
+def _close_atoms(structure: HostStructure) -> list[str]:
+    """Return a line if atoms are nearer to each other than in any crystal."""
+    occupied = np.array([sum(s for e, s in own.items() if e != "X") for own in structure.shares])
+    if structure.atoms.cell.rank < 3 or not len(occupied):
+        return []
+    pairs = too_close(structure.atoms, occupied)
+    if not pairs:
+        return []
+    first, second, distance = pairs[0]
+    more = f", and {len(pairs) - 1} more pairs are as near" if len(pairs) > 1 else ""
+    labels = structure.labels
+    line = (
+        f"{labels[first]} and {labels[second]} are {distance:.2f} Å apart, nearer than in any "
+        f"crystal{more}: check the coordinates and the setting of the space group"
+    )
+    return [line]
 
 
 def _refuse_impossible(structure: HostStructure) -> None:
@@ -241,12 +313,11 @@ def _refuse_impossible(structure: HostStructure) -> None:
         )
     if not len(structure.atoms):
         raise HostError(f"{structure.path} holds no atoms.")
-    if "X" in structure.atoms.symbols:
-        raise HostError(f"{structure.path} holds atoms of an unknown element (X).")
     crowded = [n for n, share in enumerate(structure.shares) if sum(share.values()) > 2 - FULL]
     if crowded:
         raise HostError(
-            f"{structure.path}: more than one atom on a site: {structure.describe(crowded)}."
+            f"{structure.path}: more than one atom on a site: {structure.describe(crowded)}. List "
+            "each atom once, without those that the symmetry makes of it."
         )
 
 
@@ -254,5 +325,9 @@ def _listed(shares: Mapping[str, float]) -> str:
     return ", ".join(f"{element} {share:.3g}" for element, share in shares.items())
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+def _cause(error: Exception) -> str:
+    """Return what went wrong in a reader, as one line."""
+    text = " ".join(str(error).split())[:200].strip("'")
+    if isinstance(error, KeyError) and not np.isnan(state_of(text)):
+        return f"{text} is no element: write the element, and the state as initial_charges"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -23,7 +23,13 @@ from gasearch.run.dft_section import DftSection
 
 
 def input_files(
-    atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    lattice: Atoms | None = None,
 ) -> dict[str, str]:
     """Return the input of ABINIT with PAW sets, which are the user's."""
     from ase.io.abinit import write_abinit_in
@@ -38,7 +44,7 @@ def input_files(
         ORBITAL_L[correlated_orbital(e)] if u else -1
         for e, u in zip(elements, hubbard, strict=True)
     ]
-    size = mesh(ordered, own.k_spacing)
+    size = mesh(ordered if lattice is None else lattice, own.k_spacing)
     raw = [
         "kptopt 3",
         f"ngkpt {' '.join(map(str, size))}",
@@ -70,7 +76,7 @@ def input_files(
     }
     text = io.StringIO()
     write_abinit_in(text, ordered, param=param, species=numbers, pseudos=list(pseudos.values()))
-    head = readme(name, pseudos, moments, ferromagnetic=ferromagnetic)
+    head = readme(ordered, section, name, pseudos, moments, ferromagnetic=ferromagnetic)
     more = "Afterwards put the .abo file in this folder and run: gasearch dft collect RUN\n"
     return {"abinit.abi": text.getvalue(), "README": head + more}
 
@@ -88,7 +94,7 @@ def finished_output(path: Path) -> Path:
 ABINIT = Code(
     name="abinit",
     level_settings=lambda section, host: mesh_settings(section.abinit, host, "pseudopotentials"),
-    output_names=("*.abo",),
+    output_names=("abinit.abo", "*.abo"),
     outputs={"abinit-out": finished_output},
     write_inputs=input_files,
 )

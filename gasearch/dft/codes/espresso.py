@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import io
+import re
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 from ase.units import Rydberg
 
-from gasearch.dft.codes.contract import Code, read_text
+from gasearch.dft.codes.contract import (
+    NUMBER,
+    Code,
+    ExpectedSettings,
+    OutputSettings,
+    first_number,
+    read_text,
+)
 from gasearch.dft.codes.inputs import (
     correlated_orbital,
     in_order_with_moments,
@@ -25,7 +35,13 @@ _SHELL = {"p": "2p", "d": "3d", "f": "4f"}
 
 
 def input_files(
-    atoms: Atoms, section: DftSection, name: str, *, relax: bool, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    lattice: Atoms | None = None,
 ) -> dict[str, str]:
     """Return the input of pw.x; its files of pseudopotentials are the user's."""
     from ase.io.espresso import write_espresso_in
@@ -67,10 +83,10 @@ def input_files(
         ordered,
         input_data=data,
         pseudopotentials=pseudos,
-        kpts=mesh(ordered, own.k_spacing),
+        kpts=mesh(ordered if lattice is None else lattice, own.k_spacing),
         additional_cards=["HUBBARD ortho-atomic", *hubbard] if hubbard else None,
     )
-    head = readme(name, pseudos, moments, ferromagnetic=ferromagnetic)
+    head = readme(ordered, section, name, pseudos, moments, ferromagnetic=ferromagnetic)
     more = (
         "starting_magnetization is in Bohr magnetons, as pw.x 7.3 and later take it; divide by the "
         "valence charge for\nolder ones. The HUBBARD card needs pw.x 7.1 or later.\n"
@@ -102,12 +118,58 @@ def finished_output(path: Path) -> Path:
     return path
 
 
+def settings_in(text: str) -> OutputSettings | None:
+    """Return what an output of pw.x says of its settings; k-points are not compared."""
+    cutoff = first_number(rf"kinetic-energy cutoff *= *({NUMBER}) *Ry", text)
+    if "Program PWSCF" not in text or cutoff is None:
+        return None
+    density = first_number(rf"charge density cutoff *= *({NUMBER}) *Ry", text)
+    xc = re.search(r"Exchange-correlation *= *([^(\n]+)", text)
+    tags = {
+        "density cutoff": None if density is None else _rydbergs(density),
+        "xc": " ".join(xc[1].split()).replace("SLA PW PBX PBC", "PBE") if xc else None,
+        "geometry": "relaxed" if re.search(r"^ *nstep *=", text, re.MULTILINE) else "as given",
+    }
+    return OutputSettings(
+        cutoff_eV=cutoff * Rydberg,
+        hubbard_u_eV=_hubbard_u_in(text),
+        tags={name: one for name, one in tags.items() if one is not None},
+    )
+
+
+def _hubbard_u_in(text: str) -> list[tuple[str, float]] | None:
+    """Return U by species; None where it is told in another way than that of pw.x 7.1."""
+    species = re.findall(r"PseudoPot\. # *\d+ for +([A-Z][a-z]?)", text)
+    told = re.findall(rf"^ *U\(([A-Z][a-z]?)\w*-\d[spdf]\) *= *({NUMBER})", text, re.MULTILINE)
+    if not told and re.search(r"Hubbard|LDA\+U|DFT\+U", text):
+        return None
+    values = dict(told)
+    return [(element, float(values.get(element, 0.0))) for element in species] or None
+
+
+def _rydbergs(cutoff: float) -> str:
+    return f"{cutoff:.1f} Ry"
+
+
+def expected(settings: Mapping[str, Any], start: Atoms | None) -> ExpectedSettings:
+    """Return what pw.x would say at a level."""
+    del start
+    tags = {
+        "density cutoff": _rydbergs(settings["density_cutoff_eV"] / Rydberg),
+        "xc": settings["xc"],
+        "geometry": "as given" if settings["geometry"] == "as given" else "relaxed",
+    }
+    return replace(ExpectedSettings.of(settings), tags=tags)
+
+
 ESPRESSO = Code(
     name="espresso",
     level_settings=lambda section, host: mesh_settings(
         section.espresso, host, "density_cutoff_eV", "pseudopotentials"
     ),
-    output_names=("*.pwo", "espresso*.out"),
+    output_names=("espresso.pwo", "espresso.out", "*.pwo", "espresso*.out"),
     outputs={"espresso-out": finished_output},
+    settings_in=settings_in,
+    expected=expected,
     write_inputs=input_files,
 )

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.dft.codes.contract import (
     NUMBER,
     Code,
+    ExpectedSettings,
     OutputSettings,
     Program,
     first_number,
@@ -32,6 +34,7 @@ from gasearch.dft.kpoints import canonical, gpaw_points
 from gasearch.dft.spins import start_moments, total_moment
 from gasearch.run.dft_section import DftSection
 
+_CONVERGED = r"Converged after \d+ iterations"
 SCRIPT = Path(__file__).with_name("gpaw_job.py")
 RETRIES = ("as set", "mixing", "smearing", "surrogate")
 """What is tried, one after another, where the electrons do not converge. None changes the level.
@@ -170,7 +173,7 @@ def converged_text(path: Path) -> Path:
     """Make sure that the electrons of every step converged."""
     text = read_text(path)
     steps = text.count("positions:\n") or 1
-    if len(re.findall(r"Converged after \d+ iterations", text, re.IGNORECASE)) < steps:
+    if len(re.findall(_CONVERGED, text, re.IGNORECASE)) < steps:
         raise RefusedOutputError(path, "the electrons did not converge, or it is truncated")
     return path
 
@@ -179,31 +182,51 @@ def settings_in(text: str) -> OutputSettings | None:
     """Return what GPAW's text says of its settings."""
     if "Plane wave expansion" not in text or "Input parameters:" not in text:
         return None
-    hubbard: dict[str, float] = {}
+    hubbard: list[tuple[str, float]] = []
     species = text.partition("\nspecies:\n")[2].partition("\nReference energy")[0]
     for element, block in re.findall(
         r"^  ([A-Z][a-z]?):\n(.*?)(?=^  [A-Z][a-z]?:\n|\Z)", species, re.MULTILINE | re.DOTALL
     ):
         value = re.search(rf"Hubbard: \{{U: ({NUMBER})", block)
-        if value:
-            hubbard[element] = float(value[1])
+        hubbard.append((element, float(value[1]) if value else 0.0))
     after = text.partition("k-points in crystal coordinates")[2]
     cutoff = first_number(rf"Cutoff energy: +({NUMBER}) eV", text)
-    return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after))
+    xc = re.search(r"^ +xc: '?([\w+-]+)'? *$", text, re.MULTILINE)
+    tags = {"xc": xc[1]} if xc else {}
+    return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after), tags)
+
+
+def expected(settings: Mapping[str, Any], start: Atoms | None) -> ExpectedSettings:
+    """Return what GPAW would say at a level."""
+    del start
+    return replace(ExpectedSettings.of(settings), tags={"xc": str(settings["xc"])})
+
+
+def converged_steps(text: str) -> list[bool]:
+    """Return for each step of the atoms whether its electrons converged."""
+    _, *steps = text.split("positions:\n")
+    return [bool(re.search(_CONVERGED, step, re.IGNORECASE)) for step in steps]
 
 
 def newest_text_beside(output: Path) -> list[Path]:
-    """Return the last text that GPAW wrote beside a trajectory."""
+    """Return the text of the last attempt beside a trajectory."""
     texts = output.parent.glob("gpaw*.txt") if output.suffix == ".traj" else ()
-    return sorted(texts, key=lambda path: path.stat().st_mtime)[-1:]
+    return sorted(texts, key=_attempt)[-1:]
+
+
+def _attempt(text: Path) -> tuple[int, str]:
+    number = re.search(r"(\d+)\.txt$", text.name)
+    return (int(number[1]) if number else 0, text.name)
 
 
 GPAW = Code(
     name="gpaw",
     level_settings=level_settings,
-    output_names=("result.traj", "gpaw*.txt"),
+    output_names=("result.traj", "gpaw.txt", "gpaw*.txt"),
     outputs={"gpaw-out": converged_text},
     settings_in=settings_in,
+    expected=expected,
+    converged_steps={"gpaw-out": converged_steps},
     beside=newest_text_beside,
     program=Program(
         script=SCRIPT,

@@ -11,14 +11,17 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
+from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.dft.kpoints import canonical, grid, mesh
-from gasearch.dft.spins import alternating_signs, atomic_limit, spins
+from gasearch.dft.spins import alternating_signs, atomic_limit, input_doubts, spins
 from gasearch.run.dft_section import DftSection
 
 ORBITAL_L = {"p": 1, "d": 2, "f": 3}
 
 
-def mesh_settings(own: Any, host: Host, *others: str) -> dict[str, Any]:
+def mesh_settings(
+    own: Any, host: Host, *others: str, size: tuple[int, int, int] | None = None
+) -> dict[str, Any]:
     """Return the part of a level that is read off a section with a mesh of k-points.
 
     Parameters
@@ -27,8 +30,10 @@ def mesh_settings(own: Any, host: Host, *others: str) -> dict[str, Any]:
         [dft.vasp] or the like, with cutoff_eV and k_spacing.
     others
         Further keys of it that energies depend on.
+    size
+        Of the mesh; by k_spacing if None.
     """
-    points = canonical(grid(mesh(host.atoms, own.k_spacing)), host)
+    points = canonical(grid(size or mesh(host.atoms, own.k_spacing)), host)
     more = {key: getattr(own, key) for key in others}
     return {"cutoff_eV": own.cutoff_eV, "kpoints_of_unit_cell": points, **more}
 
@@ -80,14 +85,21 @@ def pseudopotential_files(atoms: Atoms, named: Mapping[str, str], ending: str) -
 
 
 def readme(
-    name: str, pseudos: Mapping[str, str], moments: list[float], *, ferromagnetic: bool
+    atoms: Atoms,
+    section: DftSection,
+    name: str,
+    pseudos: Mapping[str, str],
+    moments: list[float],
+    *,
+    ferromagnetic: bool,
 ) -> str:
     """Return how a README begins where the user supplies the pseudopotentials."""
+    doubts = "".join(f"Beware: {doubt}.\n" for doubt in input_doubts(species_of(atoms), section))
     order = "ferromagnetic" if ferromagnetic else "antiferromagnetic"
     return (
         f"{name}\n\n"
         f"Assumed: {order} order, total moment fixed to {sum(moments):g}, which pins the charge "
-        "order.\n"
+        f"order.\n{doubts}"
         f"Pseudopotentials are not here; supply {', '.join(pseudos.values())}, or name yours in "
         "run.toml.\n"
     )

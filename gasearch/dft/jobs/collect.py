@@ -13,11 +13,19 @@ from ase import Atoms
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.species import MomentRanges
 from gasearch.dft.classify import RULE, Classified, classify, moment_ranges
-from gasearch.dft.codes.outputs import Computed, find_output, read_output, refuse_other_settings
+from gasearch.dft.codes.outputs import (
+    ELSEWHERE,
+    Computed,
+    find_output,
+    read_output,
+    refuse_other_settings,
+    settings_of_level,
+)
 from gasearch.dft.codes.registry import is_run_here
 from gasearch.dft.errors import NoOutputError, RefusedOutputError, UnknownJobError
-from gasearch.dft.jobs.folders import STATUS, JobFolder, Status, job_folders
+from gasearch.dft.jobs.folders import MOMENTS, STATUS, JobFolder, Status, job_folders
 from gasearch.dft.jobs.prepare import Workplace, read_start, register, write_start
+from gasearch.dft.jobs.same_geometry import like, refuse_other_geometry
 from gasearch.dft.levels import DftLevel
 from gasearch.errors import UsageError
 from gasearch.relax.audit import damage
@@ -45,7 +53,8 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         computed = replace(computed, code=status.code)
     start = read_start(job)
     _refuse_other_crystal(computed, start)
-    refuse_other_settings(computed.source, status.level, status.settings, place.host)
+    refuse_other_settings(computed.source, status.level, status.settings, place.host, start)
+    refuse_other_geometry(computed, start, status.settings)
     asked = Decoration.from_bytes(place.host, place.store.proposal(status.candidate).occupation)
     section = place.section
     ranges = moment_ranges(place.host, computed.code, section.spin_states, section.moments)
@@ -68,7 +77,8 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
         found=number,
         energy_eV=computed.energy,
     )
-    job.write_json("moments.json", {"rule": RULE, "windows": _as_json(ranges), **record.data})
+    document = {"rule": RULE, "windows": _as_json(ranges), **record.data}
+    job.write_json(MOMENTS, {**document, "output": str(computed.source.resolve())})
     return status
 
 
@@ -119,7 +129,7 @@ def _relaxed(computed: Computed, found: Classified, start: Atoms | None) -> Rela
     atoms, nan = found.atoms, float("nan")
     forces = computed.forces
     has_order = found.decoration is not None
-    broken = damage(_like(start, atoms), atoms) if start is not None and has_order else ""
+    broken = damage(like(start, atoms), atoms) if start is not None and has_order else ""
     bonds = mean_bond_lengths(atoms, redox_sites(atoms)) if has_order else np.empty(0)
     return Relaxed(
         atoms=atoms,
@@ -137,21 +147,6 @@ def _relaxed(computed: Computed, found: Classified, start: Atoms | None) -> Rela
         audit=RULE,
         wall_s=computed.wall_s,
     )
-
-
-def _like(start: Atoms, final: Atoms) -> Atoms:
-    """Return the start in the sequence of atoms of the result, which a code may have changed."""
-    if list(start.symbols) == list(final.symbols):
-        return start
-    shifted = start.get_scaled_positions() @ final.cell.array
-    order: list[int] = []
-    for index, symbol in enumerate(final.symbols):
-        rows = [n for n in range(len(start)) if start.symbols[n] == symbol and n not in order]
-        between = (shifted[rows] - final.positions[index]) @ np.linalg.inv(final.cell.array)
-        between = (between - np.round(between)) @ final.cell.array
-        order.append(rows[int(np.argmin(np.linalg.norm(between, axis=1)))])
-    again: Atoms = start[order]
-    return again
 
 
 def _event_data(computed: Computed, found: Classified) -> dict[str, JsonValue]:
@@ -206,12 +201,26 @@ def adopt(
     output = find_output(path) if path.is_dir() else path
     job = JobFolder.of(place.folder.path, number, level)
     if not job.exists:
-        read_output(output)  # refused before anything is made for it
+        computed = read_output(output)  # refused before anything is made for it
+        _refuse_other_crystal(computed, place.structure(number))
+        settings = _settings_elsewhere(place, computed.source, level, code)
         job.make()
         write_start(job.path, place.structure(number))
-        settings = {"code": code, "name": level, "geometry": "computed elsewhere"}
         register(place, job, number, DftLevel(code, level, settings), "elsewhere", "exported")
     return job, output
+
+
+def _settings_elsewhere(
+    place: Workplace, output: Path, level: str, code: str
+) -> dict[str, JsonValue]:
+    """Return the settings of a level that is known from outputs alone: what the first one says."""
+    known = [one for one in dft_jobs.dft_levels(place.store) if one.name == level]
+    if known:
+        settings = dict(known[0].settings)
+        refuse_other_settings(output, level, settings, place.host)
+        return settings
+    own = {"code": code, "name": level, "geometry": ELSEWHERE}
+    return own | settings_of_level(output, place.host)
 
 
 def _job_of(path: Path) -> tuple[JobFolder, Path | None]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +13,24 @@ import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from numpy.typing import NDArray
 
+from gasearch.analysis.export import decoration_name
+from gasearch.crystal.decoration import Decoration
 from gasearch.dft.classify import Classified, classify, moment_ranges
+from gasearch.dft.codes.outputs import find_output, read_steps
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
-from gasearch.dft.errors import JobFolderError, UnknownJobError
-from gasearch.dft.jobs.folders import JobFolder
+from gasearch.dft.errors import (
+    JobFolderError,
+    NoOutputError,
+    RefusedOutputError,
+    UnknownJobError,
+)
+from gasearch.dft.jobs.folders import MOMENTS, JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
-from gasearch.files import written
+from gasearch.files import inside, make_folder, written
 from gasearch.store import dft_jobs
 
 
@@ -41,10 +52,19 @@ def export_jobs(
         if job.exists:
             continue
         atoms = place.structure(number)
-        name = f"candidate {number} {place.store.proposal(number).composition}"
-        texts = write_inputs(atoms, place.section, name, relax=relax, ferromagnetic=ferromagnetic)
+        own = Decoration.from_bytes(place.host, place.store.proposal(number).occupation)
+        name = f"candidate {number} {own.formula}"
+        texts = write_inputs(
+            atoms,
+            place.section,
+            name,
+            relax=relax,
+            ferromagnetic=ferromagnetic,
+            lattice=place.host.atoms,
+        )
         job.make()
         for file, text in texts.items():
+            make_folder((job.path / file).parent)
             with written(job.path / file, replace=True) as partial:
                 partial.write_text(text, encoding="utf-8")
         write_start(job.path, atoms)
@@ -52,11 +72,25 @@ def export_jobs(
     return jobs
 
 
-def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
+@dataclass(frozen=True, eq=False)
+class TrainingFrames:
+    """Results of DFT as labelled frames.
+
+    Parameters
+    ----------
+    left_out
+        How many steps are not among them, by reason.
+    """
+
+    frames: tuple[Atoms, ...]
+    left_out: Mapping[str, int]
+
+
+def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
     """Return the results of DFT as labelled frames: each step of a relaxation that kept an order.
 
     Oxidation states are those that the moments show, so frames on either side of a hole's jump
-    carry different labels.
+    carry different labels. Steps whose electrons did not converge are left out.
 
     Parameters
     ----------
@@ -64,30 +98,50 @@ def training_frames(place: Workplace, level: str | None) -> list[Atoms]:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
-    jobs = [(JobFolder(place.folder.path / row.folder), row) for row in dft_jobs.jobs(place.store)]
     frames = []
-    for job, row in jobs:
-        if row.level in names and row.state == "collected":
-            ranges = moment_ranges(
-                place.host, row.code, place.section.spin_states, place.section.moments
-            )
-            for count, atoms in enumerate(_steps(place, job, row)):
-                moments = atoms.get_magnetic_moments()
+    left_out = Counter[str]()
+    for row in dft_jobs.jobs(place.store):
+        if row.level not in names or row.state != "collected":
+            continue
+        job = JobFolder(inside(place.folder.path, row.folder))
+        ranges = moment_ranges(
+            place.host, row.code, place.section.spin_states, place.section.moments
+        )
+        for count, (atoms, is_converged) in enumerate(_steps(place, job, row)):
+            moments = _moments(atoms)
+            if not is_converged:
+                left_out["the electrons did not converge"] += 1
+            elif moments is None:
+                left_out["without an energy or moments"] += 1
+            else:
                 found = classify(None, atoms, moments, ranges, place.host)
-                if found.decoration is not None:
-                    frames.append(_frame(place, found, atoms, f"relax{count}", row))
-    return frames
+                if found.decoration is None:
+                    left_out["without a charge order"] += 1
+                else:
+                    frame = _frame(place, found, atoms, f"relax{count}", row)
+                    frame.info["level"] = min(names)  # they differ in geometry alone
+                    frames.append(frame)
+    return TrainingFrames(tuple(frames), dict(sorted(left_out.items())))
 
 
-def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[Atoms]:
-    """Return what a job computed, step by step where its folder still has the steps."""
+def _moments(atoms: Atoms) -> NDArray[np.float64] | None:
+    """Return the moments (n_atoms,) of a step; None without them, or without an energy."""
+    results: Mapping[str, Any] = {} if atoms.calc is None else atoms.calc.results
+    moments = np.asarray(results.get("magmoms", ()), dtype=np.float64)
+    return moments if moments.shape == (len(atoms),) and "energy" in results else None
+
+
+def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[tuple[Atoms, bool]]:
+    """Return what a job computed, step by step where its output still has the steps.
+
+    With each goes whether its electrons converged.
+    """
     trajectory = job.path / "relax.traj"
     if is_run_here(row.code) and trajectory.is_file():
-        try:
-            found = ase.io.read(trajectory, index=":")
-        except Exception as error:
-            raise JobFolderError(f"{trajectory} cannot be read ({error}): remove it.") from error
-        return found if isinstance(found, list) else [found]
+        return _read_steps(trajectory)
+    output = _collected_output(job)
+    if output is not None and not is_run_here(row.code):
+        return _read_steps(output)
     if row.found is None:
         return []
     relaxed = dft_jobs.dft_relaxed(place.store, row.found, row.level)
@@ -96,7 +150,25 @@ def _steps(place: Workplace, job: JobFolder, row: dft_jobs.DftJobRow) -> list[At
     if np.isfinite(relaxed.forces).all():
         results["forces"] = relaxed.forces
     atoms.calc = SinglePointCalculator(atoms, **results)
-    return [atoms]
+    return [(atoms, True)]
+
+
+def _collected_output(job: JobFolder) -> Path | None:
+    """Return the output that a job was collected from, while it is there."""
+    try:
+        named = (job.read_json(MOMENTS) or {}).get("output")
+        output = find_output(job.path) if named is None else Path(str(named))
+    except NoOutputError:
+        return None
+    moved = job.path / output.name
+    return next((path for path in (output, moved) if path.is_file()), None)
+
+
+def _read_steps(path: Path) -> list[tuple[Atoms, bool]]:
+    try:
+        return read_steps(path)
+    except RefusedOutputError as error:
+        raise JobFolderError(f"{path} cannot be read ({error.problem}): remove it.") from error
 
 
 def _frame(
@@ -108,9 +180,9 @@ def _frame(
     results = {name: atoms.calc.results[name] for name in known if name in atoms.calc.results}
     frame.calc = SinglePointCalculator(frame, **results)
     if decoration is not None:
-        name = f"{_cell_name(place)}-{decoration.fingerprint}"
+        name = decoration_name(place.host, decoration.fingerprint)
         frame.info.update(x=decoration.x, decoration=name, orbit_size=decoration.orbit_size)
-    frame.info.update(tag=tag, level=row.level, gaid=row.candidate)
+    frame.info.update(tag=tag, gaid=row.candidate)
     return frame
 
 
@@ -136,14 +208,6 @@ def chosen_levels(place: Workplace, level: str | None) -> set[str]:
             f"with --level ({', '.join(one.name for one in used)})."
         )
     return {one.name for one in used}
-
-
-def _cell_name(place: Workplace) -> str:
-    matrix = place.host.matrix
-    diagonal = np.diag(matrix)
-    if np.array_equal(matrix, np.diag(diagonal)):
-        return "".join(map(str, diagonal.tolist()))
-    return "x".join(str(n) for n in matrix.ravel().tolist())
 
 
 def write_frames(frames: Sequence[Atoms], path: Path) -> None:

@@ -19,12 +19,13 @@ from typing import Any, Literal, get_args
 
 from gasearch import processes
 from gasearch.dft.errors import JobFolderError, JobRunningError
-from gasearch.files import make_folder, written
+from gasearch.files import inside, make_folder, name_from, written
 
 State = Literal["prepared", "exported", "running", "collected", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 STATUS = "status.json"
 START = "start.traj"
+MOMENTS = "moments.json"
 _VERSION = 1
 _RETRY = "rung"  # what the file has always called it
 
@@ -92,7 +93,7 @@ class JobFolder:
     @classmethod
     def of(cls, run: Path, candidate: int, level: str) -> JobFolder:
         """Return the place of a job, whether it exists or not."""
-        return cls(run / "dft" / f"{candidate}-{level}")
+        return cls(inside(run / "dft", name_from(f"{candidate}-{level}")))
 
     @property
     def status_file(self) -> Path:

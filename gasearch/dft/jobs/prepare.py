@@ -16,6 +16,7 @@ from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
 from gasearch.dft.levels import DftLevel, dft_level
+from gasearch.dft.spins import input_doubts
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
@@ -69,6 +70,11 @@ class Workplace:
     def structure(self, number: int) -> Atoms:
         """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
         return self.store.relaxed(number).atoms
+
+    def doubts(self) -> list[str]:
+        """Return what inputs for this host assume that is likely to be wrong."""
+        species = {one for s in self.host.sublattices for one in s.species} | {*self.host.framework}
+        return input_doubts((one for one in species if not one.is_vacancy), self.section)
 
     def job(self, number: int, level: DftLevel) -> JobFolder:
         """Return the folder of a job, whether it exists or not."""

@@ -29,6 +29,7 @@ from gasearch.execution.local.process import WorkerProcess
 from gasearch.execution.shares import Share
 from gasearch.execution.waiting import WaitingTasks
 
+_ENDING_S = 5.0  # that a process takes to end after it has closed its pipe
 _MAX_STARTS = 3  # in a row, without a worker that became ready
 
 
@@ -151,7 +152,7 @@ class WorkerPool(Executor):
             for kind, content in worker.messages():
                 events += self._take_note(worker, kind, content)
         except (EOFError, OSError):
-            events += self._lost(worker, f"its worker {worker.kill()}")
+            events += self._lost(worker, f"its worker {worker.kill(_ENDING_S)}")
         return events
 
     def _take_note(self, worker: WorkerProcess, kind: str, content: Any) -> list[TaskEvent]:

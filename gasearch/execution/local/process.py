@@ -87,8 +87,11 @@ class WorkerProcess:
         under_way = [one for one in self.attempts.values() if one.started_s is not None]
         return under_way or list(self.attempts.values())
 
-    def kill(self) -> str:
-        """End the process and return how it ended."""
+    def kill(self, patience_s: float = 0.0) -> str:
+        """End the process, unless it ends by itself within so long, and return how it ended."""
+        until_s = time.monotonic() + patience_s
+        while self._process.poll() is None and time.monotonic() < until_s:
+            time.sleep(0.01)
         if self._process.poll() is None:
             self._process.kill()
         status = self._process.wait()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from gasearch.execution.contract import PotentialSource
 from gasearch.processes import end_with_parent
+from gasearch.relax.audit import reason_of
 
 if TYPE_CHECKING:
     from gasearch.execution.stream import Stream
@@ -25,8 +26,8 @@ def main(descriptor: int) -> None:
     source: PotentialSource = connection.recv()
     try:
         stream = _open(source, connection)
-    except Exception as error:  # noqa: BLE001 -- whatever it is, the parent reports it
-        connection.send(("unusable", f"{type(error).__name__}: {error}"))
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- the parent reports it
+        connection.send(("unusable", reason_of(error)))
         return
     connection.send(("ready", None))
     while True:

@@ -21,6 +21,7 @@ from ase import Atoms
 from gasearch.execution.contract import PotentialSource
 from gasearch.execution.parsl.guard import RELAXING
 from gasearch.processes import WATCH_EVERY_S, end_with_parent
+from gasearch.relax.audit import reason_of
 from gasearch.relax.relaxed import Relaxed
 from gasearch.relax.settings import RelaxSettings
 
@@ -82,7 +83,7 @@ def relax_batch(
         try:
             stream = _stream(source)
         except Exception as error:  # noqa: BLE001 -- whatever it is, the search reports it
-            return BatchResult((), 0.0, f"{type(error).__name__}: {error}")
+            return BatchResult((), 0.0, reason_of(error))
         return _relax(stream, structures, places, wall_limit_s)
     except Exception:
         _worker.streams.clear()

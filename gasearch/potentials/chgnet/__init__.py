@@ -18,6 +18,7 @@ ARCHITECTURES = {
         package="chgnet",
         install="pip install 'gasearch[chgnet]'",
         loaders={".pth.tar": f"{_WEIGHTS}:from_trainer_file"},
+        contents={"chgnet": f"{_WEIGHTS}:from_trainer_file"},
         own_weights=f"{_WEIGHTS}:from_package",
         file_weights=f"{_WEIGHTS}:from_trainer_weights",
     )

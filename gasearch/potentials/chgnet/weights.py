@@ -102,12 +102,15 @@ def from_trainer_weights(content: bytes, slots: Mapping[Species, int]) -> tuple[
 def from_trainer_file(
     content: bytes, species_map: SpeciesMap, name: str, device: str = "cpu"
 ) -> NetworkPotential:
-    """Return the potential of a `.pth.tar` of CHGNet's trainer, opened without running its code."""
+    """Return the potential of a file of CHGNet's trainer, opened without running its code.
+
+    A dictionary of a model alone, as `CHGNet.as_dict` gives it, serves too.
+    """
     ARCHITECTURES["chgnet"].require()
     try:
         document = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        network, reference = _read(document["model"])
-    except (KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
+        network, reference = _read(document.get("model", document))
+    except (AttributeError, KeyError, RuntimeError, TypeError, pickle.UnpicklingError) as error:
         first = str(error).strip().split("\n")[0]
         problem = f"is not as CHGNet's trainer writes it ({first})"
         raise UnsupportedModelError("CHGNet", problem) from error

@@ -9,6 +9,7 @@ ARCHITECTURES = {
         install="pip install 'gasearch[mace]'",
         distribution="mace-torch",
         loaders={".model": "gasearch.potentials.mace.weights:from_model_file"},
+        contents={"mace": "gasearch.potentials.mace.weights:from_model_file"},
         file_weights="gasearch.potentials.mace.weights:from_foundation",
     )
 }

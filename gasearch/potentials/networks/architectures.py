@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 import gasearch.potentials
 from gasearch.errors import UsageError
 from gasearch.plugins import nearest
-from gasearch.potentials.networks.declaration import Architecture, ForeignLoader, resolve
+from gasearch.potentials.networks.declaration import (
+    Architecture,
+    ForeignLoader,
+    UnsupportedModelError,
+    resolve,
+)
+from gasearch.potentials.networks.sniffing import TORCHSCRIPT, kind_of
 from gasearch.potentials.trust import read_trusted
 
 if TYPE_CHECKING:
@@ -72,6 +78,31 @@ def foreign_endings() -> dict[str, str]:
     return {end: place for one in ARCHITECTURES.values() for end, place in one.loaders.items()}
 
 
+def foreign_loader(path: Path, content: bytes) -> str:
+    """Return what loads a model file of another package, by its content, else by its name.
+
+    "" where it is none.
+
+    Raises
+    ------
+    UnsupportedModelError
+        For a compiled model, which has lost what a search needs.
+    """
+    kind = kind_of(content)
+    if kind == TORCHSCRIPT:
+        problem = (
+            "is compiled (TorchScript): its elements are fixed, and it gives no species a slot. "
+            "Take the plain model, which mace's trainer writes beside it (NAME.model beside "
+            "NAME_compiled.model)"
+        )
+        raise UnsupportedModelError(f"model, {path.name},", problem)
+    for one in ARCHITECTURES.values():
+        if kind in one.contents:
+            return one.contents[kind]
+    endings = foreign_endings()
+    return next((endings[end] for end in endings if path.name.endswith(end)), "")
+
+
 def load_foreign(
     path: Path, species: Mapping[str, str | int], name: str, device: str = "cpu"
 ) -> NetworkPotential:
@@ -93,6 +124,5 @@ def load_foreign(
 
     species_map = SpeciesMap.parse(species)
     content = read_trusted(path)
-    endings = foreign_endings()
-    load: ForeignLoader = resolve(next(endings[end] for end in endings if path.name.endswith(end)))
+    load: ForeignLoader = resolve(foreign_loader(path, content))
     return load(content, species_map, name, device)

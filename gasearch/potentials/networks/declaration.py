@@ -118,6 +118,8 @@ class Architecture:
         Of the package, where that has another name than what is imported.
     loaders
         By how the name of a model file of the package ends: "module:function", a `ForeignLoader`.
+    contents
+        The same by the content of a file, as `gasearch.potentials.networks.sniffing` tells it.
     own_weights
         "module:function", an `OwnWeights`; "" for a package without weights.
     file_weights
@@ -129,6 +131,7 @@ class Architecture:
     install: str = ""
     distribution: str = ""
     loaders: Mapping[str, str] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
     own_weights: str = ""
     file_weights: str = ""
 

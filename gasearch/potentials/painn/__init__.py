@@ -10,10 +10,12 @@ ARCHITECTURES = {
         package="schnetpack",
         install=_INSTALL,
         loaders={"best_model": _LOADER, "best_inference_model": _LOADER},
+        contents={"schnetpack": _LOADER},
     ),
     "cpainn": Architecture(
         place="gasearch.potentials.painn.network:CpainnNetwork",
         package="schnetpack",
         install=_INSTALL,
+        contents={"cpainn": "gasearch.potentials.painn.public_cpainn:from_public_file"},
     ),
 }

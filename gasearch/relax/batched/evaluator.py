@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import torch
 
+from gasearch.potentials.asking import PotentialRaisedError, what_was_raised
 from gasearch.potentials.calculator import BadResultError
 from gasearch.potentials.contract import Batch, Evaluated, Potential
 from gasearch.relax.audit import reason_of
@@ -129,12 +130,19 @@ def _ask(potential: Potential, batch: Batch, bonds: Bonds | None, rows: slice) -
     """Return what a potential says about some of the structures."""
     part = batch.part(rows)
     if bonds is None:
-        found = potential.evaluate(part)
+        found = _ask_alone(potential, part)
     else:
         edges = edges_of(bonds, rows, batch.atoms_of(rows))
         found = potential.evaluate_with_edges(part, edges)  # type: ignore[attr-defined]
     _check_shapes(found, part, potential.name)
     return found
+
+
+def _ask_alone(potential: Potential, batch: Batch) -> Evaluated:
+    try:
+        return potential.evaluate(batch)
+    except SystemExit as error:  # it would take the worker along
+        raise PotentialRaisedError(potential.name, what_was_raised(error)) from error
 
 
 def _check_shapes(found: Evaluated, batch: Batch, name: str) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from gasearch.analysis.outcomes import one_outcome
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.display.plotting import BLUE, ORANGE
@@ -17,6 +18,7 @@ from gasearch.report.material import Material, OneRun
 from gasearch.report.sections import Block, Chart, Section, Series, Text, file_name
 from gasearch.store.records import EvaluationRow
 
+_MOST_COMPARED = 200  # charge orders of lowest energy whose structures are compared
 _MOST_RAW = 100_000  # charge orders that are enumerated to count the distinct ones
 
 
@@ -144,6 +146,23 @@ def orders_section(material: Material) -> Section:
     return Section("orders", f"Charge orders at x = {x:.4g}", blocks)
 
 
+def _outcomes(run: OneRun, order: IonOrder) -> str:
+    """Return how many of the charge orders only seem to differ; "" where none does."""
+    n_fu = run.host.n_formula_units
+    energies = [n_fu * energy for energy in order.energies_eV_per_fu[:_MOST_COMPARED]]
+    lowest = dict(zip(order.candidates, energies, strict=False))
+    same = one_outcome(run.host, run.store, lowest)
+    if not same:
+        return ""
+    among = "" if len(lowest) == len(order.candidates) else f" of the lowest {len(lowest)}"
+    pairs = ", ".join(f"{one} as {other}" for one, other in sorted(same.items())[:5])
+    more = f" and {len(same) - 5} more" if len(same) > 5 else ""
+    return (
+        f" {len(same)}{among} relaxed into the same crystal as a lower one ({pairs}{more}): "
+        "the same energy within 1 meV/f.u. and the same distances within 0.05 Å are one outcome."
+    )
+
+
 def _charts(
     run: OneRun, shown: Sequence[tuple[IonOrder, str, str]], x: float, element: str
 ) -> list[Block]:
@@ -157,7 +176,7 @@ def _charts(
         text = (
             f"{element} order {n}, {name} (its lowest is candidate {lowest}): {n_evaluated} "
             f"charge orders evaluated; {spread}."
-        )
+        ) + _outcomes(run, order)
         blocks.append(Text(text))
         if len(order.candidates) < 2:
             continue

@@ -12,6 +12,7 @@ from gasearch.errors import UsageError
 from gasearch.store.records import JsonValue
 
 AS_IN_THE_FILE = "charge order as in the file"
+BY_MOMENTS = "charge order by the magnetic moments in the file"
 BY_COULOMB = "charge order chosen by Coulomb energy"
 THE_ONLY_ONE = "the only charge order at this x"
 TILED = "tiled over this cell"

@@ -7,17 +7,16 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
+from gasearch.analysis.cluster_expansion import stand_ins
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.structures import HostStructure, read_structures
 from gasearch.errors import DecorationError, GasearchError
 from gasearch.search.seeds.charge_orders import lowest_charge_order, n_charge_orders
 from gasearch.search.seeds.placing import Placement, place
-from gasearch.search.seeds.seed import AS_IN_THE_FILE, BY_COULOMB, THE_ONLY_ONE, Seed, SeedError
-
-_WHOLE = 0.05  # e; formal oxidation states are this near to whole numbers
+from gasearch.search.seeds.seed import BY_COULOMB, THE_ONLY_ONE, Seed, SeedError
+from gasearch.search.seeds.told import told_order
 
 
 def structure_seeds(host: Host, name: str, folder: Path) -> Iterator[Seed]:
@@ -36,20 +35,45 @@ def structure_seeds(host: Host, name: str, folder: Path) -> Iterator[Seed]:
 
 def _seed(host: Host, structure: HostStructure, origin: str) -> Seed:
     _refuse_partial(structure)
-    atoms = structure.atoms.copy()
-    charges = structure.charges
-    atoms.set_array("oxidation", np.full(len(atoms), np.nan) if charges is None else charges)
+    atoms, renamed = _own_elements(host, structure)
     placement = place(host, atoms)
-    choices = _choices(host, placement)
-    if all(len(own) == 1 for own in choices):
-        occupation, note = np.array([own[0] for own in choices], dtype=np.uint8), AS_IN_THE_FILE
+    told = told_order(host, _choices(host, placement), placement)
+    if all(len(own) == 1 for own in told.choices):
+        occupation = np.array([own[0] for own in told.choices], dtype=np.uint8)
+        note = told.note
     else:
-        occupation = lowest_charge_order(host, choices)
-        note = BY_COULOMB if n_charge_orders(host, choices) > 1 else THE_ONLY_ONE
+        occupation = lowest_charge_order(host, told.choices)
+        is_choice = not told.note.startswith(BY_COULOMB) or n_charge_orders(host, told.choices) > 1
+        note = told.note if is_choice else THE_ONLY_ONE
     decoration = Decoration(host, occupation)
     mapping = placement.mapping
     shifts = mapping.largest_shift, mapping.mean_shift
-    return Seed(decoration.occupation.tobytes(), origin, *shifts, note)
+    return Seed(decoration.occupation.tobytes(), origin, *shifts, f"{note}{renamed}")
+
+
+def _own_elements(host: Host, structure: HostStructure) -> tuple[Atoms, str]:
+    """Return the atoms with oxidation states and moments as arrays, and which ones were renamed.
+
+    Elements that stand for a species, as in exports for icet and in models of others (Ga for
+    Fe3+), become that species; the element itself is then its lowest state.
+    """
+    atoms, n = structure.atoms.copy(), len(structure.atoms)
+    charges = np.full(n, np.nan) if structure.charges is None else structure.charges.copy()
+    moments = np.full(n, np.nan) if structure.moments is None else structure.moments
+    names = stand_ins(host)
+    present = {s: name for s, name in names.items() if name in atoms.symbols and s.element != name}
+    present = {s: name for s, name in present.items() if not s.is_vacancy}
+    for species in names:
+        if species.element in {s.element for s in present} and names[species] == species.element:
+            charges[np.flatnonzero(atoms.symbols == species.element)] = species.charge
+    for species, name in present.items():
+        here = np.flatnonzero(atoms.symbols == name)
+        charges[here] = species.charge
+        atoms.symbols[here] = species.element
+    atoms.set_array("oxidation", charges)
+    atoms.set_array("moment", moments)
+    renamed = ", ".join(f"{name} read as {species}" for species, name in present.items())
+    return atoms, f" ({renamed})" if renamed else ""
 
 
 def _refuse_partial(structure: HostStructure) -> None:
@@ -64,7 +88,6 @@ def _refuse_partial(structure: HostStructure) -> None:
 def _choices(host: Host, placement: Placement) -> list[list[int]]:
     """Return the digits that each sublattice site may hold by its atom and the atom's charge."""
     atoms, atom_at = placement.atoms, placement.mapping.atom_at
-    charges = atoms.get_array("oxidation")
     choices = []
     for sublattice in host.sublattices:
         for site in sublattice.sites:
@@ -82,34 +105,4 @@ def _choices(host: Host, placement: Placement) -> list[list[int]]:
                     "check that the structure belongs to this host."
                 )
             choices.append(own)
-    return _by_charge(host, choices, atoms, atom_at[host.sites], charges)
-
-
-def _by_charge(
-    host: Host,
-    choices: list[list[int]],
-    atoms: Atoms,
-    atom_at: NDArray[np.int64],
-    charges: NDArray[np.float64],
-) -> list[list[int]]:
-    """Return the choices left by the charges of atoms that may have several.
-
-    All are left where the charges define no order: none, or averages and partial charges.
-    """
-    several = [n for n, own in enumerate(choices) if len(own) > 1]
-    given = charges[atom_at[several]]
-    whole = np.abs(given - np.round(given)) <= _WHOLE  # False for NaN
-    if not whole.all() or not np.round(given).any():
-        return choices
-    chosen = list(choices)
-    for site, charge in zip(several, np.round(given).astype(int).tolist(), strict=True):
-        chosen[site] = [d for d in choices[site] if host.charges[site, d] == charge]
-        if not chosen[site]:
-            known = sorted({int(host.charges[site, d]) for d in choices[site]})
-            atom = int(atom_at[site])
-            raise DecorationError(
-                f"atom {atom} is {atoms.symbols[atom]} with charge {charge:+d}, expected "
-                f"{' or '.join(f'{k:+d}' for k in known)}: set formal oxidation states, or take "
-                "all charges out, and the order of lowest Coulomb energy is taken."
-            )
-    return chosen
+    return choices

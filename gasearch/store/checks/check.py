@@ -6,13 +6,27 @@ and the events, which are written with every change, must lead to the very state
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from sqlalchemy import Column, Connection, Select, create_engine, select
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Connection,
+    Float,
+    Integer,
+    LargeBinary,
+    Row,
+    Select,
+    Table,
+    Text,
+    create_engine,
+    select,
+)
 
 from gasearch.store.checks.events import Replay
 from gasearch.store.checks.snapshot import Snapshot, take_snapshot
@@ -24,18 +38,41 @@ from gasearch.store.postgresql.schema import dangling, differences
 from gasearch.store.records import FIRST_OUTSIDE, from_columns
 from gasearch.store.schema import (
     HOST_STRUCTURE,
+    RUN,
     SCHEMA_VERSION,
+    SEARCH_LEVEL,
     candidate,
     evaluation,
     extra,
+    level,
+    metadata,
+    run,
     structure,
 )
-from gasearch.store.sql.ase_rows import SHOWN, AseRows
-from gasearch.store.sql.blobs import Columns, damaged_columns, digest
+from gasearch.store.sql.ase_rows import HOST_COLUMNS, SHOWN, AseRows
+from gasearch.store.sql.blobs import Columns, damaged_columns, differing_columns, digest, stated
 from gasearch.store.sql.evaluation_state import EvaluationState, best_evaluation
+from gasearch.store.sql.events import chained
 from gasearch.store.storage import Storage, schema_version
 
 _CHUNK = 200
+_KINDS: Sequence[tuple[type, str]] = (
+    (Text, "text"),
+    (LargeBinary, "blob"),
+    (Boolean, "integer"),
+    (Integer, "integer"),
+    (Float, "real"),
+)
+"""How SQLite stores a value of a column."""
+_JSON: Mapping[str, Sequence[str]] = {
+    "run": ("host", "settings", "operational", "versions"),
+    "level": ("probe_energies", "settings"),
+    "candidate": ("details",),
+    "evaluation": ("elements",),
+    "structure": ("key_value_pairs", "data", "sha256"),
+    "extra": ("elements", "sha256"),
+    "event": ("data",),
+}
 Problems: TypeAlias = Iterator["Problem"]
 Check: TypeAlias = Callable[[Storage], Iterator["Problem"]]
 
@@ -65,7 +102,7 @@ def check_store(place: Place) -> list[Problem]:
     pages of a server are for its administrator to find.
     """
     try:
-        database = open_storage(place, read_only=True)
+        database = open_storage(place, read_only=True, any_text=True)
     except StoreError as error:
         return [Problem("file", str(error))]
     try:
@@ -76,13 +113,21 @@ def check_store(place: Place) -> list[Problem]:
 
 
 def _run(checks: Sequence[Check], database: Storage) -> list[Problem]:
-    problems = []
+    problems: list[Problem] = []
     for check in checks:
         try:
-            problems += list(check(database))
+            problems += check(database)
         except StoreError as error:
             problems.append(Problem("file", str(error)))
+        except Exception as error:  # noqa: BLE001 -- what damage does is not all foreseen
+            name = check.__name__.strip("_")
+            detail = f"this check ended early ({type(error).__name__}: {_line(error)})"
+            problems.append(Problem(name, detail))
     return problems
+
+
+def _line(error: object) -> str:
+    return " ".join(str(error).split())
 
 
 def _integrity(database: Storage) -> Problems:
@@ -90,7 +135,7 @@ def _integrity(database: Storage) -> Problems:
         return
     for (line,) in database.read(lambda c: c.exec_driver_sql("PRAGMA integrity_check").all()):
         if line != "ok":
-            yield Problem("integrity", line)
+            yield Problem("integrity", " ".join(line.split()))
 
 
 def _references(database: Storage) -> Problems:
@@ -121,9 +166,86 @@ def _schema(database: Storage) -> Problems:
             yield Problem("schema", f"{name} is {'changed' if name in found else 'missing'}")
 
 
+def _values(database: Storage) -> Problems:
+    """Look whether each value is of its column's type: SQLite itself stores any in any.
+
+    A server holds to the types of its columns, and to UTF-8.
+    """
+    if isinstance(database.place, Path):
+        for table in metadata.sorted_tables:
+            yield from _values_of(database, table)
+    for table, key in ((run, RUN), (level, SEARCH_LEVEL), (structure, HOST_STRUCTURE)):
+        query = select(table.c.id).where(table.c.id == key)
+        if database.read(functools.partial(_first, query)) is None:
+            yield Problem("values", f"row {key} of {table.name} is missing")
+
+
+def _first(query: Select[Any], connection: Connection) -> Row[Any] | None:
+    return connection.execute(query).first()
+
+
+def _values_of(database: Storage, table: Table) -> Problems:
+    names = [column.name for column in table.columns]
+    texts = [column.name for column in table.columns if isinstance(column.type, Text)]
+    kinds = [f"typeof({name})" for name in names]
+    blobs = [f"CAST({name} AS BLOB)" for name in texts]
+    query = (
+        f"SELECT rowid, {', '.join([*kinds, *blobs])} FROM {table.name} "
+        f"WHERE rowid > ? ORDER BY rowid LIMIT {_CHUNK}"
+    )
+    last = -1
+
+    def page(connection: Connection) -> Sequence[Row[Any]]:
+        return connection.exec_driver_sql(query, (last,)).all()
+
+    while rows := database.read(page):
+        last = rows[-1][0]
+        for row in rows:
+            found = dict(zip(names, row[1 : len(names) + 1], strict=True))
+            content = dict(zip(texts, row[len(names) + 1 :], strict=True))
+            for column in table.columns:
+                fault = _fault(column, found[column.name], content.get(column.name))
+                if fault:
+                    where = f"row {row[0]} of {table.name}: {column.name!r}"
+                    yield Problem("values", f"{where} {fault}")
+
+
+def _fault(column: Column[Any], kind: str, text: bytes | None) -> str:
+    """Return what is wrong with a value, in words; "" where nothing is."""
+    if kind == "null":
+        return "" if column.nullable else "is missing"
+    expected = next(name for base, name in _KINDS if isinstance(column.type, base))
+    if kind != expected:
+        return f"is of type {kind}, expected {expected}"
+    if text is None:
+        return ""
+    try:
+        content = text.decode()
+        if column.name in _JSON.get(column.table.name, ()):
+            json.loads(content)
+    except UnicodeDecodeError as error:
+        return f"is no UTF-8 ({error.reason} at byte {error.start})"
+    except ValueError as error:
+        return f"is no JSON ({_line(error)})"
+    return ""
+
+
+def _each(
+    rows: Iterable[Row[Any] | Columns], name: Callable[[Any], str], judge: Callable[[Any], Problems]
+) -> Problems:
+    """Judge rows one by one; one that cannot be read costs the others nothing."""
+    for row in rows:
+        try:
+            yield from list(judge(row))
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            detail = f"{name(row)} cannot be read ({type(error).__name__}: {_line(error)})"
+            yield Problem("values", detail)
+
+
 def _structures(database: Storage) -> Problems:
     """Compare the hashes of all blobs, and what ASE shows with what it is made from."""
-    query = select(structure, *(evaluation.c[name] for name in ("candidate", *SHOWN)))
+    shown = ("candidate", "elements", *SHOWN)
+    query = select(structure, *(evaluation.c[name] for name in shown))
     query = query.outerjoin(evaluation, evaluation.c.id == structure.c.id)
     return _in_pages(database, query, structure.c.id, _judge_structures)
 
@@ -131,17 +253,33 @@ def _structures(database: Storage) -> Problems:
 def _judge_structures(connection: Connection, rows: list[Columns]) -> Problems:
     numbers = [row["candidate"] for row in rows if row["candidate"] is not None]
     ase_rows = AseRows(connection, numbers)
-    for row in rows:
-        name = f"candidate {row['candidate']}, {row['purpose']} relaxation"
-        name = "the host" if row["id"] == HOST_STRUCTURE else name
-        for column in damaged_columns(row):
-            detail = f"{name}: the bytes of {column!r} do not match their sha256"
-            yield Problem("hashes", detail)
-        if row["candidate"] is not None:
-            for column, expected in ase_rows.columns(row["candidate"], row).items():
-                if row[column] != expected:
-                    detail = f"{name}: {column!r} differs from what it is made from"
-                    yield Problem("ase", detail)
+
+    def name(row: Columns) -> str:
+        if row["id"] == HOST_STRUCTURE:
+            return "the host"
+        return f"candidate {row['candidate']}, {row['purpose']} relaxation"
+
+    def judge(row: Columns) -> Problems:
+        yield from _judge_structure(row, name(row))
+        expected: Mapping[str, str] = {}
+        if row["id"] == HOST_STRUCTURE:
+            expected = HOST_COLUMNS
+        elif row["candidate"] is not None:
+            expected = ase_rows.columns(row["candidate"], row)
+        for column, text in expected.items():
+            if row[column] != text:
+                detail = f"{name(row)}: {column!r} differs from what it is made from"
+                yield Problem("ase", detail)
+
+    return _each(rows, name, judge)
+
+
+def _judge_structure(row: Columns, name: str) -> Problems:
+    damaged = damaged_columns(row)
+    for column in damaged:
+        yield Problem("hashes", f"{name}: the bytes of {column!r} do not match their sha256")
+    for column in [] if damaged else differing_columns(row):
+        yield Problem("hashes", f"{name}: {column!r} differs from what it is made from")
 
 
 def _extras(database: Storage) -> Problems:
@@ -149,10 +287,10 @@ def _extras(database: Storage) -> Problems:
 
 
 def _judge_extras(_: Connection, rows: list[Columns]) -> Problems:
-    for row in rows:
-        for column in damaged_columns(row):
-            detail = f"late result {row['id']}: the bytes of {column!r} do not match"
-            yield Problem("hashes", detail)
+    def name(row: Columns) -> str:
+        return f"late result {row['id']}"
+
+    return _each(rows, name, lambda row: _judge_structure(row, name(row)))
 
 
 def _occupations(database: Storage) -> Problems:
@@ -198,24 +336,35 @@ def _record(database: Storage) -> Problems:
     for row in snapshot.events:
         replay.apply(row)
     yield from (Problem("events", fault) for fault in replay.faults)
+    yield from _chain(snapshot)
     yield from _compare_run(snapshot, replay)
     yield from _compare_candidates(snapshot, replay)
     yield from _compare_evaluations(snapshot, replay)
     yield from _compare_extras(snapshot, replay)
     yield from _compare_promotions(snapshot, replay)
+    yield from _compare_dft(snapshot, replay)
     yield from _numbering(snapshot)
     yield from _which_count(snapshot)
 
 
+def _chain(snapshot: Snapshot) -> Problems:
+    """Follow the hashes of the events, each of which goes on from that of the one before."""
+    before = ""
+    for row in snapshot.events:
+        if row.sha256 != chained(before, row._asdict()):
+            yield Problem("events", f"event {row.id} ({row.kind}) does not match its sha256")
+        before = row.sha256
+
+
 def _compare_run(snapshot: Snapshot, replay: Replay) -> Problems:
     columns = snapshot.run._asdict()
-    operational = json.loads(columns.pop("operational"))
+    operational = dict(json.loads(columns.pop("operational")))
     for name in sorted(operational.keys() | replay.operational.keys()):
         if operational.get(name) != replay.operational.get(name):
             yield Problem("events", f"the setting {name!r} differs from its last event")
     for table, stored, expected in (
         ("run", columns, replay.run),
-        ("level", snapshot.level._asdict(), replay.level),
+        ("level", snapshot.levels[0]._asdict(), replay.level),
     ):
         for name, value in expected.items():
             if stored.get(name) != value:
@@ -230,7 +379,7 @@ def _compare_candidates(snapshot: Snapshot, replay: Replay) -> Problems:
             yield Problem("events", f"candidate {row.id} has no event")
             continue
         for name, value in expected.items():
-            if stored[name] != value:
+            if stored.get(name) != value:
                 yield Problem("events", f"candidate {row.id}: {name!r} differs from its event")
     for number in replay.candidates:
         yield Problem("events", f"candidate {number} has an event but no row")
@@ -252,22 +401,65 @@ def _compare_evaluations(snapshot: Snapshot, replay: Replay) -> Problems:
                 stored = getattr(row, column)
                 detail = f"{name}: {column!r} is {stored!r}, the events lead to {value!r}"
                 yield Problem("events", detail)
+        if row.verdict is not None:
+            key = (row.candidate, row.level if row.purpose == "dft" else row.purpose)
+            recorded = replay.dft_stated if row.purpose == "dft" else replay.stated
+            sealed = replay.sealed.get("evaluations", {}).get(str(row.id))
+            yield from _compare_hash(name, snapshot.stated.get(row.id), recorded.get(key, sealed))
         if (row.verdict is not None) != (row.id in snapshot.counts_for):
             yield Problem("events", f"{name} is {row.state}, but its structure says otherwise")
     for number, purpose in expected:
         yield Problem("events", f"candidate {number} has events of a {purpose} relaxation, no row")
-    for number, level in of_dft:
-        yield Problem("events", f"candidate {number} has an event of DFT at level {level}, no row")
+    for number, at in of_dft:
+        yield Problem("events", f"candidate {number} has an event of DFT at level {at}, no row")
 
 
 def _compare_extras(snapshot: Snapshot, replay: Replay) -> Problems:
     expected = dict(replay.extras)
     for row in snapshot.extras:
-        columns = expected.pop(row.id, None)
-        if columns is None or columns.items() - row._asdict().items():
-            yield Problem("events", f"late result {row.id} differs from its event")
+        columns, stored, name = expected.pop(row.id, None), row._asdict(), f"late result {row.id}"
+        if columns is None or any(stored.get(key) != value for key, value in columns.items()):
+            yield Problem("events", f"{name} differs from its event")
+        sealed = replay.sealed.get("extras", {}).get(str(row.id))
+        yield from _compare_hash(name, stated(stored), sealed)
     for key in expected:
         yield Problem("events", f"late result {key} has an event but no row")
+
+
+def _compare_hash(name: str, found: str | None, recorded: str | None) -> Problems:
+    if found is None:
+        return  # a missing structure is told elsewhere
+    if recorded is None:
+        yield Problem("events", f"{name}: no event proves its values")
+    elif found != recorded:
+        yield Problem("events", f"{name}: its values do not match the sha256 in its event")
+
+
+def _compare_dft(snapshot: Snapshot, replay: Replay) -> Problems:
+    levels = {row.id: row.name for row in snapshot.levels}
+    found = [(f"DFT level {row.name!r}", row.name, row._asdict()) for row in snapshot.levels[1:]]
+    yield from _compare_rows(found, replay.levels)
+    jobs = [
+        (f"DFT job {row.folder!r}", row.folder, row._asdict() | {"level": levels.get(row.level)})
+        for row in snapshot.dft_jobs
+    ]
+    yield from _compare_rows(jobs, replay.jobs)
+
+
+def _compare_rows(
+    rows: Sequence[tuple[str, str, Any]], replayed: Mapping[str, Mapping[str, Any]]
+) -> Problems:
+    expected = dict(replayed)
+    for name, key, row in rows:
+        own = expected.pop(key, None)
+        if own is None:
+            yield Problem("events", f"{name} has no event")
+            continue
+        for column, value in own.items():
+            if row.get(column) != value:
+                yield Problem("events", f"{name}: {column!r} differs from its event")
+    for key in expected:
+        yield Problem("events", f"DFT {key!r} has an event but no row")
 
 
 def _compare_promotions(snapshot: Snapshot, replay: Replay) -> Problems:
@@ -277,7 +469,7 @@ def _compare_promotions(snapshot: Snapshot, replay: Replay) -> Problems:
         found = expected.pop((row.candidate, row.rule), None)
         if found is None:
             yield Problem("promotions", f"{name} has no event")
-        elif found != (row.reason, row.promoted):
+        elif found != (row.reason, row.promoted) or row.level != SEARCH_LEVEL:
             yield Problem("promotions", f"{name} differs from its event")
     for number, rule in expected:
         detail = f"the promotion of candidate {number} by {rule!r} has an event but no row"
@@ -304,7 +496,11 @@ def _which_count(snapshot: Snapshot) -> Problems:
             if snapshot.counts_for.get(row.id) is not None:
                 yield Problem("counting", f"candidate {row.candidate}: DFT counts in the search")
         elif row.verdict is not None:
-            counts = snapshot.counts_for.get(row.id) is not None
+            counts_for = snapshot.counts_for.get(row.id)
+            counts = counts_for is not None
+            if counts_for not in (None, row.candidate):
+                detail = f"candidate {row.candidate}: its structure counts for {counts_for}"
+                yield Problem("counting", detail)
             found = from_columns(EvaluationState, row._asdict(), composition="", counts=counts)
             done.setdefault(row.candidate, []).append(found)
     for number, evaluations in done.items():
@@ -316,4 +512,4 @@ def _which_count(snapshot: Snapshot) -> Problems:
 
 
 _FIRST = (_integrity, _schema)
-_REST = (_references, _structures, _extras, _occupations, _record)
+_REST = (_values, _references, _structures, _extras, _occupations, _record)

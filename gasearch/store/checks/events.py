@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Row
 
 from gasearch.store.records import Proposal, of_older
+from gasearch.store.schema import SEARCH_LEVEL
 from gasearch.store.sql import events as kinds
 from gasearch.store.sql.evaluation_state import Key
 
@@ -28,6 +29,8 @@ class Replayed:
     energy: float | None = None
     result: int | None = None
     n_calls: int | None = None
+    lease_ends: float | None = None
+    finished: float | None = None
 
 
 @dataclass
@@ -42,6 +45,11 @@ class Replay:
     dft: dict[tuple[int, int], Replayed] = field(default_factory=dict)  # by candidate and level
     extras: dict[int, dict[str, Any]] = field(default_factory=dict)  # by their key
     promotions: dict[tuple[int, str], tuple[str, float]] = field(default_factory=dict)
+    levels: dict[str, dict[str, Any]] = field(default_factory=dict)  # of DFT, by name
+    jobs: dict[str, dict[str, Any]] = field(default_factory=dict)  # of DFT, by folder
+    stated: dict[Key, str] = field(default_factory=dict)  # sha256 of results, see `blobs.stated`
+    dft_stated: dict[tuple[int, int], str] = field(default_factory=dict)
+    sealed: dict[str, dict[str, str]] = field(default_factory=dict)  # of older ones, by their keys
     n_results: int = 0
     time_s: float = 0.0
     faults: list[str] = field(default_factory=list)
@@ -54,12 +62,13 @@ class Replay:
         self.time_s = event.time
         try:
             handler(self, event.candidate, json.loads(event.data))
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             self.faults.append(f"event {event.id} ({event.kind}) cannot be followed: {error!r}")
 
     def _created(self, _: int | None, data: Mapping[str, Any]) -> None:
         self.run, self.level = dict(data["run"]), dict(data["level"])
-        self.operational = json.loads(self.run.pop("operational"))
+        self.operational = dict(json.loads(self.run.pop("operational")))
+        self.run["created"] = self.time_s
 
     def _operational(self, _: int | None, data: Mapping[str, Any]) -> None:
         self.operational |= data
@@ -93,10 +102,11 @@ class Replay:
         if found.state != "queued" or data["attempt"] != found.attempt + 1:
             self._fault(candidate, f"was leased while {found.state}, attempt {found.attempt}")
         found.state, found.attempt = "relaxing", data["attempt"]
+        found.lease_ends = self.time_s + data["lease_s"]
 
     def _requeued(self, candidate: int, data: Mapping[str, Any]) -> None:
         found = self._in_flight(candidate, data)
-        found.state = "queued"
+        found.state, found.lease_ends = "queued", None
         found.n_crashes += data["crashed"]
 
     def _recorded(self, candidate: int, data: Mapping[str, Any]) -> None:
@@ -104,6 +114,8 @@ class Replay:
         found.state = "failed" if data["verdict"] == "failed" else "relaxed"
         found.verdict, found.energy = data["verdict"], data["energy"]
         found.n_calls, found.result = data["n_calls"], data["result"]
+        found.lease_ends, found.finished = None, self.time_s
+        self._state(self.stated, (candidate, data["purpose"]), data)
         if data["purpose"] == "search":
             self.n_results += 1
             if data["result"] != self.n_results:
@@ -116,7 +128,9 @@ class Replay:
         if data["attempt"] > self.evaluations[candidate, data["purpose"]].attempt:
             self._fault(candidate, f"has a late result of attempt {data['attempt']}, never begun")
         names = ("purpose", "attempt", "verdict", "energy", "n_calls")
-        self.extras[key] = {"candidate": candidate} | {name: data[name] for name in names}
+        own = {"candidate": candidate, "level": SEARCH_LEVEL, "finished": self.time_s}
+        self.extras[key] = own | {name: data[name] for name in names}
+        self._state(self.sealed.setdefault("extras", {}), str(key), data)
 
     def _promoted(self, candidate: int, data: Mapping[str, Any]) -> None:
         self.promotions[candidate, data["rule"]] = data["reason"], self.time_s
@@ -127,6 +141,14 @@ class Replay:
         self.dft = {
             (new if n == old else n, level): found for (n, level), found in self.dft.items()
         }
+        self.dft_stated = {
+            (new if n == old else n, level): own for (n, level), own in self.dft_stated.items()
+        }
+        self.promotions = {
+            (new if n == old else n, rule): own for (n, rule), own in self.promotions.items()
+        }
+        for job in self.jobs.values():
+            job |= {name: new for name in ("candidate", "found") if job[name] == old}
 
     def _dft_recorded(self, _: int | None, data: Mapping[str, Any]) -> None:
         candidate = data["candidate"]
@@ -138,7 +160,30 @@ class Replay:
             verdict=data["verdict"],
             energy=data["energy"],
             n_calls=data["n_calls"],
+            finished=self.time_s,
         )
+        self._state(self.dft_stated, (candidate, data["level"]), data)
+
+    def _dft_level(self, _: int | None, data: Mapping[str, Any]) -> None:
+        other = {"weights_hash": "", "probe_energies": "[]", "ranks_only": False}
+        own = {"potential": data["code"], "settings": data["settings"]}
+        self.levels[data["name"]] = own | other
+
+    def _dft_job(self, candidate: int, data: Mapping[str, Any]) -> None:
+        new = {"candidate": candidate, "created": self.time_s, "found": None, "evaluation": None}
+        job = self.jobs.setdefault(data["folder"], new | {"charge_order": None})
+        names = ("level", "code", "state", "reason", "found", "evaluation", "charge_order")
+        job |= {name: data[name] for name in names if name in data} | {"changed": self.time_s}
+
+    def _sealed(self, _: int | None, data: Mapping[str, Any]) -> None:
+        for what, hashes in data.items():
+            self.sealed.setdefault(what, {}).update(hashes)
+
+    def _state(self, hashes: dict[Any, str], key: Any, data: Mapping[str, Any]) -> None:
+        """Note what a result states; those before schema 0004 are sealed by an event of theirs."""
+        hashes.pop(key, None)
+        if "sha256" in data:
+            hashes[key] = data["sha256"]
 
     def _in_flight(self, candidate: int, data: Mapping[str, Any]) -> Replayed:
         found = self.evaluations[candidate, data["purpose"]]
@@ -163,4 +208,7 @@ _HANDLERS: Mapping[str, Any] = {
     kinds.ADOPTED: Replay._adopted,
     kinds.DFT_RECORDED: Replay._dft_recorded,
     kinds.PROMOTED: Replay._promoted,
+    kinds.DFT_LEVEL: Replay._dft_level,
+    kinds.DFT_JOB: Replay._dft_job,
+    kinds.SEALED: Replay._sealed,
 }

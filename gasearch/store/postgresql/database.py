@@ -75,6 +75,7 @@ class ServerDatabase:
     ) -> None:
         self.place = place
         self.read_only = read_only
+        self.newest: tuple[int, str] | None = None
         self.busy_s = busy_s
         self.patience_s = patience_s
         self._writer = uuid4().hex

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Self
 
-from sqlalchemy import Connection
-
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import InvalidRecordError
 from gasearch.store.records import Committed, JsonValue, Lease, Proposal, Purpose
 from gasearch.store.sql.events import KINDS
-from gasearch.store.sql.transaction import Result, Transaction
+from gasearch.store.sql.transaction import Result, Transaction, transact
 from gasearch.store.storage import Storage
 
 Apply = Callable[[Transaction, list[Any]], None]
@@ -85,16 +83,14 @@ class Batch:
         """
         if self._is_committed:
             raise InvalidRecordError("a batch", "it is committed already, make a new one")
-        committed = self._database.write(self.apply) if self._runs else Committed()
+        committed = transact(self._database, self.apply)[1] if self._runs else Committed()
         self._is_committed = True
         return committed
 
-    def apply(self, connection: Connection) -> Committed:
+    def apply(self, transaction: Transaction) -> None:
         """Make the changes in the caller's transaction; see `commit`."""
-        transaction = Transaction(connection)
         for apply, items in self._runs:
             apply(transaction, items)
-        return transaction.finish()
 
     def _add(self, apply: Apply, items: Iterable[Any]) -> Self:
         new = list(items)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, replace
 from typing import Any
@@ -59,6 +60,14 @@ ENCODINGS: Mapping[str, Encoding] = {
     "bond_lengths": Encoding("<f8", (-1,), per_atom=False),
 }
 RESULT_BLOBS = ("forces", "stress", "moments", "bond_lengths")
+STRUCTURE_NUMBERS = ("volume", "mass", "charge", "total_moment", "n_atoms", "pbc")
+STATED = (
+    *(one.name for one in plain_fields(Relaxed)),
+    "elements",
+    *STRUCTURE_NUMBERS,
+    "sha256",
+)
+"""Columns of a result, in the evaluation and in its structure, that `stated` covers."""
 
 
 def to_json(value: Any, what: str) -> str:
@@ -179,6 +188,40 @@ def hashes(columns: Mapping[str, Any]) -> str:
     return json.dumps(
         {name: digest(columns[name]) for name in ENCODINGS if columns.get(name) is not None}
     )
+
+
+def stated(columns: Mapping[str, Any]) -> str:
+    """Return the sha256 of all that the row of a result states, which stands in its event.
+
+    Of the evaluation and of its structure, whose blobs are in it by their own hashes. What is NULL
+    is left out, so that columns that come later change no hash.
+    """
+    values = {name: columns[name] for name in STATED if columns[name] is not None}
+    return digest(to_json({name: plain_number(v) for name, v in values.items()}, "").encode())
+
+
+def plain_number(value: Any) -> Any:
+    """Return a number as SQLite gives it back: it has no -0.0."""
+    return value + 0.0 if isinstance(value, float) else value
+
+
+def differing_columns(columns: Mapping[str, Any]) -> list[str]:
+    """Return the columns of a structure that differ from what its blobs lead to."""
+    atoms = structure(columns, "")
+    expected = structure_columns(atoms, "")
+    if columns.get("moments") is not None:
+        expected["total_moment"] = float(np.sum(decode("moments", columns["moments"])))
+    names = [name for name in STRUCTURE_NUMBERS if not _alike(columns[name], expected[name])]
+    if columns.get("elements") is not None and columns["elements"] != elements(atoms):
+        names.append("elements")
+    return names
+
+
+def _alike(one: float | None, other: float | None) -> bool:
+    """Return whether numbers agree; the last digits of a sum are not the same everywhere."""
+    if one is None or other is None:
+        return one is other
+    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-9)
 
 
 def damaged_columns(columns: Mapping[str, Any]) -> list[str]:

@@ -13,6 +13,8 @@ from gasearch.store.records import Lease, Purpose, State
 from gasearch.store.schema import SEARCH_LEVEL, candidate, evaluation, selected, structure
 
 Key: TypeAlias = tuple[int, Purpose]
+REFUTING: tuple[Verdict, ...] = ("order_lost", "broken")
+"""Verdicts of a tight relaxation that take the first one's away."""
 _CHUNK = 500
 
 
@@ -50,7 +52,14 @@ def load_states(connection: Connection, candidates: Iterable[int]) -> dict[Key, 
 
 
 def best_evaluation(done: Sequence[EvaluationState]) -> EvaluationState:
-    """Return the one that counts: the lowest with verdict ok, else that of the search."""
+    """Return the one that counts: the lowest with verdict ok, else that of the search.
+
+    A tight relaxation that lost the order or broke the crystal counts whatever the first one said:
+    that one had only stopped too early.
+    """
+    for found in done:
+        if found.purpose == "tight" and found.verdict in REFUTING:
+            return found
 
     def order(found: EvaluationState) -> tuple[bool, float, int]:
         if found.verdict == "ok" and found.energy is not None:
@@ -58,6 +67,25 @@ def best_evaluation(done: Sequence[EvaluationState]) -> EvaluationState:
         return (True, 0.0, found.id)
 
     return min(done, key=order)
+
+
+def uncounted_refutations(connection: Connection) -> list[int]:
+    """Return the candidates whose tight verdict does not count though it should.
+
+    Earlier versions let the first one stand.
+    """
+    query = (
+        select(evaluation.c.candidate)
+        .join(structure, structure.c.id == evaluation.c.id)
+        .where(
+            evaluation.c.purpose == "tight",
+            evaluation.c.verdict.in_(REFUTING),
+            evaluation.c.level == SEARCH_LEVEL,
+            structure.c.counts_for.is_(None),
+        )
+        .order_by(evaluation.c.candidate)
+    )
+    return list(connection.scalars(query))
 
 
 def leases_in_flight(connection: Connection, ended_by_s: float | None = None) -> list[Lease]:

@@ -1,4 +1,11 @@
-"""What the events of the record are called: each kind of them stands here, once."""
+"""What the events of the record are called, each kind once, and the chain of their hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
 
 CREATED, PROPOSED, QUEUED, LEASED = "created", "proposed", "queued", "leased"
 RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
@@ -9,12 +16,14 @@ ADDED = "added"
 """A candidate that came from elsewhere, and that nobody asked the search to relax."""
 ADOPTED = "adopted"
 """Such a candidate that the search proposed in the end, and that has its number since then."""
+SEALED = "sealed"
+"""At an upgrade: what the rows of results stated, whose own events do not say it."""
 
 KINDS = frozenset(
     (
         *(CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL),
         *(LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE, PROMOTED),
-        *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, ADDED, ADOPTED),
+        *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, ADDED, ADOPTED, SEALED),
     )
 )
 """Those that the store writes itself, with the change that they record."""
@@ -25,3 +34,10 @@ SURROGATE = "surrogate"
 """What the newest fit of the surrogate is worth."""
 REFINED = "refined"
 """What became of the neighbours of the candidates on the hull."""
+
+
+def chained(previous: str, event: Mapping[str, Any]) -> str:
+    """Return the sha256 of an event and of all before it, whose own is `previous`."""
+    values = [event[name] for name in ("id", "time", "kind", "candidate", "data")]
+    text = previous + json.dumps(values, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

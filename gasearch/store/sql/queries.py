@@ -257,7 +257,8 @@ class Queries(ABC):
         """Return one row per relaxed candidate, by x, then energy, then candidate.
 
         A candidate's row is its lowest evaluation with verdict "ok", or that of the search where
-        none is ok; failed ones come last within their x.
+        none is ok; a tight one that lost the order or broke the crystal stands before both. Failed
+        ones come last within their x.
 
         Parameters
         ----------

@@ -12,9 +12,9 @@ result itself is kept beside the evaluations, once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Table, Update, bindparam, func, insert, select, update
 
@@ -22,6 +22,7 @@ from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import (
     IllegalTransitionError,
     UnknownCandidateError,
+    WentBackError,
 )
 from gasearch.store.records import (
     FIRST_OUTSIDE,
@@ -46,7 +47,7 @@ from gasearch.store.schema import (
 from gasearch.store.sql import events as kinds
 from gasearch.store.sql.adoption import give_way, take_over
 from gasearch.store.sql.ase_rows import AseRows
-from gasearch.store.sql.blobs import Columns, hashes, result_columns, to_json
+from gasearch.store.sql.blobs import Columns, hashes, result_columns, stated, to_json
 from gasearch.store.sql.candidate_rows import (
     candidate_row,
     event_data,
@@ -61,8 +62,11 @@ from gasearch.store.sql.evaluation_state import (
     best_evaluation,
     leases_in_flight,
     load_states,
+    uncounted_refutations,
 )
-from gasearch.store.storage import now_s
+from gasearch.store.storage import Storage, now_s
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,34 @@ class Result:
         return cls(lease, row, columns | {"sha256": hashes(columns)})
 
 
+def transact(storage: Storage, work: Callable[[Transaction], T]) -> tuple[T, Committed]:
+    """Run `work` in one transaction that goes on from the last one of this process.
+
+    Raises `WentBackError` where the database does not have that any more: numbers that are given
+    anew would pass for those that were given before.
+    """
+
+    def whole(connection: Connection) -> tuple[T, Committed, tuple[int, str]]:
+        _refuse_older(connection, storage)
+        transaction = Transaction(connection)
+        result = work(transaction)
+        return result, transaction.finish(), transaction.newest
+
+    result, committed, storage.newest = storage.write(whole)
+    return result, committed
+
+
+def _refuse_older(connection: Connection, storage: Storage) -> None:
+    if storage.newest is None:
+        return
+    had, sha256 = storage.newest
+    found = select(event.c.sha256).where(event.c.id == had)
+    if connection.execute(found).scalar_one_or_none() != sha256:
+        has = _last(connection, event.c.id)
+        number = _last(connection, candidate.c.id, candidate.c.id < FIRST_OUTSIDE)
+        raise WentBackError(storage.place, had, has, number)
+
+
 class Transaction:
     """One transaction on the database, and what it will have made true."""
 
@@ -87,7 +119,10 @@ class Transaction:
         self.connection = connection
         self.time_s = now_s(connection)
         self._events: list[dict[str, Any]] = []
-        self._n_events = _last(connection, event.c.id)
+        before = select(event.c.id, event.c.sha256).order_by(event.c.id.desc()).limit(1)
+        last = connection.execute(before).one_or_none()
+        self._n_events: int = last.id if last else 0
+        self._chain: str = last.sha256 if last else ""
         self._n_results = _last(connection, evaluation.c.result)
         self._leases: list[Lease] = []
         self._outcomes: list[Outcome] = []
@@ -98,6 +133,8 @@ class Transaction:
 
     def finish(self) -> Committed:
         """Write the events, and return what holds once the transaction is committed."""
+        for row in self._events:
+            self._chain = row["sha256"] = kinds.chained(self._chain, row)
         self._insert(event, self._events)
         return Committed(
             leases=tuple(self._leases),
@@ -107,6 +144,11 @@ class Transaction:
             late=tuple(self._late),
             outside=tuple(self._outside),
         )
+
+    @property
+    def newest(self) -> tuple[int, str]:
+        """The last event, with its hash."""
+        return self._n_events, self._chain
 
     def add_event(self, kind: str, number: int | None, data: Mapping[str, JsonValue]) -> None:
         """Append to the record, in the order of the calls."""
@@ -182,6 +224,10 @@ class Transaction:
         self.requeue([(lease, "its driver is gone", False) for lease in leases])
         return [lease.candidate for lease in leases]
 
+    def recount(self) -> None:
+        """Correct which evaluations count where a version before wrote it by another rule."""
+        self._mark_best(load_states(self.connection, uncounted_refutations(self.connection)), {})
+
     def queue_tight(self, candidates: Sequence[int]) -> None:
         """Ask for a second relaxation of candidates whose first one is done."""
         states = load_states(self.connection, candidates)
@@ -209,6 +255,7 @@ class Transaction:
             found = _leased(states, result.lease)
             names = ("verdict", "energy", "n_calls")
             data = {name: result.row[name] for name in names} | _fence(result.lease)
+            data["sha256"] = stated(result.row | result.structure)
             if found is None:
                 self._keep(states, result, data, {row["id"]: row for row in structures})
                 continue

@@ -72,6 +72,8 @@ class Database:
         For how long a transaction is begun again when others keep the file locked.
     foreign_keys
         Whether references are enforced; not while a table is replaced.
+    any_text
+        Whether text that is no UTF-8 is read too, with hexadecimal bytes in it.
     """
 
     def __init__(
@@ -82,12 +84,16 @@ class Database:
         busy_s: float = 60,
         patience_s: float = 900,
         foreign_keys: bool = True,
+        any_text: bool = False,
     ) -> None:
         self.path = path
         self.read_only = read_only
         self.busy_s = busy_s
         self.patience_s = patience_s
         self.foreign_keys = foreign_keys
+        self.any_text = any_text
+        self.newest: tuple[int, str] | None = None
+        self._file: tuple[int, int] | None = None
         self.engine = self._engine()
 
     @property
@@ -122,6 +128,8 @@ class Database:
         connection.execute(f"PRAGMA cache_size=-{_CACHE_KB}")
         if self.read_only:
             connection.execute("PRAGMA query_only=ON")
+        if self.any_text:
+            connection.text_factory = lambda raw: raw.decode(errors="backslashreplace")
         return connection
 
     def without_foreign_keys(self) -> Database:
@@ -130,8 +138,21 @@ class Database:
             self.path, busy_s=self.busy_s, patience_s=self.patience_s, foreign_keys=False
         )
 
+    def _follow(self) -> None:
+        """Let go of a file that another one has replaced: what is written to it would be lost."""
+        try:
+            found = self.path.stat()
+        except OSError as error:
+            advice = "put it back, or the newest backup; then give the same command again"
+            raise NoDatabaseError(self.path, "is not there any more", advice) from error
+        file = (found.st_dev, found.st_ino)
+        if self._file not in (None, file):
+            self.engine.dispose()
+        self._file = file
+
     def read(self, work: Callable[[Connection], T]) -> T:
         """Return `work(connection)` on one snapshot of the file."""
+        self._follow()
         try:
             with _translated(self.path), self.engine.connect() as connection, connection.begin():
                 return work(connection)
@@ -144,6 +165,7 @@ class Database:
         Nothing that `work` did counts until this returns.
         """
         refuse_read_only(self)
+        self._follow()
         start = time.monotonic()
         while True:
             try:
@@ -183,11 +205,19 @@ def _translated(path: Path) -> Iterator[None]:
         if code == sqlite3.SQLITE_NOTADB:
             advice = "check the path, or restore the newest backup"
             raise ForeignFileError(path, f"is no database ({cause})", advice) from error
+        if isinstance(cause, sqlite3.OperationalError) and code in (0, sqlite3.SQLITE_ERROR):
+            found = f"is damaged ({cause})"  # such as text that is no UTF-8, or a lost column
+            raise TruncatedFileError(path, found, _RESTORE) from error
         raise
 
 
 def open_database(
-    path: Path, *, read_only: bool = False, busy_s: float = 60, patience_s: float = 900
+    path: Path,
+    *,
+    read_only: bool = False,
+    busy_s: float = 60,
+    patience_s: float = 900,
+    any_text: bool = False,
 ) -> Database:
     """Open a file after making sure that it is a whole population database of gasearch.
 
@@ -205,7 +235,9 @@ def open_database(
         raise UnreadableFileError(path, "may not be read by you", "fix its permissions")
     if size == 0:
         raise EmptyFileError(path, "is empty (0 bytes)", _RESTORE)
-    database = Database(path, read_only=read_only, busy_s=busy_s, patience_s=patience_s)
+    database = Database(
+        path, read_only=read_only, busy_s=busy_s, patience_s=patience_s, any_text=any_text
+    )
     with closed_on_error(database):
         _refuse_what_is_not_ours(database)
     return database

@@ -63,6 +63,8 @@ class Frame:
         Frames of one name are kept on one side of a split.
     tag
         What the frame is within its decoration.
+    level
+        Of theory, as the file names it; "" where it does not.
     """
 
     atoms: Atoms
@@ -73,6 +75,7 @@ class Frame:
     partial_charges: Array | None = None
     decoration: str = ""
     tag: str = ""
+    level: str = ""
 
     def __len__(self) -> int:
         return len(self.atoms)
@@ -114,18 +117,6 @@ class Frame:
         """Place on the path to another decoration, from a tag such as `hop45:111-v2-3`."""
         found = _HOP.fullmatch(self.tag)
         return Hop(found[2], int(found[1]) / 100) if found else None
-
-
-def order_fingerprint(atoms: Atoms) -> str:
-    """Return a name for a composition and its charge order, in the sequence of the atoms.
-
-    It serves where a file names no decoration. Structures of one decoration must have their atoms
-    in one sequence, as the frames of one relaxation do.
-    """
-    charges = formal_charges(atoms)
-    text = " ".join(f"{z}{q:+d}" for z, q in zip(atoms.numbers, charges, strict=True))
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{atoms.symbols.formula.format('hill')}-{digest}"
 
 
 def data_hash(frames: Iterable[Frame]) -> str:

@@ -7,20 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import ase.db
 import ase.io
+import ase.units
 import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
-from ase.stress import voigt_6_to_full_3x3_stress
 
+from gasearch.dft.codes.contract import plain_file
+from gasearch.dft.codes.outputs import converged_steps
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Array
-from gasearch.training.data.frames import Frame, bare, data_hash, order_fingerprint
+from gasearch.training.data.columns import ACCEPTED, NAMES, ColumnError, Labels, read_labels
+from gasearch.training.data.frames import Frame, bare, data_hash
 from gasearch.training.data.labels import (
     Labelling,
     UnlabelledError,
@@ -28,16 +31,12 @@ from gasearch.training.data.labels import (
     is_formal,
     label,
 )
+from gasearch.training.data.mixing import refuse_two_levels
+from gasearch.training.data.naming import with_names
 
+UNCONVERGED = "electrons not converged"
 _FORMATS = ("db", "extxyz", "gpaw-out", "json", "traj", "vasp-out", "vasp-xml", "xyz")
-_ENERGY = ("energy", "REF_energy", "dft_energy")
-_FORCES = ("forces", "REF_forces", "dft_forces")
-_STRESS = ("stress", "REF_stress", "dft_stress")
-_MOMENTS = ("magmoms", "moments", "magnetic_moments", "REF_magmoms")
-_PARTIAL = ("bader_charge", "bader_charges", "partial_charges", "charges")
-
-
-_Value = TypeVar("_Value", float, Array)
+_LEVEL = ("level", "level_of_theory")
 
 
 class DataFileError(UsageError):
@@ -55,17 +54,21 @@ class DataFileError(UsageError):
 class NoFramesError(UsageError):
     """Files without a single usable frame."""
 
-    def __init__(self, paths: Sequence[Path], dropped: Mapping[str, int]) -> None:
-        super().__init__(paths, dropped)
+    def __init__(
+        self, paths: Sequence[Path], dropped: Mapping[str, int], unread: Sequence[str] = ()
+    ) -> None:
+        super().__init__(paths, dropped, unread)
         self.paths = tuple(paths)
         self.dropped = dict(dropped)
+        self.unread = tuple(unread)
 
     def __str__(self) -> str:
         reasons = ", ".join(f"{reason} ({n})" for reason, n in sorted(self.dropped.items()))
+        more = f" Not read: {', '.join(self.unread)}." if self.unread else ""
         return (
             f"no usable frame in {', '.join(map(str, self.paths))}: {reasons or 'no frames'}. "
             "Frames need an energy or forces, and formal charges (initial_charges) or moments "
-            "of a known code."
+            f"of a known code ({ACCEPTED}).{more}"
         )
 
 
@@ -79,15 +82,67 @@ class FrameSet:
         Usable ones, in the order of files and frames.
     dropped
         How many frames were left out, by reason.
+    columns
+        By label, such as "energy": which columns it was read from, each with the number of frames.
+    stale
+        Columns that were passed over for one with REF_ or DFT_ before its name, which differs.
+    unread
+        Columns of names that mean nothing here.
+    named_by
+        How decorations got their names: number of frames by "decoration", "fingerprint" or
+        "their sites".
     """
 
     frames: tuple[Frame, ...]
     dropped: Mapping[str, int]
+    columns: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    stale: Mapping[str, int] = field(default_factory=dict)
+    unread: Mapping[str, int] = field(default_factory=dict)
+    named_by: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def data_hash(self) -> str:
         """sha256 of the frames, whatever file format they came in."""
         return data_hash(self.frames)
+
+    def told(self) -> list[str]:
+        """Return what was read, in lines for the user."""
+        lines = [f"read {len(self.frames)} frames: {', '.join(map(self._counted, NAMES))}"]
+        stresses = [frame.stress for frame in self.frames if frame.stress is not None]
+        if stresses:
+            largest = float(np.abs(stresses).max())
+            in_gpa = f"{largest / ase.units.GPa:.3g} GPa"
+            lines.append(f"largest stress component: {largest:.3g} eV/Å^3, which is {in_gpa}")
+        names = len({frame.decoration for frame in self.frames})
+        by = ", ".join(f"{n} frames by {how}" for how, n in self.named_by.items())
+        return [*lines, f"decorations: {names} ({by})"]
+
+    def passed_over(self) -> list[str]:
+        """Return what was not read, or taken for granted, in lines for the user."""
+        lines = [f"left out {n} frames: {reason}" for reason, n in self.dropped.items()]
+        if self.stale:
+            lines.append(
+                f"not used: {_listed(self.stale)}: the REF_ or DFT_ column beside it differs"
+            )
+        if self.unread:
+            lines.append(f"not read: {_listed(self.unread)}")
+        if self.unread or self.dropped:
+            lines.append(ACCEPTED)
+        levels = {frame.level for frame in self.frames if frame.level}
+        unnamed = sum(not frame.level for frame in self.frames)
+        if levels and unnamed:
+            lines.append(f"{unnamed} frames name no level: taken to be of {', '.join(levels)}")
+        return lines
+
+    def _counted(self, what: str) -> str:
+        columns = self.columns.get(what, {})
+        source = ", ".join(columns) if len(columns) < 2 else _listed(columns)
+        number = f"{what.replace('_', ' ')} in {sum(columns.values())}"
+        return f"{number} ({source})" if columns else number
+
+
+def _listed(columns: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} (in {n})" for name, n in columns.items())
 
 
 def read_frames(
@@ -100,28 +155,67 @@ def read_frames(
     labelling
         How oxidation states are found where frames do not carry them.
     group_by
-        Key of a frame's information that names its decoration; where it is missing, the
-        composition with its charge order does.
+        Key of a frame's information that names its decoration; where it is missing, composition and
+        `fingerprint` do, and where that is missing too, frames go by the sites of their atoms.
     """
     labelling = labelling or Labelling()
     places = [Path(path) for path in paths]
-    frames: list[Frame] = []
+    files: list[list[Frame]] = []
     dropped: Counter[str] = Counter()
+    told = _Told()
     for place in places:
-        structures = _structures(place)
+        structures, unconverged = _structures(place)
+        if unconverged:
+            dropped[UNCONVERGED] += unconverged
         surrogate = _has_surrogates(structures, labelling)
-        for atoms in structures:
+        files.append([])
+        for number, atoms in enumerate(structures, start=1):
+            info = _information(atoms)
             try:
-                frames.append(_frame(atoms, labelling, surrogate, group_by))
+                labels = read_labels(atoms, info)
+                told.unread.update(labels.unread)
+                frame = _frame(atoms, info, labels, labelling, surrogate)
+                name, source = _name(frame, info, group_by)
+            except ColumnError as error:
+                raise DataFileError(place, f"frame {number}: {error}") from error
             except UnlabelledError as reason:
                 dropped[str(reason)] += 1
-    if not frames:
-        raise NoFramesError(places, dropped)
-    return FrameSet(tuple(frames), dict(sorted(dropped.items())))
+                continue
+            files[-1].append(replace(frame, decoration=name))
+            told.add(labels, source)
+    if not any(files):
+        raise NoFramesError(places, dropped, list(told.unread))
+    frames = with_names(files)
+    refuse_two_levels(frames)
+    return FrameSet(
+        tuple(frames),
+        dict(sorted(dropped.items())),
+        {label: dict(found) for label, found in told.columns.items()},
+        *(dict(one) for one in (told.stale, told.unread, told.named_by)),
+    )
 
 
-def _structures(path: Path) -> list[Atoms]:
-    """Return all structures of a file in one of the formats that hold data alone."""
+class _Told:
+    """Counts of columns: those that mean nothing over all frames, others over those used."""
+
+    def __init__(self) -> None:
+        self.columns: dict[str, Counter[str]] = {}
+        self.stale: Counter[str] = Counter()
+        self.unread: Counter[str] = Counter()
+        self.named_by: Counter[str] = Counter()
+
+    def add(self, labels: Labels, named_by: str) -> None:
+        for what, column in labels.columns.items():
+            self.columns.setdefault(what, Counter())[column] += 1
+        self.stale.update(labels.stale)
+        self.named_by[named_by] += 1
+
+
+def _structures(path: Path) -> tuple[list[Atoms], int]:
+    """Return the structures of a file in one of the formats that hold data alone.
+
+    And how many are left out, for their electrons did not converge.
+    """
     if not path.is_file():
         raise DataFileError(path, "there is no such file")
     try:
@@ -132,12 +226,15 @@ def _structures(path: Path) -> list[Atoms]:
         raise DataFileError(path, f"is of format {kind!r}, expected one of {', '.join(_FORMATS)}")
     try:
         if kind in ("db", "json"):
-            return _rows(path, kind)
-        found: Any = ase.io.read(path, index=":", format="extxyz" if kind == "xyz" else kind)
+            return _rows(path, kind), 0
+        with plain_file(path) as plain:
+            found: Any = ase.io.read(plain, index=":", format="extxyz" if kind == "xyz" else kind)
+        is_converged = converged_steps(path, kind, len(found))
     except Exception as error:
         text = " ".join(str(error).split())[:200]
         raise DataFileError(path, f"cannot be read ({type(error).__name__}: {text})") from error
-    return list(found)
+    structures = [one for one, is_good in zip(found, is_converged, strict=True) if is_good]
+    return structures, len(found) - len(structures)
 
 
 def _rows(path: Path, kind: str) -> list[Atoms]:
@@ -156,29 +253,47 @@ def _has_surrogates(structures: Sequence[Atoms], labelling: Labelling) -> bool:
     )
 
 
-def _frame(atoms: Atoms, labelling: Labelling, surrogate: bool, group_by: str) -> Frame:
-    """Return one frame, or raise `UnlabelledError`."""
-    info = _information(atoms)
+def _frame(
+    atoms: Atoms, info: Mapping[str, Any], labels: Labels, labelling: Labelling, surrogate: bool
+) -> Frame:
+    """Return one frame without its name, or raise `UnlabelledError`."""
     if not info.get("order_kept", True):
         raise UnlabelledError("order not kept")
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise UnlabelledError("not periodic")
-    labels = _Labels(atoms, info)
-    moments = labels.per_atom(_MOMENTS, 1)
+    found = labels.values
+    moments, energy = found.get("moments"), found.get("energy")
     true, charges = label(atoms, moments, labelling, surrogate)
     frame = Frame(
         atoms=bare(true, charges),
-        energy=labels.energy(),
-        forces=labels.per_atom(_FORCES, 3),
-        stress=labels.stress(),
+        energy=None if energy is None else float(energy),
+        forces=found.get("forces"),
+        stress=found.get("stress"),
         moments=None if moments is None else np.abs(moments),
-        partial_charges=labels.partial_charges(true),
+        partial_charges=_partial_charges(found.get("partial_charges"), atoms, true),
         tag=str(info.get("tag", "")),
+        level=next((str(info[key]) for key in info if key.lower() in _LEVEL), ""),
     )
     if frame.energy is None and frame.forces is None:
         raise UnlabelledError("neither energy nor forces")
-    name = info.get(group_by)
-    return replace(frame, decoration=order_fingerprint(frame.atoms) if name is None else str(name))
+    return frame
+
+
+def _name(frame: Frame, info: Mapping[str, Any], group_by: str) -> tuple[str, str]:
+    """Return what a file calls the decoration of a frame, and by which key; "" where by none."""
+    if info.get(group_by) is not None:
+        return str(info[group_by]), group_by
+    if info.get("fingerprint") is not None:
+        return f"{frame.composition}-{info['fingerprint']}", "fingerprint"
+    return "", "their sites"
+
+
+def _partial_charges(values: Array | None, atoms: Atoms, true: Atoms) -> Array | None:
+    """Return the partial charges, cations positive, or None."""
+    charges = atoms.arrays.get("initial_charges")
+    if values is None and charges is not None and charges.any() and not is_formal(atoms):
+        values = np.asarray(charges, dtype=np.float64)
+    return None if values is None else cations_positive(values, true)
 
 
 def _information(atoms: Atoms) -> dict[str, Any]:
@@ -188,64 +303,3 @@ def _information(atoms: Atoms) -> dict[str, Any]:
         more = info.pop(nested, {})
         info.update(more if isinstance(more, dict) else {})
     return info
-
-
-@dataclass(frozen=True, eq=False)
-class _Labels:
-    """The labels of one frame, wherever the file has them."""
-
-    atoms: Atoms
-    info: Mapping[str, Any]
-
-    def found(self, names: Sequence[str]) -> Any:
-        """Return the first of these that the frame has, or None."""
-        results = {} if self.atoms.calc is None else self.atoms.calc.results
-        for name in names:
-            for place in (results, self.atoms.arrays, self.info):
-                if place.get(name) is not None:
-                    return place[name]
-        return None
-
-    def energy(self) -> float | None:
-        """Return the energy in eV, or None."""
-        value = self.found(_ENERGY)
-        if value is None:
-            return None
-        return _finite("energy", float(value))
-
-    def per_atom(self, names: Sequence[str], width: int) -> Array | None:
-        """Return (n_atoms,) or (n_atoms, width) numbers, or None."""
-        value = self.found(names)
-        if value is None:
-            return None
-        shape = (len(self.atoms),) if width == 1 else (len(self.atoms), width)
-        array: Array = np.asarray(value, dtype=np.float64)
-        if array.shape != shape:
-            raise UnlabelledError(f"{names[0]} of a wrong shape")
-        return _finite(names[0], array) if width > 1 else array
-
-    def stress(self) -> Array | None:
-        """Return the stress (3, 3) in eV/Å^3, from either of ASE's forms, or None."""
-        value = self.found(_STRESS)
-        if value is None:
-            return None
-        array: Array = np.asarray(value, dtype=np.float64)
-        if array.size == 9:
-            return _finite("stress", array.reshape(3, 3))
-        if array.shape != (6,):
-            raise UnlabelledError("stress of a wrong shape")
-        return _finite("stress", np.asarray(voigt_6_to_full_3x3_stress(array)))
-
-    def partial_charges(self, true: Atoms) -> Array | None:
-        """Return the partial charges, cations positive, or None."""
-        values = self.per_atom(_PARTIAL, 1)
-        charges = self.atoms.arrays.get("initial_charges")
-        if values is None and charges is not None and charges.any() and not is_formal(self.atoms):
-            values = np.asarray(charges, dtype=np.float64)
-        return None if values is None else cations_positive(values, true)
-
-
-def _finite(name: str, value: _Value) -> _Value:
-    if not np.isfinite(value).all():
-        raise UnlabelledError(f"{name} that are not finite numbers")
-    return value

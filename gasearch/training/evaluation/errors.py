@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from gasearch.crystal.species import MomentRanges, Species
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Array, Potential, Prediction
+from gasearch.potentials.measured.awareness import charge_awareness
 from gasearch.training.data.frames import WORKING_IONS, Frame, lowest_frames
 from gasearch.training.data.label_pairs import label_pairs
 from gasearch.training.evaluation.predict import predict, predict_energies
@@ -19,6 +19,7 @@ COLUMNS: Mapping[str, str] = {
     "energy_mae_meV_per_atom": "energy (meV/atom)",
     "formation_energy_mae_meV_per_fu": "formation (meV/f.u.)",
     "force_mae_meV_per_A": "forces (meV/Å)",
+    "stress_mae_meV_per_A3": "stress (meV/Å^3)",
     "order_kendall_tau": "Kendall's tau",
     "moment_mae": "moments",
     "order_read_accuracy": "orders read",
@@ -51,6 +52,7 @@ def evaluate_model(
         "energy_mae_meV_per_atom": _mean(1000 * _energy_errors(frames, found)),
         "formation_energy_mae_meV_per_fu": _mean(formation_errors(potential, frames, references)),
         "force_mae_meV_per_A": _mean(1000 * _force_errors(frames, found)),
+        "stress_mae_meV_per_A3": _mean(1000 * _stress_errors(frames, found)),
         "order_kendall_tau": order_tau(frames, [one.energy for one in found]),
         "moment_mae": _mean(_moment_errors(frames, found)),
         "order_read_accuracy": read_accuracy(frames, found, _ranges(potential)),
@@ -168,6 +170,16 @@ def _force_errors(frames: Sequence[Frame], found: Sequence[Prediction]) -> Array
         (one.forces - frame.forces).flatten()
         for frame, one in zip(frames, found, strict=True)
         if frame.forces is not None
+    ]
+    return np.concatenate([np.empty(0), *errors])
+
+
+def _stress_errors(frames: Sequence[Frame], found: Sequence[Prediction]) -> Array:
+    """Return errors of the nine components of all stresses, in eV/Å^3."""
+    errors = [
+        (one.stress - frame.stress).flatten()
+        for frame, one in zip(frames, found, strict=True)
+        if frame.stress is not None
     ]
     return np.concatenate([np.empty(0), *errors])
 

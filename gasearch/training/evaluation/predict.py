@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase import Atoms
 
+from gasearch.potentials.asking import evaluate
 from gasearch.potentials.contract import Array, Batch, Potential, Prediction, check_species
 
 
@@ -20,7 +21,7 @@ def predict(
     for start in range(0, len(structures), batch_size):
         chosen = structures[start : start + batch_size]
         batch = Batch.from_atoms(chosen, potential.device)
-        found += potential.evaluate(batch).by_structure([len(atoms) for atoms in chosen])
+        found += evaluate(potential, batch).by_structure([len(atoms) for atoms in chosen])
     return found
 
 

@@ -157,7 +157,7 @@ WRONG = {
     "a missing file": (None, "there is no structure file .*host.cif"),
     "no structure": ("data_x\n_cell_length_a 3\n", "holds no structure: no atom sites are listed"),
     "an empty file": ("", r"cannot be read|no known format|holds no structure"),
-    "garbage": ("data_x\nloop_\n_a\n_b\n1\n", r"cannot be read as a structure \("),
+    "garbage": ("data_x\nloop_\n_a\n_b\n1\n", "cannot be read as a structure: 1 values where"),
     "no cell": (
         re.sub("_cell.*\n", "", p1("Na1 Na 0 0 0 1\n")),
         "has no cell: a crystal with three lattice vectors is needed",
@@ -191,6 +191,11 @@ def test_a_file_that_is_no_crystal_is_one_clear_line(tmp_path, write, text, line
         ("POSCAR", "Na\n1.0\n4 0 0\n0 4 0\n", "cannot be read as a structure"),
         ("dummy.xyz", '1\nLattice="4 0 0 0 4 0 0 0 4"\nX 0 0 0\n', "unknown element"),
         ("empty.xyz", "", "is of no known format"),
+        (
+            "states.extxyz",
+            '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3\nFe3+ 0 0 0\n',
+            r"Fe3\+ is no element: write the element, and the state as initial_charges",
+        ),
     ],
 )
 def test_other_formats_fail_in_one_clear_line_too(write, name, text, line):

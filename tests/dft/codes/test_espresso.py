@@ -6,6 +6,9 @@ from fake_dft import refused
 
 from gasearch.dft.codes.espresso import input_files
 from gasearch.dft.codes.inputs import in_order
+from gasearch.dft.codes.outputs import refuse_other_settings
+from gasearch.dft.errors import RefusedOutputError
+from gasearch.dft.levels import dft_level
 from gasearch.run.dft_section import DftSection
 
 
@@ -48,3 +51,41 @@ def test_outputs_with_flaws_are_refused(tmp_path, text, told):
     path = tmp_path / "espresso.pwo"
     path.write_text(f"     Program PWSCF v.7.2 starts on 1Jan2026\n{text}")
     assert told in refused(path)
+
+
+HUBBARD = """     Hubbard projectors: ortho-atomic
+     U(Fe-3d)  =  5.3000
+     U(Fe1-3d) =  5.3000
+"""
+TEXT = f"""     Program PWSCF v.7.2 starts on 1Jan2026
+     kinetic-energy cutoff     =      59.9748  Ry
+     charge density cutoff     =     479.9451  Ry
+     Exchange-correlation= PBE
+                           (   1   4   3   4   0   0   0)
+     nstep                     =           60
+     PseudoPot. # 1 for Fe read from file:
+     PseudoPot. # 2 for Fe1 read from file:
+     PseudoPot. # 3 for O  read from file:
+{HUBBARD}"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("59.9748", "40.0000", "a cutoff of 544.2"),
+        ("479.9451", "320.0000", "density cutoff = 320.0 Ry, not the 479.9 Ry"),
+        ("= PBE", "=  SLA  PW   PSX  PSC ", "xc = SLA PW PSX PSC, not the PBE"),
+        ("nstep   ", "other   ", "geometry = as given, not the relaxed"),
+        ("5.3000\n", "4.0000\n", "U = 4 eV on Fe, not the 5.3 eV on Fe"),
+        (HUBBARD, "", "U = 0, not the 5.3 eV on Fe"),
+    ],
+)  # fmt: skip
+def test_what_pw_x_computed_otherwise_is_refused(tmp_path, host, old, new, told):
+    level = dft_level("espresso", DftSection(), host)
+    path = tmp_path / "espresso.pwo"
+    path.write_text(TEXT)
+    refuse_other_settings(path, level.name, level.settings, host)
+    path.write_text(TEXT.replace(" =  SLA", "=  SLA").replace(old, new))
+    with pytest.raises(RefusedOutputError) as error:
+        refuse_other_settings(path, level.name, level.settings, host)
+    assert told in str(error.value)

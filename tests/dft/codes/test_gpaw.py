@@ -7,7 +7,7 @@ from fake_dft import refused
 from places import DFT_FRAMES
 
 from gasearch.dft.codes.contract import OutputSettings
-from gasearch.dft.codes.gpaw import job_input, retries, with_retry
+from gasearch.dft.codes.gpaw import converged_steps, job_input, retries, with_retry
 from gasearch.dft.codes.outputs import refuse_other_settings, settings_in
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.levels import dft_level
@@ -54,6 +54,12 @@ def test_a_gpaw_text_with_a_step_that_did_not_converge_is_refused(tmp_path):
     assert "did not converge" in refused(path)
 
 
+def test_each_step_converged_or_did_not():
+    good, bad = "Converged after 20 iterations.\n", "Did not converge!\n"
+    text = HEAD + "".join(f"\npositions:\n   0 Fe  0 0 0\n{one}" for one in (good, bad, good))
+    assert converged_steps(text) == [True, False, True]
+
+
 def test_the_input_of_a_job_is_that_of_the_shipped_data(host):
     frame = ase.io.read(DFT_FRAMES, 0)
     job = job_input(frame, host, DftSection(), relax=True)
@@ -83,8 +89,11 @@ def test_surrogates_come_last_and_only_for_oxidised_sites():
 
 
 def test_what_gpaw_tells():
-    assert settings_in(TEXT) == OutputSettings(450.0, {"Fe": 5.3}, [[0.0, 0.25, 0.25]])
-    assert settings_in(TEXT.replace("Hubbard", "Other")).hubbard_u_eV == {}
+    assert settings_in(TEXT) == OutputSettings(
+        450.0, [("Fe", 5.3), ("P", 0.0)], [[0.0, 0.25, 0.25]]
+    )
+    without = settings_in(TEXT.replace("Hubbard", "Other"))
+    assert without.hubbard_u_eV == [("Fe", 0.0), ("P", 0.0)]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,25 @@
 """VASP: inputs read back by pymatgen and ASE, outputs, and settings in them."""
 
+import gzip
+import subprocess
+
 import ase.io
 import numpy as np
 import pytest
 from fake_dft import refused
 
+from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
+from gasearch.crystal.io.builtin import builtin_host
 from gasearch.dft.codes.contract import OutputSettings
 from gasearch.dft.codes.inputs import in_order
 from gasearch.dft.codes.outputs import read_output, refuse_other_settings, settings_in
 from gasearch.dft.codes.vasp import input_files
+from gasearch.dft.codes.vasp_outputs import converged_steps, converged_steps_of_vasprun
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.kpoints import grid
 from gasearch.dft.levels import dft_level
+from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
 
@@ -30,7 +38,7 @@ def vasp(folder, atoms, *, relax=True, ferromagnetic=True, **keywords):
 
 
 class TestInputs:
-    def test_the_settings_are_those_of_the_paper(self, tmp_path, atoms):
+    def test_the_settings_are_those_of_the_preset_gasearch(self, tmp_path, atoms):
         incar, _, _ = vasp(tmp_path, atoms)
         expected = {
             "ENCUT": 520, "LASPH": True, "LMAXMIX": 4, "ALGO": "All", "ISYM": 0, "ISMEAR": 0,
@@ -74,6 +82,14 @@ class TestInputs:
         assert kpoints.style.name == "Gamma"
         assert tuple(kpoints.kpts[0]) == (3, 4, 5)
 
+    def test_the_mesh_is_that_of_the_level_whatever_the_cell_became(self, host, atoms):
+        grown = atoms.copy()
+        grown.set_cell(1.3 * atoms.cell.array, scale_atoms=True)
+        options = {"relax": True, "ferromagnetic": True}
+        written = input_files(grown, DftSection(), "job", **options, lattice=host.atoms)
+        assert written["KPOINTS"].splitlines()[3] == "3 4 5"
+        assert input_files(grown, DftSection(), "", **options)["KPOINTS"].splitlines()[3] == "2 3 4"
+
     def test_antiferromagnetic_moments_alternate_and_their_sum_is_fixed(self, tmp_path, atoms):
         incar, _, _ = vasp(tmp_path, atoms, ferromagnetic=False)
         moments = np.array(incar["MAGMOM"])
@@ -98,6 +114,12 @@ class TestInputs:
         assert sorted(m for m in incar["MAGMOM"] if m) == [1, 4, 4, 4]
         assert incar["NUPDOWN"] == 13
 
+    def test_the_readme_says_what_is_likely_to_be_wrong(self, tmp_path, atoms):
+        vasp(tmp_path, atoms)
+        assert "Beware" not in (tmp_path / "README").read_text()
+        vasp(tmp_path, atoms, hubbard_u_eV={"Mn": 3.9})
+        assert "Beware: there is no U on Fe" in (tmp_path / "README").read_text()
+
     def test_ase_reads_the_same_crystal(self, tmp_path, atoms):
         vasp(tmp_path, atoms)
         read = ase.io.read(tmp_path / "POSCAR", format="vasp")
@@ -106,6 +128,137 @@ class TestInputs:
         assert read.get_all_distances(mic=True) == pytest.approx(
             atoms[order].get_all_distances(mic=True), abs=1e-8
         )
+
+
+def preset(host, **own):
+    return DftSection.model_validate({"vasp": {"preset": "petersen2026", **own}})
+
+
+@pytest.fixture(scope="module")
+def tripled():
+    return Host.build(builtin_host("nafepo4-olivine"), (1, 3, 2))
+
+
+def oxidised(host):
+    return Decoration.random(host, host.composition_at(2 / 3), np.random.default_rng(1)).to_atoms()
+
+
+class TestPreset:
+    """`petersen2026`: what the INCARs of the public workflow of arXiv 2603.26471 say."""
+
+    def files(self, folder, atoms, section):
+        written = input_files(atoms, section, "job", relax=True, ferromagnetic=True)
+        for name, text in written.items():
+            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).write_text(text)
+        return written
+
+    def test_the_incar_is_theirs(self, tripled):
+        written = input_files(
+            oxidised(tripled), preset(tripled), "job", relax=True, ferromagnetic=True
+        )
+        tags = dict(line.split(" = ", 1) for line in written["INCAR"].splitlines())
+        expected = {
+            "ISIF": "3", "EDIFFG": "-0.02", "EDIFF": "1e-06", "NELM": "300", "LREAL": "Auto",
+            "SYMPREC": "1e-07", "LASPH": ".TRUE.", "ALGO": "All", "ENCUT": "520",
+            "LDAUU": "0 5.3 0 0", "NUPDOWN": "104",
+        }  # fmt: skip
+        assert {tag: tags[tag] for tag in expected} == expected
+        assert written["KPOINTS"].splitlines()[2:4] == ["Gamma", "3 1 3"]
+        assert "INCARs of Petersen et al. 2026" in written["README"]
+        assert "sh swap_back.sh" in written["README"]
+
+    def test_u_is_theirs_unless_run_toml_says_otherwise(self, tripled):
+        assert preset(tripled).hubbard_u_eV == {"Fe": 5.3, "Mn": 3.9, "Co": 3.32, "Ni": 6.2}
+        own = DftSection(hubbard_u_eV={"Fe": 4.0}, vasp={"preset": "petersen2026"})
+        assert (own.hubbard_u_eV, own.fmax) == ({"Fe": 4.0}, 0.02)
+
+    def test_another_cell_needs_a_mesh(self, host, atoms):
+        with pytest.raises(UsageError, match="set mesh under"):
+            dft_level("vasp", preset(host), host)
+        section = preset(host, mesh=[3, 3, 6])
+        written = input_files(atoms, section, "job", relax=True, ferromagnetic=True)
+        assert written["KPOINTS"].splitlines()[3] == "3 3 6"
+        with pytest.raises(ValueError, match="expected three numbers"):
+            preset(host, mesh=[3, 3])
+
+    def test_it_is_a_level_of_its_own_and_ours_has_the_old_name(self, host):
+        level = dft_level("vasp", preset(host, mesh=[3, 4, 5]), host)
+        assert level.name.startswith("vasp-pbeu520-petersen2026-")
+        assert level.settings["geometry"] == "relaxed with its cell"
+        assert dft_level("vasp", DftSection(), host).name == "vasp-pbeu520-6dfc00c9"
+
+    def test_ga_stands_for_fe3_first_without_a_moment_and_its_oxygens_drawn_in(
+        self, tmp_path, tripled
+    ):
+        atoms = oxidised(tripled)
+        self.files(tmp_path, atoms, preset(tripled))
+        first = ase.io.read(tmp_path / "1-surrogate/POSCAR", format="vasp")
+        whole = ase.io.read(tmp_path / "POSCAR", format="vasp")
+        assert str(first.symbols) == "Na16Fe16Ga8P24O96"
+        tags = (tmp_path / "1-surrogate/INCAR").read_text()
+        assert "MAGMOM = 16*0 16*4 128*0\n" in tags
+        assert "NUPDOWN = 64\n" in tags
+        assert "LDAUU = 0 5.3 0 0 0\n" in tags
+        titles = (tmp_path / "1-surrogate/POTCAR.titles").read_text().split()
+        assert titles == ["Na_pv", "Fe_pv", "Ga", "P", "O"]
+        for site in [n for n, e in enumerate(first.symbols) if e == "Ga"]:
+            before, after = (
+                np.sort(one.get_distances(site, range(64, 160), mic=True))[:6]
+                for one in (whole, first)
+            )
+            assert after.mean() < 0.97 * before.mean()
+
+    def test_the_swap_back_makes_the_poscar_of_the_second_step(self, tmp_path, tripled):
+        self.files(tmp_path, oxidised(tripled), preset(tripled))
+        whole = ase.io.read(tmp_path / "POSCAR", format="vasp")
+        first = tmp_path / "1-surrogate"
+        assert subprocess.run(["sh", "swap_back.sh"], cwd=tmp_path, check=False).returncode != 0
+        (first / "CONTCAR").write_text((first / "POSCAR").read_text())
+        subprocess.run(["sh", "swap_back.sh"], cwd=tmp_path, check=True)
+        swapped = ase.io.read(tmp_path / "POSCAR", format="vasp")
+        assert list(swapped.symbols) == list(whole.symbols)
+        relaxed = ase.io.read(first / "CONTCAR", format="vasp")
+        assert swapped.positions == pytest.approx(relaxed.positions)
+
+    def test_without_oxidised_sites_there_is_one_step(self, tripled):
+        atoms = Decoration.random(
+            tripled, tripled.composition_at(1.0), np.random.default_rng(1)
+        ).to_atoms()
+        written = input_files(atoms, preset(tripled), "job", relax=True, ferromagnetic=True)
+        assert not [name for name in written if "surrogate" in name or "swap" in name]
+
+
+class TestPotcar:
+    @pytest.mark.parametrize(
+        ("variable", "place"),
+        [
+            ("VASP_PP_PATH", "potpaw_PBE/{}/POTCAR"),
+            ("PMG_VASP_PSP_DIR", "POT_GGA_PAW_PBE/POTCAR.{}.gz"),
+        ],
+    )
+    def test_it_is_written_where_the_path_is_set(
+        self, tmp_path, atoms, monkeypatch, variable, place
+    ):
+        for title in ("Na_pv", "Fe_pv", "P", "O"):
+            path = tmp_path / place.format(title)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            text = f"PAW_PBE {title}\n".encode()
+            path.write_bytes(gzip.compress(text) if path.suffix == ".gz" else text)
+        monkeypatch.setenv(variable, str(tmp_path))
+        written = input_files(atoms, DftSection(), "job", relax=True, ferromagnetic=True)
+        lines = written["POTCAR"].splitlines()
+        assert lines == ["PAW_PBE Na_pv", "PAW_PBE Fe_pv", "PAW_PBE P", "PAW_PBE O"]
+        assert "POTCAR is not here" not in written["README"]
+        other = DftSection(vasp={"potcar": {"Na": "Na_sv"}})
+        with pytest.raises(UsageError, match="there is no POTCAR of Na_sv"):
+            input_files(atoms, other, "job", relax=True, ferromagnetic=True)
+
+    def test_the_settings_file_of_pymatgen_counts_too(self, tmp_path, atoms, monkeypatch):
+        (tmp_path / "pmgrc.yaml").write_text(f"PMG_VASP_PSP_DIR: {tmp_path}\n")
+        monkeypatch.setenv("PMG_CONFIG_FILE", str(tmp_path / "pmgrc.yaml"))
+        with pytest.raises(UsageError, match=f"PMG_VASP_PSP_DIR = {tmp_path}"):
+            input_files(atoms, DftSection(), "job", relax=True, ferromagnetic=True)
 
 
 CELL = 4.0
@@ -195,6 +348,21 @@ class TestOutputs:
         assert "truncated" in refused(path)
 
 
+def test_each_step_converged_before_nelm_iterations_or_did_not():
+    step = "--- Iteration {:6d}({:4d})  ---\n"
+    reached = "aborting loop because EDIFF is reached\n"
+    text = "   NELM   =      3;   NELMIN=  2\n"
+    for ionic, n_iterations in ((1, 2), (2, 3), (3, 1)):
+        text += "".join(step.format(ionic, n + 1) for n in range(n_iterations)) + reached
+    text += step.format(4, 1) + step.format(4, 2)  # killed
+    assert converged_steps(text) == [True, False, True, False]
+    xml = '<i type="int" name="NELM">     3</i>'
+    for n_iterations in (2, 3, 1):
+        xml += f"<calculation>{'<scstep></scstep>' * n_iterations}</calculation>"
+    assert converged_steps_of_vasprun(xml) == [True, False, True]
+    assert converged_steps_of_vasprun(xml.replace("NELM", "OTHER")) == [True] * 3
+
+
 def settings_of_outcar(cutoff=520.0, u=(5.3, 0.0), points=((0, 0, 0),)):
     """Return the lines of an OUTCAR that tell its settings."""
     lines = ["   VRHFIN =Fe: 3p4s", "   VRHFIN =O: s2p4", f"   ENCUT  =  {cutoff} eV  38.22 Ry"]
@@ -208,16 +376,38 @@ def settings_of_outcar(cutoff=520.0, u=(5.3, 0.0), points=((0, 0, 0),)):
 
 def test_what_vasp_tells():
     points = [[0, 0, 0], [0.5, 0, 0.33333333]]
-    assert settings_in(settings_of_outcar(points=points)) == OutputSettings(
-        520.0, {"Fe": 5.3}, points
-    )
-    assert settings_in(settings_of_outcar(u=())).hubbard_u_eV == {}
+    found = settings_in(settings_of_outcar(points=points))
+    assert (found.cutoff_eV, found.hubbard_u_eV) == (520.0, [("Fe", 5.3), ("O", 0.0)])
+    assert found.kpoints == points
+    assert settings_in(settings_of_outcar(u=())).hubbard_u_eV == [("Fe", 0.0), ("O", 0.0)]
     assert settings_in(settings_of_outcar(u=(1, 2, 3))).hubbard_u_eV is None
     xml = (
         '<modeling><varray name="kpointlist" ><v> 0.0 0.5 0.25 </v></varray>'
         '<i name="ENCUT">    520.00000000</i></modeling>'
     )
     assert settings_in(xml) == OutputSettings(520.0, None, [[0.0, 0.5, 0.25]])
+
+
+def test_the_charge_of_the_cell_is_told(tmp_path, host):
+    text = (
+        settings_of_outcar()
+        + """
+   ions per type =               4   16
+   POMASS =   55.847; ZVAL   =   14.000    mass and valenz
+   POMASS =   16.000; ZVAL   =    6.000    mass and valenz
+  Ionic Valenz
+   ZVAL   =  14.00  6.00
+   NELECT =     151.0000    total number of electrons
+   METAGGA=      F    non-selfconsistent MetaGGA calc.
+   GGA     =    --    GGA type
+"""
+    )
+    tags = settings_in(text).tags
+    assert (tags["charge"], tags["METAGGA"], tags["GGA"]) == ("1", "--", "PE")
+    (tmp_path / "OUTCAR").write_text(text)
+    level = dft_level("vasp", DftSection(vasp={"mesh": [1, 1, 1]}), host)
+    with pytest.raises(RefusedOutputError, match="charge = 1, not the 0"):
+        refuse_other_settings(tmp_path / "OUTCAR", level.name, level.settings, host)
 
 
 def test_what_vasp_computed_otherwise_is_refused(tmp_path, host):

@@ -16,8 +16,8 @@ from ase import Atoms
 from crystals import olivine, perovskites, rattled, with_gallium
 
 from gasearch.crystal.species import Species
-from gasearch.potentials.awareness import BLIND_BELOW, charge_awareness
 from gasearch.potentials.contract import Batch
+from gasearch.potentials.measured.awareness import BLIND_BELOW, charge_awareness
 from gasearch.potentials.networks.checkpoint import load_checkpoint, save_checkpoint
 from gasearch.potentials.networks.network import energies_forces_stress
 from gasearch.potentials.networks.network_potential import NetworkPotential

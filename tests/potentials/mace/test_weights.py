@@ -11,8 +11,8 @@ import torch
 from crystals import rattled
 
 from gasearch.crystal.species import Species
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Batch
+from gasearch.potentials.measured.awareness import charge_awareness
 from gasearch.potentials.networks.checkpoint import load_checkpoint, save_checkpoint
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.potentials.networks.species_map import SpeciesMap

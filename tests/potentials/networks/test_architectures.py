@@ -10,10 +10,10 @@ import pytest
 import torch
 from crystals import perovskites, rattled
 
-from gasearch.potentials.awareness import charge_awareness
 from gasearch.potentials.contract import Batch
 from gasearch.potentials.listing import architectures, potentials
 from gasearch.potentials.mace.network import import_mace, species_rows
+from gasearch.potentials.measured.awareness import charge_awareness
 from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
 from gasearch.potentials.networks.checkpoint import load_checkpoint, save_checkpoint
 from gasearch.potentials.networks.declaration import MissingPackageError

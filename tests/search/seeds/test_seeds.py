@@ -6,16 +6,19 @@ import re
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import make_supercell
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.spacegroup import crystal
 from places import DFT_FRAMES
 
+from gasearch.analysis.cluster_expansion import on_all_sites
 from gasearch.analysis.findings import Findings
 from gasearch.cli.run import run_searches
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.crystal.io.oxidation_states import cif
+from gasearch.crystal.io.oxidation_states import cif, species_of
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
@@ -247,7 +250,126 @@ def test_averaged_oxidation_states_tell_no_order(seeds_of):
     text = cif(wanted.to_atoms(), "averaged").replace("Fe3+", "Fe2.5+").replace("Fe2+", "Fe2.5+")
     text = re.sub(r"Fe2\.5\+  \+\d", "Fe2.5+  2.5", text)
     (found,) = seeds_of(UNIT, text, name="seed.cif")
-    assert found.note == "charge order chosen by Coulomb energy"
+    assert found.note == (
+        "charge order chosen by Coulomb energy "
+        "(not used: the oxidation states in the file are no whole numbers)"
+    )
+
+
+# -- what else tells a charge order
+
+
+def with_moments(wanted, two, three, computed=True):
+    """A structure without charges; moments of Fe in Bohr magnetons, of O small ones."""
+    atoms = wanted.to_atoms()
+    charges = atoms.get_initial_charges()
+    moments = np.where(charges == 3, three, np.where(charges == 2, two, 0.05))
+    atoms = without_charges(atoms)
+    if computed:
+        atoms.calc = SinglePointCalculator(atoms, energy=0.0, magmoms=moments)
+    else:
+        atoms.set_initial_magnetic_moments(moments)
+    return atoms
+
+
+@pytest.mark.parametrize(
+    ("two", "three", "computed"),
+    [(3.7, 4.3, True), (-3.75, 4.25, True), (4.0, 5.0, False), (3.77, 4.34, False)],
+)
+def test_moments_tell_the_charge_order(seeds_of, two, three, computed):
+    wanted = drawn(DOUBLE, 0.5, 3)
+    (found,) = seeds_of(DOUBLE, with_moments(wanted, two, three, computed))
+    assert decoration(DOUBLE, found).fingerprint == wanted.fingerprint
+    assert found.note == "charge order by the magnetic moments in the file"
+
+
+@pytest.mark.parametrize(
+    ("two", "three", "reason"),
+    [
+        (5.0, 5.0, r"by the magnetic moments in the file its charge would be \+4"),
+        (4.0, 4.0, r"by the magnetic moments in the file its charge would be -4"),
+        (2.0, 4.3, r"4 of 8 magnetic moments in the file tell no oxidation state"),
+    ],
+)
+def test_moments_that_tell_no_order_are_said_not_to_be_used(seeds_of, two, three, reason):
+    (found,) = seeds_of(DOUBLE, with_moments(drawn(DOUBLE, 0.5, 3), two, three))
+    assert re.fullmatch(
+        rf"charge order chosen by Coulomb energy \(not used: {reason}\)", found.note
+    )
+
+
+def test_charges_count_before_moments(seeds_of):
+    wanted = drawn(DOUBLE, 0.5, 3)
+    atoms = wanted.to_atoms()
+    atoms.set_initial_magnetic_moments(5.0 * np.ones(len(atoms)))
+    (found,) = seeds_of(DOUBLE, atoms)
+    assert decoration(DOUBLE, found) == wanted
+    assert found.note == "charge order as in the file"
+
+
+def test_states_of_some_atoms_are_kept_and_the_rest_are_chosen(seeds_of):
+    wanted = drawn(DOUBLE, 0.5, 3)
+    text = re.sub(r"loop_\s+_atom_type_symbol(.*\n)+loop_", "loop_", cif(wanted.to_atoms(), "some"))
+    text = text.replace("  Fe2+  Fe", "  Fe  Fe")  # only Fe3+ are told
+    (found,) = seeds_of(DOUBLE, text, name="seed.cif")
+    assert decoration(DOUBLE, found) == wanted
+    assert found.note.startswith("4 of 8 oxidation states from the file; the rest: charge order ch")
+
+
+def test_surrogate_elements_and_marked_vacancies_are_read(seeds_of):
+    """As in files of the field and in our own exports for icet: Ga for Fe3+, X for no Na."""
+    wanted = drawn(DOUBLE, 0.5, 3)
+    atoms = wanted.to_atoms()
+    atoms.symbols[np.flatnonzero(atoms.get_initial_charges() == 3)] = "Ga"
+    atoms = without_charges(atoms)
+    vacant = host_sites(DOUBLE, wanted, "vacancy")
+    atoms += Atoms(f"X{len(vacant)}", positions=DOUBLE.atoms.positions[vacant])
+    (found,) = seeds_of(DOUBLE, atoms)
+    assert decoration(DOUBLE, found) == wanted
+    assert found.note == "charge order as in the file (Ga read as Fe3+)"
+
+
+@pytest.mark.parametrize("host", [DOUBLE, toy_host(mixed=True)], ids=["iron", "iron and manganese"])
+def test_what_is_exported_for_icet_comes_back(seeds_of, host):
+    composition = host.compositions[len(host.compositions) // 2]
+    wanted = Decoration.random(host, composition, np.random.default_rng(7))
+    (found,) = seeds_of(host, on_all_sites(wanted))
+    assert decoration(host, found).fingerprint == wanted.fingerprint
+    assert "Ga read as Fe3+" in found.note
+
+
+def host_sites(host, wanted, name):
+    return host.sites[[n for n, s in enumerate(wanted.species()) if str(s) == name]]
+
+
+@pytest.mark.parametrize("name", ["POSCAR", "seed.json", "seed.cif"])
+def test_files_of_pymatgen_keep_their_oxidation_states(seeds_of, name):
+    pymatgen = pytest.importorskip("pymatgen.core")
+    wanted = drawn(DOUBLE, 0.5, 3)
+    atoms = wanted.to_atoms()
+    species = [str(s) for s in species_of(atoms)]
+    structure = pymatgen.Structure(atoms.cell.array, species, atoms.get_scaled_positions())
+    fmt = name.partition(".")[2] or "poscar"
+    (found,) = seeds_of(DOUBLE, structure.to(fmt=fmt), name=name)
+    assert decoration(DOUBLE, found) == wanted
+    assert found.note == "charge order as in the file"
+
+
+def test_a_magnetic_cif_of_pymatgen_tells_the_order_by_moments(seeds_of):
+    pymatgen = pytest.importorskip("pymatgen.core")
+    from pymatgen.io.cif import CifWriter
+
+    wanted = drawn(DOUBLE, 0.5, 3)
+    atoms = wanted.to_atoms()
+    properties = {"magmom": atoms.get_initial_magnetic_moments().tolist()}
+    structure = pymatgen.Structure(
+        atoms.cell.array, list(atoms.symbols), atoms.get_scaled_positions(),
+        site_properties=properties,
+    )  # fmt: skip
+    text = str(CifWriter(structure, write_magmoms=True))
+    (found,) = seeds_of(DOUBLE, text, name="seed.mcif")
+    assert decoration(DOUBLE, found) == wanted
+    assert found.note == "charge order by the magnetic moments in the file"
 
 
 def test_iron_phosphate_fits_the_sodium_host_though_it_is_smaller(seeds_of):

@@ -6,13 +6,19 @@ import shutil
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sqlalchemy import Boolean
 
 from gasearch.store.checks.check import Problem, check_store
-from gasearch.store.errors import CorruptedBlobError
+from gasearch.store.dft_jobs import DftRecord, add_level, put_job
+from gasearch.store.dft_jobs import record as record_dft
+from gasearch.store.errors import CorruptedBlobError, StoreError
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.promotions import NewPromotion, add_promotions
-from gasearch.testing.store import create, example_proposal, fill
+from gasearch.store.records import FIRST_OUTSIDE
+from gasearch.store.schema import last_write, metadata
+from gasearch.testing.store import create, example_proposal, example_relaxed, fill
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +31,12 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).propose([example_proposal(None, origin="seed.cif", fingerprint="seed")]).commit()
         chosen = [NewPromotion(number, "lowest", f"for {number}") for number in (1, 2)]
         assert add_promotions(store, chosen) == 2
+        add_level(store, "gpaw-pbe", "gpaw", {"U": 5.3})
+        put_job(store, 1, "gpaw-pbe", "gpaw", "dft/1-gpaw-pbe", "running")
+        became = example_proposal(None, origin="dft", fingerprint="moved", parents=(1,))
+        relaxed = example_relaxed(1, energy=-50.0, stress=np.full((3, 3), np.nan))
+        result = DftRecord("dft/1-gpaw-pbe", "moved", "a hole moved", became, relaxed, {})
+        assert record_dft(store, result)[0] == FIRST_OUTSIDE + 1
     return path
 
 
@@ -118,6 +130,112 @@ def test_a_change_behind_its_back_is_found(
     change(copy, statement)
     problems = check_store(copy)
     assert any(p.check == check and detail in p.detail for p in problems), problems
+
+
+UNPROVEN = {("evaluation", "id"), ("promotion", "id"), ("dft_job", "id"), ("parent", "position")}
+"""Numbers of rows to which nothing refers: their order alone has a meaning, and is proven."""
+COLUMNS = [
+    (table.name, column.name)
+    for table in metadata.sorted_tables
+    for column in table.columns
+    if table is not last_write  # of no use once its process has ended
+    if (table.name, column.name) not in UNPROVEN
+]
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=lambda name: name)
+def test_every_column_of_every_row_is_proven(copy: Path, table: str, column: str) -> None:
+    connection = sqlite3.connect(copy)
+    query = f"SELECT rowid, {column} FROM {table} ORDER BY {column} IS NULL, rowid DESC"
+    key, value = connection.execute(query).fetchone()
+    connection.close()
+    match value:
+        case 0 | 1 if isinstance(metadata.tables[table].c[column].type, Boolean):
+            other = str(1 - value)
+        case None:
+            other = "X'00000000'"
+        case int() | float():
+            other = str(value + 1)
+        case bytes():
+            other = f"X'{(bytes([value[0] ^ 1]) + value[1:]).hex()}'"
+        case _:
+            other = """'{"other":"value"}'""" if value[:1] in "{[" else f"'{value}x'"
+    change(copy, f"UPDATE {table} SET {column} = {other} WHERE rowid = {key}")
+    problems = check_store(copy)
+    assert problems, f"{table}.{column} was {value}, became {other}"
+    assert not any("ended early" in problem.detail for problem in problems), problems
+
+
+@pytest.mark.parametrize(
+    ("statement", "detail"),
+    [
+        (
+            "UPDATE evaluation SET reason = CAST(X'6162FF63' AS TEXT) WHERE id = 3",
+            "row 3 of evaluation: 'reason' is no UTF-8 (invalid start byte at byte 2)",
+        ),
+        (
+            "UPDATE event SET data = '{\"a\":' WHERE id = 7",
+            "row 7 of event: 'data' is no JSON (Expecting value: line 1 column 6 (char 5))",
+        ),
+        (
+            "UPDATE candidate SET x = 'a half' WHERE id = 2",
+            "row 2 of candidate: 'x' is of type text, expected real",
+        ),
+        (
+            "UPDATE structure SET forces = 3 WHERE id = 4",
+            "row 4 of structure: 'forces' is of type integer, expected blob",
+        ),
+        ("DELETE FROM level", "row 1 of level is missing"),
+        ("UPDATE run SET operational = '3'", "this check ended early"),
+        ("UPDATE event SET data = '[]' WHERE id = 1", "event 1 (created) cannot be followed"),
+    ],
+)
+def test_a_value_that_cannot_be_read_is_named(copy: Path, statement: str, detail: str) -> None:
+    change(copy, statement)
+    problems = check_store(copy)
+    assert any(detail in problem.detail for problem in problems), problems
+    assert all("\n" not in str(problem) for problem in problems)
+
+
+def content_of(path: Path) -> list[object]:
+    """Return all rows of all tables that say something of the search."""
+    connection = sqlite3.connect(path)
+    tables = [table.name for table in metadata.sorted_tables if table is not last_write]
+    rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables]
+    connection.close()
+    return rows
+
+
+def test_damage_ends_in_lines_or_is_harmless_and_never_in_an_exception(
+    whole: Path, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(14)
+    content, expected = whole.read_bytes(), content_of(whole)
+    found = 0
+    for number in range(150):
+        damaged = bytearray(content)
+        place = int(rng.integers(len(content)))
+        if number % 2:
+            damaged[place] ^= 1 << int(rng.integers(8))
+        else:
+            damaged[place] = int(rng.integers(256))
+        path = tmp_path / f"{number}.db"
+        path.write_bytes(damaged)
+        if problems := check_store(path):
+            found += 1
+            assert not any("ended early" in str(problem) for problem in problems), problems
+        else:
+            assert content_of(path) == expected  # free space was hit
+        path.unlink()
+    assert found > 50
+
+
+@pytest.mark.parametrize("version", ["0001", "0002", "00\x17", "1"])
+def test_a_damaged_schema_version_is_one_line(copy: Path, version: str) -> None:
+    change(copy, f"UPDATE alembic_version SET version_num = '{version}'")
+    with pytest.raises(StoreError) as raised:
+        PopulationStore.open(copy)
+    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from gasearch.store.errors import (
     SearchRunningError,
     TruncatedFileError,
     UnreadableFileError,
+    WentBackError,
     WriteFailedError,
 )
 from gasearch.store.opening import driver_of
@@ -144,6 +145,66 @@ def test_any_file_name_will_do(tmp_path: Path) -> None:
     with PopulationStore.open(path, read_only=True) as store:
         assert store.n_candidates == 1
     assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+# --- files that are exchanged under a driver
+
+
+def in_place(new: Path, old: Path) -> None:
+    old.write_bytes(new.read_bytes())
+
+
+def by_renaming(new: Path, old: Path) -> None:
+    new.rename(old)
+
+
+@pytest.mark.parametrize("exchange", [in_place, by_renaming])
+def test_a_driver_says_that_its_database_went_back(
+    path: Path, tmp_path: Path, exchange: Callable[[Path, Path], None]
+) -> None:
+    older = Path(shutil.copy(path, tmp_path / "older.db"))
+    with PopulationStore.open(path) as store:
+        n_events = store.n_events
+        leases = propose_and_lease(store, 3)
+        exchange(older, path)
+        for _ in range(2):
+            with pytest.raises(WentBackError) as raised:
+                record(store, leases)
+        had = raised.value.had
+        assert had > raised.value.has == n_events
+        assert f"event {had}, which this process had committed, is not in it" in str(raised.value)
+        assert f"ends with event {n_events}, candidate 4" in str(raised.value)
+        assert "give the same command again" in str(raised.value)
+    with PopulationStore.open(path) as store:  # the same command again
+        assert store.n_candidates == 4
+        assert record(store, propose_and_lease(store, 1)).outcomes
+    assert check_store(path) == []
+
+
+def test_a_copy_that_went_on_elsewhere_is_no_copy_of_the_driver(path: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copy(path, tmp_path / "other.db"))
+    with PopulationStore.open(other) as store:
+        propose_and_lease(store, 5, budget=7)
+    with PopulationStore.open(path) as store:
+        propose_and_lease(store, 1)
+        by_renaming(other, path)
+        with pytest.raises(WentBackError, match="another copy has taken its place"):
+            propose_and_lease(store, 1)
+
+
+def test_others_may_write_between_two_transactions_of_a_driver(path: Path) -> None:
+    with PopulationStore.open(path) as driver, PopulationStore.open(path) as other:
+        propose_and_lease(driver, 1)
+        other.batch().event("note").commit()
+        propose_and_lease(driver, 1)
+    assert check_store(path) == []
+
+
+def test_a_file_that_was_taken_away_is_said_so(path: Path) -> None:
+    with PopulationStore.open(path) as store:
+        path.rename(path.with_name("elsewhere.db"))
+        with pytest.raises(NoDatabaseError, match="is not there any more: put it back"):
+            propose_and_lease(store, 1)
 
 
 # --- older files

@@ -24,6 +24,7 @@ KEYS = (
     "energy_mae_meV_per_atom",
     "formation_energy_mae_meV_per_fu",
     "force_mae_meV_per_A",
+    "stress_mae_meV_per_A3",
     "order_kendall_tau",
     "moment_mae",
     "order_read_accuracy",
@@ -104,6 +105,15 @@ def test_errors_are_in_the_units_of_their_names(frames):
     # A shift per atom is linear in x, and so no error of a formation energy.
     assert report["formation_energy_mae_meV_per_fu"] == pytest.approx(0.0, abs=1e-6)
     assert report["swap_mae_meV"] == pytest.approx(0.0, abs=1e-6)
+
+
+def test_stresses_are_compared_where_the_frames_have_them(frames):
+    chosen = frames[:4]
+    assert evaluate_model(Oracle(frames), chosen)["stress_mae_meV_per_A3"] is None
+    stress = np.diag([0.01, -0.02, 0.03])
+    labelled = [replace(chosen[0], stress=stress), *chosen[1:]]
+    report = evaluate_model(Oracle(frames), labelled)  # whose stress is 0
+    assert report["stress_mae_meV_per_A3"] == pytest.approx(1000 * 0.06 / 9)
 
 
 def test_formation_energies_feel_what_is_not_linear_in_x(frames):

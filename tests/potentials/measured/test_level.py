@@ -11,13 +11,18 @@ from ase.calculators.lj import LennardJones
 from crystals import olivine
 
 from gasearch.potentials.ase_calculator import AseCalculatorPotential
-from gasearch.potentials.awareness import (
+from gasearch.potentials.contract import UntrainedSpeciesError
+from gasearch.potentials.measured.awareness import (
     ChargeBlindError,
     charge_awareness,
     require_charge_aware,
 )
-from gasearch.potentials.contract import UntrainedSpeciesError
-from gasearch.potentials.level import Level, LevelMismatchError, compare_levels, measure_level
+from gasearch.potentials.measured.level import (
+    Level,
+    LevelMismatchError,
+    compare_levels,
+    measure_level,
+)
 from gasearch.potentials.pmmcs import Pmmcs
 
 BLIND = AseCalculatorPotential(LennardJones(sigma=2.0, epsilon=0.01, rc=5.0), "blind")

@@ -15,6 +15,7 @@ from typing import Protocol
 from ase import Atoms
 
 from gasearch.errors import UsageError
+from gasearch.potentials.asking import evaluate
 from gasearch.potentials.contract import Batch, Potential, check_species
 
 _RELATIVE = 1e-6  # a few µeV per atom: single precision, another processor
@@ -104,7 +105,7 @@ def measure_level(potential: Potential, probes: Sequence[Atoms]) -> Level:
     """
     for atoms in probes:
         check_species(potential, atoms)
-    found = potential.evaluate(Batch.from_atoms(list(probes), potential.device))
+    found = evaluate(potential, Batch.from_atoms(list(probes), potential.device))
     if not bool(found.energies.isfinite().all()):
         raise UnusablePotentialError(potential.name)
     weights = potential.weights_hash

@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from gasearch.errors import UsageError
+from gasearch.potentials.asking import evaluate
 from gasearch.potentials.contract import Batch, Potential, check_species, formal_charges
 
 BLIND_BELOW = 5.0
@@ -60,7 +61,7 @@ def charge_awareness(
         rattled.positions += rng.normal(0.0, _RATTLE, rattled.positions.shape)
         variants = [rattled, *(_swapped(rattled, i, j) for i, j in swaps)]
         batch = Batch.from_atoms(variants, potential.device)
-        energies = potential.evaluate(batch).energies.tolist()
+        energies = evaluate(potential, batch).energies.tolist()
         changes += [energy - energies[0] for energy in energies[1:]]
     if not changes:
         return None

@@ -1,0 +1,1 @@
+"""What is measured of a potential before a search: charge awareness, stress, level of theory."""
