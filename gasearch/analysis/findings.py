@@ -20,6 +20,9 @@ from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow
 from gasearch.store.sql.events import ENDED, STARTED
 
+HELD_FROM = 5e-4
+"""eV per cell: what is left of a hold above it counts as force."""
+
 
 class UnknownFormulaError(GasearchError, ValueError):
     """A candidate whose formula, as the database has it, no decoration of the host has."""
@@ -54,6 +57,8 @@ class Ranked:
         Of the whole cell.
     formation_energy_eV_per_fu, above_hull_eV_per_fu
         None until both ends of the range have a valid energy.
+    penalty_eV
+        What is left of a hold, per cell, contained in the energy.
     same_as
         A lower candidate of another charge order that relaxed into the same crystal, so that both
         are one outcome; None where there is none, or where it was not looked for.
@@ -69,7 +74,13 @@ class Ranked:
     verdict: Verdict
     formula: str
     operator: str
+    penalty_eV: float = 0.0
     same_as: int | None = None
+
+    @property
+    def exists_only_while_held(self) -> bool:
+        """Whether a hold still pushes at the end: without it this would relax elsewhere."""
+        return self.penalty_eV >= HELD_FROM
 
     @property
     def on_hull(self) -> bool:
@@ -88,6 +99,7 @@ def known_of(row: EvaluationRow, host: Host) -> dict[str, Any]:
         "verdict": row.verdict,
         "formula": formula_of(host, row.candidate, row.composition),
         "operator": row.operator,
+        "penalty_eV": row.penalty,
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -109,26 +109,21 @@ def _sublattice_line(sublattice: Sublattice) -> str:
 
 
 def ranked_table(rows: Iterable[Ranked]) -> Table:
-    """Return candidates with their energies."""
+    """Return candidates with their energies; what few have is shown where any has it."""
     rows = list(rows)
-    has_same = any(row.same_as is not None for row in rows)
-    same = ("same\noutcome as",) if has_same else ()
-    return make_table(
-        ("id", "x", ENERGY, FORMATION, ABOVE, *same, "made by", "fingerprint"),
-        (
-            (
-                str(row.id),
-                f"{row.x:.4g}",
-                electronvolt(row.energy_eV),
-                milli(row.formation_energy_eV_per_fu),
-                milli(row.above_hull_eV_per_fu),
-                *((str(row.same_as or ""),) if has_same else ()),
-                row.operator,
-                row.fingerprint,
-            )
-            for row in rows
-        ),
-    )
+    columns: dict[str, Callable[[Ranked], str]] = {
+        "id": lambda row: str(row.id),
+        "x": lambda row: f"{row.x:.4g}",
+        ENERGY: lambda row: electronvolt(row.energy_eV),
+        FORMATION: lambda row: milli(row.formation_energy_eV_per_fu),
+        ABOVE: lambda row: milli(row.above_hull_eV_per_fu),
+    }
+    if any(row.exists_only_while_held for row in rows):
+        columns["held by\n(meV)"] = lambda row: milli(row.penalty_eV)
+    if any(row.same_as is not None for row in rows):
+        columns["same\noutcome as"] = lambda row: str(row.same_as or "")
+    columns |= {"made by": lambda row: row.operator, "fingerprint": lambda row: row.fingerprint}
+    return make_table(columns, ([text(row) for text in columns.values()] for row in rows))
 
 
 def lineage_table(rows: Iterable[Ancestor]) -> Table:

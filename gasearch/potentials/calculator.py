@@ -100,6 +100,8 @@ def _results(found: Evaluated, n_atoms: int, name: str) -> dict[str, Any]:
         "stress": full_3x3_to_voigt_6_stress(stress),
     }
     results["free_energy"] = results["energy"]
+    if found.penalties is not None:
+        results["penalty"] = float(_checked(found.penalties, (1,), "penalty", name)[0])
     if found.moments is not None:
         results["magmoms"] = _checked(found.moments, (n_atoms,), "moments", name)
     return results

@@ -89,6 +89,7 @@ class ReferenceRelaxer:
             n_calls=calculator.n_calls,
             converged=converged,
             trouble=given_up,
+            penalty=calculator.results.get("penalty", 0.0),
         )
 
     def _descend(self, start: Atoms, work: Atoms) -> tuple[bool, str]:

@@ -47,6 +47,9 @@ class Relaxed:
         Name and version of the audit rule, such as "orders-2".
     wall_s
         Time that the relaxation took, in seconds.
+    penalty
+        What is left of a hold at the end, in eV per cell, contained in `energy`; 0 where nothing is
+        held by force.
     """
 
     atoms: Atoms
@@ -63,6 +66,7 @@ class Relaxed:
     reason: str
     audit: str
     wall_s: float
+    penalty: float = 0.0
 
     @classmethod
     def failed(cls, start: Atoms, reason: str, n_calls: int = 0, wall_s: float = 0.0) -> Relaxed:

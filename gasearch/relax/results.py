@@ -60,6 +60,7 @@ class ResultBuilder:
         converged: bool,
         trouble: str,
         wall_s: float = 0.0,
+        penalty: float = 0.0,
     ) -> Relaxed:
         """Return the result of one relaxation; raise where numbers or labels make no sense.
 
@@ -71,7 +72,7 @@ class ResultBuilder:
             Of this relaxation.
         energy, forces, stress, moments
             What the potential says about `final`, as in `Relaxed`.
-        n_calls, converged, wall_s
+        n_calls, converged, wall_s, penalty
             As in `Relaxed`.
         trouble
             Why it was given up, or "".
@@ -81,6 +82,7 @@ class ResultBuilder:
             "forces": forces,
             "stress": stress,
             "moments": moments,
+            "penalty": penalty,
         }
         for what, numbers in known.items():
             if numbers is not None and not np.isfinite(numbers).all():
@@ -113,6 +115,7 @@ class ResultBuilder:
             reason=found.reason,
             audit=rule_of(settings),
             wall_s=wall_s,
+            penalty=penalty,
         )
 
 

@@ -266,6 +266,8 @@ class EvaluationRow:
         Largest force on any atom, in eV/Å; NaN where the verdict is "failed".
     result
         Its number among the results of the search; None for a tight relaxation.
+    penalty
+        What is left of a hold, in eV per cell.
     """
 
     candidate: int
@@ -285,6 +287,7 @@ class EvaluationRow:
     reason: str
     audit: str
     wall_s: float
+    penalty: float
     result: int | None
 
 

@@ -79,3 +79,10 @@ def test_a_host_is_shown_with_its_group_and_symprec():
     assert "Pnma (62) at symprec = 0.01 Å, 16 operations in the supercell" in lines
     assert "working ion   8 sites: Na+, vacancy" in lines
     assert "x = 0 to 1 in 9 compositions, 874 distinct decorations" in lines
+
+
+def test_what_is_left_of_a_hold_is_shown_where_any_is():
+    assert "held" not in shown(tables.ranked_table([ranked(), ranked(2, penalty_eV=1e-5)]))
+    text = shown(tables.ranked_table([ranked(), ranked(2, penalty_eV=0.0123)]))
+    assert "held by" in text
+    assert "12.3" in text

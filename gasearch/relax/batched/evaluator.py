@@ -75,14 +75,19 @@ class Evaluator:
         if len(answers) == 1 and isinstance(first, Evaluated):
             return first.in_double(), {}
         results, faults = Evaluated.unknown(batch), dict[int, str]()
-        has_moments = False
+        has_moments = has_penalties = False
         for rows, found in answers:
             if isinstance(found, str):
                 faults[rows.start] = found
                 continue
             has_moments |= found.moments is not None
+            has_penalties |= found.penalties is not None
             results.put(found, rows, batch.atoms_of(rows))
-        return (results if has_moments else replace(results, moments=None)), faults
+        return replace(
+            results,
+            moments=results.moments if has_moments else None,
+            penalties=results.penalties if has_penalties else None,
+        ), faults
 
     def _parts(self, edges: list[float]) -> Iterator[slice]:
         """Yield structures that fit into one evaluation together."""

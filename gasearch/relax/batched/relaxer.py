@@ -301,6 +301,7 @@ class BatchRelaxer:
             converged=bool(judged.converged[row]),
             trouble=trouble(start, final, largest(forces), settings) if is_broken else "",
             wall_s=float(state.wall_s[row]),
+            penalty=0.0 if found.penalties is None else float(found.penalties[row]),
         )
 
 

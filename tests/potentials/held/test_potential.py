@@ -24,6 +24,7 @@ from gasearch.potentials.held.valence import (
 from gasearch.potentials.networks.network import find_edges
 from gasearch.potentials.registry import load_potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
+from gasearch.relax.settings import RelaxSettings
 from gasearch.testing import check_potential
 
 FE2, FE3 = Species("Fe", 2), Species("Fe", 3)
@@ -212,3 +213,15 @@ def test_a_hold_works_on_the_device_of_its_potential():
     torch.testing.assert_close(
         found, here.evaluate(Batch.from_atoms(atoms)).penalties, rtol=1e-4, atol=1e-5
     )
+
+
+def test_what_is_left_of_a_hold_is_in_the_result(by_bonds):
+    """A range that no site can reach pushes to the end."""
+    beyond = replace(BONDS, ranges={FE2: (-math.inf, 1.0), FE3: (3.5, math.inf)})
+    settings = RelaxSettings(fmax=0.5, smax=0.05)
+    batched = dict(BatchRelaxer(held(by_bonds.base, beyond), settings).relax([(1, crystal())]))[1]
+    free = dict(BatchRelaxer(by_bonds.base, settings).relax([(1, crystal())]))[1]
+    assert batched.penalty > 0.5
+    assert free.penalty == 0.0
+    base = by_bonds.base.evaluate(Batch.from_atoms([batched.atoms])).energies[0]
+    assert batched.energy - batched.penalty == pytest.approx(float(base), abs=1e-4)
