@@ -175,14 +175,13 @@ class Evaluated:
     penalties: torch.Tensor | None = None
 
     @classmethod
-    def unknown(cls, batch: Batch, *, moments: bool = True) -> Evaluated:
+    def unknown(cls, batch: Batch, *, moments: bool = True, penalties: bool = False) -> Evaluated:
         """Return results that are all NaN, to `put` those of parts in."""
         size, n = len(batch), len(batch.positions)
         nan = torch.full((), torch.nan, dtype=torch.float64, device=batch.positions.device)
         by_atom = nan.repeat(n) if moments else None
-        return cls(
-            nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), by_atom, nan.repeat(size)
-        )
+        held = nan.repeat(size) if penalties else None
+        return cls(nan.repeat(size), nan.repeat(n, 3), nan.repeat(size, 3, 3), by_atom, held)
 
     def put(self, part: Evaluated, rows: slice | torch.Tensor, atoms: slice | torch.Tensor) -> None:
         """Write the results of a part where they belong.

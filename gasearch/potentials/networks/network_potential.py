@@ -88,7 +88,9 @@ class NetworkPotential:
         passes = _passes(batch, is_sane(batch))
         if len(passes) == 1 and bool(passes[0].all()):
             return self._evaluate(batch, slots, edges)
-        evaluated = Evaluated.unknown(batch, moments=self.network.has_moments)
+        evaluated = Evaluated.unknown(
+            batch, moments=self.network.has_moments, penalties=hasattr(self, "penalty")
+        )
         for systems in passes:
             atoms = systems[batch.system]
             bound = None if edges is None else _subset_of_edges(edges, systems, atoms)

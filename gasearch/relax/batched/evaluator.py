@@ -74,7 +74,7 @@ class Evaluator:
         _, first = answers[0]
         if len(answers) == 1 and isinstance(first, Evaluated):
             return first.in_double(), {}
-        results, faults = Evaluated.unknown(batch), dict[int, str]()
+        results, faults = Evaluated.unknown(batch, penalties=True), dict[int, str]()
         has_moments = has_penalties = False
         for rows, found in answers:
             if isinstance(found, str):
