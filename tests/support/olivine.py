@@ -53,6 +53,8 @@ class LabelReader:
 
     ranges = WithMoments.moment_ranges
 
+    quantity = "moment"
+
     def read(self, atoms: Atoms) -> np.ndarray:
         return 0.92 * atoms.get_initial_magnetic_moments()
 

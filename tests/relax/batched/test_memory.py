@@ -180,6 +180,8 @@ def test_a_reader_that_runs_out_of_memory_reads_when_there_is_some() -> None:
         ranges: dict[Any, tuple[float, float]] = {}  # noqa: RUF012
         calls = 0
 
+        quantity = "moment"
+
         def read(self, atoms: Atoms) -> np.ndarray:
             self.calls += 1
             if self.calls == 2:
