@@ -46,6 +46,14 @@ def _toml_value(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take minutes, so that no core waits for them at the end."""
+    long = ("test_parsl", "test_search_faults", "test_notebooks", "integration")
+    items.sort(
+        key=lambda item: next((n for n, w in enumerate(long) if w in item.nodeid), len(long))
+    )
+
+
 @pytest.fixture
 def slurm(tmp_path, monkeypatch):
     """Put sbatch, squeue and scancel on PATH, whose jobs are processes; return their folder."""
