@@ -24,7 +24,7 @@ NOTHING = "note: no candidate with verdict ok here yet"
 HELD = (
     "note: a held potential ranks the orders at one x (NaxFePO4 at x = 1/2: Kendall's tau 0.87 "
     "against DFT); energies across x, and so hull and voltage, are the potential's own (there "
-    "-158 meV/f.u. against -50 of DFT)"
+    "-157 meV/f.u. against -50 of DFT)"
 )
 """Figures of CHGNet 0.3.0: `benchmarks/results/held.md`."""
 RANKS_ONLY = (
