@@ -51,7 +51,8 @@ class CannotCalibrateError(UsageError):
     def __str__(self) -> str:
         return (
             f"potential {self.potential!r} cannot be held on this host: {self.problem}. Take "
-            'another potential, or hold = "off" with allow_charge_blind = true.'
+            'another potential or another hold ("auto" tries both), or hold = "off" with '
+            "allow_charge_blind = true."
         )
 
 
