@@ -176,31 +176,22 @@ class HeldByBonds:
 
     def _where_sane(self, batch: Batch, found: Evaluated, sane: torch.Tensor) -> Evaluated:
         """Add the penalty structure by structure, to those that have an energy."""
-        parts = []
-        atoms_before = 0
-        for row, one in enumerate(batch.split()):
-            atoms = slice(atoms_before, atoms_before := atoms_before + len(one.positions))
+        results = Evaluated(
+            found.energies.clone(),
+            found.forces.clone(),
+            found.stresses.clone(),
+            found.moments,
+            torch.full_like(found.energies, math.nan),
+        )
+        for row in sane.nonzero().flatten().tolist():
+            rows = slice(row, row + 1)
+            atoms = batch.atoms_of(rows)
             moments = None if found.moments is None else found.moments[atoms]
             part = Evaluated(
-                found.energies[row : row + 1],
-                found.forces[atoms],
-                found.stresses[row : row + 1],
-                moments,
-                torch.full_like(found.energies[row : row + 1], math.nan),
+                found.energies[rows], found.forces[atoms], found.stresses[rows], moments
             )
-            parts.append(self._with_penalty(one, part, None) if bool(sane[row]) else part)
-        return Evaluated(
-            torch.cat([part.energies for part in parts]),
-            torch.cat([part.forces for part in parts]),
-            torch.cat([part.stresses for part in parts]),
-            found.moments,
-            torch.cat([_known(part.penalties) for part in parts]),
-        )
-
-
-def _known(penalties: torch.Tensor | None) -> torch.Tensor:
-    assert penalties is not None
-    return penalties
+            results.put(self._with_penalty(batch.part(rows), part, None), rows, atoms)
+        return results
 
 
 def _pulls(
