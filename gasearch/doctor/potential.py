@@ -61,6 +61,8 @@ def judged(found: dict[str, Any]) -> Iterator[Check]:
     cost = f"{1000 * found['evaluation_s']:.0f} ms per evaluation of {found['n_atoms']} atoms"
     where = f"on {found['device']}, loaded in {found['load_s']:.1f} s"
     yield passed(_NAME, f"{found['potential']} {where}, {cost}")
+    for line in found.get("hold", ()):
+        yield passed("hold", line)
     if found["extrapolates"]:
         where = ", ".join(found["extrapolates"])
         text = f"{found['potential']} extrapolates here: {where}"
