@@ -15,7 +15,17 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
-from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
+from gasearch.cli.common import (
+    Folder,
+    Json,
+    Supercell,
+    SupercellCommand,
+    err,
+    open_findings,
+    out,
+    print_result,
+    read_supercell,
+)
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
 from gasearch.cli.store import store_app
@@ -81,15 +91,13 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=SupercellCommand)
 def init(
     folder: Folder,
     host: Annotated[str, typer.Option(help="Built-in host, or a CIF, POSCAR or extxyz file.")] = (
         "nafepo4-olivine"
     ),
-    supercell: Annotated[
-        tuple[int, int, int], typer.Option(metavar="A B C", help="Repeats of the unit cell.")
-    ] = (1, 2, 1),
+    supercell: Supercell = None,
     potential: Annotated[
         str | None,
         typer.Option(
@@ -109,7 +117,7 @@ def init(
     from gasearch.run.initialize import initialize
 
     run_folder = RunFolder(folder)
-    found = initialize(run_folder, host, supercell, potential, budget, seed)
+    found = initialize(run_folder, host, read_supercell(supercell), potential, budget, seed)
     for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
@@ -125,13 +133,10 @@ def init(
     )
 
 
-@app.command()
+@app.command(cls=SupercellCommand)
 def enumerate(  # noqa: A001 -- the command's name
     host: Annotated[str, typer.Option(help="Built-in host, file, or run folder.")],
-    supercell: Annotated[
-        tuple[int, int, int] | None,
-        typer.Option(metavar="A B C", help="Repeats; a run folder has its own."),
-    ] = None,
+    supercell: Supercell = None,
     x: X = None,
     output: Annotated[
         Path | None, typer.Option(help="Write all distinct decorations here (extxyz, db).")
@@ -146,7 +151,7 @@ def enumerate(  # noqa: A001 -- the command's name
     from gasearch.analysis import enumerate as enumerating
     from gasearch.display.tables import count_table, decoration_table
 
-    found = enumerating.host_of(host, supercell)
+    found = enumerating.host_of(host, read_supercell(supercell))
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
     listed = enumerating.listed(found, compositions) if as_list else []

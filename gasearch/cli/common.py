@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from gasearch.display.terminal import make_console
 
@@ -24,6 +27,50 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout,
 Plot = Annotated[
     Path | None, typer.Option(help="Write a figure (png, pdf, svg); replaces an older one.")
 ]
+
+_SUPERCELL = "--supercell"
+Supercell = Annotated[
+    str | None,
+    typer.Option(
+        _SUPERCELL,
+        metavar="A B C",
+        help="Repeats of the unit cell; nine numbers for a matrix; 4 or '12 f.u.' for the most "
+        "compact cell of so many unit cells or formula units.",
+    ),
+]
+
+
+class SupercellCommand(TyperCommand):
+    """A command whose option --supercell takes one, three or nine numbers, quoted or not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Join the numbers behind --supercell."""
+        if _SUPERCELL in args[:-1]:
+            start = args.index(_SUPERCELL) + 1
+            n = _n_words(args[start:])
+            args = [*args[:start], " ".join(args[start : start + n]), *args[start + n :]]
+        return super().parse_args(ctx, args)
+
+
+def _n_words(words: list[str]) -> int:
+    """Return how many of the words that follow --supercell belong to it."""
+    numbers = list(itertools.takewhile(re.compile(r"-?\d+").fullmatch, words[:9]))
+    if len(numbers) == 1 and [w.lower() for w in words[1:2]] in (["f.u."], ["fu"]):
+        return 2
+    return max(1, len(numbers) if len(numbers) in (2, 9) else min(len(numbers), 3))
+
+
+def read_supercell(text: str | None) -> Any:
+    """Return a supercell as run.toml has it: a number, a text, three repeats, or three rows."""
+    if text is None:
+        return None
+    words = re.split(r"[\s,;]+", text.strip(" []"))
+    if not all(re.fullmatch(r"-?\d+", word) for word in words):
+        return text
+    numbers = [int(word) for word in words]
+    if len(numbers) == 9:
+        return [numbers[0:3], numbers[3:6], numbers[6:9]]
+    return numbers[0] if len(numbers) == 1 else numbers
 
 
 def command_group(help: str) -> typer.Typer:  # noqa: A002 -- typer's name
