@@ -16,11 +16,14 @@ from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
 from gasearch.cli.common import (
+    Cell,
     Folder,
     Json,
     Supercell,
     SupercellCommand,
+    Symprec,
     err,
+    host_reading,
     open_findings,
     out,
     print_result,
@@ -107,26 +110,31 @@ def init(
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
     seed: Annotated[int, typer.Option(help=help_of(SearchSection, "seed"))] = _SEARCH.seed,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
 ) -> None:
     """Write a commented run.toml into a new folder."""
-    from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-    from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
+    from gasearch.run.host_file import formula_line
     from gasearch.run.initialize import initialize
 
-    run_folder = RunFolder(folder)
-    found = initialize(run_folder, host, read_supercell(supercell), potential, budget, seed)
+    run_folder, reading = RunFolder(folder), host_reading(cell, symprec)
+    found, named = initialize(
+        run_folder, host, read_supercell(supercell), potential, budget, seed, reading
+    )
+    if named.structure is not None:
+        out.print(f"structure     {formula_line(named.structure)}")
     for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
     out.print(f"potential     {name}")
     for note in missing_packages(name):
         err.print(note)
-    if host not in BUILTIN_HOSTS:
-        for note in read_structure(host).notes:
-            err.print(f"note: {host}: {note}")
+    for note in named.lines:
+        err.print(f"note: {note}")
+    if named.structure is not None:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
@@ -142,6 +150,8 @@ def enumerate(  # noqa: A001 -- the command's name
         Path | None, typer.Option(help="Write all distinct decorations here (extxyz, db).")
     ] = None,
     as_list: Annotated[bool, typer.Option("--list", help="List the decorations too.")] = False,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
     json: Json = False,
 ) -> None:
     """Count decorations, raw and distinct.
@@ -151,7 +161,8 @@ def enumerate(  # noqa: A001 -- the command's name
     from gasearch.analysis import enumerate as enumerating
     from gasearch.display.tables import count_table, decoration_table
 
-    found = enumerating.host_of(host, read_supercell(supercell))
+    reading = host_reading(cell, symprec)
+    found, notes = enumerating.host_with_notes(host, read_supercell(supercell), reading)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
     listed = enumerating.listed(found, compositions) if as_list else []
@@ -162,6 +173,7 @@ def enumerate(  # noqa: A001 -- the command's name
         *(["", decoration_table(listed)] if listed else []),
         *([f"wrote {n_written} structures to {output}"] if output else []),
         json=json,
+        notes=[f"note: {note}" for note in notes],
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
@@ -14,10 +15,12 @@ import typer
 from typer.core import TyperCommand
 
 from gasearch.display.terminal import make_console
+from gasearch.errors import UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
 if TYPE_CHECKING:
     from gasearch.analysis.findings import Findings
+    from gasearch.run.host_file import HostReading
 
 out = make_console()
 err = make_console(stderr=True)
@@ -38,6 +41,28 @@ Supercell = Annotated[
         "compact cell of so many unit cells or formula units.",
     ),
 ]
+Cell = Annotated[
+    str,
+    typer.Option(
+        metavar="primitive|file",
+        help="Of a structure file: the primitive cell where its own is larger, or as it is.",
+    ),
+]
+Symprec = Annotated[
+    float | None,
+    typer.Option(help="Average a noisy file to the symmetry that it has within this (Å)."),
+]
+
+
+def host_reading(cell: str, symprec: float | None) -> HostReading:
+    """Return how a structure file is to be read; refuse what no option can be."""
+    from gasearch.run.host_file import HostReading
+
+    if cell not in ("primitive", "file"):
+        raise UsageError(f"--cell {cell}: expected primitive or file.")
+    if symprec is not None and not 0 < symprec < math.inf:
+        raise UsageError(f"--symprec {symprec:g}: expected a distance above 0, in Å.")
+    return HostReading(cell=cell, symprec=symprec)  # type: ignore[arg-type]
 
 
 class SupercellCommand(TyperCommand):
@@ -64,9 +89,14 @@ def read_supercell(text: str | None) -> Any:
     """Return a supercell as run.toml has it: a number, a text, three repeats, or three rows."""
     if text is None:
         return None
-    words = re.split(r"[\s,;]+", text.strip(" []"))
-    if not all(re.fullmatch(r"-?\d+", word) for word in words):
+    words = re.findall(r"[^\s,;\[\]]+", text)
+    if not words or not all(re.fullmatch(r"-?\d+", word) for word in words):
         return text
+    if len(words) not in (1, 3, 9):
+        raise UsageError(
+            f"--supercell {text}: {len(words)} numbers; expected three repeats such as 1 2 1, nine "
+            "of a matrix, or a number of unit cells such as 4."
+        )
     numbers = [int(word) for word in words]
     if len(numbers) == 9:
         return [numbers[0:3], numbers[3:6], numbers[6:9]]

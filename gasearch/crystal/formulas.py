@@ -1,4 +1,4 @@
-"""Chemical formulas as chemists write them, shares included: LiFe0.5Mn0.5PO4, NaNi1/3Fe1/3Mn1/3O2."""
+"""Chemical formulas as chemists write them: LiFe0.5Mn0.5PO4, NaNi1/3Fe1/3Mn1/3O2."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -128,11 +129,13 @@ def _cells_of_formula_units(declaration: HostDeclaration, text: str) -> int:
 def _rotations(unit: Atoms) -> Integers:
     """Return the rotations (n, 3, 3) of a crystal in the basis of its cell."""
     crystal = (unit.cell.array, unit.get_scaled_positions(), unit.numbers)
-    try:
-        found = spglib.get_symmetry_dataset(crystal, symprec=0.01)
-        return np.asarray(found.rotations, dtype=np.int64)
-    except Exception:  # noqa: BLE001 -- the host itself says what is wrong with its symmetry
-        return np.eye(3, dtype=np.int64)[None]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of returning None instead of raising
+        try:
+            found: Any = spglib.get_symmetry_dataset(crystal, symprec=0.01)
+            return np.asarray(found.rotations, dtype=np.int64)
+        except Exception:  # noqa: BLE001 -- the host itself says what is wrong with its symmetry
+            return np.eye(3, dtype=np.int64)[None]
 
 
 def _n_kept(matrix: Integers, rotations: Integers) -> int:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import tempfile
 import tomllib
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
-from gasearch.crystal.io.hosts import guess_declaration
 from gasearch.crystal.species import Species
+from gasearch.crystal.supercell import supercell_of
 from gasearch.errors import UsageError
 from gasearch.files import written
 from gasearch.plugins import nearest, registered
 from gasearch.potentials.networks.architectures import foreign_name
 from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, default_for, shipped_names
 from gasearch.run.config import run_settings
-from gasearch.run.folder import NoRunError, RunFolder
-from gasearch.run.host import build_host
+from gasearch.run.folder import RunFolder
+from gasearch.run.host import HostSection, build_host
+from gasearch.run.host_file import HostReading, NamedHost, default_supercell, read_host
 from gasearch.run.template import run_file_text
 
 _MAX_WORKERS = 4
@@ -32,11 +33,12 @@ _INPUTS = "inputs"
 def initialize(
     folder: RunFolder,
     host: str,
-    supercell: Sequence[int],
+    supercell: Any,
     potential: str | None,
     budget: int,
     seed: int,
-) -> Host:
+    reading: HostReading | None = None,
+) -> tuple[Host, NamedHost]:
     """Write a run.toml into a new folder, with a copy of the structure file; return the host.
 
     Nothing is written unless a search could start from it. "default" is written as the name that
@@ -44,6 +46,8 @@ def initialize(
 
     Parameters
     ----------
+    supercell
+        In any form that run.toml has; None for the default, which depends on the host.
     potential
         None for the shipped default where it knows the host's species, else CHGNet with a hold.
     """
@@ -51,33 +55,53 @@ def initialize(
         raise UsageError(
             f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
         )
-    declaration = named_host(host)
+    named = read_host(host, reading)
+    declaration = named.declaration
     if potential is None:
         potential = default_for(species_of_declaration(declaration))
     _refuse_options(folder, potential, budget, seed)
     potential = _as_written(potential, folder.path)
-    Host.build(declaration, supercell)
-    structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
+    if supercell is None:
+        supercell, line = default_supercell(named)
+        named = replace(named, lines=(*named.lines, *filter(None, [line])))
+    else:
+        supercell = supercell_of(declaration, supercell)
+        Host.build(declaration, supercell)
+    is_builtin = named.structure is None
     text = run_file_text(
         declaration,
         {
-            "host.structure": structure,
+            "host.structure": host if is_builtin else f"{_INPUTS}/{named.file_name}",
             "host.supercell": supercell,
             "potential.name": potential,
             "search.budget": budget,
             "search.seed": seed,
             **_new_runs(potential),
         },
+        named.lines,
     )
     section = run_settings(tomllib.loads(text), str(folder.run_file)).host
-    if host in BUILTIN_HOSTS:
-        built = build_host(section, folder.path)
-    else:
-        source = Path(host).resolve()
-        built = build_host(section.model_copy(update={"structure": str(source)}), folder.path)
-        _copy(source, folder.path / structure)
+    built = _with_inputs(folder, named, section)
     with written(folder.run_file) as path:
         path.write_text(text, encoding="utf-8")
+    return built, named
+
+
+def _with_inputs(folder: RunFolder, named: NamedHost, section: HostSection) -> Host:
+    """Return the host as a run builds it, and put its structure files into the folder.
+
+    Nothing is put there if it cannot be built.
+    """
+    if named.structure is None:
+        return build_host(section, folder.path)
+    with tempfile.TemporaryDirectory(prefix="gasearch-") as place:
+        source = named.source
+        if named.text:
+            source = Path(place) / named.file_name
+            source.write_text(named.text, encoding="utf-8")
+        built = build_host(section.model_copy(update={"structure": str(source)}), folder.path)
+        for path in dict.fromkeys([named.source, source]):
+            _copy(path, folder.path / _INPUTS / path.name)
     return built
 
 
@@ -120,19 +144,6 @@ def _copy(source: Path, target: Path) -> None:
         return
     with written(target) as path:
         shutil.copyfile(source, path)
-
-
-def named_host(host: str) -> HostDeclaration:
-    """Return a built-in host, or a guess of what a structure file holds."""
-    if host in BUILTIN_HOSTS:
-        return builtin_host(host)
-    if not Path(host).exists():
-        known = ", ".join(BUILTIN_HOSTS)
-        raise NoRunError(
-            f"--host {host!r}: no built-in host{nearest(host, BUILTIN_HOSTS)}, and no file. "
-            f"Built in: {known}."
-        )
-    return guess_declaration(host)
 
 
 def _refuse_options(folder: RunFolder, potential: str, budget: int, seed: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
@@ -27,7 +27,9 @@ _OPERATOR_EXAMPLES = """\
 """
 
 
-def run_file_text(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
+def run_file_text(
+    declaration: HostDeclaration, written: Mapping[str, Any], remarks: Sequence[str] = ()
+) -> str:
     """Return a run.toml for a host; one from a file comes with its sublattices written out.
 
     Parameters
@@ -35,12 +37,14 @@ def run_file_text(declaration: HostDeclaration, written: Mapping[str, Any]) -> s
     written
         Values that stand there, such as {"host.structure": "a.cif", "search.budget": 100}; all
         other keys are comments with their defaults.
+    remarks
+        On how the structure file was read, for the user to check.
     """
     found = [_HEAD]
     for name, field in RunSettings.model_fields.items():
         section = section_in(field.annotation)
         if name == "host":
-            found.append(_host(declaration, written))
+            found.append(_host(declaration, written, remarks))
         elif section is None:
             found.append(_headed(f"# [{name}]", True, field.description) + _OPERATOR_EXAMPLES)
         else:
@@ -104,7 +108,7 @@ def _commented(value: str, comment: str) -> str:
     return "\n".join([*([value] if is_below else []), *lines, ""])
 
 
-def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
+def _host(declaration: HostDeclaration, written: Mapping[str, Any], remarks: Sequence[str]) -> str:
     """Return [host]; of one from a file with what was guessed of it."""
     *own, framework = (row for row in keys_of(HostSection, "host") if row.section == "host")
     is_from_file = written["host.structure"] not in BUILTIN_HOSTS
@@ -117,6 +121,7 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
     text = _table("host", HostSection, values)
     if not is_from_file:
         return text
+    text += "".join(_remark(line) for line in remarks)
     tables = "\n".join(map(_sublattice, declaration.sublattices))
     return (
         f"{text}\n# A first guess: check the species, and which sites hold them.\n{tables}\n"
@@ -126,6 +131,11 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
             for element, species in declaration.framework.items()
         )
     )
+
+
+def _remark(text: str) -> str:
+    lines = textwrap.wrap(text, _WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def _sublattice(declared: SublatticeDeclaration) -> str:

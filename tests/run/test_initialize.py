@@ -17,7 +17,8 @@ from gasearch.files import OutputError
 from gasearch.potentials.shipped import DEFAULT
 from gasearch.run.folder import NoRunError, RunFolder
 from gasearch.run.host import build_host
-from gasearch.run.initialize import initialize, named_host
+from gasearch.run.host_file import read_host
+from gasearch.run.initialize import initialize
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
 
@@ -56,7 +57,7 @@ def write_cif(path, sodium=1, oxygen=1, **metals):
 
 def start(folder, host="nafepo4-olivine", supercell=(1, 1, 1), **options):
     given = {"potential": "pmmcs", "budget": 10, "seed": 1} | options
-    return initialize(RunFolder(folder), str(host), supercell, **given)
+    return initialize(RunFolder(folder), str(host), supercell, **given)[0]
 
 
 def again(folder):
@@ -211,18 +212,18 @@ def test_the_number_of_workers_suits_the_machine(tmp_path, monkeypatch):
 def test_a_name_is_a_built_in_host_even_where_a_file_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nafepo4-olivine").write_text("")
-    assert named_host("nafepo4-olivine").formula_unit == "NaFePO4"
+    assert read_host("nafepo4-olivine").declaration.formula_unit == "NaFePO4"
 
 
 def test_a_molecule_is_no_host(tmp_path):
     ase.io.write(tmp_path / "a.xyz", Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]))
     with pytest.raises(HostError, match="has no cell"):
-        named_host(str(tmp_path / "a.xyz"))
+        read_host(str(tmp_path / "a.xyz"))
 
 
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(NoRunError, match=r"Built in: .*lifepo4-olivine"):
-        named_host("zzz")
+        read_host("zzz")
 
 
 def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, monkeypatch):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import spglib
@@ -207,7 +208,8 @@ def _image(
 
 def _subgroup(shifts: list[tuple[int, ...]], n: int) -> list[tuple[int, ...]]:
     """Return shifts (modulo n) that are closed under addition, as many as can be."""
-    known, group = set(shifts), {(0, 0, 0)}
+    known: set[tuple[int, ...]] = set(shifts)
+    group: set[tuple[int, ...]] = {(0, 0, 0)}
     for shift in shifts:
         larger = set(group)
         step = shift
@@ -243,11 +245,9 @@ def _symmetrised(
     cell: Floats, places: Floats, kinds: Integers, symprec: float
 ) -> tuple[Floats, Floats, str, int] | None:
     """Return cell, places, symbol and number of operations, averaged over the space group."""
+    found: Any = None
     for _ in range(_N_AVERAGES):
-        try:
-            found = spglib.get_symmetry_dataset((cell, places, kinds), symprec=symprec)
-        except Exception:  # noqa: BLE001 -- spglib's own kinds, by version
-            found = None
+        found = _dataset((cell, places, kinds), symprec)
         if found is None:
             return None
         total = np.zeros_like(places)
@@ -259,8 +259,18 @@ def _symmetrised(
             image = distance.argmin(axis=1)
             total[image] += difference[np.arange(len(places)), image]
         places = places + total / len(found.rotations)
-        cell = _averaged_cell(cell, found.rotations)
+        cell = _averaged_cell(cell, found.rotations.astype(np.int64))
     return cell, places, f"{found.international} ({found.number})", len(found.rotations)
+
+
+def _dataset(crystal: Any, symprec: float) -> Any:
+    """Return what spglib finds, or None: by version it raises or returns None."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        try:
+            return spglib.get_symmetry_dataset(crystal, symprec=symprec)
+        except Exception:  # noqa: BLE001 -- spglib's own kinds
+            return None
 
 
 def _averaged_cell(cell: Floats, rotations: Integers) -> Floats:

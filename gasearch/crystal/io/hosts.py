@@ -64,7 +64,11 @@ def guess_declaration(path: str | Path) -> HostDeclaration:
     The working ion is the alkali metal, the redox elements are the transition metals, in the
     oxidation states that make the filled host neutral.
     """
-    structure = read_structure(path)
+    return declare_guess(read_structure(path))
+
+
+def declare_guess(structure: HostStructure) -> HostDeclaration:
+    """Return a declaration that suits a structure; see `guess_declaration`."""
     sublattices, framework = guess(structure)
     return _declare(structure, sublattices, framework)
 

@@ -16,7 +16,7 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from numpy.typing import NDArray
 
 from gasearch.crystal.declaration import HostError
-from gasearch.crystal.io.cif import cif_blocks, expanded
+from gasearch.crystal.io.cif import cif_blocks, expanded, formula_of
 from gasearch.crystal.io.distances import too_close
 from gasearch.crystal.io.documents import documents, parts
 from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column, state_of
@@ -52,6 +52,10 @@ class HostStructure:
     states
         Mean oxidation state of each element, per site, where the file has them and several
         elements share sites; read them with `stated`.
+    formula
+        As the file itself names it; "" if it does not.
+    problem
+        Why no crystal can look like this, without a full stop; "" if it can. Among the notes too.
     """
 
     path: Path
@@ -62,6 +66,8 @@ class HostStructure:
     moments: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
     states: tuple[Mapping[str, float], ...] = ()
+    formula: str = ""
+    problem: str = ""
 
     def stated(self, site: int) -> Mapping[str, float]:
         """Return the oxidation states of the elements on a site that the file states, in e."""
@@ -220,7 +226,7 @@ def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
     shares = _cif_shares(block, listed, on_site)
     charges, moments = cif_charges(block, len(listed)), cif_moments(block, len(listed))
     states = _cif_states(block, listed, on_site, charges)
-    return _structure(
+    found = _structure(
         path,
         atoms,
         [shares[k] for k in kinds],
@@ -230,6 +236,7 @@ def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
         notes,
         [states[k] for k in kinds] if states else (),
     )
+    return replace(found, formula=formula_of(block))
 
 
 def _listed_on_sites(atoms: Atoms, listed: Atoms) -> dict[int, list[int]]:
@@ -327,25 +334,26 @@ def _structure(
     )
     found = HostStructure(path, bare, own, names, own_charges, own_moments)
     own_states = tuple(states[n] for n in kept) if states else ()
-    return replace(found, notes=(*notes, *_close_atoms(found)), states=own_states)
+    problem = _close_atoms(found)
+    own_notes = (*notes, problem) if problem else tuple(notes)
+    return replace(found, notes=own_notes, states=own_states, problem=problem)
 
 
-def _close_atoms(structure: HostStructure) -> list[str]:
-    """Return a line if atoms are nearer to each other than in any crystal."""
+def _close_atoms(structure: HostStructure) -> str:
+    """Return which atoms are nearer to each other than in any crystal; "" if none are."""
     occupied = np.array([sum(s for e, s in own.items() if e != "X") for own in structure.shares])
     if structure.atoms.cell.rank < 3 or not len(occupied):
-        return []
+        return ""
     pairs = too_close(structure.atoms, occupied)
     if not pairs:
-        return []
+        return ""
     first, second, distance = pairs[0]
     more = f", and {len(pairs) - 1} more pairs are as near" if len(pairs) > 1 else ""
     labels = structure.labels
-    line = (
+    return (
         f"{labels[first]} and {labels[second]} are {distance:.2f} Å apart, nearer than in any "
         f"crystal{more}: check the coordinates and the setting of the space group"
     )
-    return [line]
 
 
 def _refuse_impossible(structure: HostStructure) -> None:
