@@ -17,8 +17,10 @@ from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
 from gasearch.cli.common import (
     Cell,
+    Charges,
     Folder,
     Json,
+    Moving,
     Supercell,
     SupercellCommand,
     Symprec,
@@ -112,6 +114,8 @@ def init(
     seed: Annotated[int, typer.Option(help=help_of(SearchSection, "seed"))] = _SEARCH.seed,
     cell: Cell = "primitive",
     symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.display.tables import host_lines
@@ -120,12 +124,12 @@ def init(
     from gasearch.run.host_file import formula_line
     from gasearch.run.initialize import initialize
 
-    run_folder, reading = RunFolder(folder), host_reading(cell, symprec)
+    run_folder, reading = RunFolder(folder), host_reading(cell, symprec, charges, moving)
     found, named = initialize(
         run_folder, host, read_supercell(supercell), potential, budget, seed, reading
     )
-    if named.structure is not None:
-        out.print(f"structure     {formula_line(named.structure)}")
+    if named.file is not None:
+        out.print(f"structure     {formula_line(named.file.structure)}")
     for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
@@ -134,7 +138,7 @@ def init(
         err.print(note)
     for note in named.lines:
         err.print(f"note: {note}")
-    if named.structure is not None:
+    if named.file is not None:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
@@ -152,6 +156,8 @@ def enumerate(  # noqa: A001 -- the command's name
     as_list: Annotated[bool, typer.Option("--list", help="List the decorations too.")] = False,
     cell: Cell = "primitive",
     symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
     json: Json = False,
 ) -> None:
     """Count decorations, raw and distinct.
@@ -161,7 +167,7 @@ def enumerate(  # noqa: A001 -- the command's name
     from gasearch.analysis import enumerate as enumerating
     from gasearch.display.tables import count_table, decoration_table
 
-    reading = host_reading(cell, symprec)
+    reading = host_reading(cell, symprec, charges, moving)
     found, notes = enumerating.host_with_notes(host, read_supercell(supercell), reading)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)

@@ -52,9 +52,23 @@ Symprec = Annotated[
     float | None,
     typer.Option(help="Average a noisy file to the symmetry that it has within this (Å)."),
 ]
+Charges = Annotated[
+    str,
+    typer.Option(
+        metavar="integer|delocalised",
+        help="Of a structure file: oxidation states on sites, or the order of ions alone.",
+    ),
+]
+Moving = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ELEMENT",
+        help="What leaves its sites in a structure file; by default the alkali metal.",
+    ),
+]
 
 
-def host_reading(cell: str, symprec: float | None) -> HostReading:
+def host_reading(cell: str, symprec: float | None, charges: str, moving: str | None) -> HostReading:
     """Return how a structure file is to be read; refuse what no option can be."""
     from gasearch.run.host_file import HostReading
 
@@ -62,7 +76,9 @@ def host_reading(cell: str, symprec: float | None) -> HostReading:
         raise UsageError(f"--cell {cell}: expected primitive or file.")
     if symprec is not None and not 0 < symprec < math.inf:
         raise UsageError(f"--symprec {symprec:g}: expected a distance above 0, in Å.")
-    return HostReading(cell=cell, symprec=symprec)  # type: ignore[arg-type]
+    if charges not in ("integer", "delocalised"):
+        raise UsageError(f"--charges {charges}: expected integer or delocalised.")
+    return HostReading(cell, symprec, charges, moving)  # type: ignore[arg-type]
 
 
 class SupercellCommand(TyperCommand):

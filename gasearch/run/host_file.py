@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from gasearch.crystal.formulas import formula_text
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.crystal.io.cells import WhichCell, choose_cell, cif_of
+from gasearch.crystal.io.guess.ions import Charges
 from gasearch.crystal.io.hosts import declare_guess
 from gasearch.crystal.io.structures import HostStructure, read_structure
 from gasearch.crystal.supercell import supercell_of
@@ -36,10 +37,40 @@ class HostReading:
         "primitive", or "file" for the cell as it is there.
     symprec
         In Å: average the crystal to the symmetry that it has within this.
+    charges, moving
+        See `gasearch.crystal.io.guess.sublattices.guess`.
     """
 
     cell: WhichCell = "primitive"
     symprec: float | None = None
+    charges: Charges = "integer"
+    moving: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class HostFile:
+    """A structure file as a host is made of it.
+
+    Parameters
+    ----------
+    source
+        The user's file.
+    structure
+        As it is used.
+    name
+        Of the file that a run.toml names.
+    text
+        Its CIF, where it is not the user's file itself; else "".
+    lines
+        What a user should know of the reading, each as a sentence.
+    """
+
+    source: Path
+    reading: HostReading
+    structure: HostStructure
+    name: str
+    text: str = ""
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,28 +79,15 @@ class NamedHost:
 
     Parameters
     ----------
-    declaration
-        The host.
-    structure
-        As it is used; None for a built-in host.
-    source
-        The user's file.
-    text
-        CIF of the structure in its place; "" where the file itself is used.
+    file
+        None for a built-in host.
     lines
-        What a user should know of the reading, each as a sentence.
+        What a user should know of the reading and of the guess, each as a sentence.
     """
 
     declaration: HostDeclaration
-    structure: HostStructure | None = None
-    source: Path = Path()
-    text: str = ""
-    lines: tuple[str, ...] = field(default=())
-
-    @property
-    def file_name(self) -> str:
-        """Of the structure that a run.toml names."""
-        return self.declaration.name
+    file: HostFile | None = None
+    lines: tuple[str, ...] = ()
 
 
 def read_host(host: str, reading: HostReading | None = None) -> NamedHost:
@@ -82,16 +100,13 @@ def read_host(host: str, reading: HostReading | None = None) -> NamedHost:
             f"--host {host!r}: no built-in host{nearest(host, BUILTIN_HOSTS)}, and no file. "
             f"Built in: {known}."
         )
-    source = Path(host).resolve()
-    structure, text, lines = read_cell(source, reading or HostReading())
-    declaration = declare_guess(structure)
-    if text:
-        declaration = replace(declaration, name=_name(text))
-    return NamedHost(declaration, structure, source, text, lines)
+    file = read_cell(Path(host).resolve(), reading or HostReading())
+    declaration, notes = declare_guess(file.structure, file.reading.charges, file.reading.moving)
+    return NamedHost(replace(declaration, name=file.name), file, (*file.lines, *notes))
 
 
-def read_cell(source: Path, reading: HostReading) -> tuple[HostStructure, str, tuple[str, ...]]:
-    """Return the structure in a file in the cell that was asked for, its CIF, and what to say.
+def read_cell(source: Path, reading: HostReading) -> HostFile:
+    """Return the structure in a file in the cell that was asked for.
 
     A cell that is not the file's own is read back from its CIF, as every later command reads it.
     """
@@ -100,19 +115,15 @@ def read_cell(source: Path, reading: HostReading) -> tuple[HostStructure, str, t
     found = choose_cell(given, reading.cell, reading.symprec)
     lines = (*given.notes, *found.lines)
     if found.is_file:
-        return given, "", lines
+        return HostFile(source, reading, given, source.name, lines=lines)
     name = f"{'_'.join(source.stem.split())}-{found.suffix}"
     comment = f"{found.suffix} cell of {source.name}, {len(found.structure.atoms)} sites"
     text = cif_of(found.structure, name, comment)
     with tempfile.TemporaryDirectory(prefix="gasearch-") as place:
         path = Path(place) / f"{name}.cif"
         path.write_text(text, encoding="utf-8")
-        return replace(read_structure(path), path=source), text, lines
-
-
-def _name(text: str) -> str:
-    """Return the name of the file of a CIF of our own: that of its block."""
-    return f"{text.split(maxsplit=1)[0].removeprefix('data_')}.cif"
+        structure = replace(read_structure(path), path=source, formula=given.formula)
+    return HostFile(source, reading, structure, f"{name}.cif", text, lines)
 
 
 def formula_line(structure: HostStructure) -> str:
@@ -130,7 +141,7 @@ def default_supercell(named: NamedHost) -> tuple[Any, str]:
 
     For a file the most compact one of about fifty sites whose numbers of ions are whole.
     """
-    if named.structure is None:
+    if named.file is None:
         return _BUILTIN_SUPERCELL, ""
     n_sites = len(named.declaration.unit_cell)
     problems: list[HostError] = []

@@ -161,7 +161,7 @@ def smallest_cell(structure: HostStructure, symprec: float) -> SmallestCell:
     differences = own - new_places[site_of]
     far = np.linalg.norm((differences - np.round(differences)) @ new_cell, axis=1).max()
     small = _rows(structure, first, site_of, Atoms(
-        [structure.atoms.symbols[int(n)] for n in first], scaled_positions=new_places % 1.0,
+        [structure.atoms.symbols[int(n)] for n in first], scaled_positions=np.round(new_places, 12) % 1.0,
         cell=new_cell, pbc=True,
     ))  # fmt: skip
     return SmallestCell(small, symbol, n_operations, float(far))

@@ -17,9 +17,11 @@ from gasearch.crystal.declaration import (
     HostError,
     SublatticeDeclaration,
 )
+from gasearch.crystal.formulas import formula_unit_of
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-from gasearch.crystal.io.guess import formula_unit_of, guess
+from gasearch.crystal.io.guess.ions import Charges
+from gasearch.crystal.io.guess.sublattices import guess
 from gasearch.crystal.io.structures import (
     FULL,
     HostStructure,
@@ -64,13 +66,19 @@ def guess_declaration(path: str | Path) -> HostDeclaration:
     The working ion is the alkali metal, the redox elements are the transition metals, in the
     oxidation states that make the filled host neutral.
     """
-    return declare_guess(read_structure(path))
+    return declare_guess(read_structure(path))[0]
 
 
-def declare_guess(structure: HostStructure) -> HostDeclaration:
-    """Return a declaration that suits a structure; see `guess_declaration`."""
-    sublattices, framework = guess(structure)
-    return _declare(structure, sublattices, framework)
+def declare_guess(
+    structure: HostStructure, charges: Charges = "integer", moving: str | None = None
+) -> tuple[HostDeclaration, tuple[str, ...]]:
+    """Return a declaration that suits a structure, and what its author should know of it.
+
+    See `gasearch.crystal.io.guess.sublattices.guess`.
+    """
+    found = guess(structure, charges, moving)
+    declared = _declare(structure, found.sublattices, found.framework, found.formula_unit)
+    return declared, found.notes
 
 
 def _declare(
@@ -86,7 +94,13 @@ def _declare(
     refuse_partial_framework(structure, mobile)
     own = tuple(_resolve(structure, d, sites) for d, sites in zip(sublattices, found, strict=True))
     if formula_unit is None:
-        formula_unit = formula_unit_of(list(structure.atoms.symbols), mobile, framework)
+        charges = {element: float(species.charge) for element, species in framework.items()}
+        filled = [site for site in mobile if not structure.is_mixed(site)]
+        shares = [
+            {structure.atoms.symbols[n]: 1.0} if n in filled else own
+            for n, own in enumerate(structure.shares)
+        ]
+        formula_unit = formula_unit_of(shares, mobile, charges)
     return HostDeclaration(
         name=structure.path.name,
         unit_cell=structure.atoms,
