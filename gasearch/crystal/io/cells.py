@@ -160,11 +160,11 @@ def smallest_cell(structure: HostStructure, symprec: float) -> SmallestCell:
     own = scaled @ cell @ np.linalg.inv(primitive)
     differences = own - new_places[site_of]
     far = np.linalg.norm((differences - np.round(differences)) @ new_cell, axis=1).max()
-    small = _rows(structure, first, site_of, Atoms(
-        [structure.atoms.symbols[int(n)] for n in first], scaled_positions=np.round(new_places, 12) % 1.0,
-        cell=new_cell, pbc=True,
-    ))  # fmt: skip
-    return SmallestCell(small, symbol, n_operations, float(far))
+    symbols = [structure.atoms.symbols[int(n)] for n in first]
+    whole = np.round(new_places, 12) % 1.0
+    small = Atoms(symbols, scaled_positions=whole, cell=new_cell, pbc=True)
+    rows = _rows(structure, first, site_of, small)
+    return SmallestCell(rows, symbol, n_operations, float(far))
 
 
 def _kinds(structure: HostStructure) -> Integers:

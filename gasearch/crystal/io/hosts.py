@@ -95,12 +95,7 @@ def _declare(
     own = tuple(_resolve(structure, d, sites) for d, sites in zip(sublattices, found, strict=True))
     if formula_unit is None:
         charges = {element: float(species.charge) for element, species in framework.items()}
-        filled = [site for site in mobile if not structure.is_mixed(site)]
-        shares = [
-            {structure.atoms.symbols[n]: 1.0} if n in filled else own
-            for n, own in enumerate(structure.shares)
-        ]
-        formula_unit = formula_unit_of(shares, mobile, charges)
+        formula_unit = formula_unit_of(_filled(structure, sublattices), mobile, charges)
     return HostDeclaration(
         name=structure.path.name,
         unit_cell=structure.atoms,
@@ -110,6 +105,18 @@ def _declare(
         symprec=symprec,
         min_site_distance=min_site_distance,
     )
+
+
+def _filled(
+    structure: HostStructure, sublattices: Sequence[SublatticeDeclaration]
+) -> Sequence[Mapping[str, float]]:
+    """Return the shares of the filled host; one element per site unless a sublattice is mixed.
+
+    Runs have stored the formula unit of hosts that were declared without one.
+    """
+    if any(declared.kind == "mixed" for declared in sublattices):
+        return structure.shares
+    return [{symbol: 1.0} for symbol in structure.atoms.symbols]
 
 
 def _sites(structure: HostStructure, declared: SublatticeDeclaration) -> list[int]:
