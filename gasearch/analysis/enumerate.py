@@ -12,7 +12,7 @@ from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
-from gasearch.crystal.supercell import supercell_of
+from gasearch.crystal.io.supercells import supercell_of
 from gasearch.errors import UsageError
 from gasearch.files import refuse_existing, written
 from gasearch.run.folder import RunFolder

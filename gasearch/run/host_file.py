@@ -16,7 +16,7 @@ from gasearch.crystal.io.cells import WhichCell, choose_cell, cif_of
 from gasearch.crystal.io.guess.ions import Charges
 from gasearch.crystal.io.hosts import declare_guess
 from gasearch.crystal.io.structures import HostStructure, read_structure
-from gasearch.crystal.supercell import supercell_of
+from gasearch.crystal.io.supercells import supercell_of
 from gasearch.plugins import nearest
 from gasearch.run.folder import NoRunError
 

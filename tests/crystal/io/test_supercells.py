@@ -11,7 +11,7 @@ from ase.geometry import minkowski_reduce
 from gasearch.crystal.declaration import HostError, supercell_matrix
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.crystal.supercell import (
+from gasearch.crystal.io.supercells import (
     compact_supercell,
     formula_units_in,
     formula_units_per_cell,
