@@ -61,9 +61,9 @@ class WorkingSites:
     @classmethod
     def of(cls, host: Host) -> WorkingSites:
         """Return the sites of a host."""
-        working = [s for s in host.sublattices if s.kind == "working_ion"]
         is_working = np.zeros(len(host.atoms), dtype=bool)
-        is_working[np.concatenate([s.sites for s in working])] = True
+        for sublattice in host.sublattices:
+            is_working[sublattice.sites] = sublattice.holds_vacancies
         place_of = np.full(len(host.atoms), -1)
         place_of[host.sites] = np.arange(host.n_sites)
         places = place_of[is_working]
