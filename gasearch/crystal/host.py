@@ -338,11 +338,8 @@ class Host:
         return self.compositions[0].x, self.compositions[-1].x
 
     def _composition(self, n_working: int) -> Composition:
-        guests = sum(
-            n
-            for element, n in self.free_counts.items()
-            if any(element in s.elements for s in self.sublattices if s.kind == "working_ion")
-        )
+        elsewhere = {e for s in self.sublattices if s.kind != "working_ion" for e in s.elements}
+        guests = sum(n for element, n in self.free_counts.items() if element not in elsewhere)
         counts = Counter(self._kept_elements())
         counts[self.working_element] += n_working
         x = (n_working + guests) / self.n_full if self.working_element else 1.0

@@ -182,7 +182,7 @@ def _refill_legally(
     reluctance: Floats,
     rng: np.random.Generator,
 ) -> bool:
-    """Give a sublattice as many of each species as `counts` says, in place; say if there was room."""
+    """Give a sublattice so many of each species, in place; say if there was room."""
     sublattice = host.sublattices[number]
     own = np.arange(sublattice.start, sublattice.start + len(sublattice))
     if not sublattice.holds_vacancies:
@@ -208,7 +208,7 @@ def _refill_legally(
 def _site_with_room(
     host: Host, result: Digits, order: Integers, vacant: int, rng: np.random.Generator
 ) -> int | None:
-    """Return a vacant site that may be filled, the least reluctant; ions jump to make room for it."""
+    """Return a vacant site that may be filled, the least reluctant; ions jump to make room."""
     for _ in range(_JUMPS):
         empty = order[result[order] == vacant]
         room = host.room(result)[empty]

@@ -95,16 +95,14 @@ def host_lines(host: Host) -> list[str]:
     group = f"{host.space_group.symbol} at symprec = {declared.symprec:g} Å"
     n_operations = f"{len(host.permutations)} operations in the supercell"
     n_distinct = f"{at_least(total, is_exact=host.are_counted)} distinct decorations"
+    x_range = f"neutral range x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
     if not host.has_axis:
-        n_distinct = f"{host.compositions[0].formula} alone, {n_distinct}"
-    x_range = f"x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
+        x_range = f"composition   {host.compositions[0].formula} alone"
     return [
         f"host          {declared.name}, {size}",
         f"space group   {group}, {n_operations}",
         *[_sublattice_line(sublattice) for sublattice in host.sublattices],
-        f"neutral range {x_range}, {n_distinct}"
-        if host.has_axis
-        else f"composition   {n_distinct}",
+        f"{x_range}, {n_distinct}",
         *([_exclusions_line(host)] if len(host.exclusions) else []),
     ]
 
