@@ -171,6 +171,8 @@ def _mean_shift(between: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _spacing(sites: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (n,) distances in Å from each site to the nearest other one, images included."""
+    if not len(sites):
+        return np.zeros(0)
     images = np.array(list(itertools.product((-1, 0, 1), repeat=3)), dtype=float)
     between = sites[None] - sites[:, None]
     between -= np.round(between)
