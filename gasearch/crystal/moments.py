@@ -26,8 +26,8 @@ in 3.64 to 3.83 and 4.20 to 4.33. CHGNet reads 3.87 to 3.97 and 4.30 to 4.39 on 
 its ranges touch, so that a relaxed site is always one or the other.
 """
 _DOUBTFUL = 0.07
-_NOBLE_CORES = ((range(21, 31), 18), (range(39, 49), 36), (range(72, 81), 68))
 _OFTEN_LOW_SPIN = ("Co3+", "Co4+", "Ni3+", "Ni4+")
+_FIRST_ROW = range(21, 31)
 
 
 def usual_low_spin(species: Species) -> float | None:
@@ -35,21 +35,9 @@ def usual_low_spin(species: Species) -> float | None:
 
     In Bohr magnetons, six anions around it: Co3+ 0, Ni3+ 1, and those of the 4d and 5d rows.
     """
-    for row, core in _NOBLE_CORES:
-        if species.number in row:
-            n = species.number - core - species.charge
-            is_usual = core > 18 or str(species) in _OFTEN_LOW_SPIN
-            return float(min(n, 6 - n) if n <= 6 else n - 6) if is_usual and 4 <= n <= 7 else None
-    return None
-
-
-def n_f_electrons(species: Species) -> int:
-    """Return the electrons in an open f shell: 1 in Ce3+; 0 where there is none."""
-    for first, core in ((57, 54), (89, 86)):
-        if first <= species.number <= first + 14:
-            n = species.number - core - species.charge
-            return n if 0 < n < 14 else 0
-    return 0
+    is_usual = species.number not in _FIRST_ROW or str(species.ion) in _OFTEN_LOW_SPIN
+    states = species.spin_states
+    return states[1].moment if is_usual and len(states) > 1 else None
 
 
 def without_doubtful(ranges: MomentRanges) -> MomentRanges:

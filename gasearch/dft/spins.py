@@ -13,10 +13,8 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.io.oxidation_states import species_of
-from gasearch.crystal.moments import n_f_electrons, usual_low_spin
-from gasearch.crystal.species import Species
-from gasearch.errors import UsageError
+from gasearch.crystal.moments import usual_low_spin
+from gasearch.crystal.species import Species, species_of
 from gasearch.run.dft_section import DftSection
 
 _MOST_BONDS = 6
@@ -27,20 +25,7 @@ Moments = NDArray[np.float64]
 
 
 def spin_of(species: Species, states: Mapping[str, float]) -> float:
-    """Return the moment of a species in Bohr magnetons: high spin, unless the user's table says.
-
-    Raises
-    ------
-    UsageError
-        Where an f shell is open: its moment is not known here.
-    """
-    n_f = n_f_electrons(species)
-    if n_f and not species.moment and str(species) not in states:
-        raise UsageError(
-            f"{species} has an open f shell, f^{n_f}, and moments are known of the d block "
-            f'alone: set "{species}" = {min(n_f, 14 - n_f)}.0, or what it has, under '
-            "[dft.spin_states]."
-        )
+    """Return the moment of a species in Bohr magnetons, unless the user's table says another."""
     return float(states.get(str(species), species.moment))
 
 

@@ -72,7 +72,7 @@ class Session:
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
-            return default_operators()
+            return default_operators(self.host)
         return load_operators(self.settings.operators, self.folder.path)
 
     def run(

@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.moments import n_f_electrons, usual_low_spin
+from gasearch.crystal.moments import usual_low_spin
 from gasearch.crystal.species import Species
 from gasearch.dft.spins import (
     alternating_signs,
@@ -17,7 +17,6 @@ from gasearch.dft.spins import (
     start_moments,
     total_moment,
 )
-from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
 
@@ -116,12 +115,8 @@ def test_a_magnetic_element_without_u_is_said():
     assert input_doubts(species, DftSection(hubbard_u_eV={"Fe": 5.3, "Mn": 3.9})) == []
 
 
-def test_an_open_f_shell_needs_to_be_told_its_moment():
-    cerium = Species.parse("Ce3+")
-    assert [n_f_electrons(Species.parse(ion)) for ion in ("Ce3+", "Ce4+", "La3+", "Gd3+")] == [
+def test_an_open_f_shell_has_its_moment():
+    assert [spin_of(Species.parse(ion), {}) for ion in ("Ce3+", "Ce4+", "La3+", "Gd3+")] == [
         1, 0, 0, 7,
     ]  # fmt: skip
-    with pytest.raises(UsageError, match=r'Ce3\+ has an open f shell, f\^1.*set "Ce3\+" = 1.0'):
-        spin_of(cerium, {})
-    assert spin_of(cerium, {"Ce3+": 1.0}) == 1
-    assert spin_of(Species.parse("Ce4+"), {}) == 0
+    assert spin_of(Species.parse("Ce3+"), {"Ce3+": 0.0}) == 0

@@ -17,7 +17,7 @@ from typing import Any
 from ase import Atoms
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.dft.codes.contract import (
     NUMBER,
     Code,

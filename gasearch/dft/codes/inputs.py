@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.dft.kpoints import canonical, grid, mesh
 from gasearch.dft.spins import alternating_signs, atomic_limit, input_doubts, spins
 from gasearch.run.dft_section import DftSection

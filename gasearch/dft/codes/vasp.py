@@ -18,7 +18,8 @@ from ase import Atoms
 from ase.config import cfg
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import poscar, species_of
+from gasearch.crystal.io.oxidation_states import poscar
+from gasearch.crystal.species import species_of
 from gasearch.dft.codes import vasp_outputs
 from gasearch.dft.codes.contract import Code, ExpectedSettings, read_text
 from gasearch.dft.codes.inputs import (

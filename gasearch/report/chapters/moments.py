@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from gasearch.crystal.moments import MOMENT_RANGES
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, species_of
 from gasearch.dft.classify import moment_ranges
 from gasearch.display.plotting import GREY
 from gasearch.errors import GasearchError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
-from gasearch.relax.geometry import charge_labels, mean_bond_lengths, redox_sites
+from gasearch.relax.geometry import mean_bond_lengths, redox_sites
 from gasearch.report.material import Material, OneRun
 from gasearch.report.sections import (
     Band,
@@ -67,11 +67,11 @@ def site_moments(run: OneRun) -> tuple[list[SiteMoments], int]:
         relaxed = run.store.relaxed(row.candidate)
         atoms = relaxed.atoms
         sites = redox_sites(atoms)
-        charges = charge_labels(atoms)
+        labels = species_of(atoms)
         start = run.decoration(row.candidate).to_atoms()
         bonds = zip(mean_bond_lengths(atoms, sites), mean_bond_lengths(start, sites), strict=True)
         for site, (after, before) in zip(sites, bonds, strict=True):
-            label = str(Species(atoms.symbols[site], int(charges[site])))
+            label = str(labels[site])
             own = found.setdefault(label, SiteMoments(label))
             own.bonds.append(float(after))
             own.before.append(float(before))
