@@ -112,6 +112,7 @@ def test_moments_that_are_no_label_change_nothing() -> None:
     atoms = rattled(0.5)
     atoms.set_initial_magnetic_moments(0.93 * atoms.get_initial_magnetic_moments())
     assert Batch.from_atoms([atoms]).spins.sum() == 0
+    atoms.set_initial_magnetic_moments(None)
     atoms.set_initial_magnetic_moments(np.ones((len(atoms), 3)))
     assert Batch.from_atoms([atoms]).spins.sum() == 0
 
