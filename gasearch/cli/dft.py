@@ -59,8 +59,8 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
-        for doubt in place.doubts():
-            err.print(f"note: {doubt}")
+        for note in place.notes():
+            err.print(f"note: {note}")
         if dry_run:
             _print_plan(place, numbers, relax)
             return
@@ -119,9 +119,9 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        nothing, doubts = _nothing(place), place.doubts() if jobs else []
-    for doubt in doubts:
-        err.print(f"note: {doubt}")
+        nothing, notes = _nothing(place), place.notes() if jobs else []
+    for note in notes:
+        err.print(f"note: {note}")
     for job in jobs:
         out.print(str(job.path))
     if not jobs:

@@ -12,6 +12,7 @@ import numpy as np
 from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import Species, species_of
 from gasearch.dft.classify import moment_ranges
+from gasearch.dft.spins import with_usual_spins
 from gasearch.display.plotting import GREY
 from gasearch.errors import GasearchError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
@@ -240,5 +241,6 @@ def dft_ranges(run: OneRun, code: str) -> Ranges:
         section = run.folder.settings().dft
     except GasearchError:
         section = DftSection()
-    ranges = moment_ranges(run.host, code, section.spin_states, section.moments)
+    states = with_usual_spins(section, run.host).spin_states
+    ranges = moment_ranges(run.host, code, states, section.moments)
     return {str(species): own for species, own in ranges.items()}
