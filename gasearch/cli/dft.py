@@ -119,7 +119,7 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        nothing, notes = _nothing(place), place.notes() if jobs else []
+        nothing, notes = _nothing(place), place.notes(code) if jobs else []
     for note in notes:
         err.print(f"note: {note}")
     for job in jobs:

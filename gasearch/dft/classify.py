@@ -231,6 +231,14 @@ def _not_told(others: Mapping[str, Sequence[Species]]) -> str:
     return f"moments do not tell apart {listed}"
 
 
+def not_judged(others: Mapping[str, Sequence[Species]]) -> str:
+    """Return what a user should know of `unjudged` elements, in one line."""
+    return (
+        f"{_not_told(others)}: results keep the order of {', '.join(others)} that was asked for; "
+        "[dft.moments] may name ranges that do tell"
+    )
+
+
 def _as_asked(
     asked: Decoration, atoms: Atoms, elements: Mapping[str, object]
 ) -> dict[int, Species]:

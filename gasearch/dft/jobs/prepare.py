@@ -12,6 +12,7 @@ from ase import Atoms
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
+from gasearch.dft.classify import moment_ranges, not_judged, unjudged
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
@@ -72,9 +73,15 @@ class Workplace:
         """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
         return self.store.relaxed(number).atoms
 
-    def notes(self) -> list[str]:
-        """Return what inputs for this host assume of moments and U, and what of it is doubtful."""
-        return input_notes(self.host, self.folder.settings().dft)
+    def notes(self, code: str = PROGRAM) -> list[str]:
+        """Return what inputs for this host assume of moments and U, and what of it is doubtful.
+
+        And what the moments that come out of a code do not tell.
+        """
+        section = self.folder.settings().dft
+        ranges = moment_ranges(self.host, code, self.section.spin_states, section.moments)
+        alike = unjudged(self.host, ranges)
+        return [*input_notes(self.host, section), *([not_judged(alike)] if alike else [])]
 
     def job(self, number: int, level: DftLevel) -> JobFolder:
         """Return the folder of a job, whether it exists or not."""
