@@ -59,8 +59,10 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
-        for note in place.notes():
-            err.print(f"note: {note}")
+        for line in place.assumptions():
+            err.print(line)
+        for doubt in place.doubts():
+            err.print(f"note: {doubt}")
         if dry_run:
             _print_plan(place, numbers, relax)
             return
@@ -119,9 +121,12 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        nothing, notes = _nothing(place), place.notes(code) if jobs else []
-    for note in notes:
-        err.print(f"note: {note}")
+        nothing, doubts = _nothing(place), place.doubts(code) if jobs else []
+        assumed = place.assumptions() if jobs else []
+    for line in assumed:
+        err.print(line)
+    for doubt in doubts:
+        err.print(f"note: {doubt}")
     for job in jobs:
         out.print(str(job.path))
     if not jobs:

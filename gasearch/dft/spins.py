@@ -113,19 +113,28 @@ def spin_of(species: Species, states: Mapping[str, float]) -> float:
     return float(states.get(str(species), species.moment))
 
 
-def input_notes(host: Host, section: DftSection) -> list[str]:
-    """Return what inputs for a host assume of moments and U, and what of it is doubtful."""
+def assumptions(host: Host, section: DftSection) -> list[str]:
+    """Return what inputs for a host assume of moments and U, a line each."""
     choices = spin_choices(host, section.spin_states)
-    species = {one for s in host.sublattices for one in s.species} | {*host.framework}
-    told = f"moments by label: {', '.join(map(str, choices))}" if choices else ""
-    elements = {one.element for one in species}
+    elements = {one.element for one in _species_of(host)}
     used = [f"{u:g} eV on {e}" for e, u in section.hubbard_u_eV.items() if u and e in elements]
     return [
-        *filter(None, [told]),
-        f"Hubbard U: {', '.join(used)}" if used else "no Hubbard U",
-        *(one.doubt for one in choices if one.doubt),
-        *input_doubts(species, section),
+        f"moments by label: {', '.join(map(str, choices)) or 'none'}",
+        f"Hubbard U: {', '.join(used) or 'none'}",
     ]
+
+
+def doubts(host: Host, section: DftSection) -> list[str]:
+    """Return what inputs for a host assume that is likely to be wrong, a line each."""
+    choices = spin_choices(host, section.spin_states)
+    return [
+        *(one.doubt for one in choices if one.doubt),
+        *input_doubts(_species_of(host), section),
+    ]
+
+
+def _species_of(host: Host) -> set[Species]:
+    return {one for s in host.sublattices for one in s.species} | {*host.framework}
 
 
 def input_doubts(species: Iterable[Species], section: DftSection) -> list[str]:

@@ -14,10 +14,11 @@ from gasearch.dft.classify import moment_ranges
 from gasearch.dft.levels import dft_level
 from gasearch.dft.spins import (
     alternating_signs,
+    assumptions,
     atomic_limit,
     bonded_anions,
+    doubts,
     input_doubts,
-    input_notes,
     spin_of,
     spins,
     start_moments,
@@ -137,15 +138,15 @@ def test_cobalt_and_nickel_of_layered_oxides_are_low_spin_in_inputs_and_in_their
     assert total_moment(full, section.spin_states) == 0
     assert total_moment(decorated(host, 0.5), section.spin_states) == 2
     assert dft_level("vasp", DftSection(), host).settings["spin_states"] == section.spin_states
-    notes = input_notes(host, DftSection())
-    assert notes[0] == (
+    moments, hubbard = assumptions(host, DftSection())
+    assert moments == (
         "moments by label: Co3+ 0 (low spin, between 6 O), Co4+ 1 (low spin, between 6 O)"
     )
-    assert notes[1] == "Hubbard U: 3.32 eV on Co"
-    assert len(notes) == 2
+    assert hubbard == "Hubbard U: 3.32 eV on Co"
+    assert doubts(host, DftSection()) == []
     told = DftSection(spin_states={"Co3+": 4.0})
     assert with_usual_spins(told, host).spin_states == {"Co3+": 4.0, "Co4+": 1.0}
-    assert "Co3+ 4 (set in [dft.spin_states])" in input_notes(host, told)[0]
+    assert "Co3+ 4 (set in [dft.spin_states])" in assumptions(host, told)[0]
     ranges = moment_ranges(host, "vasp", section.spin_states, {})
     assert ranges[Species("Co", 3)] == (0, pytest.approx(0.3))
 
@@ -154,12 +155,12 @@ def test_a_declared_spin_state_has_its_moment_and_needs_no_table():
     host = layered("Ni", "Ni3+ ls", "Ni4+ ls")
     assert with_usual_spins(DftSection(), host).spin_states == {}
     assert total_moment(decorated(host, 0.5), {}) == 2
-    assert "Ni3+ ls 1 (low spin), Ni4+ ls 0 (low spin)" in input_notes(host, DftSection())[0]
+    assert "Ni3+ ls 1 (low spin), Ni4+ ls 0 (low spin)" in assumptions(host, DftSection())[0]
 
 
 def test_high_spin_ions_of_olivine_leave_level_and_table_as_they_were(host):
     assert with_usual_spins(DftSection(), host).spin_states == {}
-    moments, hubbard = input_notes(host, DftSection())
+    moments, hubbard = assumptions(host, DftSection())
     assert moments == "moments by label: Fe2+ 4 (high spin), Fe3+ 5 (high spin)"
     assert hubbard == "Hubbard U: 5.3 eV on Fe"
 

@@ -17,7 +17,7 @@ from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
 from gasearch.dft.levels import DftLevel, dft_level
-from gasearch.dft.spins import input_notes, with_usual_spins
+from gasearch.dft.spins import assumptions, doubts, with_usual_spins
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
@@ -73,15 +73,16 @@ class Workplace:
         """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
         return self.store.relaxed(number).atoms
 
-    def notes(self, code: str = PROGRAM) -> list[str]:
-        """Return what inputs for this host assume of moments and U, and what of it is doubtful.
+    def assumptions(self) -> list[str]:
+        """Return what inputs for this host assume of moments and U."""
+        return assumptions(self.host, self.folder.settings().dft)
 
-        And what the moments that come out of a code do not tell.
-        """
+    def doubts(self, code: str = PROGRAM) -> list[str]:
+        """Return what of it is likely to be wrong, and what the moments of a code do not tell."""
         section = self.folder.settings().dft
         ranges = moment_ranges(self.host, code, self.section.spin_states, section.moments)
         alike = unjudged(self.host, ranges)
-        return [*input_notes(self.host, section), *([not_judged(alike)] if alike else [])]
+        return [*doubts(self.host, section), *([not_judged(alike)] if alike else [])]
 
     def job(self, number: int, level: DftLevel) -> JobFolder:
         """Return the folder of a job, whether it exists or not."""

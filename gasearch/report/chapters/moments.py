@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -133,6 +134,9 @@ def _reader(run: OneRun) -> str:
 
 def search_ranges(run: OneRun) -> Ranges:
     """Return which moments the reader of a search takes for which species; {} if unknown."""
+    windows: Any = run.findings.run.settings.get("relax.windows")
+    if windows is not None:
+        return {str(s): (float(low), float(high)) for s, (low, high) in windows["ranges"].items()}
     if _reader(run) == "chgnet":
         return {str(species): own for species, own in MOMENT_RANGES["chgnet"].items()}
     name = run.findings.level.potential
