@@ -60,8 +60,8 @@ def check_operator(
     Parameters
     ----------
     host
-        By default small ones of three kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
-        sites, and olivine NaxFePO4.
+        By default small ones of four kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
+        sites, the same with two spin states of Fe2+, and olivine NaxFePO4.
     n
         Calls per host; each is repeated three times.
     may_be_idle
@@ -85,7 +85,7 @@ def check_operator(
 
 def _default_hosts() -> list[Host]:
     olivine = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    return [toy_host(), toy_host(mixed=True), olivine]
+    return [toy_host(), toy_host(mixed=True), toy_host(spins=True), olivine]
 
 
 @dataclass(frozen=True, eq=False)
