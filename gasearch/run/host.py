@@ -13,8 +13,8 @@ from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.crystal.io.hosts import declare_from_file
-from gasearch.crystal.species import Species
 from gasearch.crystal.io.supercells import formula_units_in, supercell_of
+from gasearch.crystal.species import Species
 from gasearch.plugins import nearest
 from gasearch.run.sections import RunFileError, SearchSection
 from gasearch.settings import REQUIRED, AtLeastOne, Count, Positive, Section, Share, Whole, key

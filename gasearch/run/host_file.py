@@ -22,8 +22,9 @@ from gasearch.run.folder import NoRunError
 
 MANY_SITES = 100
 """Sites of a supercell that the default does not exceed without a word."""
-_USUAL_SITES = 56  # two cells of olivine
-_SIZES = (24, 20, 18, 16, 15, 12, 10, 9, 8, 6, 5, 4, 3, 2, 1)  # hold many shares as whole numbers
+_USUAL_SITES = 60
+_SIZES = (24, 18, 16, 12, 9, 8, 6, 4, 3, 2, 1)  # hold halves, thirds and quarters
+_FIFTHS = (30, 20, 15, 10, 5)
 _BUILTIN_SUPERCELL = [1, 2, 1]
 
 
@@ -139,7 +140,7 @@ def formula_line(structure: HostStructure) -> str:
 def default_supercell(named: NamedHost) -> tuple[Any, str]:
     """Return the supercell of a host for which none was given, and what to say of it.
 
-    For a file the most compact one of about fifty sites whose numbers of ions are whole.
+    For a file the most compact one of about sixty sites at most whose numbers of ions are whole.
     """
     if named.file is None:
         return _BUILTIN_SUPERCELL, ""
@@ -166,9 +167,10 @@ def _default_line(supercell: Any, n_cells: int, n_sites: int) -> str:
 
 def _sizes(n_sites: int) -> Iterator[int]:
     """Yield numbers of unit cells to try: from the usual size down, then above it."""
-    fitting = [n for n in _SIZES if n * n_sites <= _USUAL_SITES]
+    known = [*_SIZES, *_FIFTHS]
+    fitting = [n for n in known if n * n_sites <= _USUAL_SITES]
     yield from fitting or [1]
-    yield from (n for n in reversed(_SIZES) if _USUAL_SITES < n * n_sites <= MANY_SITES)
+    yield from (n for n in sorted(known) if _USUAL_SITES < n * n_sites <= MANY_SITES)
 
 
 def _refuse_impossible(structure: HostStructure) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.guess.ions import NoGuessError
-from gasearch.crystal.species import Species
 from gasearch.crystal.io.supercells import supercell_of
+from gasearch.crystal.species import Species
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import written
 from gasearch.plugins import nearest, registered

@@ -78,7 +78,7 @@ def declare_guess(
     """
     found = guess(structure, charges, moving)
     declared = _declare(structure, found.sublattices, found.framework, found.formula_unit)
-    return declared, found.notes
+    return replace(declared, charges=found.charges), found.notes
 
 
 def _declare(

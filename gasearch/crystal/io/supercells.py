@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from gasearch.crystal.declaration import (
     HostDeclaration,
     HostError,
+    formula_unit_counts,
     right_handed,
     unit_sites,
 )
-from gasearch.crystal.formulas import formula_counts
 from gasearch.crystal.symmetry import Superlattice
 
 Integers = NDArray[np.int64]
@@ -90,10 +90,7 @@ def formula_units_per_cell(declaration: HostDeclaration) -> float:
     rest = Counter(s for n, s in enumerate(unit.symbols) if n not in mobile)
     held = {s for declared in declaration.sublattices for s in declared.species}
     elsewhere = {s.element for s in held}
-    try:
-        counts = formula_counts(declaration.formula_unit)
-    except ValueError as error:
-        raise HostError(f"formula_unit = {declaration.formula_unit!r} is no formula.") from error
+    counts = formula_unit_counts(declaration)
     for element, n in rest.most_common():
         if counts.get(element) and element not in elsewhere:
             return n / counts[element]

@@ -284,7 +284,7 @@ def _normalised(shares: Mapping[str, float]) -> dict[str, float]:
 
 def with_spin(kind: Kind, state: int) -> Species:
     """Return the species of a kind in an oxidation state."""
-    return Species(kind.element, state)
+    return Species(kind.element, state, "ls" if kind.spin else "")
 
 
 def _moving_element(structure: HostStructure, asked: str | None) -> str:
