@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.decoration import Decoration, ExclusionError
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import GasearchError
@@ -155,6 +155,8 @@ class _Trial:
     ) -> Decoration | None:
         try:
             return operator(parents, call.rng())
+        except ExclusionError:  # no move: the search takes it so too
+            return None
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             problem = f"raised {text} ({call}); return None where no move is possible"
@@ -182,8 +184,6 @@ class _Trial:
         charge = host.charge_of(child.occupation)
         if charge and host.is_neutral:
             self.fail("neutrality", f"the child has charge {charge:+d} ({call})")
-        if not host.is_legal(child.occupation):
-            self.fail("exclusions", f"the child fills sites that exclude each other ({call})")
         composition = host.composition_of(child.occupation)
         if composition is None:
             formula = host.formula_of(child.occupation)

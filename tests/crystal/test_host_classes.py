@@ -59,7 +59,7 @@ def brute_counts(host: Host) -> tuple[Counter[str], Counter[str]]:
 SMALL = {
     "P2, 1x1": lambda: p2((1, 1, 1)),
     "P2, 2x1": lambda: p2((2, 1, 1)),
-    "P2, 2x2, delocalised": lambda: p2(charges="delocalised"),
+    "P2, 2x1, delocalised": lambda: p2((2, 1, 1), charges="delocalised"),
     "disordered rocksalt": lambda: disordered_rocksalt((5, 1, 1)),
     "magnetite": magnetite,
     "vacancies on redox sites": vacant_redox,
