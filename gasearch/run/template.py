@@ -84,7 +84,7 @@ def is_unfinished(text: str) -> bool:
 
 
 def _as_comment(text: str) -> str:
-    return "".join(line if line.startswith("#") else f"# {line}" for line in text.splitlines(True))
+    return "".join(f"# {line}" for line in text.splitlines(True))
 
 
 def _run_file(host: str, written: Mapping[str, Any]) -> str:

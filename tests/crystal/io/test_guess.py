@@ -292,7 +292,7 @@ def test_sites_that_exclude_each_other_are_counted_once():
     [
         ("LiNiO2", {"Ni": "Ni", "O": "O2-"}),
         ("LiC6", {"C": "C"}),
-        ("LiTiS2", {"Ti": "Ti", "S": "S"}),
+        ("LiTiS2", {"Ti": "Ti", "S": "S2-"}),
     ],
 )
 def test_delocalised_charges_leave_the_order_of_ions(formula, framework):
