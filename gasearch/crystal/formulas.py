@@ -13,7 +13,7 @@ from ase.formula import Formula
 
 _PART = re.compile(r"([A-Z][a-z]?)(\d+/\d+|\d+\.?\d*|\.\d+)?")
 _DENOMINATORS = (3, 6, 7, 9, 11, 12)  # whose parts no few decimals can write
-_LARGE = 3  # e; cations up to this come before those of redox elements where nothing else leads
+_LARGE = 3  # e; cations up to this come before redox elements where an anion moves
 _WHOLE = 0.02  # atoms of a cell, by occupancies of two decimals
 _ROUNDED = 0.004  # files write 1/3 as 0.33 or 0.333
 
@@ -102,13 +102,13 @@ def formula_unit_of(
         divisor /= 2  # Li1.2Mn0.4Ti0.4O2
     mobile = list(dict.fromkeys(e for n in first for e in shares[n]))
     rest = sorted((e for e in counts if e not in mobile), key=lambda e: charges.get(e, 0))
-    leads = element in mobile and charges.get(element, 0) >= 0  # NaFePO4, but SrFeO3
+    is_anion = charges.get(element, 0) < 0  # that moves: SrFeO3, not FeSrO3
 
     def place(e: str) -> int:
         charge = charges.get(e, 0)
         if charge < 0:
             return 3
-        return 1 if e in mobile else 2 if leads or charge > _LARGE else 0
+        return 1 if e in mobile else 0 if is_anion and charge <= _LARGE else 2
 
     order = sorted([*mobile, *rest], key=place)
     return formula_text({e: counts[e] / divisor for e in order})
