@@ -201,14 +201,12 @@ def test_an_unfinished_run_file_is_completed_by_taking_away_its_comments(tmp_pat
     text = (tmp_path / "run/run.toml").read_text()
     start_at, end = text.index("# [[host.sublattice]]"), text.index("[potential]")
     tables = re.sub(r"(?m)^# ", "", text[start_at:end])
-    tables = tables.replace('["Bi2+"]', '["Bi3+", "Bi5+"]').replace('["Na"]', '["Bi"]', 0)
     (tmp_path / "run/run.toml").write_text(text[:start_at] + tables + text[end:])
     with pytest.raises(UsageError, match="holds a run already"):
         start(tmp_path / "run", source)
-    assert [own.kind for own in RunFolder(tmp_path / "run").settings().host.sublattice] == [
-        "working_ion",
-        "redox",
-    ]
+    declared = RunFolder(tmp_path / "run").settings().host.sublattice
+    assert [own.species for own in declared] == [("Na+", "vacancy"), ("Bi2+", "Bi3+")]
+    assert again(tmp_path / "run").x_range == (0, 1)
 
 
 def test_init_again_takes_the_place_of_an_unfinished_run_file(tmp_path):

@@ -59,9 +59,11 @@ def ion_charge(atoms: Atoms, element: str) -> int:
 def usual_species(element: str) -> list[Species]:
     """Return what an element often is, lowest state first, for a user to choose from."""
     if element in COUPLES:
-        states = COUPLES[element]
-        return [Species(element, state) for state in range(min(states), max(states) + 2)]
-    return [Species(element, {**_UNBONDED, **IONS}.get(element, 2))]
+        couples = COUPLES[element]
+        return [Species(element, state) for state in range(min(couples), max(couples) + 2)]
+    known = {**_UNBONDED, **IONS}
+    states = [known[element]] if element in known else [2, 3]
+    return [Species(element, state) for state in states]
 
 
 def _is_bonded(atoms: Atoms, element: str, partner: str, longest: float) -> bool:
