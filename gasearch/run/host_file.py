@@ -37,7 +37,8 @@ class HostReading:
     cell
         "primitive", or "file" for the cell as it is there.
     symprec
-        In Å: average the crystal to the symmetry that it has within this.
+        In Å: average the crystal to the symmetry that it has within this; with the cell of the
+        file, the tolerance of the host's symmetry, which leaves the atoms where they are.
     charges, moving
         See `gasearch.crystal.io.guess.sublattices.guess`.
     """
@@ -103,7 +104,10 @@ def read_host(host: str, reading: HostReading | None = None) -> NamedHost:
         )
     file = read_cell(Path(host).resolve(), reading or HostReading())
     declaration, notes = declare_guess(file.structure, file.reading.charges, file.reading.moving)
-    return NamedHost(replace(declaration, name=file.name), file, (*file.lines, *notes))
+    own: dict[str, Any] = {"name": file.name}
+    if file.reading.cell == "file" and file.reading.symprec is not None:
+        own["symprec"] = file.reading.symprec
+    return NamedHost(replace(declaration, **own), file, (*file.lines, *notes))
 
 
 def read_cell(source: Path, reading: HostReading) -> HostFile:

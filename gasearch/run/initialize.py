@@ -111,7 +111,7 @@ def initialize(
             "potential.name": potential,
             "search.budget": budget,
             "search.seed": seed,
-            **_new_runs(potential),
+            **_new_runs(potential, has_charges=changes_charge(declaration)),
         },
         named.lines,
     )
@@ -190,13 +190,19 @@ def _copy_all(paths: list[Path], folder: RunFolder) -> None:
         _copy(path, folder.path / _INPUTS / path.name)
 
 
-def _new_runs(potential: str) -> dict[str, Any]:
+def changes_charge(declaration: HostDeclaration) -> bool:
+    """Whether an element of a host has several oxidation states."""
+    species = {s for declared in declaration.sublattices for s in declared.species if s.element}
+    return len({s.element for s in species}) < len({(s.element, s.charge) for s in species})
+
+
+def _new_runs(potential: str, *, has_charges: bool = True) -> dict[str, Any]:
     """Return what new runs write in place of defaults, on which older run.toml files rely."""
     found: dict[str, Any] = {
         "search.reproducible": True,
         "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),
     }
-    if potential == UNIVERSAL or foreign_name(potential):
+    if has_charges and (potential == UNIVERSAL or foreign_name(potential)):
         found |= {"potential.hold": "auto"}
     has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
     return found | ({"relax.reader": "chgnet"} if has_reader else {})

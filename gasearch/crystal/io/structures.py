@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.io.cif import cif_blocks, expanded, formula_of
 from gasearch.crystal.io.distances import too_close
-from gasearch.crystal.io.documents import documents, parts
+from gasearch.crystal.io.documents import documents, parts, states_of
 from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column, state_of
 from gasearch.crystal.io.poscar import read_poscar
 
@@ -143,7 +143,7 @@ def _read_kind(path: Path, chosen: slice) -> list[HostStructure]:
     if kind in {".cif", ".mcif"} or (kind != ".json" and filetype(str(path)) == "cif"):
         return _read_cif(path, chosen)
     if kind == ".json" and (found := documents(path)):
-        return [_structure(path, *parts(document)) for document in found[chosen]]
+        return [_structure(path, *parts(d), states=states_of(d)) for d in found[chosen]]
     if filetype(str(path)) == "vasp":
         atoms, charges = read_poscar(path)
         return [_other_structure(path, atoms, charges)]
