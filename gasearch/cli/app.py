@@ -93,8 +93,8 @@ def init(
     potential: Annotated[
         str | None,
         typer.Option(
-            help="Name, model folder, module:factory or ./file.py:factory; the shipped default "
-            "where it knows the host's species, else pmmcs."
+            help="Name, model folder, module:factory or ./file.py:factory; by default the shipped "
+            "model on crystals as it was trained on, else CHGNet with a hold."
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
@@ -105,6 +105,7 @@ def init(
     from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
+    from gasearch.run.choice import default_choice, named_choice
     from gasearch.run.folder import RunFolder
     from gasearch.run.initialize import initialize
 
@@ -114,8 +115,11 @@ def init(
         out.print(line)
     name = run_folder.settings().potential.name
     out.print(f"potential     {name}")
-    for note in missing_packages(name):
-        err.print(note)
+    chosen = default_choice(found) if potential is None else named_choice(potential, found)
+    for missing in missing_packages(name):
+        err.print(missing)
+    if chosen.note:
+        err.print(f"note: {chosen.note}")
     if host not in BUILTIN_HOSTS:
         for note in read_structure(host).notes:
             err.print(f"note: {host}: {note}")

@@ -14,12 +14,11 @@ from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.crystal.io.hosts import guess_declaration
-from gasearch.crystal.species import Species
 from gasearch.errors import UsageError
 from gasearch.files import written
 from gasearch.plugins import nearest, registered
-from gasearch.potentials.networks.architectures import foreign_name
-from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, default_for, shipped_names
+from gasearch.potentials.shipped import DEFAULT, shipped_names
+from gasearch.run.choice import default_choice, named_choice
 from gasearch.run.config import run_settings
 from gasearch.run.folder import NoRunError, RunFolder
 from gasearch.run.host import build_host
@@ -45,18 +44,18 @@ def initialize(
     Parameters
     ----------
     potential
-        None for the shipped default where it knows the host's species, else CHGNet with a hold.
+        None for what suits the host: the shipped default on crystals as it was trained on, else
+        CHGNet with a hold (see `gasearch.run.choice`).
     """
     if any(path.exists() for path in (folder.run_file, folder.database, folder.place_record)):
         raise UsageError(
             f"{folder.path} holds a run already; go on with: gasearch run {folder.quoted}"
         )
     declaration = named_host(host)
-    if potential is None:
-        potential = default_for(species_of_declaration(declaration))
     _refuse_options(folder, potential, budget, seed)
-    potential = _as_written(potential, folder.path)
-    Host.build(declaration, supercell)
+    crystal = Host.build(declaration, supercell)
+    choice = default_choice(crystal) if potential is None else named_choice(potential, crystal)
+    potential = _as_written(choice.name, folder.path)
     structure = host if host in BUILTIN_HOSTS else f"{_INPUTS}/{Path(host).name}"
     text = run_file_text(
         declaration,
@@ -67,6 +66,7 @@ def initialize(
             "search.budget": budget,
             "search.seed": seed,
             **_new_runs(potential),
+            **choice.settings,
         },
     )
     section = run_settings(tomllib.loads(text), str(folder.run_file)).host
@@ -87,17 +87,8 @@ def _new_runs(potential: str) -> dict[str, Any]:
         "search.reproducible": True,
         "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),
     }
-    if potential == UNIVERSAL or foreign_name(potential):
-        found |= {"potential.hold": "auto"}
     has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
     return found | ({"relax.reader": "chgnet"} if has_reader else {})
-
-
-def species_of_declaration(declaration: HostDeclaration) -> frozenset[Species]:
-    """Return all species that a host may hold."""
-    mobile = (species for declared in declaration.sublattices for species in declared.species)
-    filled = (species for species in mobile if not species.is_vacancy)
-    return frozenset(filled) | frozenset(declaration.framework.values())
 
 
 def _as_written(potential: str, folder: Path) -> str:
@@ -135,9 +126,10 @@ def named_host(host: str) -> HostDeclaration:
     return guess_declaration(host)
 
 
-def _refuse_options(folder: RunFolder, potential: str, budget: int, seed: int) -> None:
+def _refuse_options(folder: RunFolder, potential: str | None, budget: int, seed: int) -> None:
     known = registered("potential")
-    if ":" not in potential and potential not in known and not Path(potential).exists():
+    is_name = potential is not None and ":" not in potential and not Path(potential).exists()
+    if potential is not None and is_name and potential not in known:
         raise UsageError(
             f"unknown potential {potential!r}{nearest(potential, known)}. Known: "
             f"{', '.join(known)}; or the folder of a trained model, or your own as "
