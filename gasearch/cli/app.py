@@ -15,7 +15,22 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
-from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
+from gasearch.cli.common import (
+    Cell,
+    Charges,
+    Folder,
+    Json,
+    Moving,
+    Supercell,
+    SupercellCommand,
+    Symprec,
+    err,
+    host_reading,
+    open_findings,
+    out,
+    print_result,
+    read_supercell,
+)
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
 from gasearch.cli.store import store_app
@@ -81,15 +96,13 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=SupercellCommand)
 def init(
     folder: Folder,
     host: Annotated[str, typer.Option(help="Built-in host, or a CIF, POSCAR or extxyz file.")] = (
         "nafepo4-olivine"
     ),
-    supercell: Annotated[
-        tuple[int, int, int], typer.Option(metavar="A B C", help="Repeats of the unit cell.")
-    ] = (1, 2, 1),
+    supercell: Supercell = None,
     potential: Annotated[
         str | None,
         typer.Option(
@@ -99,48 +112,52 @@ def init(
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
     seed: Annotated[int, typer.Option(help=help_of(SearchSection, "seed"))] = _SEARCH.seed,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
 ) -> None:
     """Write a commented run.toml into a new folder."""
-    from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-    from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
-    from gasearch.run.choice import default_choice, named_choice
     from gasearch.run.folder import RunFolder
+    from gasearch.run.host_file import formula_line
     from gasearch.run.initialize import initialize
 
-    run_folder = RunFolder(folder)
-    found = initialize(run_folder, host, supercell, potential, budget, seed)
+    run_folder, reading = RunFolder(folder), host_reading(cell, symprec, charges, moving)
+    found, named = initialize(
+        run_folder, host, read_supercell(supercell), potential, budget, seed, reading
+    )
+    if named.file is not None:
+        out.print(f"structure     {formula_line(named.file.structure)}")
     for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
     out.print(f"potential     {name}")
-    chosen = default_choice(found) if potential is None else named_choice(potential, found)
-    for missing in missing_packages(name):
-        err.print(missing)
-    if chosen.note:
-        err.print(f"note: {chosen.note}")
-    if host not in BUILTIN_HOSTS:
-        for note in read_structure(host).notes:
-            err.print(f"note: {host}: {note}")
+    for note in missing_packages(name):
+        err.print(note)
+    for note in named.lines:
+        err.print(f"note: {note}")
+    if named.file is not None:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
     )
 
 
-@app.command()
+@app.command(cls=SupercellCommand)
 def enumerate(  # noqa: A001 -- the command's name
     host: Annotated[str, typer.Option(help="Built-in host, file, or run folder.")],
-    supercell: Annotated[
-        tuple[int, int, int] | None,
-        typer.Option(metavar="A B C", help="Repeats; a run folder has its own."),
-    ] = None,
+    supercell: Supercell = None,
     x: X = None,
     output: Annotated[
         Path | None, typer.Option(help="Write all distinct decorations here (extxyz, db).")
     ] = None,
     as_list: Annotated[bool, typer.Option("--list", help="List the decorations too.")] = False,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
     json: Json = False,
 ) -> None:
     """Count decorations, raw and distinct.
@@ -150,7 +167,8 @@ def enumerate(  # noqa: A001 -- the command's name
     from gasearch.analysis import enumerate as enumerating
     from gasearch.display.tables import count_table, decoration_table
 
-    found = enumerating.host_of(host, supercell)
+    reading = host_reading(cell, symprec, charges, moving)
+    found, notes = enumerating.host_with_notes(host, read_supercell(supercell), reading)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
     listed = enumerating.listed(found, compositions) if as_list else []
@@ -161,6 +179,7 @@ def enumerate(  # noqa: A001 -- the command's name
         *(["", decoration_table(listed)] if listed else []),
         *([f"wrote {n_written} structures to {output}"] if output else []),
         json=json,
+        notes=[f"note: {note}" for note in notes],
     )
 
 

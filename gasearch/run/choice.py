@@ -133,7 +133,7 @@ def why_not_held(host: Host) -> str:
 
     It measures states where they are alone: at the ends of the range.
     """
-    if getattr(host.declaration, "charges", "integer") == "delocalised":
+    if not host.is_neutral:
         return "charges are delocalised"
     states = _states(host)
     if not states:
@@ -158,9 +158,9 @@ def _states(host: Host) -> dict[str, set[Species]]:
 
 def _has_charge_order(host: Host) -> bool:
     """Whether orders differ by oxidation states, which a potential must see."""
-    if getattr(host.declaration, "charges", "integer") == "delocalised":
-        return False
-    return any(len({one.charge for one in own}) > 1 for own in _states(host).values())
+    return host.is_neutral and any(
+        len({one.charge for one in own}) > 1 for own in _states(host).values()
+    )
 
 
 def _mean_charges(host: Host, number: int) -> dict[str, float]:
