@@ -29,7 +29,7 @@ def runs(tmp_path_factory, make_run):
 class TestHull:
     def test_one_folder(self, runs):
         document = gasearch("hull", runs / "small", "--json").json
-        assert list(document) == ["level", "ranks_only", "points"]
+        assert list(document) == ["level", "ranks_only", "hosts", "points"]
         names = {"id", "x", "formation_energy_eV_per_fu", "on_hull", "above_hull_eV_per_fu"}
         assert {*names, "run", "cell"} <= document["points"][0].keys()
         shown = [line.split() for line in gasearch("hull", runs / "small").out.splitlines()[4:]]
