@@ -2,6 +2,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from ase.neighborlist import neighbor_list
 
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.host import Host
@@ -11,7 +12,10 @@ from gasearch.errors import UsageError
 KNOWN = {  # space group, filled cell, neutral range
     "nafepo4-olivine": ("Pnma (62)", {"Na": 4, "Fe": 4, "P": 4, "O": 16}, (0, 1)),
     "lifepo4-olivine": ("Pnma (62)", {"Li": 4, "Fe": 4, "P": 4, "O": 16}, (0, 1)),
+    "nafepo4-maricite": ("Pnma (62)", {"Na": 4, "Fe": 4, "P": 4, "O": 16}, (0, 1)),
+    "limnpo4-olivine": ("Pnma (62)", {"Li": 4, "Mn": 4, "P": 4, "O": 16}, (0, 1)),
     "na2fesio4": ("Pc (7)", {"Na": 4, "Fe": 2, "Si": 2, "O": 8}, (0.5, 1)),
+    "limn2o4-spinel": ("Fd-3m (227)", {"Li": 2, "Mn": 4, "O": 8}, (0, 1)),
 }
 
 
@@ -34,18 +38,31 @@ def test_the_space_group_and_the_range_of_x_are_the_known_ones(name):
     assert (host.compositions[0].x, host.compositions[-1].x) == (low, high)
 
 
-@pytest.mark.parametrize(
-    ("name", "working_ion", "longest"),
-    [("nafepo4-olivine", "Na", 2.5), ("lifepo4-olivine", "Li", 2.3)],
-)
-def test_olivine_metals_sit_in_octahedra_and_phosphorus_in_tetrahedra(name, working_ion, longest):
+# of each element: oxygen neighbours, and the shortest and longest distance to them in Å
+OCTAHEDRA = {"Fe": (6, 2.0, 2.4), "P": (4, 1.51, 1.58)}
+NEIGHBOURS = {
+    "nafepo4-olivine": {**OCTAHEDRA, "Na": (6, 2.2, 2.5)},
+    "nafepo4-maricite": {**OCTAHEDRA, "Na": (10, 2.3, 3.0)},  # Le Page & Donnay: Na[10] Fe[6]
+    "lifepo4-olivine": {**OCTAHEDRA, "Li": (6, 2.0, 2.3)},
+    "limnpo4-olivine": {"P": (4, 1.51, 1.58), "Mn": (6, 2.1, 2.3), "Li": (6, 2.0, 2.3)},
+    "limn2o4-spinel": {"Mn": (6, 1.95, 1.97), "Li": (4, 1.96, 1.98)},
+}
+
+
+@pytest.mark.parametrize("name", NEIGHBOURS)
+def test_cations_have_their_oxygen_neighbours(name):
     atoms = builtin_host(name).unit_cell
-    distances = atoms.get_all_distances(mic=True)
-    oxygen = np.flatnonzero(atoms.symbols == "O")
-    near = {"P": (4, 1.65), "Fe": (6, 2.5), working_ion: (6, longest)}
-    for element, (number, limit) in near.items():
+    i, j, d = neighbor_list("ijd", atoms, 3.0)
+    for element, (number, shortest, longest) in NEIGHBOURS[name].items():
         for site in np.flatnonzero(atoms.symbols == element):
-            assert np.count_nonzero(distances[site, oxygen] < limit) == number
+            near = d[(i == site) & (atoms.numbers[j] == 8) & (d < longest)]
+            assert len(near) == number
+            assert near.min() > shortest
+
+
+def test_every_builtin_host_names_its_source():
+    for name, host in BUILTIN_HOSTS.items():
+        assert len(host.source) > 20, name
 
 
 def test_the_silicate_is_a_network_of_tetrahedra_that_loses_one_of_two_sodium():
