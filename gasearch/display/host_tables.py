@@ -32,7 +32,7 @@ def _host_document(host: Host, source: str) -> dict[str, Any]:
         "n_atoms": len(host.atoms),
         "n_formula_units": host.n_formula_units,
         "sublattices": [_sublattice_document(sublattice) for sublattice in host.sublattices],
-        "x_range": list(host.x_range),
+        "x_range": list(host.x_range) if host.has_axis else None,
         "source": source,
         "note": declared.note,
     }
@@ -50,11 +50,10 @@ def hosts_table(hosts: Iterable[Mapping[str, Any]]) -> Table:
     """Return the built-in hosts of `hosts_document`; sites are those of the unit cell."""
     rows = []
     for host in hosts:
-        low, high = host["x_range"]
         sites = "; ".join(
             f"{own['n_sites']} {'/'.join(own['species'])}" for own in host["sublattices"]
         )
-        x_range = f"{low:.4g} to {high:.4g}"
+        x_range = "-" if host["x_range"] is None else "{:.4g} to {:.4g}".format(*host["x_range"])
         group = host["space_group"]
         rows.append((host["name"], host["formula"], group, sites, x_range, host["source"]))
     names = ("name", "formula", "space group", "sites", "x", "source")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ase import Atoms
+from ase.build import make_supercell
 from ase.spacegroup import crystal
 
 from gasearch.crystal.declaration import HostDeclaration, HostError, SublatticeDeclaration
@@ -189,6 +190,131 @@ def limn2o4_spinel() -> HostDeclaration:
     return _declare("limn2o4-spinel", atoms, "Li", {"Mn": (3, 4)}, "LiMn2O4")
 
 
+def na3v2p3o12_nasicon() -> HostDeclaration:
+    """Return NASICON Na3V2(PO4)3 in its primitive cell of two formula units; x from 1/3 to 1.
+
+    All four Na sites of a formula unit are there, Na1 (6b) and Na2 (18e); V3+/V4+ lets one to three
+    of them be filled. x = 1 is Na3V2(PO4)3.
+    """
+    atoms = crystal(
+        ["Na", "Na", "V", "P", "O", "O"],
+        basis=[
+            (0, 0, 0), (0.6386, 0, 0.25), (0, 0, 0.1472), (0.2955, 0, 0.25),
+            (0.1795, -0.0290, 0.1935), (0.1905, 0.1680, 0.0870),
+        ],
+        spacegroup=167,
+        cellpar=[8.728, 8.728, 21.83, 90, 90, 120],
+        primitive_cell=True,
+    )  # fmt: skip
+    unit = "Na3V2P3O12"
+    return _declare("na3v2p3o12-nasicon", atoms, "Na", {"V": (3, 4)}, unit, Species("P", 5))
+
+
+def nanfm_o3() -> HostDeclaration:
+    """Return O3-NaNi1/3Fe1/3Mn1/3O2 in a cell of three formula units; x from 0 to 1.
+
+    Ni2+/Ni3+/Ni4+, Fe3+/Fe4+ and Mn4+ share the sites of the layers, a third of each.
+    """
+    layers = crystal(
+        ["Na", "Ni", "O"],
+        basis=[(0, 0, 0.5), (0, 0, 0), (0, 0, 0.2660)],
+        spacegroup=166,
+        cellpar=[2.977, 2.977, 16.02, 90, 90, 120],
+        primitive_cell=True,
+    )
+    atoms = make_supercell(layers, [[1, -1, 0], [0, 1, -1], [1, 1, 1]])
+    species = [Species("Ni", 2), Species("Ni", 3), Species("Ni", 4)]
+    species += [Species("Fe", 3), Species("Fe", 4), Species("Mn", 4)]
+    third = 1 / 3
+    return HostDeclaration(
+        name="nanfm-o3",
+        unit_cell=atoms,
+        sublattices=(
+            SublatticeDeclaration("working_ion", ("Na",), (Species("Na", 1), VACANCY)),
+            SublatticeDeclaration(
+                "redox",
+                ("Ni",),
+                tuple(species),
+                elements="free",
+                fractions={"Ni": third, "Fe": third, "Mn": third},
+            ),
+        ),
+        framework={"O": _OXYGEN},
+        formula_unit="Na3NiFeMnO6",
+    )
+
+
+def nacoo2_p2() -> HostDeclaration:
+    """Return P2-NaxCoO2; x from 0 to 1, Na sites that exclude each other, delocalised charge.
+
+    Na_f (2b) sits between two Co, Na_e (2d) does not; 1.64 Å apart, two neighbours are never both
+    filled. NaxCoO2 is a metal: no Co is Co3+ or Co4+.
+    """
+    atoms = crystal(
+        ["Na", "Na", "Co", "O"],
+        basis=[(0, 0, 0.25), (2 / 3, 1 / 3, 0.25), (0, 0, 0), (1 / 3, 2 / 3, 0.0908)],
+        spacegroup=194,
+        cellpar=[2.833, 2.833, 10.88, 90, 90, 120],
+    )
+    return HostDeclaration(
+        name="nacoo2-p2",
+        unit_cell=atoms,
+        sublattices=(SublatticeDeclaration("working_ion", ("Na",), (Species("Na", 1), VACANCY)),),
+        framework={"Co": Species("Co", 3), "O": _OXYGEN},
+        formula_unit="NaCoO2",
+        charges="delocalised",
+    )
+
+
+def ceo2_fluorite() -> HostDeclaration:
+    """Return CeO2-x, fluorite with oxygen vacancies; x from 0.75 (Ce2O3) to 1 (CeO2).
+
+    Each vacancy makes two Ce3+.
+    """
+    atoms = crystal(
+        ["Ce", "O"],
+        basis=[(0, 0, 0), (0.25, 0.25, 0.25)],
+        spacegroup=225,
+        cellpar=[5.411, 5.411, 5.411, 90, 90, 90],
+    )
+    return HostDeclaration(
+        name="ceo2-fluorite",
+        unit_cell=atoms,
+        sublattices=(
+            SublatticeDeclaration("mixed", ("O",), (_OXYGEN, VACANCY), moves="O"),
+            SublatticeDeclaration("redox", ("Ce",), (Species("Ce", 3), Species("Ce", 4))),
+        ),
+        framework={},
+        formula_unit="CeO2",
+    )
+
+
+def fe3o4_magnetite() -> HostDeclaration:
+    """Return magnetite Fe3O4 in its primitive cell of two formula units: one composition.
+
+    Nothing moves; Fe2+ and Fe3+ order on the octahedral sites (16d). The tetrahedral ones (8a) are
+    Fe3+.
+    """
+    atoms = crystal(
+        ["Fe", "Fe", "O"],
+        basis=[(0.5, 0.5, 0.5), (0.125, 0.125, 0.125), (0.2549, 0.2549, 0.2549)],
+        spacegroup=227,
+        setting=2,
+        cellpar=[8.3941, 8.3941, 8.3941, 90, 90, 90],
+        primitive_cell=True,
+    )
+    octahedral = tuple(range(4))
+    return HostDeclaration(
+        name="fe3o4-magnetite",
+        unit_cell=atoms,
+        sublattices=(
+            SublatticeDeclaration("redox", octahedral, (Species("Fe", 2), Species("Fe", 3))),
+        ),
+        framework={"Fe": Species("Fe", 3), "O": _OXYGEN},
+        formula_unit="Fe3O4",
+    )
+
+
 BUILTIN_HOSTS: dict[str, BuiltinHost] = {
     "nafepo4-olivine": BuiltinHost(nafepo4_olivine, "Moreau et al., Chem. Mater. 2010, 22, 4126"),
     "nafepo4-maricite": BuiltinHost(
@@ -205,6 +331,17 @@ BUILTIN_HOSTS: dict[str, BuiltinHost] = {
     "limn2o4-spinel": BuiltinHost(
         limn2o4_spinel, "cell: ICDD 35-782; O at u = 0.2632, where refinements agree within 0.001"
     ),
+    "na3v2p3o12-nasicon": BuiltinHost(
+        na3v2p3o12_nasicon,
+        "sites: Zatovsky, Acta Cryst. E 2010, 66, i12; cell: Jian et al., Electrochem. Commun. "
+        "2012, 14, 86",
+    ),
+    "nanfm-o3": BuiltinHost(nanfm_o3, "Kim et al., Electrochem. Commun. 2012, 18, 66"),
+    "nacoo2-p2": BuiltinHost(
+        nacoo2_p2, "sites: Balsys & Davis, Solid State Ionics 1996, 93, 279; cell: that of x = 0.7"
+    ),
+    "ceo2-fluorite": BuiltinHost(ceo2_fluorite, "fluorite; cell: ICDD 34-394"),
+    "fe3o4-magnetite": BuiltinHost(fe3o4_magnetite, "Fleet, Acta Cryst. B 1981, 37, 917"),
 }
 
 
