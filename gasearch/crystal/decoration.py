@@ -16,6 +16,10 @@ from gasearch.crystal.species import NotNeutralError, Species
 from gasearch.errors import DecorationError, GasearchError
 
 
+class ExclusionError(DecorationError):
+    """A decoration that fills sites that exclude each other."""
+
+
 class Decoration:
     """One choice of a species for every sublattice site of a host. Immutable, neutral and legal.
 
@@ -184,11 +188,11 @@ def _count_error(host: Host, digits: NDArray[np.uint8]) -> GasearchError:
     )
 
 
-def _exclusion_error(host: Host, digits: NDArray[np.uint8]) -> DecorationError:
+def _exclusion_error(host: Host, digits: NDArray[np.uint8]) -> ExclusionError:
     """Return the error of an occupation that fills two sites too close to each other."""
     filled = host.is_filled(digits)
     one, other = next(pair for pair in host.exclusions.tolist() if filled[pair].all())
-    return DecorationError(
+    return ExclusionError(
         f"{host.formula_of(digits)} fills sites {one} and {other}, which are "
         f"{host.distances[one, other]:.2f} Å apart: less than host.min_site_distance = "
         f"{host.declaration.min_site_distance:g} Å."

@@ -145,10 +145,13 @@ class Host:
         return any(s.changes_charge for s in self.sublattices)
 
     @functools.cached_property
-    def working_sites(self) -> NDArray[np.int64]:
-        """(n,) sublattice sites on which the working ion comes and goes."""
-        parts = [np.arange(s.slice.start, s.slice.stop) for s in self.sublattices if s.moving]
-        return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+    def may_be_vacant(self) -> NDArray[np.bool_]:
+        """(n_sites,) whether a site may be empty: the order of what comes, goes and moves."""
+        result = np.repeat(
+            [s.holds_vacancies for s in self.sublattices], [len(s) for s in self.sublattices]
+        )
+        result.setflags(write=False)
+        return result
 
     @functools.cached_property
     def n_full(self) -> int:

@@ -62,8 +62,7 @@ class WorkingSites:
     def of(cls, host: Host) -> WorkingSites:
         """Return the sites of a host."""
         is_working = np.zeros(len(host.atoms), dtype=bool)
-        for sublattice in host.sublattices:
-            is_working[sublattice.sites] = sublattice.holds_vacancies
+        is_working[host.sites] = host.may_be_vacant
         place_of = np.full(len(host.atoms), -1)
         place_of[host.sites] = np.arange(host.n_sites)
         places = place_of[is_working]

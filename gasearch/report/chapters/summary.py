@@ -39,7 +39,9 @@ def summary_section(material: Material) -> Section:
 
 def _host_text(name: str, host: Host) -> str:
     low, high = host.x_range
-    return (
-        f"{name}, {host.space_group.symbol}, {host.declaration.formula_unit}; "
+    text = (
         f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
+        if host.has_axis
+        else f"{host.compositions[0].formula} alone: nothing comes and goes."
     )
+    return f"{name}, {host.space_group.symbol}, {host.declaration.formula_unit}; {text}"
