@@ -211,7 +211,7 @@ def na3v2p3o12_nasicon() -> HostDeclaration:
 
 
 def nanfm_o3() -> HostDeclaration:
-    """Return O3-NaNi1/3Fe1/3Mn1/3O2 in a cell of three formula units; x from 0 to 1.
+    """Return O3-NaNi1/3Fe1/3Mn1/3O2 in a cell of three MO2, sqrt(3) a x sqrt(3) a; x from 0 to 1.
 
     Ni2+/Ni3+/Ni4+, Fe3+/Fe4+ and Mn4+ share the sites of the layers, a third of each.
     """
@@ -222,7 +222,7 @@ def nanfm_o3() -> HostDeclaration:
         cellpar=[2.977, 2.977, 16.02, 90, 90, 120],
         primitive_cell=True,
     )
-    atoms = make_supercell(layers, [[1, -1, 0], [0, 1, -1], [1, 1, 1]])
+    atoms = make_supercell(layers, [[2, -1, -1], [1, 1, -2], [1, 0, 0]])
     species = [Species("Ni", 2), Species("Ni", 3), Species("Ni", 4)]
     species += [Species("Fe", 3), Species("Fe", 4), Species("Mn", 4)]
     third = 1 / 3
