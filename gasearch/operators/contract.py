@@ -25,7 +25,9 @@ class Operator(Protocol):
     each other cannot be built, and counts as no move; one that may change x says so by
     an attribute `changes_x = True`. An attribute `default_weight` is its share in a search that
     names no operators (1 without it); a method `applies_to(host)` that returns False keeps an
-    operator out of searches where it could do nothing.
+    operator out of searches where it could do nothing, and a method `is_default(host)` that returns
+    False out of the record of a search that names none: so that an operator for a new kind of host
+    leaves the searches on all others as they were.
     """
 
     @property
@@ -99,9 +101,22 @@ class WeightedOperator:
         return child
 
 
-def default_operators() -> tuple[WeightedOperator, ...]:
-    """Return all registered operators with their default weights, in alphabetical order."""
-    return load_operators({name: {} for name in registered("operator")}, Path())
+def default_operators(host: Host | None = None) -> tuple[WeightedOperator, ...]:
+    """Return the registered operators with their default weights, in alphabetical order.
+
+    Parameters
+    ----------
+    host
+        Those that are no default for it are left out; by default all are returned.
+    """
+    found = load_operators({name: {} for name in registered("operator")}, Path())
+    if host is None:
+        return found
+    return tuple(one for one in found if getattr(one.operator, "is_default", _always)(host))
+
+
+def _always(host: Host) -> bool:  # noqa: ARG001
+    return True
 
 
 def load_operators(

@@ -60,8 +60,9 @@ def check_operator(
     Parameters
     ----------
     host
-        By default small ones of four kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
-        sites, olivine NaxFePO4, and one whose Na sites exclude each other.
+        By default small ones of five kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
+        sites, olivine NaxFePO4, one whose Na sites exclude each other, and NaxFeF3 with two spin
+        states of Fe2+.
     n
         Calls per host; each is repeated three times.
     may_be_idle
@@ -85,7 +86,8 @@ def check_operator(
 
 def _default_hosts() -> list[Host]:
     olivine = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    return [toy_host(), toy_host(mixed=True), olivine, exclusive_host()]
+    hosts = [toy_host(), toy_host(mixed=True), toy_host(spins=True), exclusive_host()]
+    return [*hosts, olivine]
 
 
 @dataclass(frozen=True, eq=False)
