@@ -145,6 +145,19 @@ def init(
     )
 
 
+@app.command()
+def hosts(json: Json = False) -> None:
+    """List the built-in hosts.
+
+    With what each may hold, its neutral range of x, and where its structure was published.
+    """
+    from gasearch.display.host_tables import hosts_document, hosts_table
+
+    document = hosts_document()
+    advice = "\nstart with one of them: gasearch init FOLDER --host NAME"
+    print_result(document, hosts_table(document), advice, json=json)
+
+
 @app.command(cls=SupercellCommand)
 def enumerate(  # noqa: A001 -- the command's name
     host: Annotated[str, typer.Option(help="Built-in host, file, or run folder.")],

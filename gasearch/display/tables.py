@@ -17,7 +17,7 @@ from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.host import Host
 from gasearch.store.records import LevelRecord
 
-TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "rule", "reason")
+TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "host", "rule", "reason")
 """Columns of text, which go on in the next line where a table is too wide."""
 ENERGY, FORMATION, ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
