@@ -15,6 +15,7 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
+from gasearch.cli import serve as serve_cli
 from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
@@ -184,12 +185,11 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch.run.folder import RunFolder
 
     with open_findings(folder) as findings:
-        found, failures = findings.status(), shown.failure_lines(findings)
+        found = findings.status()
         entries = shown.status_entries(findings, found, RunFolder(folder))
     print_result(
         shown.status_document(entries),
         *shown.status_lines(entries),
-        *failures,
         "",
         shown.composition_table(found.by_composition),
         *shown.proof_notes(found.by_composition),
@@ -223,6 +223,7 @@ app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
 app.command()(report_cli.report)
+app.command()(serve_cli.serve)
 
 
 @app.command()

@@ -26,6 +26,8 @@ State = Literal["queued", "relaxing", "relaxed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 POTENTIAL_PLACE = "potential.place"
 """Operational key: where a potential is now that has moved since the search was started."""
+BUDGET = "search.budget"
+"""Operational key: candidates at the most."""
 Purpose = Literal["search", "tight"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 

@@ -13,7 +13,6 @@ from gasearch.analysis.joint_hull import JointHull
 from gasearch.analysis.lineage import Ancestor, lineage
 from gasearch.display.plotting import BLUE, COLOURS, GREY, ORANGE
 from gasearch.display.status import (
-    failure_lines,
     proof_notes,
     status_document,
     status_entries,
@@ -95,7 +94,6 @@ def progress_section(material: Material) -> Section:
         documents.append({"run": run.name, "cell": run.cell, "status": status_document(entries)})
         first, *lines = status_lines(entries)
         blocks += [Text(f"{run.name} ({run.cell}): {first}"), *map(Text, lines)]
-        blocks += [Text(line, is_warning=True) for line in failure_lines(run.findings)]
         if not found:
             blocks.append(Text(f"{run.name}: no candidate has a valid energy yet."))
             continue
