@@ -1,14 +1,20 @@
-"""`gasearch serve`: searches that run, in a browser."""
+"""`gasearch serve`, and `gasearch status --watch`: searches that run, in browser and terminal."""
 
 from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gasearch.cli.common import on_stop_signals, out
+from gasearch.display.terminal import is_screen
+from gasearch.errors import UsageError
+
+# What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
+if TYPE_CHECKING:
+    from gasearch.run.folder import RunFolder
 
 Folders = Annotated[
     list[Path], typer.Argument(metavar="FOLDER...", help="Run folders.", show_default=False)
@@ -44,3 +50,31 @@ def serve(
     server.shutdown()
     server.server_close()
     watcher.close()
+
+
+def watch_status(folder: RunFolder, every_s: float) -> None:
+    """Show where a search stands again and again, on a screen of its own, until Ctrl-C.
+
+    What was seen last stays on the terminal.
+    """
+    if not is_screen(out):
+        raise UsageError("--watch needs a terminal, and this is none: leave it out.")
+    from rich.live import Live
+
+    from gasearch.serve.terminal import still
+    from gasearch.serve.watching import LiveRun
+
+    folder.open_store().close()  # what is wrong is said before anything is shown
+    run, stop = LiveRun(folder), threading.Event()
+    try:
+        with (
+            on_stop_signals(stop.set),
+            Live(console=out, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
+        ):
+            while not stop.is_set():
+                run.look(stop)
+                live.update(still(run, f"every {every_s:g} s; Ctrl-C ends this"), refresh=True)
+                stop.wait(every_s)
+        out.print(still(run))
+    finally:
+        run.close()

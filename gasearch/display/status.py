@@ -13,14 +13,14 @@ from typing import Any
 
 from rich.table import Table
 
-from gasearch.analysis.findings import CompositionStatus, Findings, Status
+from gasearch.analysis.findings import CompositionStatus, Findings, Status, blind_lines
 from gasearch.display.reasons import Cause, cause_documents, cause_lines, causes
 from gasearch.display.tables import ENERGY, FORMATION, electronvolt, make_table, milli
 from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.relax.audit import IN_WORDS
 from gasearch.run.folder import RunFolder
 from gasearch.store.activity import Activity, activity, not_ok
-from gasearch.store.records import BUDGET, Counts, Event
+from gasearch.store.records import BUDGET, Counts, Event, RunRecord
 
 _OLD_S = 30.0  # after which what a driver wrote of its workers is shown with its age
 _SURROGATE = ("candidate", "n_results", "error_eV_per_fu", "mean_error_eV_per_fu", "used")
@@ -58,6 +58,7 @@ def status_entries(findings: Findings, status: Status, folder: RunFolder) -> lis
     found = activity(store, is_running)
     return [
         counts_entry(status.counts),
+        awareness_entry(findings.run),
         reasons_entry(causes(not_ok(store))),
         state_entry(status, folder.quoted),
         progress_entry(status, findings.run.operational.get(BUDGET), found),
@@ -121,6 +122,15 @@ def running_line(running: str | None, ending: str | None, folder: str) -> str:
         return f"done ({ending})"
     how = "stopped" if ending else "no end recorded: killed or crashed"
     return f"not running ({how}); resume with: gasearch run {folder}"
+
+
+def awareness_entry(run: RunRecord) -> Entry:
+    """Return whether the potential tells oxidation states apart; a line only where it does not."""
+    keys = {
+        "charge_blind": run.is_charge_blind,
+        "charge_awareness_eV": run.charge_awareness,
+    }
+    return Entry(keys, blind_lines(run))
 
 
 def reasons_entry(found: Sequence[Cause]) -> Entry:

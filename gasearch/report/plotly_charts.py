@@ -91,7 +91,7 @@ def _trace(one: Series, chart: Chart) -> dict[str, Any]:
             "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}",
         }
         trace["hovertemplate"] += "<extra></extra>"
-    elif one.kind == "line" and not one.name:
+    elif not one.hovers or (one.kind == "line" and not one.name):
         trace["hoverinfo"] = "skip"
     if one.targets:
         trace["customdata"] = list(one.targets)

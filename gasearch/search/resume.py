@@ -11,7 +11,7 @@ from typing import Any
 
 from gasearch.errors import UsageError
 from gasearch.run.config import default_of
-from gasearch.store.records import RunRecord
+from gasearch.store.records import AWARENESS, RunRecord
 
 SEEDS_FOUND = "seeds.found"
 """Recorded beside the settings: the seeds themselves, so that their files may go."""
@@ -72,7 +72,7 @@ def refuse_changed_settings(run: RunRecord, now: Mapping[str, Any], folder: Path
     now
         Keys that define the search, such as {"relax.fmax": 0.02}.
     """
-    named = {*run.settings, *now} - {SEEDS_FOUND, CALIBRATION_FOUND}
+    named = {*run.settings, *now} - {SEEDS_FOUND, CALIBRATION_FOUND, AWARENESS}
     # whether the search is reproducible decides which keys define it: name that one first
     for key in sorted(named, key=lambda key: (key != "search.reproducible", key)):
         stored = run.settings.get(key, _BEFORE.get(key))

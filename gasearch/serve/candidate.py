@@ -15,7 +15,7 @@ from gasearch.report.chapters.structures import drawn, vacancies_of
 from gasearch.report.sections import Block, Cell, Section, Table, Text
 from gasearch.serve.watching import LiveRun
 from gasearch.store.dft_jobs import dft_levels, dft_relaxed
-from gasearch.store.errors import UnknownCandidateError
+from gasearch.store.errors import CorruptedBlobError, UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, Proposal
 
@@ -41,9 +41,12 @@ def candidate_document(run: LiveRun, number: int, level: str | None) -> dict[str
         except UnknownCandidateError as error:
             raise UsageError(f"no candidate {number} in {run.name}.") from error
         row = _row(store, number)
-        relaxed = _relaxed(store, number, level, row)
+        try:
+            relaxed, trouble = _relaxed(store, number, level, row), "there is no relaxed structure"
+        except CorruptedBlobError as error:
+            relaxed, trouble = None, str(error)
         family = _family(store, number)
-    structure = _structure(run, number, proposal, relaxed, level)
+    structure = _structure(run, number, proposal, relaxed or trouble, level)
     facts = _facts(run, proposal, row)
     return {
         "number": number,
@@ -75,16 +78,16 @@ def _relaxed(
 
 
 def _structure(
-    run: LiveRun, number: int, proposal: Proposal, relaxed: Relaxed | None, level: str | None
+    run: LiveRun, number: int, proposal: Proposal, relaxed: Relaxed | str, level: str | None
 ) -> dict[str, Any]:
     if run.findings is None:
         raise UsageError(f"{run.name} was not read yet.")
     host = run.findings.host
     key = f"{run.name} {number} {level or ''}"
     where = f"{run.name}, x = {proposal.x:.4g}, candidate {number}"
-    if relaxed is None:
+    if isinstance(relaxed, str):
         start = Decoration.from_fingerprint(host, proposal.fingerprint).to_atoms()
-        caption = f"{proposal.composition}, as it was proposed: there is no relaxed structure"
+        caption = f"{proposal.composition}, as it was proposed: {relaxed}"
         return drawn(start, key, where, caption, None, vacancies_of(start, host))
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()
     caption = f"{proposal.composition}, {relaxed.verdict}"

@@ -176,7 +176,7 @@
   }
   function head(run, home) {
     const place = part(home, "head");
-    const texts = [...[run.trouble, ...run.warnings].filter(Boolean).map((text) => element("p", text, "warning")), ...run.lines.map((text) => element("p", text))];
+    const texts = [...run.warnings.map((text) => element("p", text, "warning")), ...run.lines.map((text) => element("p", text))];
     place.replaceChildren(...texts);
     for (const section of run.leases || []) fill(part(home, section.key), section, run.number, "");
   }

@@ -41,38 +41,57 @@ def run_document(run: LiveRun, number: int) -> dict[str, Any]:
         "is_whole": moment.is_whole,
         "looked_s": moment.looked_s,
         "trouble": moment.trouble,
-        "warnings": [],
+        "warnings": [moment.trouble] if moment.trouble else [],
         "lines": [],
         "x": [],
     }
     if findings is None or moment.view is None:
         return document
     counts = _counts(moment.view, moment)
-    done = counts.relaxed + counts.failed
     lately, overall = _rates(moment)
-    lines = [running_line(moment.driver, moment.ending, run.folder.quoted)]
-    lines += counts_entry(counts).lines
-    lines += progress_lines(done, moment.budget, lately or overall, is_running=bool(moment.driver))
-    lines += workers_entry(moment.engine, time.time()).lines
-    if not moment.is_whole:
-        lines.insert(0, f"reading: {moment.n_read:,} candidates so far")
     document |= {
         "host": findings.host.declaration.name,
         "cell": run.cell,
         "level": findings.level.name,
         "state": "running" if moment.driver else moment.ending or "not running",
-        "done": done,
+        "done": counts.relaxed + counts.failed,
         "budget": moment.budget,
         "valid": counts.by_verdict.get("ok", 0),
         "ground_states": len(moment.view.ground_states),
         "last_hour": per_hour_text(lately),
         "overall": per_hour_text(overall),
-        "lines": lines,
-        "warnings": cautions(findings.level),
+        "lines": run_lines(run),
         "x": shown_x(findings.host.compositions),
         "leases": section_documents([_leases(moment)]),
     }
+    document["warnings"] += cautions(findings.level, [run.record] if run.record else [])
     return document
+
+
+def run_lines(run: LiveRun) -> list[str]:
+    """Return where a run stands, for people."""
+    moment = run.moment
+    lines: list[str] = []
+    if moment.view is None:
+        return lines
+    if not moment.is_whole:
+        lines.append(f"reading: {moment.n_read:,} candidates so far")
+    counts = _counts(moment.view, moment)
+    lately, overall = _rates(moment)
+    done, is_running = counts.relaxed + counts.failed, moment.driver is not None
+    lines += counts_entry(counts).lines
+    lines.append(running_line(moment.driver, moment.ending, run.folder.quoted))
+    lines += progress_lines(done, moment.budget, lately or overall, is_running=is_running)
+    lines += workers_entry(moment.engine, time.time()).lines
+    if overall is not None:
+        rates = f"{per_hour_text(lately)} in the last hour, {per_hour_text(overall)} in all"
+        lines.append(f"candidates per hour of running: {rates}")
+    if moment.leases:
+        oldest = moment.leases[0]
+        since = "" if oldest.age_s is None else f", {age(oldest.age_s)}"
+        late = ", overdue" if oldest.is_overdue else ""
+        lines.append(f"oldest lease: candidate {oldest.candidate}{since}{late}")
+    return lines
 
 
 def _rates(moment: Moment) -> tuple[float | None, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,13 +13,20 @@ from gasearch.display.reasons import causes
 from gasearch.display.tables import milli
 from gasearch.report.sections import Block, Cell, Chart, Section, Series, Table, Text, styled
 from gasearch.serve.dft_panel import candidate_cell, dft_section
-from gasearch.serve.thinning import MOST, Thinned, thinned
+from gasearch.serve.thinning import Thinned, thinned
 from gasearch.serve.view import OK, View
 from gasearch.serve.watching import Moment
 
 _PAST_HULLS = 6
 _MOST_CAUSES = 12
 _SAME_X = 1e-6
+_STRETCHES = 60  # of results, in each of which points are thinned
+_CROWDS = (
+    ("a candidate", 1, 1, 0.35),
+    ("2 to 20 candidates", 2, 20, 0.6),
+    ("more than 20", 21, sys.maxsize, 1.0),
+)
+"""What a point stands for, and how dark it is."""
 _NOTHING = Text("No candidate has a valid energy yet.")
 
 
@@ -72,14 +80,13 @@ def _hull_chart(view: View) -> Chart:
     if len(ground):
         x, energy = view.vertices
         line = (1000 * view.formation(x, energy)).tolist()
-        series.append(Series(x.tolist(), line, "line", "hull"))
+        series.append(Series(x.tolist(), line, "line", "hull", hovers=False))
     shown = thinned(view.composition, view.energy)
     above = ~np.isin(shown.place, ground)
     few = Thinned(shown.place[above], shown.stands_for[above])
-    series.append(_points(view, few, view.x, height, GREY, "candidates", 0.55))
+    series += _crowd(view, few, view.x, height)
     if len(ground):
-        ones = Thinned(ground, np.ones(len(ground), dtype=np.int64))
-        series.append(_points(view, ones, view.x, height, BLUE, "ground states", 1.0))
+        series.append(_points(view, _alone(ground), view.x, height, BLUE, "ground states", 1.0))
     what = "formation energy" if view.has_hull else "above the lowest at the same x"
     left_out = "" if len(view.energy) <= len(shown.place) else f", {len(shown.place):,} shown"
     title = f"{len(view.energy):,} valid candidates{left_out}"
@@ -98,7 +105,11 @@ def _past_hulls(view: View) -> list[Series]:
         heights = (1000 * view.formation(x, energy)).tolist()
         opacity = 0.35 + 0.5 * place / (_PAST_HULLS + 1)
         name = "hulls before" if not series else ""
-        series.append(Series(x.tolist(), heights, "line", name, ORANGE, opacity=opacity, width=1.0))
+        series.append(
+            Series(
+                x.tolist(), heights, "line", name, ORANGE, opacity=opacity, width=1.0, hovers=False
+            )
+        )
     return series
 
 
@@ -112,10 +123,10 @@ def _arrivals_chart(view: View, x: float | None) -> Chart:
     place = np.flatnonzero(chosen)
     height = 1000 * view.above_hull
     label = "above the hull (meV/f.u.)" if view.has_hull else "above the lowest (meV/f.u.)"
-    kept = thinned(view.composition[place], view.energy[place], MOST // 2)
+    stretch = view.order[place] * _STRETCHES // (view.n_results + 1)
+    kept = thinned(stretch, view.above_hull[place])
     shown = Thinned(place[kept.place], kept.stands_for)
-    order = view.order.astype(np.float64)
-    series = [_points(view, shown, order, height, GREY, "candidates", 0.55)]
+    series = _crowd(view, shown, view.order.astype(np.float64), height)
     if x is not None and len(place):
         series += _lowest_so_far(view, place, height)
     title = f"In the order of results, {where}"
@@ -133,8 +144,29 @@ def _lowest_so_far(
         x = [*view.order[steps].tolist(), view.n_results]
         y = [*height[steps].tolist(), height[steps[-1]]]
         name = f"lowest so far, {view.compositions[code].formula}"
-        series.append(Series([float(n) for n in x], [float(h) for h in y], "steps", name, BLUE))
+        series.append(
+            Series([float(n) for n in x], [float(h) for h in y], "steps", name, BLUE, hovers=False)
+        )
     return series
+
+
+def _crowd(
+    view: View, shown: Thinned, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> list[Series]:
+    """Return candidates in grey, darker where a point stands for many."""
+    if (shown.stands_for == 1).all():
+        return [_points(view, shown, x, y, GREY, "candidates", 0.55)]
+    series = []
+    for name, low, high, opacity in _CROWDS:
+        inside = (shown.stands_for >= low) & (shown.stands_for <= high)
+        if inside.any():
+            some = Thinned(shown.place[inside], shown.stands_for[inside])
+            series.append(_points(view, some, x, y, GREY, name, opacity))
+    return series
+
+
+def _alone(place: NDArray[np.int64]) -> Thinned:
+    return Thinned(place, np.ones(len(place), dtype=np.int64))
 
 
 def _points(

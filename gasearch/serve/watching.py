@@ -19,7 +19,7 @@ from gasearch.store.activity import spans
 from gasearch.store.dft_jobs import DftJobRow, dft_rows, jobs
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.promotions import PromotionRow, promotions
-from gasearch.store.records import BUDGET, EvaluationRow
+from gasearch.store.records import BUDGET, EvaluationRow, RunRecord
 from gasearch.store.sql.events import (
     DFT_JOB,
     DFT_LEVEL,
@@ -124,6 +124,7 @@ class LiveRun:
         self.name = str(folder.path)
         self.moment = Moment()
         self.findings: Findings | None = None
+        self.record: RunRecord | None = None
         self.longest_read_s = 0.0
         self._store: PopulationStore | None = None
         self._lock = threading.Lock()
@@ -171,6 +172,7 @@ class LiveRun:
         with self._lock:
             self._store = store
             self.findings = Findings(store)
+            self.record = self.findings.run
             self._follower = Follower(store.read)
         self._forget()
 

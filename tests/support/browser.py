@@ -98,11 +98,15 @@ class Page:
             time.sleep(0.05)
         return found
 
+    def move(self, x, y):
+        """Move the pointer to a place."""
+        self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
     def click(self, x, y):
         """Click with the mouse, as a user does."""
-        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
-            button = "none" if kind == "mouseMoved" else "left"
-            self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button=button, clickCount=1)
+        self.move(x, y)
+        for kind in ("mousePressed", "mouseReleased"):
+            self._ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def click_on(self, selector):
         """Click into the middle of an element."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from gasearch import __version__
-from gasearch.display.tables import cautions
+from gasearch.display.tables import cautions, hull_runs
 from gasearch.report.material import Material
 from gasearch.report.sections import Section, Table, Text
 
@@ -19,7 +19,9 @@ def summary_section(material: Material) -> Section:
         f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
     )
     blocks: list[Text | Table] = [Text(text)]
-    texts = dict.fromkeys(text for hull in material.hulls for text in cautions(hull.level))
+    texts = dict.fromkeys(
+        text for hull in material.hulls for text in cautions(hull.level, hull_runs(hull))
+    )
     blocks += [Text(text, is_warning=True) for text in texts]
     rows = [
         (
