@@ -21,6 +21,7 @@ from gasearch.store.population_store import PopulationStore
 from gasearch.store.promotions import PromotionRow, promotions
 from gasearch.store.records import BUDGET, EvaluationRow, RunRecord
 from gasearch.store.sql.events import (
+    ADOPTED,
     DFT_JOB,
     DFT_LEVEL,
     DFT_RECORDED,
@@ -35,7 +36,7 @@ from gasearch.store.storage import now_s
 EVERY_S = 2.0
 _SHOW_EVERY_S = 1.0  # while a long database is read from its beginning
 _MOST_PAUSE_S = 0.1
-_DFT_KINDS = frozenset((PROMOTED, DFT_LEVEL, DFT_JOB, DFT_RECORDED))
+_DFT_KINDS = frozenset((ADOPTED, PROMOTED, DFT_LEVEL, DFT_JOB, DFT_RECORDED))
 
 
 @dataclass(frozen=True)
