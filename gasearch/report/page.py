@@ -20,7 +20,7 @@ class NoPlotlyError(GasearchError, RuntimeError):
     """A page asked for without the package whose javascript draws its figures."""
 
     def __str__(self) -> str:
-        return "no plotly here; try: pip install 'gasearch[report]'"
+        return "no plotly here; try: pip install 'gasearch[report]' (or [serve], for serve alone)"
 
 
 def write_page(report: Report, output: Path) -> None:

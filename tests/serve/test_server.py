@@ -5,6 +5,9 @@ import hashlib
 import http.client
 import json
 import re
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -291,11 +294,21 @@ class TestBrowser:
             assert page.console == []
             assert all(place.startswith(server.address) for place in page.requests)
 
-    def test_when_the_server_goes_the_page_says_so(self, report_runs, tmp_path):
-        with Page(tmp_path / "profile") as page:
-            with served(report_runs / "ranks") as (server, _):
-                page.open(server.address)
+    def test_the_command_serves_until_it_is_told_to_end(self, report_runs, tmp_path):
+        words = ["serve", str(report_runs / "ranks"), "--port", "0", "--every", "0.5"]
+        command = [sys.executable, "-m", "gasearch", *words]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        try:
+            address = process.stdout.readline().removeprefix("open ").strip()
+            with Page(tmp_path / "profile") as page:
+                page.open(address)
                 page.wait_for("document.querySelectorAll('.run .plot .main-svg').length > 0")
-            state = "document.getElementById('state')"
-            page.wait_for(f"{state}.className === 'bad'")
-            assert "Is gasearch serve running" in page.run(f"{state}.textContent")
+                process.send_signal(signal.SIGINT)
+                out = process.stdout.read()
+                assert process.wait(60) == 0
+                state = "document.getElementById('state')"
+                page.wait_for(f"{state}.className === 'bad'")
+                assert "Is gasearch serve running" in page.run(f"{state}.textContent")
+        finally:
+            process.kill()
+        assert "ssh -L" in out

@@ -64,6 +64,7 @@ class Page:
         self._session = found["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self._ask(f"{domain}.enable")
+        self._ask("Performance.enable", timeDomain="threadTicks")
 
     def __enter__(self):
         return self
@@ -119,6 +120,13 @@ class Page:
             "return [r.x + r.width / 2, r.y + r.height / 2]; })()"
         )
         self.click(x, y)
+
+    def cpu_s(self):
+        """Return the CPU time of the page's own thread, in seconds."""
+        found = {
+            one["name"]: one["value"] for one in self._ask("Performance.getMetrics")["metrics"]
+        }
+        return found["TaskDuration"]
 
     def picture(self, path):
         """Write what is seen to a PNG file."""
