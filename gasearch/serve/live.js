@@ -9,6 +9,7 @@
   const ready = new Promise((resolve) => {  // texts and tables do not wait for what draws figures
     if (window.Plotly) resolve(); else $("plotly").addEventListener("load", resolve);
   });
+  const filled = new WeakMap();
   const widths = new Map();
   const sizes = new ResizeObserver((entries) => {
     for (const { target, contentRect } of entries) {
@@ -87,6 +88,9 @@
   }
   // Fill a section anew, but keep the places of its figures, so that they do not flicker.
   function fill(home, section, run, x) {
+    const text = JSON.stringify([section, run, x]);
+    if (filled.get(home) === text) return;  // a click must not meet what was just replaced
+    filled.set(home, text);
     const figures = new Map([...home.querySelectorAll(".plot")].map((one) => [one.dataset.figure, one]));
     const scrolled = [...home.querySelectorAll(".wide")].map((one) => one.scrollTop);
     const parts = section.blocks.map((one) => [one, (one.kind === "chart" && figures.get(one.name)) || block(one, run)]);

@@ -56,7 +56,7 @@ def energies_section(view: View, x: float | None) -> Section:
     blocks: list[Block] = []
     if not len(view.energy):
         blocks = [_NOTHING]
-    elif len(view.host.compositions) > 1:
+    elif view.host.has_axis:
         blocks.append(_hull_chart(view))
         if not view.has_hull:
             why = "No hull yet: an end of the range has no valid energy. Heights are above the "

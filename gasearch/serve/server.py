@@ -165,7 +165,7 @@ def refusal_of(headers: object) -> str:
     host, origin = get("Host", ""), get("Origin")
     if _name(f"http://{host}") not in _LOCAL_NAMES:
         return "Refused: this page is asked for as 127.0.0.1 or localhost, by no other name."
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.partition("://")[2] != host:
         return "Refused: another page asked for this."
     if get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
         return "Refused: another site asked for this."

@@ -157,7 +157,12 @@ class LiveRun:
             self._open()
             self._read_all(stop)
         except GasearchError as error:
-            self.moment = replace(self.moment, trouble=str(error), looked_s=time.time())
+            self._say(str(error))
+        except Exception as error:  # noqa: BLE001 -- the page goes on, and says what happened
+            self._say(f"it cannot be read now: {type(error).__name__}: {error}")
+
+    def _say(self, trouble: str) -> None:
+        self.moment = replace(self.moment, trouble=trouble, looked_s=time.time())
 
     def close(self) -> None:
         """Close its database."""
