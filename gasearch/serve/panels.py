@@ -43,7 +43,7 @@ def panels(moment: Moment, x: float | None) -> list[Section]:
         return []
     return [
         energies_section(view, x),
-        growth_section(view, x),
+        *([growth_section(view, x)] if view.host.has_axis else []),
         compositions_section(view),
         reasons_section(view),
         dft_section(moment.dft, view.host.n_formula_units),
@@ -116,18 +116,19 @@ def _past_hulls(view: View) -> list[Series]:
 def _arrivals_chart(view: View, x: float | None) -> Chart:
     """Return energies in the order in which the results came, and how the lowest came down."""
     chosen = np.full(len(view.energy), fill_value=True)
-    where = "all compositions"
+    where = "all compositions" if view.host.has_axis else view.host.compositions[0].formula
     if x is not None:
         chosen = np.abs(view.x - x) < _SAME_X
         where = f"x = {x:.4g}"
     place = np.flatnonzero(chosen)
     height = 1000 * view.above_hull
-    label = "above the hull (meV/f.u.)" if view.has_hull else "above the lowest (meV/f.u.)"
+    is_hull = view.has_hull and view.host.has_axis
+    label = "above the hull (meV/f.u.)" if is_hull else "above the lowest (meV/f.u.)"
     stretch = view.order[place] * _STRETCHES // (view.n_results + 1)
     kept = thinned(stretch, view.above_hull[place])
     shown = Thinned(place[kept.place], kept.stands_for)
     series = _crowd(view, shown, view.order.astype(np.float64), height)
-    if x is not None and len(place):
+    if len(place) and (x is not None or not view.host.has_axis):
         series += _lowest_so_far(view, place, height)
     title = f"In the order of results, {where}"
     return Chart("arrivals", title, "result of the search", label, series, height=320)

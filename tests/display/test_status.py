@@ -321,5 +321,5 @@ def test_what_failed_alike_is_one_line_with_its_number(tmp_path, make_run):
 )
 def test_the_time_left_follows_from_the_rate(budget, rate, is_running, line):
     found = status_of.progress_lines(100, budget, rate, is_running=is_running)
-    assert found == [f"progress: {line}"]
+    assert found == [line]
     assert status_of.progress_lines(100, None, rate, is_running=is_running) == []

@@ -4,14 +4,19 @@ import threading
 
 import numpy as np
 import pytest
+from host_classes import magnetite
 
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull_history import hull_history
 from gasearch.analysis.joint_hull import joint_hull
 from gasearch.run.folder import RunFolder
 from gasearch.serve.overview import run_document
-from gasearch.serve.watching import LiveRun
+from gasearch.serve.panels import panels
+from gasearch.serve.rows import Rows
+from gasearch.serve.view import View
+from gasearch.serve.watching import LiveRun, Moment
 from gasearch.store.activity import activity
+from gasearch.store.sql.following import CandidateLine, EvaluationLine, Step
 
 
 @pytest.fixture(scope="module", params=["one", "two", "ranks"])
@@ -58,6 +63,30 @@ def test_the_lowest_of_a_composition_came_down_in_steps(seen):
         assert energies == sorted(energies, reverse=True)
         assert energies[-1] == view.lowest[code], formula
         assert view.order[steps].tolist() == sorted(view.order[steps].tolist())
+
+
+def test_a_host_of_one_composition_has_energies_and_no_hull():
+    host = magnetite()
+    (composition,) = host.compositions
+    rows, energies = Rows(), [-10.0, -10.4, -10.2, -10.6]
+    rows.take(Step([_line(n, composition, e) for n, e in enumerate(energies, 1)]))
+    view = View(rows.table(), host)
+    found = panels(Moment(version=1, view=view), None)
+    charts = [chart for section in found for chart in section.charts]
+    assert [chart.name for chart in charts] == ["arrivals"]
+    candidates, lowest = charts[0].series
+    heights = [1000 * (e + 10.6) / host.n_formula_units for e in energies]
+    assert candidates.y == pytest.approx(heights, abs=1e-3)
+    assert lowest.y == pytest.approx([heights[0], heights[1], heights[3], heights[3]])
+    assert charts[0].y_label.startswith("above the lowest")
+
+
+def _line(number, composition, energy):
+    one = EvaluationLine(
+        number, "search", "relaxed", "ok", energy, 0.0, 3, "", 1, 0, None, 1.0, number
+    )
+    x, formula = composition.x, composition.formula
+    return CandidateLine(number, x, formula, "random", 0, 0, number, (one,))
 
 
 def test_counts_and_rates_are_those_of_the_status(seen):
