@@ -297,11 +297,12 @@ class TestBrowser:
     def test_the_command_serves_until_it_is_told_to_end(self, report_runs, tmp_path):
         words = ["serve", str(report_runs / "ranks"), "--port", "0", "--every", "0.5"]
         command = [sys.executable, "-m", "gasearch", *words]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        try:
-            address = process.stdout.readline().removeprefix("open ").strip()
-            with Page(tmp_path / "profile") as page:
-                page.open(address)
+        with (
+            subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process,
+            Page(tmp_path / "profile") as page,
+        ):
+            try:
+                page.open(process.stdout.readline().removeprefix("open ").strip())
                 page.wait_for("document.querySelectorAll('.run .plot .main-svg').length > 0")
                 process.send_signal(signal.SIGINT)
                 out = process.stdout.read()
@@ -309,6 +310,6 @@ class TestBrowser:
                 state = "document.getElementById('state')"
                 page.wait_for(f"{state}.className === 'bad'")
                 assert "Is gasearch serve running" in page.run(f"{state}.textContent")
-        finally:
-            process.kill()
+            finally:
+                process.kill()
         assert "ssh -L" in out
