@@ -101,6 +101,7 @@ ORDER = [
     {"dft"},
     {"display"},
     {"report", "training", "doctor"},
+    {"serve"},
     {"cli"},
 ]
 """The folders of gasearch/ from the lowest up: each imports what stands before it, and itself.

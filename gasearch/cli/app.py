@@ -15,6 +15,7 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import report as report_cli
+from gasearch.cli import serve as serve_cli
 from gasearch.cli.common import (
     Cell,
     Charges,
@@ -30,6 +31,7 @@ from gasearch.cli.common import (
     out,
     print_result,
     read_supercell,
+    see_also,
 )
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
@@ -214,18 +216,31 @@ def run(
 
 
 @app.command()
-def status(folder: Folder, json: Json = False) -> None:
-    """Show where a search stands."""
+def status(
+    folder: Folder,
+    json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C; it only reads.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.5, metavar="SECONDS", help="Between two looks of --watch.")
+    ] = 5.0,
+) -> None:
+    """Show where a search stands, and why candidates are not ok."""
     from gasearch.display import status as shown
     from gasearch.run.folder import RunFolder
 
+    if watch:
+        if json:
+            raise UsageError("--json prints one document: leave --watch out.")
+        serve_cli.watch_status(RunFolder(folder), every)
+        return
     with open_findings(folder) as findings:
-        found, failures = findings.status(), shown.failure_lines(findings)
+        found = findings.status()
         entries = shown.status_entries(findings, found, RunFolder(folder))
     print_result(
         shown.status_document(entries),
         *shown.status_lines(entries),
-        *failures,
         "",
         shown.composition_table(found.by_composition),
         *shown.proof_notes(found.by_composition),
@@ -237,7 +252,16 @@ def status(folder: Folder, json: Json = False) -> None:
 def best(
     folder: Folder,
     x: X = None,
-    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 10,
+    number: Annotated[
+        int | None,
+        typer.Option("-n", min=1, metavar="N", help="How many; 10, and with --all all of them."),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Candidates of every verdict, with the reason why one is not ok."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the lowest candidates.
@@ -245,13 +269,19 @@ def best(
     Those of one composition with -x, else those nearest to the hull.
     """
     from gasearch.display.status import proof_line
-    from gasearch.display.tables import NOTHING, notes, ranked_table
+    from gasearch.display.tables import NOTHING, notes, ranked_documents, ranked_table
 
     with open_findings(folder) as findings:
-        rows, advice = findings.best(x, number), notes(findings)
+        if every:
+            rows = findings.best(x, number or sys.maxsize, compare=False, verdict=None)
+        else:
+            rows = findings.best(x, number or 10)
+        advice = notes(findings)
         proof = [] if x is None or json else [f"\n{proof_line(findings.composition(x))}"]
-    advice = advice if rows else [NOTHING, *advice]
-    print_result(rows, ranked_table(rows), *proof, json=json, notes=advice)
+    if not any(row.verdict == "ok" for row in rows):
+        advice = [NOTHING, *advice]
+    document = ranked_documents(rows)
+    print_result(document, ranked_table(rows), *proof, json=json, notes=advice)
 
 
 app.command()(doctor_cli.doctor)
@@ -259,6 +289,7 @@ app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
 app.command()(report_cli.report)
+app.command()(serve_cli.serve)
 
 
 @app.command()
@@ -276,6 +307,7 @@ def lineage(
 
     with open_findings(folder) as findings:
         rows, advice = ancestors_of(findings, number), notes(findings)
+    advice.append(see_also(folder, number, "show", "report"))
     print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
@@ -306,6 +338,7 @@ def show(
     if output is not None:
         n_written = exporting.export(found, output)
         out.print(f"wrote {n_written} structures to {output}")
+        err.print(see_also(folder, found[0][0].id if found else None, "lineage", "report"))
         return
     _refuse_no_screen()
     with tempfile.TemporaryDirectory(prefix="gasearch-") as place:

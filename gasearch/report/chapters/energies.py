@@ -16,7 +16,7 @@ from gasearch.display.hull_tables import (
     voltage_line,
 )
 from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
-from gasearch.display.tables import RANKS_ONLY, cautions, milli
+from gasearch.display.tables import RANKS_ONLY, cautions, hull_runs, milli
 from gasearch.errors import GasearchError
 from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
@@ -62,7 +62,7 @@ def hull_section(material: Material) -> Section:
 
 def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     name = hull.level.name
-    warning = [Text(text, is_warning=True) for text in cautions(hull.level)]
+    warning = [Text(text, is_warning=True) for text in cautions(hull.level, hull_runs(hull))]
     missing = hull.missing_ends()
     if missing:
         where = " and ".join(f"x = {x:.4g}" for x in missing)
