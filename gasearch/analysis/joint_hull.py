@@ -18,9 +18,9 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
-from gasearch.store.dft_jobs import dft_levels, dft_rows
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, LevelRecord, RunRecord
+from gasearch.store.sql.other_levels import other_levels, rows_at
 
 
 class DifferentRunsError(UsageError):
@@ -180,19 +180,20 @@ def read_member(folder: Path, level: str | None = None) -> Member:
 def _evaluations(
     store: PopulationStore, level: str | None
 ) -> tuple[LevelRecord, Mapping[str, Any] | None, tuple[EvaluationRow, ...]]:
-    """Return a level with its valid evaluations: that of the search, or one of DFT."""
+    """Return a level with its valid evaluations: the search's, one of DFT, or a released one."""
     own = store.level
     if level in (None, own.name):
         return own, None, tuple(store.evaluations(verdict="ok"))
-    dft = {row.name: row for row in dft_levels(store)}
-    if level not in dft:
+    others = {row.name: row for row in other_levels(store)}
+    if level not in others:
         found = f"this run has the level {own.name!r} only"
-        if dft:
-            found = f"this run has the levels {', '.join(map(repr, (own.name, *dft)))}"
+        if others:
+            found = f"this run has the levels {', '.join(map(repr, (own.name, *others)))}"
         raise UsageError(f"--level {level!r}: {found}.")
-    record = LevelRecord(level, dft[level].code, "", (), ranks_only=False)
-    rows = tuple(row for row in dft_rows(store, level) if row.verdict == "ok")
-    return record, dft[level].settings, rows
+    row = others[level]
+    record = LevelRecord(level, row.code, row.weights_hash, (), ranks_only=False)
+    settings = row.settings if row.released_from is None else None
+    return record, settings, tuple(one for one in rows_at(store, level) if one.verdict == "ok")
 
 
 def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:

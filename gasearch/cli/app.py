@@ -14,6 +14,7 @@ import typer
 from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
+from gasearch.cli import release as release_cli
 from gasearch.cli import report as report_cli
 from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
 from gasearch.cli.dft import dft_app
@@ -94,7 +95,7 @@ def init(
         str | None,
         typer.Option(
             help="Name, model folder, module:factory or ./file.py:factory; the shipped default "
-            "where it knows the host's species, else pmmcs."
+            "where it knows the host's species, else CHGNet with a hold."
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
@@ -222,6 +223,7 @@ app.command()(doctor_cli.doctor)
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
+app.command()(release_cli.release)
 app.command()(report_cli.report)
 
 

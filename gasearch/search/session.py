@@ -125,7 +125,7 @@ class Session:
             store = self.folder.open_store(read_only=False, is_driver=True)
             try:
                 self.refuse_changes(store.run, store.level)
-                self._refuse_other_level(store.level)
+                self.refuse_other_level(store.level)
                 self._record_place(store)
             except BaseException:
                 store.close()
@@ -434,7 +434,8 @@ class Session:
             ranks_only=potential.ranks_only,
         )
 
-    def _refuse_other_level(self, stored: LevelRecord) -> None:
+    def refuse_other_level(self, stored: LevelRecord) -> None:
+        """Refuse a potential that no longer computes what it did when the search began."""
         from gasearch.potentials.measured.level import compare_levels
 
         compare_levels(stored, self.level_of(self.potential))

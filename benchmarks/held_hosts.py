@@ -1,0 +1,290 @@
+"""Searches of hosts of many chemistries with a held potential: no training, no key set by hand.
+
+Each host goes from `gasearch init` to `gasearch hull` as a user's would, with the run.toml that
+`init` writes. The run folders stay in build/held-hosts, so that the command continues what was
+stopped, and does nothing for what is done. Structures are in benchmarks/hosts.
+
+usage: held_hosts.py run [HOST ...]
+       held_hosts.py report [--output benchmarks/results]
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from machine import describe_machine
+
+from gasearch.analysis.findings import HELD_FROM, Findings, Ranked
+from gasearch.relax.calibration import Calibration
+from gasearch.run.folder import RunFolder
+from gasearch.search.resume import CALIBRATION_FOUND
+
+ROOT = Path(__file__).parents[1]
+HOSTS = ROOT / "benchmarks" / "hosts"
+RUNS = ROOT / "build" / "held-hosts"
+PACKAGES = ("gasearch", "torch", "chgnet", "numpy")
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A host, and what is known of it.
+
+    Parameters
+    ----------
+    host
+        As `gasearch init --host` takes it.
+    known
+        What experiment or DFT says of the order and of intermediate phases, with its source.
+    """
+
+    host: str
+    supercell: tuple[int, int, int]
+    budget: int
+    known: str
+
+
+CASES = {
+    "LiFePO4": Case(
+        "lifepo4-olivine",
+        (1, 2, 1),
+        25,
+        "no intermediate phase at room temperature (Padhi 1997; solid solution above 450 K: "
+        "Delacourt 2005); formation energies positive in DFT+U (Zhou 2004)",
+    ),
+    "LiMnPO4": Case(
+        "LiMnPO4.cif",
+        (1, 1, 1),
+        16,
+        "two phases, LiMnPO4 and MnPO4 (Yonemura 2004)",
+    ),
+    "LiFe0.5Mn0.5PO4": Case(
+        "LiFe05Mn05PO4.cif",
+        (1, 1, 1),
+        25,
+        "Fe is oxidised first, near 3.5 V, Mn near 4.1 V (Padhi 1997; Yamada 2001): "
+        "at x = 1/2 all Fe3+, all Mn2+",
+    ),
+    "LiCoPO4": Case(
+        "LiCoPO4.cif",
+        (1, 1, 1),
+        16,
+        "an intermediate phase at x = 2/3 (Bramnik 2007; Strobridge 2014), which this cell "
+        "cannot hold",
+    ),
+    "Na2FeSiO4": Case(
+        "na2fesio4",
+        (1, 1, 1),
+        20,
+        "no order is published that we know of",
+    ),
+    "Na3V2(PO4)3": Case(
+        "Na3V2P3O12.cif",
+        (1, 1, 1),
+        25,
+        "Na1 and Na3 are phases, two-phase reaction at 3.4 V (Gopalakrishnan 1992; Jian 2012); "
+        "Na2 appears in between, metastable (Park 2022)",
+    ),
+    "LiMn2O4": Case(
+        "LiMn2O4.cif",
+        (1, 1, 1),
+        20,
+        "Mn3+/Mn4+ order below 290 K in a 3x3x1 cell (Rodriguez-Carvajal 1998), which this cell "
+        "cannot hold; Li order at x = 1/2 (Gao 1996)",
+    ),
+    "LiNi0.5Mn1.5O4": Case(
+        "LiNi05Mn15O4.cif",
+        (1, 1, 1),
+        20,
+        "Mn stays 4+; phases at x = 1, 1/2 and 0 (Ariyoshi 2004)",
+    ),
+    "LiNiO2": Case(
+        "LiNiO2.cif",
+        (2, 2, 1),
+        25,
+        "vacancy orders at x = 1/4, 1/3, 1/2, 3/4 (Peres 1999; Arroyo y de Dompablo 2002): "
+        "formation energies are negative",
+    ),
+    "NaNi1/3Fe1/3Mn1/3O2": Case(
+        "NaNiFeMnO2.cif",
+        (2, 1, 1),
+        20,
+        "Ni2+, Fe3+, Mn4+ at x = 1; Ni is oxidised first (Kim 2012)",
+    ),
+}
+
+
+@app.command()
+def run(hosts: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Search hosts, one after the other; all by default."""
+    for name in hosts or CASES:
+        if name not in CASES:
+            raise typer.BadParameter(f"expected some of {', '.join(CASES)}")
+        typer.echo(f"{name}: {search(name)}", err=True)
+
+
+@app.command()
+def report(
+    output: Annotated[Path | None, typer.Option(help="Folder for held_hosts.*.")] = None,
+) -> None:
+    """Summarise the searches."""
+    rows = {name: summary(name) for name in CASES if (RUNS / name).exists()}
+    document = {"hosts": rows, "machine": describe_machine(PACKAGES)}
+    text = page(rows)
+    if output is not None:
+        written = json.dumps(document, indent=1, ensure_ascii=False) + "\n"
+        (output / "held_hosts.json").write_text(written, encoding="utf-8")
+        (output / "held_hosts.md").write_text(text, encoding="utf-8")
+    typer.echo(text)
+
+
+def search(name: str) -> str:
+    """Bring one host from `init` to its hull; return the last line that was said."""
+    case, folder = CASES[name], RUNS / name
+    if not (folder / "run.toml").exists():
+        host = str(HOSTS / case.host) if case.host.endswith(".cif") else case.host
+        cells = [str(n) for n in case.supercell]
+        options = ["--host", host, "--supercell", *cells, "--budget", str(case.budget)]
+        _say(folder, "init", str(folder), *options)
+    return _say(folder, "run", str(folder))
+
+
+def _say(folder: Path, *words: str) -> str:
+    """Run a command of gasearch; keep what it says in a log; return its last line of errors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "gasearch", *words]
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "operators")])
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": paths, "COLUMNS": "200"}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    log = folder.parent / f"{folder.name}.log"
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ gasearch {' '.join(words[:1])}\n{ended.stdout}{ended.stderr}\n")
+    if ended.returncode:
+        refused = folder.parent / f"{folder.name}.refused"
+        refused.write_text(ended.stderr.strip().splitlines()[-1] + "\n", encoding="utf-8")
+        return ended.stderr.strip().splitlines()[-1]
+    return "done"
+
+
+def summary(name: str) -> dict[str, Any]:
+    """Return what became of one host."""
+    case, folder = CASES[name], RunFolder(RUNS / name)
+    known: dict[str, Any] = {"host": case.host, "supercell": case.supercell, "known": case.known}
+    if not folder.is_started:
+        refused = RUNS / f"{name}.refused"
+        return {**known, "refused": refused.read_text().strip() if refused.exists() else "not run"}
+    with folder.open_store() as store:
+        findings = Findings(store)
+        rows, ok = findings.ranked(verdict=None), findings.ranked()
+        calibration = Calibration.from_json(store.run.settings[CALIBRATION_FOUND])  # type: ignore[arg-type]
+        return {
+            **known,
+            "n_atoms": len(findings.host.atoms),
+            "held_by": calibration.hold.by,
+            "calibration": calibration.in_words(),
+            "relaxed": len(rows),
+            "verdicts": dict(sorted(Counter(row.verdict for row in rows).items())),
+            "with_residual": sum(row.penalty_eV >= HELD_FROM for row in ok),
+            "residual_meV_max": 1000 * max((row.penalty_eV for row in ok), default=0.0),
+            "points": _lowest(findings, ok),
+        }
+
+
+def _lowest(findings: Findings, rows: Sequence[Ranked]) -> list[dict[str, Any]]:
+    """Return the lowest candidate of each composition, and its formation energy."""
+    lowest: dict[str, Ranked] = {}
+    for row in sorted(rows, key=lambda row: row.energy_eV):
+        lowest.setdefault(row.formula, row)
+    return [
+        {
+            "x": row.x,
+            "formation_energy_meV_per_fu": (
+                None
+                if row.formation_energy_eV_per_fu is None
+                else 1000 * row.formation_energy_eV_per_fu
+            ),
+            "on_hull": row.on_hull,
+            "residual_meV": 1000 * row.penalty_eV,
+            "states": _states(findings, row.id),
+        }
+        for row in sorted(lowest.values(), key=lambda row: row.x)
+    ]
+
+
+def _states(findings: Findings, candidate: int) -> dict[str, int]:
+    """Return how many redox sites of a candidate have each state."""
+    from gasearch.crystal.decoration import Decoration
+
+    occupation = findings.store.proposal(candidate).occupation
+    decoration = Decoration.from_bytes(findings.host, occupation)
+    atoms = decoration.to_atoms()
+    charges = atoms.get_initial_charges().round().astype(int)
+    redox = {s.element for part in findings.host.sublattices[1:] for s in part.species}
+    found = Counter(
+        f"{symbol}{charge}+"
+        for symbol, charge in zip(atoms.symbols, charges, strict=True)
+        if symbol in redox
+    )
+    return dict(sorted(found.items()))
+
+
+_HEADS = (
+    *("host", "atoms", "held by", "relaxed", "order kept", "with residual", "largest, meV/cell"),
+    *("lowest E_f, meV/f.u. (x)", "literature"),
+)
+
+
+def page(rows: dict[str, dict[str, Any]]) -> str:
+    """Return the table of all hosts."""
+    lines = [
+        "# Hosts of many chemistries, held without training",
+        "",
+        "From `gasearch init` to the hull with CHGNet 0.3.0 and the run.toml that `init` writes.",
+        "Orders kept are read by the quantity that does not hold, where it tells states apart.",
+        "Formation energies across x are the potential's own, and not mended by a hold.",
+        "",
+        f"| {' | '.join(_HEADS)} |",
+        "|---|---:|---|---:|---:|---:|---:|---|---|",
+    ]
+    for name, row in rows.items():
+        if "refused" in row:
+            lines.append(f"| {name} | | | | | | | refused | {row['known']} |")
+            continue
+        kept = row["verdicts"].get("ok", 0)
+        lines.append(
+            f"| {name} | {row['n_atoms']} | {row['held_by']} | {row['relaxed']} | {kept} "
+            f"| {row['with_residual']} | {row['residual_meV_max']:.1f} "
+            f"| {_energies(row['points'])} | {row['known']} |"
+        )
+    lines += ["", "## What they were held to, and what was said", ""]
+    for name, row in rows.items():
+        lines += [f"- **{name}**: {row.get('refused') or _told(row)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _energies(points: Sequence[dict[str, Any]]) -> str:
+    told = [
+        f"{p['formation_energy_meV_per_fu']:.0f} ({p['x']:.3g})"
+        for p in points
+        if p["formation_energy_meV_per_fu"] is not None and 1e-9 < p["x"] < 1 - 1e-9
+    ]
+    return ", ".join(told) or "no end member"
+
+
+def _told(row: dict[str, Any]) -> str:
+    others = {k: n for k, n in row["verdicts"].items() if k != "ok"}
+    losses = ", ".join(f"{n} {k}" for k, n in others.items()) or "none lost"
+    return f"{'; '.join(row['calibration'])}. Of {row['relaxed']}: {losses}."
+
+
+if __name__ == "__main__":
+    app()
