@@ -10,6 +10,8 @@ usage: held.py relax METHOD [--rattles 10]     plain, moments, bonds, ga, sc, al
                                                sevennet, sevennet-bonds
        held.py robustness                      stiffness, hinge, larger rattle, the other's geometry
        held.py cost                            a held call against a plain one, side by side
+       held.py minima METHOD [--most N]        where the nine minima of 1x2x1 rank: moments, bonds,
+                                               sevennet-bonds; goes on where it was stopped
        held.py environment                     the one of SevenNet, in build/sevennet
        held.py report [--output benchmarks/results]
 """
@@ -27,6 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import held_minima
 import numpy as np
 import typer
 from ase import Atoms
@@ -42,7 +45,7 @@ from gasearch.potentials.held.potential import held
 from gasearch.potentials.held.valence import BondReader, bond_lengths
 from gasearch.potentials.registry import load_potential
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.calibration import Calibration, calibrate
+from gasearch.relax.calibration import Calibration, calibrate, with_hold
 from gasearch.relax.geometry import charge_labels, redox_sites
 from gasearch.relax.relaxed import Relaxed
 
@@ -120,6 +123,23 @@ def cost(repeats: int = 40) -> None:
 
 
 @app.command()
+def minima(method: str, most: int = 1000, output: Path = RELAXED) -> None:
+    """Relax the decorations of the 1x2x1 table, the lowest of each composition first."""
+    if method not in ("moments", "bonds", "sevennet-bonds"):
+        raise typer.BadParameter("expected moments, bonds or sevennet-bonds")
+    if "sevennet" in method and importlib.util.find_spec("sevenn") is None:
+        _in_environment("minima", method, "--most", str(most), "--output", str(output))
+        return
+    keep_freed_memory()
+    _, known = _potential(method)
+    if known is None:
+        raise typer.BadParameter(f"{method} is not held")
+    potential, reader = with_hold(load_potential(_name(method)), known.to_json(), "own")
+    path = output / f"minima-{method}.jsonl"
+    held_minima.relax_tabulated(potential, reader, path, most, lambda t: typer.echo(t, err=True))
+
+
+@app.command()
 def environment() -> None:
     """Make the environment of SevenNet; needs the package registry."""
     python = SEVENNET / "bin" / "python"
@@ -148,6 +168,10 @@ def report(
         }
     if (source / "cost.json").exists():
         document["cost"] = _load(source / "cost.json")
+    minima_of = {m: source / f"minima-{m}.jsonl" for m in METHODS}
+    ranked = {m: held_minima.ranks(path) for m, path in minima_of.items() if path.exists()}
+    if ranked:
+        document["minima"] = ranked
     text = _page(document)
     if output is not None:
         _write(output / "held.json", document)
@@ -180,14 +204,17 @@ def _potential(method: str) -> tuple[Potential, Calibration | None]:
         return load_potential("default"), None
     if method in STAND_INS:
         return load_potential("chgnet", species={"Fe3+": STAND_INS[method]}), None
-    name = f"{Path(__file__).resolve()}:sevennet" if "sevennet" in method else "chgnet"
-    plain = load_potential(name)
+    plain = load_potential(_name(method))
     if method in ("plain", "sevennet"):
         return plain, None
     known = calibrate(HOST, plain, "bonds" if "bonds" in method else "moments")
     for line in known.in_words():
         typer.echo(line, err=True)
     return held(plain, known.hold), known
+
+
+def _name(method: str) -> str:
+    return f"{Path(__file__).resolve()}:sevennet" if "sevennet" in method else "chgnet"
 
 
 def sevennet() -> Any:
@@ -357,6 +384,8 @@ def _page(document: dict[str, Any]) -> str:
         lines += ["", f"Time of an evaluation over that of plain CHGNet, one 26-atom cell: {told}."]
     if "robustness" in document:
         lines += ["", "## Robustness, CHGNet", "", *_table(document["robustness"])]
+    if "minima" in document:
+        lines += ["", *held_minima.page(document["minima"])]
     return "\n".join(lines) + "\n"
 
 

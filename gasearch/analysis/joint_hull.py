@@ -20,7 +20,7 @@ from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, LevelRecord, RunRecord
-from gasearch.store.sql.other_levels import other_levels, rows_at
+from gasearch.store.sql.other_levels import LevelRow, other_levels, rows_at
 
 
 class DifferentRunsError(UsageError):
@@ -69,6 +69,8 @@ class Member:
         Its valid candidates, by x and energy: of each the evaluation that counts.
     dft_settings
         Of the level, where it is one of DFT.
+    is_released
+        Whether the level is that of a potential whose hold was taken away.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Member:
     host: Host
     rows: tuple[EvaluationRow, ...]
     dft_settings: Mapping[str, Any] | None = None
+    is_released: bool = False
 
     @property
     def cell(self) -> str:
@@ -172,28 +175,31 @@ def read_member(folder: Path, level: str | None = None) -> Member:
         The name of a level of theory; the search's own if None.
     """
     with RunFolder(folder).open_store() as store:
-        own, settings, rows = _evaluations(store, level)
-        run = store.run
-    return Member(str(folder), folder, run, own, host_from_json(run.host), rows, settings)
+        run, own = store.run, store.level
+        host = host_from_json(run.host)
+        if level in (None, own.name):
+            rows = tuple(store.evaluations(verdict="ok"))
+            return Member(str(folder), folder, run, own, host, rows)
+        row, record, rows = _at_other_level(store, level)
+    is_released = row.released_from is not None
+    settings = None if is_released else row.settings
+    return Member(str(folder), folder, run, record, host, rows, settings, is_released)
 
 
-def _evaluations(
+def _at_other_level(
     store: PopulationStore, level: str | None
-) -> tuple[LevelRecord, Mapping[str, Any] | None, tuple[EvaluationRow, ...]]:
-    """Return a level with its valid evaluations: the search's, one of DFT, or a released one."""
+) -> tuple[LevelRow, LevelRecord, tuple[EvaluationRow, ...]]:
+    """Return a level beside the search's with its valid evaluations."""
     own = store.level
-    if level in (None, own.name):
-        return own, None, tuple(store.evaluations(verdict="ok"))
     others = {row.name: row for row in other_levels(store)}
-    if level not in others:
+    if level is None or level not in others:
         found = f"this run has the level {own.name!r} only"
         if others:
             found = f"this run has the levels {', '.join(map(repr, (own.name, *others)))}"
         raise UsageError(f"--level {level!r}: {found}.")
     row = others[level]
     record = LevelRecord(level, row.code, row.weights_hash, (), ranks_only=False)
-    settings = row.settings if row.released_from is None else None
-    return record, settings, tuple(one for one in rows_at(store, level) if one.verdict == "ok")
+    return row, record, tuple(one for one in rows_at(store, level) if one.verdict == "ok")
 
 
 def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:

@@ -45,7 +45,7 @@ def release(
         release_tables.release_document(found),
         "",
         release_tables.release_table(found.rows),
-        release_tables.summary_line(found),
+        f"\n{release_tables.summary_line(found)}",
         json=json,
         notes=release_tables.release_notes(found, run_folder.quoted),
     )

@@ -13,6 +13,8 @@ from gasearch.dft.release import Release, Releases
 from gasearch.display.tables import make_table, milli
 from gasearch.relax.audit import IN_WORDS
 
+RELEASE_COLUMNS = ("id", "x", "held by\n(meV)", "change\n(meV/f.u.)", "calls", "became")
+
 
 def outcome(row: Release) -> str:
     """Return what became of a candidate, in a few words."""
@@ -33,8 +35,7 @@ def progress_line(row: Release) -> str:
 
 def release_table(rows: Iterable[Release]) -> Table:
     """Return what was released."""
-    names = ("id", "x", "held by\n(meV)", "change\n(meV/f.u.)", "calls", "became")
-    return make_table(names, (release_cells(row) for row in rows), texts=("became",))
+    return make_table(RELEASE_COLUMNS, (release_cells(row) for row in rows), texts=("became",))
 
 
 def release_cells(row: Release) -> tuple[str, ...]:
@@ -52,10 +53,10 @@ def release_cells(row: Release) -> tuple[str, ...]:
 
 def summary_line(found: Releases) -> str:
     """Return how many stayed, in one sentence."""
-    return (
-        f"\n{found.n_kept} of {len(found.rows)} keep their order without the hold: these are "
-        "minima of the potential itself"
-    )
+    kept = f"{found.n_kept} of {len(found.rows)} keep their order without the hold"
+    if not found.n_kept:
+        return kept
+    return f"{kept} and are minima of the potential itself"
 
 
 def release_notes(found: Releases, folder: str) -> list[str]:

@@ -12,6 +12,7 @@ from gasearch.display.hull_tables import hull_document, metal_line, voltage_docu
 from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
 from gasearch.display.tables import RANKS_ONLY, cautions, milli
 from gasearch.errors import GasearchError
+from gasearch.report.chapters.held import held_blocks, held_column
 from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
     Block,
@@ -60,7 +61,9 @@ def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
     text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
     found = Text(f"{name}: {text}, {len(members)} ground states.")
-    return [*warning, found, _hull_chart(hull, members), _members_table(hull, members)]
+    table = _members_table(hull, members)
+    held = held_blocks(material, hull, members)
+    return [*warning, found, _hull_chart(hull, members), table, *held]
 
 
 def _hull_chart(hull: JointHull, members: Sequence[HullPoint]) -> Chart:
@@ -160,7 +163,8 @@ def _together(hulls: Sequence[JointHull]) -> Chart:
 
 def _members_table(hull: JointHull, members: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "formula", "run", "cell", "E_f (meV/f.u.)", "made by", "fingerprint")
-    rows = [
+    column, cells = held_column(members)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{p.x:.4g}",
@@ -170,10 +174,11 @@ def _members_table(hull: JointHull, members: Sequence[HullPoint]) -> Table:
             milli(p.formation_energy_eV_per_fu),
             p.operator,
             p.fingerprint,
+            *own,
         )
-        for p in members
+        for p, own in zip(members, cells, strict=True)
     ]
-    return Table(names, rows, "Ground states")
+    return Table((*names, *column), rows, "Ground states")
 
 
 def voltage_section(material: Material) -> Section:
@@ -197,7 +202,8 @@ def voltage_section(material: Material) -> Section:
         label = f"{name}, against {curve.metal.element}"
         series.append(Series(*plateaus(curve.steps), "line", label, colour))
         text = f"{metal_line(name, curve.metal)}; {voltage_line(curve)}"
-        blocks += [Text(f"{text}."), _voltage_table(curve)]
+        warning = [Text(text, is_warning=True) for text in cautions(hull.level)]
+        blocks += [*warning, Text(f"{text}."), _voltage_table(curve)]
     if series:
         chart = Chart("voltage", "Voltage, T = 0", "x", "voltage (V)", series)
         blocks.insert(0, chart)
@@ -250,7 +256,8 @@ def lowest_section(material: Material) -> Section:
 
 def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
     names = ("rank", "id", "above the lowest (meV/f.u.)", "above hull (meV/f.u.)", "run", "cell")
-    rows = [
+    column, held = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             str(rank),
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
@@ -260,10 +267,11 @@ def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequenc
             p.cell,
             f"{p.orbit_size:,}",
             p.fingerprint,
+            *own,
         )
-        for rank, (p, height) in enumerate(zip(points, heights, strict=True), 1)
+        for rank, (p, height, own) in enumerate(zip(points, heights, held, strict=True), 1)
     ]
-    return Table((*names, "equivalent", "fingerprint"), rows, hull.level.name)
+    return Table((*names, "equivalent", "fingerprint", *column), rows, hull.level.name)
 
 
 def best_section(material: Material) -> Section:
@@ -294,7 +302,8 @@ def nearest(material: Material, hull: JointHull) -> list[HullPoint]:
 
 def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "run", "cell", "E (eV/f.u.)", "E_f (meV/f.u.)", "above hull (meV/f.u.)")
-    rows = [
+    column, cells = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{p.x:.4g}",
@@ -305,7 +314,8 @@ def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
             milli(p.above_hull_eV_per_fu),
             f"{p.orbit_size:,}",
             p.operator,
+            *own,
         )
-        for p in points
+        for p, own in zip(points, cells, strict=True)
     ]
-    return Table((*names, "equivalent", "made by"), rows, hull.level.name)
+    return Table((*names, "equivalent", "made by", *column), rows, hull.level.name)
