@@ -45,12 +45,15 @@ class Case:
         As `gasearch init --host` takes it.
     known
         What experiment or DFT says of the order and of intermediate phases, with its source.
+    edit
+        What a user who knows the material corrects in the guess of `init`, from and to.
     """
 
     host: str
     supercell: tuple[int, int, int]
     budget: int
     known: str
+    edit: tuple[str, str] | None = None
 
 
 CASES = {
@@ -107,6 +110,13 @@ CASES = {
         20,
         "Mn stays 4+; phases at x = 1, 1/2 and 0 (Ariyoshi 2004)",
     ),
+    "LiNi0.5Mn1.5O4, Ni4+ added": Case(
+        "LiNi05Mn15O4.cif",
+        (1, 1, 1),
+        20,
+        "as above",
+        ('["Ni2+", "Ni3+"]', '["Ni2+", "Ni3+", "Ni4+"]'),
+    ),
     "LiNiO2": Case(
         "LiNiO2.cif",
         (2, 2, 1),
@@ -114,7 +124,7 @@ CASES = {
         "vacancy orders at x = 1/4, 1/3, 1/2, 3/4 (Peres 1999; Arroyo y de Dompablo 2002): "
         "formation energies are negative",
     ),
-    "NaNi1/3Fe1/3Mn1/3O2": Case(
+    "NaNFM": Case(
         "NaNiFeMnO2.cif",
         (2, 1, 1),
         20,
@@ -155,6 +165,9 @@ def search(name: str) -> str:
         cells = [str(n) for n in case.supercell]
         options = ["--host", host, "--supercell", *cells, "--budget", str(case.budget)]
         _say(folder, "init", str(folder), *options)
+        if case.edit is not None:
+            text = (folder / "run.toml").read_text(encoding="utf-8").replace(*case.edit)
+            (folder / "run.toml").write_text(text, encoding="utf-8")
     return _say(folder, "run", str(folder))
 
 

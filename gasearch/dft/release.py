@@ -162,7 +162,7 @@ def release(
     with _opened(folder) as (session, store, calibration):
         findings = Findings(store)
         rows = _chosen(findings, folder, ids, above_hull_per_fu)
-        bare = _bare(session)
+        bare = session.base_on(session.device)
         level = session.level_of(bare)
         key = store.write(lambda transaction: _level(transaction, findings.level.name, level))
         known = {row.id: row for row in _stored(findings, key)}
@@ -195,16 +195,6 @@ def _opened(folder: RunFolder) -> Iterator[tuple[Session, PopulationStore, Calib
             raise NotHeldError(str(folder.path), store.level.name)
         session.refuse_other_level(store.level)
         yield session, store, Calibration.from_json(session.calibration)
-
-
-def _bare(session: Session) -> Potential:
-    """Return the potential without its hold, on the device of the search."""
-    if session.base_potential.device == session.device:
-        return session.base_potential
-    from gasearch.potentials.registry import load_potential
-
-    named = session.settings.potential
-    return load_potential(named.name, session.folder.path, session.device, named.species or None)
 
 
 def _level(transaction: Transaction, held: str, level: LevelRecord) -> int:
