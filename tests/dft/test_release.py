@@ -142,6 +142,24 @@ def test_the_report_tells_what_was_released(freed):
     assert any("1 of 3 ground states exist only while held" in text for text in texts)
 
 
+def test_what_a_hold_still_pushes_teaches_nothing(freed, tmp_path):
+    """Its frame is written with what is left, and left out by a training."""
+    from gasearch.training.data.reading import read_frames
+
+    folder, found = freed
+    frames = tmp_path / "held.extxyz"
+    gasearch("export", folder.path, "--output", frames)
+    read = read_frames([frames])
+    with folder.open_store() as store:
+        pushed = sum(row.exists_only_while_held for row in Findings(store).ranked())
+        n_relaxed = len(store.evaluations())
+    assert pushed >= 1
+    assert len(read.frames) == n_relaxed - pushed
+    assert list(read.dropped.values()) == [pushed]
+    assert "penalty" not in read.unread
+    assert {frame.level for frame in read.frames} == {found.released_from}
+
+
 def test_what_is_not_held_cannot_be_released(tmp_path, make_run):
     folder = make_run(tmp_path / "run", budget=2)
     Session(RunFolder(folder)).run()
