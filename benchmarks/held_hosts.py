@@ -61,7 +61,7 @@ CASES = {
         "lifepo4-olivine",
         (1, 2, 1),
         25,
-        "no intermediate phase at room temperature (Padhi 1997; solid solution above 450 K: "
+        "no intermediate phase at room temperature (Padhi 1997; solid solution at 450 °C: "
         "Delacourt 2005); formation energies positive in DFT+U (Zhou 2004)",
     ),
     "LiMnPO4": Case(
@@ -278,10 +278,70 @@ def page(rows: dict[str, dict[str, Any]]) -> str:
             f"| {row['with_residual']} | {row['residual_meV_max']:.1f} "
             f"| {_energies(row['points'])} | {row['known']} |"
         )
+    lines += ["", "## Beside the literature", "", *_beside(rows)]
     lines += ["", "## What they were held to, and what was said", ""]
     for name, row in rows.items():
         lines += [f"- **{name}**: {row.get('refused') or _told(row)}"]
+    lines += ["", f"Sources: {'; '.join(SOURCES)}."]
     return "\n".join(lines) + "\n"
+
+
+SEPARATES = ("LiFePO4", "LiMnPO4")
+"""Hosts whose ends are the only phases in nature: all energies between them should be positive."""
+FIRST = {
+    "LiFe0.5Mn0.5PO4": (0.5, {"Fe3+": 2, "Mn2+": 2}, "Fe oxidised before Mn"),
+    "NaNFM": (1.0, {"Fe3+": 2, "Mn4+": 2, "Ni2+": 2}, "Ni2+ beside Fe3+, not Ni3+ beside Fe2+"),
+    "Na3V2(PO4)3": (0.75, {"V3+": 4}, "V3+ alone"),
+}
+"""States that literature has in the ground state at an x."""
+
+
+def _beside(rows: dict[str, dict[str, Any]]) -> list[str]:
+    """Return how the lowest orders agree with what is known, and what does not."""
+    lines = []
+    for name in SEPARATES:
+        inner = [p["formation_energy_meV_per_fu"] for p in rows.get(name, {}).get("points", ())]
+        lowest = min((energy for energy in inner if energy is not None), default=0.0)
+        lines.append(
+            f"- {name} separates into its ends: no energy between them should be negative, the "
+            f"lowest here is {lowest:.0f} meV/f.u."
+        )
+    for name, (x, expected, words) in FIRST.items():
+        points = rows.get(name, {}).get("points", ())
+        states = next((p["states"] for p in points if abs(p["x"] - x) < 1e-6), None)
+        if states is not None:
+            answer = "so it is here" if states == expected else f"here {_counted(states)}"
+            lines.append(f"- {name} at x = {x:g}: {words}; {answer}.")
+    for name in ("LiNiO2", "Na3V2(PO4)3", "LiNi0.5Mn1.5O4, Ni4+ added"):
+        points = rows.get(name, {}).get("points", ())
+        if points:
+            on_hull = ", ".join(f"{p['x']:.3g}" for p in points if p["on_hull"])
+            lines.append(f"- {name}: on the hull of these few candidates at x = {on_hull}.")
+    return lines
+
+
+def _counted(states: dict[str, int]) -> str:
+    return " ".join(f"{n} {name}" for name, n in states.items())
+
+
+SOURCES = (
+    "Padhi et al., J. Electrochem. Soc. 144, 1188 (1997)",
+    "Delacourt et al., Nat. Mater. 4, 254 (2005)",
+    "Zhou et al., Phys. Rev. B 69, 201101 (2004)",
+    "Yonemura et al., J. Electrochem. Soc. 151, A1352 (2004)",
+    "Yamada et al., J. Electrochem. Soc. 148, A1153 (2001)",
+    "Bramnik et al., Chem. Mater. 19, 908 (2007)",
+    "Strobridge et al., Chem. Mater. 26, 6193 (2014)",
+    "Gopalakrishnan and Kasthuri Rangan, Chem. Mater. 4, 745 (1992)",
+    "Jian et al., Electrochem. Commun. 14, 86 (2012)",
+    "Park et al., Chem. Mater. 34, 451 (2022)",
+    "Rodriguez-Carvajal et al., Phys. Rev. Lett. 81, 4660 (1998)",
+    "Gao et al., Phys. Rev. B 54, 3878 (1996)",
+    "Ariyoshi et al., J. Electrochem. Soc. 151, A296 (2004)",
+    "Peres et al., J. Phys. Chem. Solids 60, 1849 (1999)",
+    "Arroyo y de Dompablo et al., Phys. Rev. B 66, 064112 (2002)",
+    "Kim et al., Electrochem. Commun. 18, 66 (2012)",
+)
 
 
 def _energies(points: Sequence[dict[str, Any]]) -> str:
@@ -303,11 +363,7 @@ def _told(row: dict[str, Any]) -> str:
 
 
 def _states_in_words(points: Sequence[dict[str, Any]]) -> str:
-    told = []
-    for point in points:
-        states = " ".join(f"{n} {name}" for name, n in point["states"].items())
-        told.append(f"x = {point['x']:.3g} {states}")
-    return "; ".join(told)
+    return "; ".join(f"x = {p['x']:.3g} {_counted(p['states'])}" for p in points)
 
 
 if __name__ == "__main__":

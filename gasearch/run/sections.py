@@ -51,8 +51,8 @@ class PotentialSection(Section):
     )
     hold_stiffness: NotNegative = key(
         0.0,
-        "of the hold, in eV per squared Bohr magneton or valence unit; 0: 10 and 3; softer ones lose "
-        "orders, stiffer ones take a few more calls",
+        "of the hold, in eV per squared Bohr magneton or valence unit; 0: 10 and 3; a softer one "
+        "loses orders, a stiffer one takes a few more calls",
     )
     allow_charge_blind: Switch = key(
         False, "else a potential that cannot tell Fe2+ from Fe3+ is refused"
