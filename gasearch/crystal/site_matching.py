@@ -159,7 +159,8 @@ def _may_hold(host: Host, sites: NDArray[np.int64], symbols: list[str]) -> NDArr
     for sublattice in host.sublattices:
         for site in sublattice.sites:
             allowed[site] = set(sublattice.elements)
-    return np.array([[symbol in allowed[site] for symbol in symbols] for site in sites])
+    table = [[symbol in allowed[site] for symbol in symbols] for site in sites]
+    return np.array(table, dtype=bool).reshape(len(sites), len(symbols))
 
 
 def _refuse_unfit_framework(host: Host, atoms: Atoms) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.decoration import Decoration, ExclusionError
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.plugins import load_plugin, nearest, registered
@@ -21,7 +21,8 @@ class Operator(Protocol):
     """What can be done to decorations.
 
     Pure: no state, no database, no random numbers but those of `rng`, parents unchanged. Every
-    operator conserves neutrality and the counts of free elements; one that may change x says so by
+    operator conserves neutrality and the counts of free elements; a child on sites that exclude
+    each other cannot be built, and counts as no move; one that may change x says so by
     an attribute `changes_x = True`. An attribute `default_weight` is its share in a search that
     names no operators (1 without it); a method `applies_to(host)` that returns False keeps an
     operator out of searches where it could do nothing.
@@ -81,6 +82,8 @@ class WeightedOperator:
         """Apply the operator; what it raises or returns wrongly becomes an `OperatorError`."""
         try:
             child: Any = self.operator(parents, rng)  # a plug-in may return anything
+        except ExclusionError:  # made without thought of sites that exclude each other: no move
+            return None
         except Exception as error:
             raise OperatorError(self.name, f"raised {type(error).__name__}: {error}") from error
         if child is None:
