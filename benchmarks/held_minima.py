@@ -150,14 +150,14 @@ def page(documents: dict[str, dict[str, Any]]) -> list[str]:
         lines += [
             told,
             "",
-            "| x | relaxed | rank of the minimum | meV/f.u. | tabulated rank of the lowest | tau |",
+            "| x | kept | rank of the minimum | meV/f.u. | tabulated rank of the lowest | tau |",
             "|---:|---:|---:|---:|---:|---:|",
         ]
         for row in found["by_x"]:
             tau = "-" if row["kendall_tau"] is None else f"{row['kendall_tau']:.2f}"
             rank = row["rank_of_minimum"] if row["has_minimum"] else "lost its order"
             lines.append(
-                f"| {row['x']:g} | {row['relaxed']} | {rank} "
+                f"| {row['x']:g} | {row['kept']} of {row['relaxed']} | {rank} "
                 f"| {row['above_lowest_meV_per_fu']:.1f} | {row['rank_of_lowest']} | {tau} |"
             )
         lines.append("")
