@@ -14,6 +14,7 @@ import typer
 from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
+from gasearch.cli import phase_diagram as phase_cli
 from gasearch.cli import report as report_cli
 from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
 from gasearch.cli.dft import dft_app
@@ -222,6 +223,7 @@ app.command()(doctor_cli.doctor)
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
+app.command()(phase_cli.phase_diagram)
 app.command()(report_cli.report)
 
 

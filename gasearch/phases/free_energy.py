@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from ase.units import kB
 
-from gasearch.phases.lattice import Floats
+from gasearch.phases.energies.lattice import Floats
 
 
 def log_choices(n: int, k: int) -> float:
@@ -46,7 +46,7 @@ def from_infinite_temperature(
 def from_ground_state(
     beta: Floats, energy: Floats, variance: Floats, error: Floats, ground_energy: float
 ) -> tuple[Floats, Floats]:
-    """Return (n,) beta F and its standard deviations, from F = E of a ground state at the last beta.
+    """Return (n,) beta F and its standard deviations, from F = E of a ground state at last.
 
     Parameters
     ----------
@@ -60,9 +60,7 @@ def from_ground_state(
     return found[::-1], errors[::-1]
 
 
-def _steps(
-    beta: Floats, energy: Floats, variance: Floats, error: Floats
-) -> tuple[Floats, Floats]:
+def _steps(beta: Floats, energy: Floats, variance: Floats, error: Floats) -> tuple[Floats, Floats]:
     """Return (n - 1,) integrals between neighbours, and (n,) deviations of their running sums."""
     widths = np.diff(beta)
     steps = widths / 2 * (energy[:-1] + energy[1:]) + widths**2 / 12 * np.diff(variance)

@@ -7,7 +7,6 @@ have smaller priors, and energies far above the hull count less, for they matter
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,16 +14,18 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
 from gasearch.analysis.hull import lower_hull
-from gasearch.phases.clusters import ClusterBasis
-from gasearch.phases.hamiltonian import Hamiltonian, coulomb
-from gasearch.phases.lattice import Floats
-from gasearch.phases.training import Training
+from gasearch.phases.energies.clusters import ClusterBasis
+from gasearch.phases.energies.hamiltonian import Hamiltonian, coulomb
+from gasearch.phases.energies.lattice import Floats
+from gasearch.phases.energies.training import Training
 from gasearch.search.surrogate.fitting import one_thread
 from gasearch.search.surrogate.regression import Evidence, Moments
 
 NEAR_HULL = 0.05
 """eV/f.u. above the hull up to which an order counts as low."""
-_FADING = 0.1  # eV/f.u. above the hull at which an energy counts half
+_FADING = 0.05  # eV/f.u. above the hull at which an energy counts a quarter
+_OF_HULL, _OF_ENDS = 3.0, 5.0
+_ON_HULL = 1e-4  # eV/f.u.
 _DECAY, _NEAREST = 4.0, 3.0  # Å
 _NAMES = {1: "points", 2: "pairs", 3: "triplets"}
 LEAST_EXPLAINED, GOOD_EXPLAINED = 0.5, 0.75
@@ -157,15 +158,34 @@ class _Model:
         self.columns: Floats = np.column_stack([features - self._means, np.ones_like(x), x])
         vertices = lower_hull(x, training.formation)
         self.above: Floats = training.formation - np.interp(x, *vertices)
-        self._share: Floats = 1 / np.sqrt(1 + (self.above / _FADING) ** 2)
-        self.unit = max(float((self._share * training.formation).std()), 1e-9)
+        self._is_end = np.isclose(x, basis.lattice.x_range[0]) | np.isclose(
+            x, basis.lattice.x_range[1]
+        )
+        self._share: Floats = self._weights()
+        self.unit = max(float(training.formation.std()), 1e-9)
         self._crystals = _alike(np.column_stack([features, x]))
+
+    def _weights(self) -> Floats:
+        """Return (n,) what an energy counts: 1 over its expected error, in some unit.
+
+        Less high above the hull; compositions with few orders more than their number; most of all
+        members of the hull, and the ends, against which all others are compared.
+        """
+        x = np.round(self.training.x, 6)
+        place, counts = np.unique(x, return_inverse=True, return_counts=True)[1:]
+        share = (counts[place] / counts.max()) ** -0.25 / (1 + self.above / _FADING) ** 2
+        share[self.above < _ON_HULL] *= _OF_HULL
+        low = np.median(share[self.above < _FADING])
+        share[self._is_end & (self.above < _ON_HULL)] = _OF_ENDS * low
+        return np.asarray(share)
 
     def solve(self, chosen: NDArray[np.bool_]) -> _Solved:
         share = self._share[chosen, None]
         columns = self.columns[chosen] * share
         target = self.training.formation[chosen] / self.unit * share[:, 0]
-        moments = Moments(columns.T @ columns, columns.T @ target, target @ target, len(target))
+        moments = Moments(
+            columns.T @ columns, columns.T @ target, float(target @ target), len(target)
+        )
         prior = Evidence(moments, self.groups).most_probable(self.unit)
         precision = moments.gram * np.outer(prior.scales, prior.scales) / prior.noise
         precision[np.diag_indices_from(precision)] += 1
@@ -196,6 +216,7 @@ class _Model:
         return np.asarray(self.unit * np.sqrt(np.maximum(spread, 0)))
 
     def judged(self, what: str, errors: Floats, chosen: NDArray[np.bool_]) -> LeftOut:
+        chosen = chosen & ~self._is_end  # what all others are compared with
         low = chosen & (self.above <= NEAR_HULL)
         return LeftOut(
             what,
@@ -259,8 +280,3 @@ def _spread(energy: Floats, x: Floats) -> float:
     place = np.unique(np.round(x, 6), return_inverse=True)[1]
     means = np.bincount(place, energy) / np.bincount(place)
     return float((energy - means[place]).std())
-
-
-def compared(fits: Sequence[Fit]) -> Fit:
-    """Return the fit whose left-out energies near the hull are closest."""
-    return min(fits, key=lambda one: one.crystals.low_error)

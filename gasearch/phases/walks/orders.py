@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.analysis.hull import lower_hull
-from gasearch.phases.clusters import ClusterBasis, Orbit
-from gasearch.phases.fitting import Fit
-from gasearch.phases.lattice import Floats, Integers, Lattice, Spins
-from gasearch.phases.monte_carlo import Cell
-from gasearch.phases.training import Training
+from gasearch.phases.energies.clusters import ClusterBasis, Orbit
+from gasearch.phases.energies.fitting import Fit
+from gasearch.phases.energies.lattice import Floats, Integers, Lattice, Spins
+from gasearch.phases.energies.training import Training
+from gasearch.phases.walks.monte_carlo import Cell
 
 _NOT_ON_HULL = 1e-6  # eV/f.u.
 

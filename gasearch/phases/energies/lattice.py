@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from gasearch.crystal.declaration import HostDeclaration, right_handed
+from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
 from gasearch.crystal.symmetry import Superlattice
 from gasearch.errors import UsageError
@@ -180,7 +180,8 @@ def _refuse(host: Host) -> None:
     name = host.declaration.name
     if not getattr(host, "has_charge_order", True) or getattr(host, "is_delocalised", False):
         raise UnsupportedHostError(name, "delocalised charges")
-    if getattr(host, "exclusions", None) is not None and len(host.exclusions):
+    exclusions = getattr(host, "exclusions", None)
+    if exclusions is not None and len(exclusions):
         raise UnsupportedHostError(name, "sites that exclude each other")
     free = [s for s in host.sublattices if s.is_free]
     if free:

@@ -14,7 +14,7 @@ from gasearch.analysis.hull import NoEndMemberError
 from gasearch.analysis.joint_hull import JointHull, Member, joint_hull
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError
-from gasearch.phases.lattice import Floats, Lattice, Spins, Supercell, spins_of
+from gasearch.phases.energies.lattice import Floats, Lattice, Spins, Supercell, spins_of
 
 LEAST_RESULTS = 20
 LEAST_COMPOSITIONS = 3
@@ -144,9 +144,7 @@ def training_of(lattice: Lattice, cells: Sequence[Energies], n_left_out: int = 0
     return training
 
 
-def read_training(
-    folders: Sequence[Path], level: str | None = None
-) -> tuple[JointHull, Training]:
+def read_training(folders: Sequence[Path], level: str | None = None) -> tuple[JointHull, Training]:
     """Return what some run folders of one host and one level have found.
 
     Only results with verdict `ok` count, and of these not those that a hold keeps by force.

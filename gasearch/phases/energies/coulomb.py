@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import erfc
 
-from gasearch.phases.lattice import Floats, Lattice
+from gasearch.phases.energies.lattice import Floats, Lattice
 from gasearch.search.surrogate.coulomb import COULOMB, ewald_matrix
 
 _CUTOFF, _REACH = 12.0, 5.2  # Å; terms left out of both sums weigh exp(-reach^2) = 2e-12

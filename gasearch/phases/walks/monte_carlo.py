@@ -17,8 +17,8 @@ from ase.units import kB
 from numpy.typing import NDArray
 
 from gasearch.errors import GasearchError
-from gasearch.phases.hamiltonian import Hamiltonian, Interactions, interactions_in
-from gasearch.phases.lattice import Floats, Integers, Lattice, Spins
+from gasearch.phases.energies.hamiltonian import Hamiltonian, Interactions, interactions_in
+from gasearch.phases.energies.lattice import Floats, Integers, Lattice, Spins
 
 _N_BESIDE = 6
 MOVES = ("ion swap", "charge swap", "coupled swap", "insertion")
@@ -33,7 +33,7 @@ class NoNumbaError(GasearchError, RuntimeError):
 
 def _kernel() -> Any:
     try:
-        from gasearch.phases import kernel
+        from gasearch.phases.walks import kernel
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("numba", "llvmlite"):
             raise

@@ -15,10 +15,11 @@ from typing import Any, Literal
 import numpy as np
 from ase.units import kB
 
-from gasearch.phases.clusters import ClusterBasis
-from gasearch.phases.lattice import Spins
-from gasearch.phases.monte_carlo import Cell, Sample, Walk, n_reduced, random_spins
-from gasearch.phases.orders import GroundState, OrderParameter, ShortRange
+from gasearch.phases.energies.clusters import ClusterBasis
+from gasearch.phases.energies.lattice import Spins
+from gasearch.phases.free_energy import log_choices
+from gasearch.phases.walks.monte_carlo import Cell, Sample, Walk, n_reduced, random_spins
+from gasearch.phases.walks.orders import GroundState, OrderParameter, ShortRange
 from gasearch.seeding import named_rng
 
 _N_HOT = 10
@@ -87,15 +88,13 @@ class Task:
     state: int = -1
     temperature_K: float = 0.0
     potentials: tuple[float, ...] = ()
-    repeats: tuple[int, int, int] | None = None
 
     @property
     def name(self) -> str:
         """What its file is called, and its random numbers are drawn by."""
-        cell = "" if self.repeats is None else "-" + "x".join(map(str, self.repeats))
         state = f"-state{self.state}" if self.state >= 0 else ""
         at = f"-{self.temperature_K:g}K" if self.potentials else ""
-        return f"{self.disorder.replace(' ', '-')}-{self.direction}-{self.n_working}{state}{at}{cell}"
+        return f"{self.disorder.replace(' ', '-')}-{self.direction}-{self.n_working}{state}{at}"
 
 
 @dataclass
@@ -175,9 +174,7 @@ class Sampler:
             return self._cell.tiled(state.spins, state.repeats)
         return random_spins(self._cell, task.n_working, rng)
 
-    def _stay(
-        self, walk: Walk, temperature_K: float, mu: float | None, result: Walked
-    ) -> None:
+    def _stay(self, walk: Walk, temperature_K: float, mu: float | None, result: Walked) -> None:
         """Sample at one temperature and chemical potential."""
         attempts = max(1, self._plan.n_sweeps * int(self._cell.acts.sum()) // self._plan.n_blocks)
         walk.refresh()
@@ -205,8 +202,6 @@ class Sampler:
 
 def log_states(cell: Cell, n_working: int) -> float:
     """Return the logarithm of the number of arrangements of what moves, at a composition."""
-    from gasearch.phases.free_energy import log_choices
-
     working = int((cell.is_working & cell.acts).sum())
     redox = int((~cell.is_working & cell.acts).sum())
     found = log_choices(working, n_working) if working else 0.0

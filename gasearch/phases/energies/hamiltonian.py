@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gasearch.phases.clusters import ClusterBasis
-from gasearch.phases.coulomb import FormalCharges
-from gasearch.phases.lattice import Floats, Integers, Lattice, Spins, Supercell, repeated
+from gasearch.phases.energies.clusters import ClusterBasis
+from gasearch.phases.energies.coulomb import FormalCharges
+from gasearch.phases.energies.lattice import Floats, Integers, Lattice, Spins, Supercell, repeated
 
 
 class Hamiltonian:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gasearch.phases.lattice import Floats, Integers, Lattice, Spins, Supercell
+from gasearch.phases.energies.lattice import Floats, Integers, Lattice, Spins, Supercell
 
 
 @dataclass(frozen=True, eq=False)

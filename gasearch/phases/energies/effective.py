@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.errors import GasearchError
-from gasearch.phases.clusters import ClusterBasis, Reach
-from gasearch.phases.fitting import Fit, fit
-from gasearch.phases.hamiltonian import Hamiltonian, supercell
-from gasearch.phases.lattice import Floats, Spins, Supercell
-from gasearch.phases.training import Energies, Training
+from gasearch.phases.energies.clusters import ClusterBasis, Reach
+from gasearch.phases.energies.fitting import Fit, fit
+from gasearch.phases.energies.hamiltonian import Hamiltonian, supercell
+from gasearch.phases.energies.lattice import Floats, Spins, Supercell
+from gasearch.phases.energies.training import Energies, Training
 from gasearch.seeding import named_rng
 
 Disorder = Literal["ions and charges", "ions", "charges"]
@@ -58,9 +58,7 @@ def effective(hamiltonian: Hamiltonian, training: Training, kept: Disorder, reac
     for repeats in ((1, 1, 1), (2, 1, 1), (1, 2, 1), (1, 1, 2)):
         cell = supercell(lattice, repeats)
         cells.setdefault(cell.matrix.tobytes(), ("x".join(map(str, repeats)), cell, []))
-    found = [
-        _lowest(hamiltonian, name, cell, known, on) for name, cell, known in cells.values()
-    ]
+    found = [_lowest(hamiltonian, name, cell, known, on) for name, cell, known in cells.values()]
     useful = tuple(one for one in found if len(one))
     if not useful:
         raise NoPartnersError

@@ -136,7 +136,7 @@ def beside(site, near, size, rng):  # type: ignore[no-untyped-def]
 @_jit
 def proposed(kind, sites, spins, order, totals, counts, near, size, rng):  # type: ignore[no-untyped-def]
     """Fill in the sites that a move would flip, and return how many; 0 where it cannot be."""
-    if kind == ION_SWAP or kind == CHARGE_SWAP:
+    if kind in (ION_SWAP, CHARGE_SWAP):
         own = 0 if kind == ION_SWAP else 1
         if counts[own] == 0 or counts[own] == totals[own]:
             return 0
