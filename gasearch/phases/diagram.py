@@ -106,7 +106,7 @@ class PhaseDiagram:
 
     @property
     def highest_two_phase(self) -> float | None:
-        """The highest temperature, in K, at which there are two phases; None if there are nowhere."""
+        """The highest temperature, in K, at which there are two phases; None if nowhere."""
         found = [t for t, gaps in zip(self.temperatures_K, self.gaps, strict=True) if gaps]
         return max(found, default=None)
 
