@@ -156,10 +156,10 @@ def study(
         Where the Hamiltonian explains too little, unless `anyway`.
     """
     options.check()
+    repeats = chosen_repeats(training, options)
     models = fitted(training, options)
     if not (models[0].fit.is_worth_a_diagram or anyway):
         raise NotWorthError(models[0].fit)
-    repeats = chosen_repeats(training, options)
     plan = Plan(
         repeats,
         ladder(options.lowest_K, options.highest_K, [options.temperature_K]),

@@ -1,29 +1,12 @@
-"""Small lattices and Hamiltonians whose thermodynamics can be summed up."""
-
-import itertools
+"""A lattice and a Hamiltonian."""
 
 import numpy as np
 import pytest
-from ase import Atoms
-from declared_hosts import FE, NA, olivine, species
+from declared_hosts import olivine
 
-from gasearch.crystal.declaration import HostDeclaration
 from gasearch.phases.energies.clusters import ClusterBasis, Reach
 from gasearch.phases.energies.hamiltonian import Hamiltonian
 from gasearch.phases.energies.lattice import Lattice
-
-
-def square():
-    """Ions and charges on the two colours of a square lattice, 4 Å apart."""
-    side = 4 * 2**0.5
-    atoms = Atoms(
-        ["Na", "Fe", "N"],
-        scaled_positions=[(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5)],
-        cell=[side, side, 20],
-        pbc=True,
-    )
-    (nitride,) = species("N3-")
-    return HostDeclaration("square", atoms, (NA, FE), {"N": nitride}, "NaFeN")
 
 
 @pytest.fixture(scope="session")
@@ -37,20 +20,3 @@ def hamiltonian(lattice):
     basis = ClusterBasis(lattice, Reach(6.5, 5.0))
     rng = np.random.default_rng(2)
     return Hamiltonian(basis, rng.normal(size=len(basis)) * 0.004, 0.05, 0.3)
-
-
-def ising(coupling):
-    """The Ising model on the square lattice, in which ions and charges are the two colours."""
-    basis = ClusterBasis(Lattice(square()), Reach(4.1, 0.0))
-    strengths = [-coupling if orbit.size == 2 else 0.0 for orbit in basis.orbits]
-    return Hamiltonian(basis, np.array(strengths))
-
-
-def arrangements(cell, n_working):
-    """Return all neutral arrangements of an olivine cell with so many ions, as spins."""
-    n = cell.n_working
-    chosen = list(itertools.combinations(range(n), n_working))
-    up = -np.ones((len(chosen), n), dtype=np.int8)
-    for row, where in zip(up, chosen, strict=True):
-        row[list(where)] = 1
-    return np.array([np.concatenate([ions, charges]) for ions in up for charges in up])

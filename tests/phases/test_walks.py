@@ -9,6 +9,7 @@ import types
 import numpy as np
 import pytest
 from ase.units import kB
+from phases_support import arrangements, ising
 
 from gasearch.phases.free_energy import (
     from_ground_state,
@@ -18,8 +19,6 @@ from gasearch.phases.free_energy import (
 from gasearch.phases.walks import monte_carlo
 from gasearch.phases.walks.monte_carlo import Cell, Walk, random_spins
 from gasearch.phases.walks.sampling import Plan, Sampler, Task, ladder, log_states
-
-from .conftest import arrangements, ising
 
 
 def summed(energies, beta):
@@ -37,7 +36,7 @@ def test_free_energy_and_heat_capacity_are_the_sums_over_all_decorations(
 ):
     cell = Cell(hamiltonian, repeats)
     energies = np.array([cell.energy(spins) for spins in arrangements(cell, n_working)])
-    plan = Plan(repeats, ladder(400, 1500), 8_000, seed=1)
+    plan = Plan(repeats, ladder(400, 1500), 5_000, seed=1)
     sampler = Sampler(cell, plan, [], hamiltonian.basis)
     walked = sampler.run(Task("ions and charges", "cool", n_working))
     beta = inverse_temperatures(walked.points)
@@ -162,12 +161,12 @@ def onsager_energy(coupling, temperature_K):
 def test_ions_and_charges_on_a_square_lattice_have_onsagers_energy(share):
     coupling = 0.02
     critical_K = 2 * coupling / math.log(1 + 2**0.5) / kB
-    cell = Cell(ising(coupling), (16, 16, 1))
+    cell = Cell(ising(coupling), (12, 12, 1))
     rng = np.random.default_rng(7)
-    start = random_spins(cell, cell.n_working if share < 1 else 128, rng)
+    start = random_spins(cell, cell.n_working if share < 1 else 72, rng)
     walk = Walk(cell, start, rng)
-    walk.run(200_000, share * critical_K, 0.0)
-    parts = [walk.run(50_000, share * critical_K, 0.0).energy / 512 for _ in range(20)]
+    walk.run(60_000, share * critical_K, 0.0)
+    parts = [walk.run(20_000, share * critical_K, 0.0).energy / 288 for _ in range(20)]
     expected = onsager_energy(coupling, share * critical_K)
     assert np.mean(parts) == pytest.approx(expected, rel=0.01)
 

@@ -67,6 +67,8 @@ class Fit:
 
     Parameters
     ----------
+    noise
+        Standard deviation of energies near the hull about the model, in eV/f.u.
     crystals
         Errors where each crystal was left out in turn, in whatever cells it was computed.
     cells
@@ -166,7 +168,7 @@ class _Model:
         self._crystals = _alike(np.column_stack([features, x]))
 
     def _weights(self) -> Floats:
-        """Return (n,) what an energy counts: 1 over its expected error, in some unit.
+        """Return (n,) what an energy counts, 1 over its expected error: 1 near the hull.
 
         Less high above the hull; compositions with few orders more than their number; most of all
         members of the hull, and the ends, against which all others are compared.
@@ -175,8 +177,8 @@ class _Model:
         place, counts = np.unique(x, return_inverse=True, return_counts=True)[1:]
         share = (counts[place] / counts.max()) ** -0.25 / (1 + self.above / _FADING) ** 2
         share[self.above < _ON_HULL] *= _OF_HULL
-        low = np.median(share[self.above < _FADING])
-        share[self._is_end & (self.above < _ON_HULL)] = _OF_ENDS * low
+        share /= np.median(share[self.above < _FADING])
+        share[self._is_end & (self.above < _ON_HULL)] = _OF_ENDS
         return np.asarray(share)
 
     def solve(self, chosen: NDArray[np.bool_]) -> _Solved:

@@ -136,11 +136,11 @@ def training_of(lattice: Lattice, cells: Sequence[Energies], n_left_out: int = 0
     training = Training(lattice, tuple(one for one in cells if len(one)), n_left_out)
     x = training.x if training.cells else np.zeros(0)
     missing = [end for end in lattice.x_range if not np.isclose(x, end).any()]
-    if missing and len(x) >= LEAST_RESULTS:
-        raise NoEndMemberError(missing)
     n_compositions = len(np.unique(np.round(x, 6)))
-    if missing or len(x) < LEAST_RESULTS or n_compositions < LEAST_COMPOSITIONS:
+    if len(x) < LEAST_RESULTS or n_compositions < LEAST_COMPOSITIONS:
         raise TooFewEnergiesError(len(x), n_compositions, n_left_out)
+    if missing:
+        raise NoEndMemberError(missing)
     return training
 
 
