@@ -178,10 +178,9 @@ def spins_of(occupations: NDArray[np.uint8]) -> Spins:
 
 def _refuse(host: Host) -> None:
     name = host.declaration.name
-    if not getattr(host, "has_charge_order", True) or getattr(host, "is_delocalised", False):
-        raise UnsupportedHostError(name, "delocalised charges")
-    exclusions = getattr(host, "exclusions", None)
-    if exclusions is not None and len(exclusions):
+    if not host.has_charge_order:
+        raise UnsupportedHostError(name, "no charge order")
+    if len(host.exclusions) or host.n_full != host.n_working_sites:
         raise UnsupportedHostError(name, "sites that exclude each other")
     free = [s for s in host.sublattices if s.is_free]
     if free:
