@@ -14,6 +14,7 @@ import typer
 from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
+from gasearch.cli import phase_diagram as phase_cli
 from gasearch.cli import release as release_cli
 from gasearch.cli import report as report_cli
 from gasearch.cli import serve as serve_cli
@@ -290,6 +291,7 @@ app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
 app.command()(release_cli.release)
+app.command()(phase_cli.phase_diagram)
 app.command()(report_cli.report)
 app.command()(serve_cli.serve)
 
