@@ -414,10 +414,10 @@ class TestFindings:
     def test_enumerate(self, finished, tmp_path):
         options = ["enumerate", "--host", "nafepo4-olivine", "--supercell", 1, 2, 1]
         rows = gasearch(*options, "--json").json
-        assert rows[4] == {"x": 0.5, "raw": 4900, "distinct": 344}
+        assert rows[4] == {"x": 0.5, "raw": 4900, "distinct": 344, "exact": True}
         assert "4,900       344" in gasearch(*options, "-x", "1/2").out
         listed = gasearch("enumerate", "--host", finished, "-x", "3/4", "--list", "--json").json
-        assert listed["counts"] == [{"x": 0.75, "raw": 16, "distinct": 2}]
+        assert listed["counts"] == [{"x": 0.75, "raw": 16, "distinct": 2, "exact": True}]
         assert [row["orbit_size"] for row in listed["decorations"]] == [8, 8]
         text = gasearch("enumerate", "--host", finished, "-x", "3/4", "--list").out
         assert text.count("vacancy") == 2
