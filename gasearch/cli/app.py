@@ -14,7 +14,10 @@ import typer
 from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
+from gasearch.cli import phase_diagram as phase_cli
+from gasearch.cli import release as release_cli
 from gasearch.cli import report as report_cli
+from gasearch.cli import serve as serve_cli
 from gasearch.cli.common import (
     Cell,
     Charges,
@@ -30,6 +33,7 @@ from gasearch.cli.common import (
     out,
     print_result,
     read_supercell,
+    see_also,
 )
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
@@ -106,8 +110,8 @@ def init(
     potential: Annotated[
         str | None,
         typer.Option(
-            help="Name, model folder, module:factory or ./file.py:factory; the shipped default "
-            "where it knows the host's species, else pmmcs."
+            help="Name, model folder, module:factory or ./file.py:factory; by default the shipped "
+            "model on crystals as it was trained on, else CHGNet with a hold."
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
@@ -143,6 +147,19 @@ def init(
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
     )
+
+
+@app.command()
+def hosts(json: Json = False) -> None:
+    """List the built-in hosts.
+
+    With what each may hold, its neutral range of x, and where its structure was published.
+    """
+    from gasearch.display.host_tables import hosts_document, hosts_table
+
+    document = hosts_document()
+    advice = "\nstart with one of them: gasearch init FOLDER --host NAME"
+    print_result(document, hosts_table(document), advice, json=json)
 
 
 @app.command(cls=SupercellCommand)
@@ -201,18 +218,31 @@ def run(
 
 
 @app.command()
-def status(folder: Folder, json: Json = False) -> None:
-    """Show where a search stands."""
+def status(
+    folder: Folder,
+    json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C; it only reads.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.5, metavar="SECONDS", help="Between two looks of --watch.")
+    ] = 5.0,
+) -> None:
+    """Show where a search stands, and why candidates are not ok."""
     from gasearch.display import status as shown
     from gasearch.run.folder import RunFolder
 
+    if watch:
+        if json:
+            raise UsageError("--json prints one document: leave --watch out.")
+        serve_cli.watch_status(RunFolder(folder), every)
+        return
     with open_findings(folder) as findings:
-        found, failures = findings.status(), shown.failure_lines(findings)
+        found = findings.status()
         entries = shown.status_entries(findings, found, RunFolder(folder))
     print_result(
         shown.status_document(entries),
         *shown.status_lines(entries),
-        *failures,
         "",
         shown.composition_table(found.by_composition),
         *shown.proof_notes(found.by_composition),
@@ -224,7 +254,16 @@ def status(folder: Folder, json: Json = False) -> None:
 def best(
     folder: Folder,
     x: X = None,
-    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 10,
+    number: Annotated[
+        int | None,
+        typer.Option("-n", min=1, metavar="N", help="How many; 10, and with --all all of them."),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Candidates of every verdict, with the reason why one is not ok."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the lowest candidates.
@@ -232,20 +271,29 @@ def best(
     Those of one composition with -x, else those nearest to the hull.
     """
     from gasearch.display.status import proof_line
-    from gasearch.display.tables import NOTHING, notes, ranked_table
+    from gasearch.display.tables import NOTHING, notes, ranked_documents, ranked_table
 
     with open_findings(folder) as findings:
-        rows, advice = findings.best(x, number), notes(findings)
+        if every:
+            rows = findings.best(x, number or sys.maxsize, compare=False, verdict=None)
+        else:
+            rows = findings.best(x, number or 10)
+        advice = notes(findings)
         proof = [] if x is None or json else [f"\n{proof_line(findings.composition(x))}"]
-    advice = advice if rows else [NOTHING, *advice]
-    print_result(rows, ranked_table(rows), *proof, json=json, notes=advice)
+    if not any(row.verdict == "ok" for row in rows):
+        advice = [NOTHING, *advice]
+    document = ranked_documents(rows)
+    print_result(document, ranked_table(rows), *proof, json=json, notes=advice)
 
 
 app.command()(doctor_cli.doctor)
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
+app.command()(release_cli.release)
+app.command()(phase_cli.phase_diagram)
 app.command()(report_cli.report)
+app.command()(serve_cli.serve)
 
 
 @app.command()
@@ -263,6 +311,7 @@ def lineage(
 
     with open_findings(folder) as findings:
         rows, advice = ancestors_of(findings, number), notes(findings)
+    advice.append(see_also(folder, number, "show", "report"))
     print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
@@ -293,6 +342,7 @@ def show(
     if output is not None:
         n_written = exporting.export(found, output)
         out.print(f"wrote {n_written} structures to {output}")
+        err.print(see_also(folder, found[0][0].id if found else None, "lineage", "report"))
         return
     _refuse_no_screen()
     with tempfile.TemporaryDirectory(prefix="gasearch-") as place:

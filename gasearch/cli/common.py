@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+import shlex
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -151,6 +152,22 @@ def print_result(document: object, *shown: object, json: bool, notes: Iterable[s
         out.print(one)
     for note in notes:
         err.print(note)
+
+
+def see_also(folder: Path, number: int | None, *commands: str) -> str:
+    """Return the line that names commands on the same candidate, or on the run, to be typed next.
+
+    Parameters
+    ----------
+    number
+        Of the candidate; None for its place in what is typed.
+    commands
+        Such as "show"; "report" and "serve" are about the run.
+    """
+    place, which = shlex.quote(str(folder)), "ID" if number is None else str(number)
+    of_runs = ("report", "serve")
+    texts = [f"gasearch {c} {place}{'' if c in of_runs else f' {which}'}" for c in commands]
+    return f"see also: {', '.join(texts)}"
 
 
 @contextmanager

@@ -141,8 +141,8 @@ class Host:
 
     @property
     def has_charge_order(self) -> bool:
-        """Whether an element of a sublattice has several oxidation states."""
-        return any(s.changes_charge for s in self.sublattices)
+        """Whether an element of a sublattice has several oxidation states, which are ordered."""
+        return self.is_neutral and any(s.changes_charge for s in self.sublattices)
 
     @functools.cached_property
     def may_be_vacant(self) -> NDArray[np.bool_]:

