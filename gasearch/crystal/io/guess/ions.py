@@ -242,7 +242,8 @@ class SiteIons:
         self.refuse(
             f"{ions} cannot be oxidised further, so that {self.moving} leaves only if oxygen is "
             f"oxidised (redox of O), and no site is free for more {self.moving}: declare O2- and "
-            "O- on the oxygen sites as a redox sublattice, or take --charges delocalised for the order of ions alone"
+            "O- on the oxygen sites as a redox sublattice, or take --charges delocalised for the "
+            "order of ions alone"
         )
 
     def capacity(self) -> float:
