@@ -195,7 +195,7 @@ def _evaluations(
     return record, dft[level].settings, rows
 
 
-def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
+def joint_hull(folders: Sequence[Path | str], level: str | None = None) -> JointHull:
     """Return the hull of all valid candidates of some runs.
 
     The ends of the range are the lowest of all runs there.
@@ -205,8 +205,9 @@ def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
     DifferentRunsError
         Where two of them have another host, or another level of theory.
     """
-    _refuse_repeated(folders)
-    members = tuple(read_member(folder, level) for folder in folders)
+    paths = [Path(folder) for folder in folders]
+    _refuse_repeated(paths)
+    members = tuple(read_member(path, level) for path in paths)
     for member in members[1:]:
         refuse_other_host((members[0].name, members[0].run), (member.name, member.run))
         refuse_other_level(members[0], member)

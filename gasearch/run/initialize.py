@@ -23,19 +23,21 @@ from gasearch.potentials.shipped import DEFAULT, UNIVERSAL, default_for, shipped
 from gasearch.run.config import run_settings
 from gasearch.run.folder import NoRunError, RunFolder
 from gasearch.run.host import build_host
+from gasearch.run.sections import SearchSection
 from gasearch.run.template import run_file_text
 
 _MAX_WORKERS = 4
 _INPUTS = "inputs"
+_SEARCH = SearchSection()
 
 
 def initialize(
     folder: RunFolder,
-    host: str,
-    supercell: Sequence[int],
-    potential: str | None,
-    budget: int,
-    seed: int,
+    host: str = "nafepo4-olivine",
+    supercell: Sequence[int] = (1, 2, 1),
+    potential: str | None = None,
+    budget: int = _SEARCH.budget,
+    seed: int = _SEARCH.seed,
 ) -> Host:
     """Write a run.toml into a new folder, with a copy of the structure file; return the host.
 
@@ -44,8 +46,14 @@ def initialize(
 
     Parameters
     ----------
+    host
+        The name of a built-in host, or a structure file.
+    supercell
+        Three repeats of its unit cell.
     potential
         None for the shipped default where it knows the host's species, else CHGNet with a hold.
+    budget
+        Candidates to relax.
     """
     if any(path.exists() for path in (folder.run_file, folder.database, folder.place_record)):
         raise UsageError(
