@@ -69,4 +69,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    from gasearch.errors import refuse_other_systems
+
+    refuse_other_systems()
     return getattr(importlib.import_module(_HOMES[name]), name)

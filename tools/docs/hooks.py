@@ -21,6 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "operators")]
 import links  # noqa: E402 -- beside this file; MkDocs puts its folder on the path
 import reference  # noqa: E402
 
+# In place of files of these names, which say in the repository where the pages come from.
 GENERATED = {
     "reference/commands.md": reference.commands_page,
     "reference/run-toml.md": reference.run_file_page,
@@ -41,13 +42,16 @@ def _present(entries: list[Any], docs: Path) -> Any:
             inside = list(_present(target, docs))
             if inside:
                 yield {title: inside}
-        elif target in GENERATED or (ROOT / links.in_repository(target)).exists():
+        elif (ROOT / links.in_repository(target)).exists():
             yield entry
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
     """Add the pages made from the code, and what pages name outside `docs/`."""
     for uri, page in GENERATED.items():
+        in_place_of = files.get_file_from_path(uri)
+        if in_place_of is not None:
+            files.remove(in_place_of)
         files.append(File.generated(config, uri, content=page()))
     named = [uri for uri in _targets(config.nav or []) if uri.startswith(links.OUTSIDE)]
     todo = [(file.src_uri, file.content_string) for file in files.documentation_pages()]

@@ -185,7 +185,10 @@ def python_page() -> str:
         text.append(f"## {heading}\n")
         for name in names:
             home = gasearch._HOMES[name]  # noqa: SLF001 -- where a public name is defined
-            text.append(f"### gasearch.{name} {{ #{name} }}\n\n::: {home}.{name}\n")
+            text.append(
+                f'<a id="{name}"></a>\n\n::: {home}.{name}\n'
+                f"    options: {{heading: gasearch.{name}, toc_label: {name}}}\n"
+            )
     text.append(_OTHERS)
     return "\n".join(text)
 
@@ -203,11 +206,11 @@ _OTHERS = """\
 contracts that they check are [`gasearch.operators.contract`](#operator-contract) and
 [`gasearch.potentials.contract`](#potential-contract).
 
-### Operator contract
+<a id="operator-contract"></a>
 
 ::: gasearch.operators.contract.Operator
 
-### Potential contract
+<a id="potential-contract"></a>
 
 ::: gasearch.potentials.contract.Potential
 """
