@@ -97,7 +97,7 @@ util.find_spec = lambda name, *rest: None if name in ("fcntl", "resource") else 
     "code",
     [
         "from gasearch.cli.app import main; sys.argv = ['gasearch', 'status', 'run']; main()",
-        "import gasearch\ntry:\n    gasearch.Session\nexcept ImportError as error:\n    sys.exit(str(error))",
+        "import gasearch\ntry: gasearch.Session\nexcept ImportError as error: sys.exit(str(error))",
     ],
 )
 def test_a_system_without_posix_locks_gets_one_line(code):

@@ -79,9 +79,7 @@ def _add(files: Files, config: MkDocsConfig, uri: str) -> list[tuple[str, str]]:
     place = ROOT / links.in_repository(uri)
     if not place.is_file():
         raise PluginError(f"a page names {place.relative_to(ROOT)}, which is no file")
-    file = File.generated(
-        config, uri, abs_src_path=str(place), inclusion=InclusionLevel.NOT_IN_NAV
-    )
+    file = File.generated(config, uri, abs_src_path=str(place), inclusion=InclusionLevel.NOT_IN_NAV)
     files.append(file)
     return [(uri, file.content_string)] if file.is_documentation_page() else []
 

@@ -19,18 +19,19 @@ _MADE = "<!-- made from the code by tools/docs/reference.py -->\n"
 
 def commands_page() -> str:
     """Return the page of all commands, from what `--help` prints."""
-    text = [
-        "# Commands\n",
-        _MADE,
-        "Every command takes `-h` or `--help`; those that report take `--json`, which prints one "
-        "JSON document on stdout and nothing else there. Exit status: 0 done, 1 failed (with one "
-        "line that says why and what to do), 2 wrong usage or configuration.\n",
-    ]
+    text = ["# Commands\n", _MADE, _OF_ALL_COMMANDS]
     commands = list(_commands("gasearch", typer.main.get_command(app)))
     rows = [(f"[`{name}`](#{_slug(name)})", _summary(command)) for name, command in commands]
     text.append(_table(("command", "what"), rows))
     text += [_command(name, command) for name, command in commands]
     return "\n".join(text)
+
+
+_OF_ALL_COMMANDS = """\
+Every command takes `-h` or `--help`; those that report take `--json`, which prints one JSON
+document on stdout and nothing else there. Exit status: 0 done, 1 failed (with one line that says
+why and what to do), 2 wrong usage or configuration.
+"""
 
 
 def _commands(name: str, group: Any) -> Iterator[tuple[str, Any]]:
@@ -69,17 +70,7 @@ def _option(record: str) -> str:
 
 def run_file_page() -> str:
     """Return the page of all keys of run.toml, from the settings classes."""
-    text = [
-        "# Every key of run.toml\n",
-        _MADE,
-        "`gasearch init` writes a run.toml in which every key stands as a comment with its "
-        "default, so that a line is changed by taking its `#` away. A key marked **fixed** defines "
-        "the search: it cannot change once the search was started. All others can, and the change "
-        "is recorded. A key that is unknown is refused in one line, with the nearest known one.\n",
-        "A section with a dot is a table of its own, such as `[dft.gpaw]`; a table may be written "
-        "inline, such as `hubbard_u_eV = { Fe = 5.3 }`. Units other than eV and Å are in the name "
-        "of the key or in the column of units.\n",
-    ]
+    text = ["# Every key of run.toml\n", _MADE, _OF_ALL_KEYS]
     by_section: dict[str, list[Key]] = {}
     for row in settings_table():
         by_section.setdefault(row.section, []).append(row)
@@ -97,6 +88,16 @@ def run_file_page() -> str:
     return "\n".join(text)
 
 
+_OF_ALL_KEYS = """\
+`gasearch init` writes a run.toml in which every key stands as a comment with its default, so that a
+line is changed by taking its `#` away. A key marked **fixed** defines the search: it cannot change
+once the search was started. All others can, and the change is recorded. A key that is unknown is
+refused in one line, with the nearest known one.
+
+A section with a dot is a table of its own, such as `[dft.gpaw]`; a table may be written inline,
+such as `hubbard_u_eV = { Fe = 5.3 }`. Units other than eV and Å are in the name of the key or in
+the column of units.
+"""
 _OPERATORS = """\
 The moves of the search and how often each is drawn; all are fixed. Without this section all
 registered operators are used, at their own weights. A key is the name of an operator, a class in
@@ -162,7 +163,10 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
+    """Return text that Markdown leaves as it is in a cell; code stays code."""
+    parts = re.split(r"(`[^`]*`)", text.replace("|", "\\|"))
+    parts[::2] = [part.replace("<", "&lt;").replace("{", "&#123;") for part in parts[::2]]
+    return " ".join("".join(parts).split())
 
 
 _GROUPS = {
@@ -184,7 +188,7 @@ def python_page() -> str:
     for heading, names in _GROUPS.items():
         text.append(f"## {heading}\n")
         for name in names:
-            home = gasearch._HOMES[name]  # noqa: SLF001 -- where a public name is defined
+            home = gasearch._HOMES[name]
             text.append(
                 f'<a id="{name}"></a>\n\n::: {home}.{name}\n'
                 f"    options: {{heading: gasearch.{name}, toc_label: {name}}}\n"
