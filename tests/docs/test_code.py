@@ -13,6 +13,7 @@ import pytest
 import typer
 from command_line import run_here
 from pages import DOCS, README, block, blocks, name_of, pages
+from places import ROOT
 
 from gasearch.cli.app import app
 from gasearch.run.config import RunSettings, run_settings
@@ -128,6 +129,13 @@ def test_the_example_of_readme_prints_what_readme_shows(my_run):
         assert [NUMBER.sub("#", line).split() for line in found] == rows
         numbers = [float(number) for number in NUMBER.findall("\n".join(found))]
         assert numbers == pytest.approx([float(n) for n in NUMBER.findall(shown)], abs=0.2)
+
+
+def test_the_two_commands_come_first_and_are_what_ci_runs():
+    run, test, *_ = [one.commands for one in blocks(README) if one.language == "bash"]
+    assert (run, test) == (["make run"], ["make test"])
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+    assert ".ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
 
 
 def test_the_five_minutes_are_the_example_of_readme():
