@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from gasearch.analysis.findings import Findings, Ranked
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, species_of
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import name_from
 

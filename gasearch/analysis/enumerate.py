@@ -42,8 +42,19 @@ def compositions_of(host: Host, x: str | None) -> tuple[Composition, ...]:
 
 
 def counts(host: Host, compositions: Sequence[Composition]) -> list[dict[str, Any]]:
-    """Return [{"x", "raw", "distinct"}], exact, without enumerating."""
-    return [{"x": c.x, "raw": host.n_raw(c), "distinct": host.n_distinct(c)} for c in compositions]
+    """Return [{"x", "raw", "distinct", "exact"}] without enumerating.
+
+    `exact` is False where sites exclude each other so that only lower bounds are known.
+    """
+    return [
+        {
+            "x": c.x,
+            "raw": host.n_raw(c),
+            "distinct": host.n_distinct(c),
+            "exact": host.are_counted,
+        }
+        for c in compositions
+    ]
 
 
 def listed(host: Host, compositions: Sequence[Composition]) -> list[dict[str, Any]]:
@@ -102,6 +113,11 @@ def _labelled(decoration: Decoration) -> Atoms:
 def _refuse_many(host: Host, compositions: Sequence[Composition], limit: int, what: str) -> None:
     raw = sum(host.n_raw(c) for c in compositions)
     distinct = sum(host.n_distinct(c) for c in compositions)
+    if not host.are_counted:
+        raise UsageError(
+            "the decorations of this supercell cannot be counted, since its sites exclude each "
+            f"other: take a smaller cell {what} them."
+        )
     if distinct > limit or raw > _RAW:
         advice = "name one composition with -x" if len(compositions) > 1 else "take a smaller cell"
         raise UsageError(

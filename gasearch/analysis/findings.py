@@ -205,7 +205,7 @@ class Findings:
         found = []
         for composition in compositions:
             row = rows.get(composition.formula)
-            total = self.host.n_distinct(composition)
+            total = self.host.n_distinct_beyond(composition, row.candidates if row else 0)
             not_valid = row.not_valid if row else ()
             valid = row.valid if row else 0
             status = CompositionStatus(

@@ -25,7 +25,7 @@ class NoEndMemberError(GasearchError, LookupError):
         self.missing = tuple(missing)
 
     def __str__(self) -> str:
-        which = " and ".join(f"x = {x:g}" for x in self.missing)
+        which = " and ".join(dict.fromkeys(f"x = {x:g}" for x in self.missing))
         return f"no formation energies yet: no candidate with verdict ok at {which}."
 
 

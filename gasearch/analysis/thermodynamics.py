@@ -189,7 +189,7 @@ def thermal_curve(member: Member, metal: Metal | None, temperature_K: float) -> 
             x=composition.x,
             formula=composition.formula,
             n_evaluated=len(by_formula[composition.formula]),
-            n_distinct=host.n_distinct(composition),
+            n_distinct=host.n_distinct_beyond(composition, len(by_formula[composition.formula])),
             lowest_energy_eV_per_fu=by_formula[composition.formula][0].energy / n_units,
             free_energy_eV_per_fu=one.free_energy / n_units,
             formation_free_energy_eV_per_fu=above,

@@ -52,6 +52,21 @@ class NoRangeError(GasearchError, ValueError):
         return "no voltage: this host is neutral at one x only."
 
 
+class NoAnionVoltageError(UsageError):
+    """A voltage asked for where an anion comes and goes."""
+
+    def __init__(self, element: str) -> None:
+        super().__init__(element)
+        self.element = element
+
+    def __str__(self) -> str:
+        return (
+            f"no voltage: {self.element} comes and goes as a gas, not as an ion through a cell; "
+            f"formation energies per {self.element} at a chemical potential of your own follow "
+            "from `gasearch hull --json`."
+        )
+
+
 @dataclass(frozen=True)
 class Metal:
     """What voltages are measured against.
@@ -94,15 +109,19 @@ class Cathode:
     @classmethod
     def of(cls, host: Host) -> Cathode:
         """Return the cathode that a host is."""
-        working = [s for s in host.sublattices if s.kind == "working_ion"]
+        ions = [one for s in host.sublattices for one in s.species if s.moving == one.element]
+        if not host.has_axis:
+            raise NoRangeError
+        if ions[0].charge < 0:
+            raise NoAnionVoltageError(host.working_element)
         counts = Formula(host.compositions[-1].formula).count()
         n_units = host.n_formula_units
         mass = sum(n * float(atomic_masses[atomic_numbers[e]]) for e, n in counts.items())
         per_unit = {element: n / n_units for element, n in counts.items()}
         return cls(
             element=host.working_element,
-            ion_charge=working[0].species[0].charge,
-            ions_per_x=host.n_working_sites / n_units,
+            ion_charge=ions[0].charge,
+            ions_per_x=host.n_full / n_units,
             formula="".join(f"{e}{'' if n == 1 else f'{n:.4g}'}" for e, n in per_unit.items()),
             molar_mass=mass / n_units,
         )
@@ -182,9 +201,9 @@ def hull_voltage(hull: JointHull, metal_energy: float | None = None) -> VoltageC
     NoMetalError
         Where none is known, and none is given.
     """
+    cathode = Cathode.of(hull.host)
     vertices = [(point.x, point.energy_eV_per_fu) for point in hull.vertices()]
-    metal = metal_of(hull.members[0], metal_energy)
-    return voltage_curve(Cathode.of(hull.host), metal, vertices)
+    return voltage_curve(cathode, metal_of(hull.members[0], metal_energy), vertices)
 
 
 def metal_of(member: Member, metal_energy: float | None = None) -> Metal:

@@ -59,6 +59,8 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
+        for line in place.assumptions():
+            err.print(line)
         for doubt in place.doubts():
             err.print(f"note: {doubt}")
         if dry_run:
@@ -119,7 +121,10 @@ def export(
     with _workplace(folder) as place:
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
-        nothing, doubts = _nothing(place), place.doubts() if jobs else []
+        nothing, doubts = _nothing(place), place.doubts(code) if jobs else []
+        assumed = place.assumptions() if jobs else []
+    for line in assumed:
+        err.print(line)
     for doubt in doubts:
         err.print(f"note: {doubt}")
     for job in jobs:

@@ -1,4 +1,4 @@
-"""How many decorations there are, and which: raw counts, distinct counts (Burnside), enumeration.
+"""How many decorations of independent sublattices there are, and which.
 
 It knows sites as digits and integer weights only; chemistry and geometry live in `host`.
 """
@@ -10,7 +10,7 @@ import itertools
 import math
 import operator
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -120,106 +120,47 @@ def n_raw(filling: Filling) -> int:
     )
 
 
-class BurnsideCounter:
-    """Distinct decorations under a permutation group, by Burnside's lemma.
+@functools.lru_cache(maxsize=100_000)
+def n_fixed(cycles: CycleType, counts: tuple[int, ...]) -> int:
+    """Return how many arrangements of some species a permutation leaves alone.
 
-    Each operation contributes the decorations that it leaves alone. The sublattices that carry the
-    first quantity are kept apart from the others, since their product is needed at few places.
+    All sites of a cycle hold the same species.
+
+    Parameters
+    ----------
+    cycles
+        Of the permutation, on one sublattice.
+    counts
+        How many sites each species holds.
     """
-
-    def __init__(
-        self, sublattices: Sequence[CountedSublattice], permutations: NDArray[np.int64]
-    ) -> None:
-        """Take the permutations (n_operations, n_sites) of all sublattices' sites, in order."""
-        self._n_operations = len(permutations)
-        bounds = list(itertools.accumulate((s.n_sites for s in sublattices), initial=0))
-        first = [n for n, s in enumerate(sublattices) if any(w[0] for w in s.weights)]
-        groups = [first, [n for n in range(len(sublattices)) if n not in first]]
-        size = len(sublattices[0].weights[0])
-        self._first, self._rest = (
-            FixedDecorations([sublattices[n] for n in group], size) for group in groups
-        )
-        types = Counter(
-            tuple(tuple(_cycle_type(p, bounds[n], bounds[n + 1]) for n in g) for g in groups)
-            for p in permutations
-        )
-        self._terms = [
-            (number, self._first.packed(own), self._rest.packed(others))
-            for (own, others), number in sorted(types.items())
-        ]
-
-    def __call__(self, totals: Sequence[int]) -> int:
-        """Return the number of distinct decorations whose conserved quantities are `totals`."""
-        fixed = 0
-        for sums in self._first.sums:
-            left = tuple(map(operator.sub, totals, sums))
-            for number, first, rest in self._terms:
-                fixed += (
-                    number
-                    * self._first.coefficient(first, sums)
-                    * self._rest.coefficient(rest, left)
-                )
-        return fixed // self._n_operations
+    if sum(counts) != sum(length * n for length, n in cycles):
+        return 0
+    wanted = sorted(n for n in counts if n)
+    if len(wanted) <= 1:
+        return 1
+    first, *rest = wanted
+    total = 0
+    for taken in _cycles_that_fill(cycles, first):
+        ways = math.prod(math.comb(n, k) for (_, n), k in zip(cycles, taken, strict=True))
+        left = tuple((length, n - k) for (length, n), k in zip(cycles, taken, strict=True) if n > k)
+        total += ways * n_fixed(left, tuple(rest))
+    return total
 
 
-class FixedDecorations:
-    """How many decorations of some sublattices an operation leaves alone.
-
-    Per cycle of length L of the operation the factor is the sum over species of
-    z^(L * weights). The polynomial in all quantities is packed into one Python integer (Kronecker
-    substitution), which multiplies fast and cannot overflow.
-    """
-
-    def __init__(self, sublattices: Sequence[CountedSublattice], size: int) -> None:
-        """Take sublattices whose weights have `size` quantities; none at all is fine."""
-        self._sublattices = sublattices
-        quantities = [list(zip(*s.weights, strict=True)) for s in sublattices]
-        self._lowest = [tuple(map(min, own)) for own in quantities]
-        self._shift = [
-            sum(s.n_sites * low[q] for s, low in zip(sublattices, self._lowest, strict=True))
-            for q in range(size)
-        ]
-        self._spans = [
-            1
-            + sum(
-                s.n_sites * (max(own[q]) - min(own[q]))
-                for s, own in zip(sublattices, quantities, strict=True)
-            )
-            for q in range(size)
-        ]
-        self._strides = [math.prod(self._spans[:q]) for q in range(size)]
-        n_decorations: int = math.prod(len(s.weights) ** s.n_sites for s in sublattices)
-        self._bits = n_decorations.bit_length()
-
-    @functools.cached_property
-    def sums(self) -> tuple[Quantities, ...]:
-        """All quantities that decorations of these sublattices have."""
-        sums = {(0,) * len(self._spans)}
-        for s in self._sublattices:
-            counts = _species_counts(s.n_sites, s.weights, [None] * len(self._spans))
-            own = {_sum_of(s.weights, count) for count in counts}
-            sums = {tuple(map(operator.add, a, b)) for a in sums for b in own}
-        return tuple(sorted(sums))
-
-    def packed(self, cycle_types: Sequence[CycleType]) -> int:
-        """Return the polynomial of an operation with these cycles, one tuple per sublattice."""
-        result = 1
-        for s, low, cycles in zip(self._sublattices, self._lowest, cycle_types, strict=True):
-            places = [self._place(map(operator.sub, w, low)) for w in s.weights]
-            for length, number in cycles:
-                factor = sum(1 << self._bits * length * place for place in places)
-                result *= factor**number
-        return result
-
-    def coefficient(self, packed: int, totals: Quantities) -> int:
-        """Return how many decorations with these quantities a packed polynomial counts."""
-        powers = list(map(operator.sub, totals, self._shift))
-        if any(not 0 <= p < span for p, span in zip(powers, self._spans, strict=True)):
-            return 0
-        return (packed >> self._bits * self._place(powers)) & ((1 << self._bits) - 1)
-
-    def _place(self, powers: Iterable[int]) -> int:
-        return sum(map(operator.mul, powers, self._strides))
+def _cycles_that_fill(cycles: CycleType, n_sites: int) -> Iterator[tuple[int, ...]]:
+    """Yield how many cycles of each length hold a species that fills so many sites."""
+    if not cycles:
+        if not n_sites:
+            yield ()
+        return
+    (length, number), *rest = cycles
+    if not rest:
+        if n_sites % length == 0 and n_sites // length <= number:
+            yield (n_sites // length,)
+        return
+    for taken in range(min(number, n_sites // length) + 1):
+        for others in _cycles_that_fill(tuple(rest), n_sites - taken * length):
+            yield (taken, *others)
 
 
 def enumerate_digits(filling: Filling, chunk: int = 20_000) -> Iterator[Digits]:
@@ -264,7 +205,7 @@ def _arrangements(counts: Sequence[int]) -> Digits:
     return arranged(tuple(counts))
 
 
-def _cycle_type(permutation: NDArray[np.int64], start: int, end: int) -> CycleType:
+def cycle_type(permutation: NDArray[np.int64], start: int, end: int) -> CycleType:
     """Return ((length, number of such cycles), ...) of a permutation on sites start to end."""
     targets = permutation[start:end].tolist()
     seen: set[int] = set()

@@ -13,15 +13,15 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.formula import Formula
-from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, formula
 from gasearch.errors import UsageError
 
 MIN_SITE_DISTANCE = 2.0  # Å; shorter than any distance between two alkali ions in a crystal
 
-Kind = Literal["working_ion", "redox"]
+Kind = Literal["working_ion", "redox", "mixed"]
+Charges = Literal["integer", "delocalised"]
 
 
 class HostError(UsageError):
@@ -35,16 +35,19 @@ class SublatticeDeclaration:
     Parameters
     ----------
     kind
-        "working_ion" or "redox".
+        "working_ion": its first species comes and goes; "redox": its sites change their charge;
+        "mixed": any species on any site, the number of each element kept but of that which `moves`.
     sites
         Element symbols as they stand in the structure, or indices into the unit cell.
     species
         What the sites may hold; for working ions the filled species come first.
     elements
         "fixed": a site keeps the element that it has in the structure; "free": any species may sit
-        on any site, and only the number of each element is kept.
+        on any site, and only the number of each element is kept. Mixed sites are always free.
     fractions
         Share of each element on a free sublattice; by default what the structure has.
+    moves
+        The element that comes and goes on mixed sites; "" where all are kept.
     """
 
     kind: Kind
@@ -52,6 +55,17 @@ class SublatticeDeclaration:
     species: tuple[Species, ...]
     elements: Literal["fixed", "free"] = "fixed"
     fractions: Mapping[str, float] = field(default_factory=dict)
+    moves: str = ""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether its elements may exchange places."""
+        return self.elements == "free" or self.kind == "mixed"
+
+    @property
+    def moving(self) -> str:
+        """The element whose number on these sites is x; "" where every number is kept."""
+        return self.species[0].element if self.kind == "working_ion" else self.moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +79,19 @@ class HostDeclaration:
     unit_cell
         All working-ion sites filled.
     sublattices
-        At least one of each kind.
+        At least one.
     framework
         Species of the elements on all other sites.
     formula_unit
-        Chemical formula that energies per formula unit refer to.
+        Chemical formula that energies per formula unit refer to. Its number of working ions is
+        x = 1.
     symprec
         Tolerance of the symmetry search, in Å.
     min_site_distance
-        Working-ion sites closer than this, in Å, would exclude each other.
+        Of two sublattice sites closer than this, in Å, one at most is filled.
+    charges
+        "integer": every decoration is neutral; "delocalised": the charge is not ordered, and
+        vacancy orders of any composition count.
     kpoints
         Of built-in hosts: fractions of the unit cell's reciprocal vectors that the shipped DFT data
         were computed at; () if there are none.
@@ -88,6 +106,7 @@ class HostDeclaration:
     formula_unit: str
     symprec: float = 0.01
     min_site_distance: float = MIN_SITE_DISTANCE
+    charges: Charges = "integer"
     kpoints: tuple[tuple[float, float, float], ...] = ()
     note: str = ""
 
@@ -101,7 +120,7 @@ class Sublattice:
     name
         Its elements, such as "Na" or "Fe,Mn".
     kind
-        "working_ion" or "redox".
+        As in its declaration.
     species
         What a digit of the occupation means here.
     sites
@@ -110,6 +129,8 @@ class Sublattice:
         Index of its first site in occupations, which join all sublattices.
     is_free
         Whether its elements may exchange places.
+    moving
+        The element whose number on these sites is x, such as "Na"; "" where every number is kept.
     """
 
     name: str
@@ -118,11 +139,23 @@ class Sublattice:
     sites: NDArray[np.int64]
     start: int
     is_free: bool = False
+    moving: str = ""
 
     @property
     def elements(self) -> tuple[str, ...]:
         """Elements that it may hold, in the order of its species."""
         return tuple(dict.fromkeys(s.element for s in self.species if not s.is_vacancy))
+
+    @property
+    def holds_vacancies(self) -> bool:
+        """Whether its sites may be empty."""
+        return any(s.is_vacancy for s in self.species)
+
+    @property
+    def changes_charge(self) -> bool:
+        """Whether an element on its sites has several oxidation states."""
+        charges = {(s.element, s.charge) for s in self.species if not s.is_vacancy}
+        return len(charges) > len(self.elements)
 
     @property
     def slice(self) -> slice:
@@ -180,23 +213,6 @@ def unit_sites(declared: SublatticeDeclaration, unit: Atoms) -> list[int]:
     return sorted(found)
 
 
-def refuse_close_sites(unit: Atoms, sites: Sequence[int], limit: float) -> None:
-    """Refuse working-ion sites of the unit cell that cannot both be filled; `limit` in Å."""
-    i, j, d = neighbor_list("ijd", unit[list(sites)], limit)
-    if len(i):
-        raise HostError(
-            f"working-ion sites {_place(unit, sites[i[0]])} and {_place(unit, sites[j[0]])} are "
-            f"{d[0]:.2f} Å apart and exclude each other, which is not supported: leave one of the "
-            "two kinds of site out of the structure, or lower host.min_site_distance "
-            f"(now {limit:g} Å)."
-        )
-
-
-def _place(unit: Atoms, site: int) -> str:
-    x, y, z = unit.get_scaled_positions()[site]
-    return f"{site} ({x:.3f} {y:.3f} {z:.3f})"
-
-
 def make_sublattices(declaration: HostDeclaration, unit: Atoms, n_atoms: int) -> list[Sublattice]:
     """Return the sublattices of the supercell; one per element where elements are fixed."""
     offsets = np.arange(0, n_atoms, len(unit))
@@ -214,12 +230,12 @@ def make_sublattices(declaration: HostDeclaration, unit: Atoms, n_atoms: int) ->
             where = np.sort((offsets[:, None] + np.array(own)).ravel())
             where.setflags(write=False)
             start = sum(len(s) for s in result)
-            is_free = declared.elements == "free"
-            result.append(Sublattice(name, declared.kind, species, where, start, is_free))
-    kinds = {s.kind for s in result}
-    if kinds != {"working_ion", "redox"}:
-        missing = " and ".join(sorted({"working_ion", "redox"} - kinds))
-        raise HostError(f"the host declares no {missing} sublattice; it needs one of each kind.")
+            own_facts = declared.is_free, declared.moving
+            result.append(Sublattice(name, declared.kind, species, where, start, *own_facts))
+    if not result:
+        raise HostError(
+            "the host declares no sublattice: add [[host.sublattice]] with kind, sites and species."
+        )
     return result
 
 
@@ -229,7 +245,7 @@ def _split(
     """Yield (name, species, sites) of the sublattices that one declaration makes."""
     elements = list(dict.fromkeys(unit[site].symbol for site in sites))
     _refuse_species(declared, elements)
-    if declared.elements == "free" or declared.kind == "working_ion":
+    if declared.is_free or declared.kind == "working_ion":
         named = dict.fromkeys(s.element for s in declared.species if not s.is_vacancy)
         yield ",".join(named), declared.species, sites
         return
@@ -246,7 +262,17 @@ def _refuse_species(declared: SublatticeDeclaration, elements: Sequence[str]) ->
             f"not {', '.join(map(str, species)) or 'none'}."
         )
     if declared.kind == "redox" and any(s.is_vacancy for s in species):
-        raise HostError("a redox sublattice cannot hold vacancies; only working-ion sites can.")
+        raise HostError(
+            "a redox sublattice holds no vacancies: write kind = 'mixed', which keeps the number "
+            "of each element."
+        )
+    if declared.kind != "mixed" and declared.moves:
+        raise HostError(f"moves = {declared.moves!r} is for sublattices of kind 'mixed' alone.")
+    if declared.moves and all(s.element != declared.moves for s in species):
+        raise HostError(
+            f"moves = {declared.moves!r}, which no declared species has: "
+            f"{', '.join(map(str, species))}."
+        )
     if declared.kind == "working_ion" and not any(s.is_vacancy for s in species):
         raise HostError("a working-ion sublattice needs the species 'vacancy'.")
     if declared.kind == "working_ion" and declared.elements == "fixed":
@@ -257,7 +283,7 @@ def _refuse_species(declared: SublatticeDeclaration, elements: Sequence[str]) ->
                 "fractions of all but the first, which are kept."
             )
     absent = [s for s in species if not s.is_vacancy and s.element not in elements]
-    if absent and declared.elements == "fixed":
+    if absent and not declared.is_free:
         raise HostError(
             f"{absent[0]} is declared for {declared.kind} sites, which hold "
             f"{', '.join(elements)} in the structure: with elements = 'fixed' it can never be "
@@ -292,14 +318,14 @@ def framework_species(
 
 
 def working_element(sublattices: Sequence[Sublattice]) -> str:
-    """Return the element that fills and empties; the first species of all working-ion sites."""
-    first = {s.species[0] for s in sublattices if s.kind == "working_ion"}
-    if len(first) != 1 or next(iter(first)).is_vacancy:
+    """Return the element that fills and empties, the same everywhere; "" where none does."""
+    moving = sorted({s.moving for s in sublattices if s.kind == "working_ion" or s.moving})
+    if len(moving) > 1 or moving == [""]:
         raise HostError(
-            "working-ion sublattices must all name the same ion first, "
-            f"not {', '.join(sorted(map(str, first)))}."
+            "working-ion sublattices must all name the same ion first, not "
+            f"{', '.join(element or 'vacancy' for element in moving)}."
         )
-    return next(iter(first)).element
+    return moving[0] if moving else ""
 
 
 def free_element_counts(
@@ -307,35 +333,30 @@ def free_element_counts(
 ) -> dict[str, int]:
     """Return how many of each conserved element the free sublattices hold together."""
     free = [s for s in sublattices if s.is_free]
-    working = {e for s in free if s.kind == "working_ion" for e in s.elements}
-    both = sorted({e for s in free if s.kind == "redox" for e in s.elements} & working)
-    if both:
-        raise HostError(
-            f"{', '.join(both)} may sit on free working-ion sites and on free redox sites, so that "
-            "x would not follow from the numbers of ions: leave it out of one of them."
-        )
-    declared = [d for d in declaration.sublattices if d.elements == "free"]
+    declared = [d for d in declaration.sublattices if d.is_free]
+    working = working_element(sublattices)
     counts: dict[str, int] = {}
     for sublattice, source in zip(free, declared, strict=True):
-        for element, n in _element_counts(sublattice, source, atoms).items():
+        for element, n in _element_counts(sublattice, source, atoms, working).items():
             counts[element] = counts.get(element, 0) + n
     return counts
 
 
 def _element_counts(
-    sublattice: Sublattice, declared: SublatticeDeclaration, atoms: Atoms
+    sublattice: Sublattice, declared: SublatticeDeclaration, atoms: Atoms, working: str
 ) -> dict[str, int]:
     size = len(sublattice)
     here = Counter(atoms.symbols[int(i)] for i in sublattice.sites)
     fractions = dict(declared.fractions) or {e: n / size for e, n in here.items()}
     _refuse_fractions(fractions, sublattice)
-    conserved = sublattice.elements[1:] if declared.kind == "working_ion" else sublattice.elements
+    conserved = [e for e in sublattice.elements if e != working]
     counts = {e: _whole_number(fractions.get(e, 0.0), size, e) for e in conserved}
     total = sum(counts.values())
-    if (total != size) if declared.kind == "redox" else (total > size):
+    is_filled = not sublattice.holds_vacancies and working not in sublattice.elements
+    if (total != size) if is_filled else (total > size):
         raise HostError(
-            f"the fractions of {', '.join(counts)} fill {total} of {size} sites; on redox sites "
-            "they must add up to 1."
+            f"the fractions of {', '.join(counts)} fill {total} of {size} sites"
+            f"{'; without vacancies they must add up to 1' if is_filled else ''}."
         )
     return counts
 
@@ -363,19 +384,41 @@ def _whole_number(share: float, size: int, element: str) -> int:
 
 
 def count_formula_units(
-    declaration: HostDeclaration, atoms: Atoms, framework_sites: NDArray[np.int64]
+    declaration: HostDeclaration,
+    atoms: Atoms,
+    framework_sites: NDArray[np.int64],
+    kept: Mapping[str, int],
 ) -> int:
-    """Return how many declared formula units the filled cell holds."""
-    try:
-        unit = Formula(declaration.formula_unit).count()
-    except ValueError as error:
-        raise HostError(f"formula_unit = {declaration.formula_unit!r} is no formula.") from error
+    """Return how many declared formula units a supercell holds.
+
+    By the filled cell where the formula fits it; else, as where sites exclude each other, by the
+    elements whose number never changes.
+
+    Parameters
+    ----------
+    kept
+        How many of each of these elements the cell has.
+    """
+    unit = formula_unit_counts(declaration)
     n_units = len(atoms) / max(1, sum(unit.values()))
     framework = Counter(atoms.symbols[int(i)] for i in framework_sites)
     fits = all(unit.get(e, 0) * n_units == n for e, n in framework.items())
-    if not fits or n_units != int(n_units):
-        raise HostError(
-            f"formula_unit = {declaration.formula_unit!r} does not fit the filled cell "
-            f"{atoms.get_chemical_formula()}."
-        )
-    return int(n_units)
+    if fits and n_units == int(n_units):
+        return int(n_units)
+    shares = {n / unit[e] if unit.get(e) else 0.0 for e, n in kept.items()}
+    if len(shares) == 1 and (share := shares.pop()) >= 1 and share == int(share):
+        return int(share)
+    held = formula(e for e in kept for _ in range(kept[e]))
+    raise HostError(
+        f"formula_unit = {declaration.formula_unit!r} does not fit the filled cell "
+        f"{atoms.get_chemical_formula()}, nor what of it is always there, {held or 'nothing'}."
+    )
+
+
+def formula_unit_counts(declaration: HostDeclaration) -> dict[str, int]:
+    """Return how many atoms of each element a formula unit has."""
+    try:
+        counts: dict[str, int] = Formula(declaration.formula_unit).count()
+    except ValueError as error:
+        raise HostError(f"formula_unit = {declaration.formula_unit!r} is no formula.") from error
+    return counts

@@ -16,8 +16,12 @@ from gasearch.crystal.species import NotNeutralError, Species
 from gasearch.errors import DecorationError, GasearchError
 
 
+class ExclusionError(DecorationError):
+    """A decoration that fills sites that exclude each other."""
+
+
 class Decoration:
-    """One choice of a species for every sublattice site of a host. Immutable and neutral.
+    """One choice of a species for every sublattice site of a host. Immutable, neutral and legal.
 
     Parameters
     ----------
@@ -36,6 +40,8 @@ class Decoration:
         composition = host.composition_of(digits)
         if composition is None:
             raise _count_error(host, digits)
+        if len(host.exclusions) and not host.is_legal(digits):
+            raise _exclusion_error(host, digits)
         digits.setflags(write=False)
         self.host = host
         self.occupation: NDArray[np.uint8] = digits
@@ -103,7 +109,7 @@ class Decoration:
 
     @property
     def x(self) -> float:
-        """Filled share of the working-ion sites."""
+        """Working ions per formula unit, as a share of what the formula unit has."""
         return self.composition.x
 
     @property
@@ -174,7 +180,7 @@ def _refuse_unfit_digits(host: Host, given: NDArray[Any], digits: NDArray[np.uin
 def _count_error(host: Host, digits: NDArray[np.uint8]) -> GasearchError:
     """Return the error of an occupation that is charged, or holds other elements than its host."""
     charge, text = host.charge_of(digits), host.formula_of(digits)
-    if charge:
+    if charge and host.is_neutral:
         return NotNeutralError(charge, text, _advice(host, charge))
     kept = ", ".join(f"{n} {element}" for element, n in host.free_counts.items())
     return DecorationError(
@@ -182,11 +188,25 @@ def _count_error(host: Host, digits: NDArray[np.uint8]) -> GasearchError:
     )
 
 
+def _exclusion_error(host: Host, digits: NDArray[np.uint8]) -> ExclusionError:
+    """Return the error of an occupation that fills two sites too close to each other."""
+    filled = host.is_filled(digits)
+    one, other = next(pair for pair in host.exclusions.tolist() if filled[pair].all())
+    return ExclusionError(
+        f"{host.formula_of(digits)} fills sites {one} and {other}, which are "
+        f"{host.distances[one, other]:.2f} Å apart: less than host.min_site_distance = "
+        f"{host.declaration.min_site_distance:g} Å."
+    )
+
+
 def _advice(host: Host, charge: int) -> str:
     """Return what would make a decoration neutral."""
     action = "oxidise" if charge < 0 else "reduce"
-    redox = ", ".join(dict.fromkeys(s.name for s in host.sublattices if s.kind == "redox"))
-    verb = "remove" if charge > 0 else "add"
-    unit = max(s.charge for t in host.sublattices if t.kind == "working_ion" for s in t.species)
-    ions = f"{abs(charge) / unit:g} {host.working_element}"
-    return f"{action} {redox} sites by {abs(charge)} e in all, or {verb} {ions}"
+    redox = ", ".join(dict.fromkeys(s.name for s in host.sublattices if s.changes_charge))
+    ways = [f"{action} {redox} sites by {abs(charge)} e in all"] if redox else []
+    ion = max((s.charge for t in host.sublattices for s in t.species
+               if s.element == host.working_element and t.moving), key=abs, default=0)  # fmt: skip
+    if ion:
+        verb = "remove" if charge * ion > 0 else "add"
+        ways.append(f"{verb} {abs(charge / ion):g} {host.working_element}")
+    return ", or ".join(ways)

@@ -18,26 +18,20 @@ from ase import Atoms
 from ase.build import make_supercell
 from ase.data import chemical_symbols
 from ase.geometry import get_distances
+from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
 
-from gasearch.crystal.counting import (
-    BurnsideCounter,
-    CountedSublattice,
-    Digits,
-    Filling,
-    enumerate_digits,
-    fillings,
-    n_raw,
-)
+from gasearch.crystal.arrangements import Arrangements, SymmetryClasses
+from gasearch.crystal.counting import CountedSublattice, Digits, Filling, fillings
 from gasearch.crystal.declaration import (
     HostDeclaration,
     HostError,
     Sublattice,
     count_formula_units,
+    formula_unit_counts,
     framework_species,
     free_element_counts,
     make_sublattices,
-    refuse_close_sites,
     right_handed,
     supercell_matrix,
     unit_sites,
@@ -57,9 +51,10 @@ class Composition:
     Parameters
     ----------
     n_working
-        Filled working-ion sites of the cell that a user may fill or empty.
+        Working ions of the cell that come and go.
     x
-        Filled share of the working-ion sites.
+        Working ions per formula unit, as a share of what the formula unit has: the filled share of
+        their sites unless sites exclude each other. 1 where nothing comes and goes.
     formula
         Of the whole cell.
     """
@@ -93,14 +88,18 @@ class Host:
         self.framework = framework_species(declaration, atoms, self.framework_sites)
         self.framework_charge = sum(s.charge for s in self.framework)
         self.working_element = working_element(self.sublattices)
-        self.n_working_sites = sum(len(s) for s in sublattices if s.kind == "working_ion")
+        self.is_neutral = declaration.charges == "integer"
+        self.n_working_sites = sum(len(s) for s in sublattices if s.moving)
         self.free_counts = free_element_counts(declaration, atoms, self.sublattices)
-        self.n_formula_units = count_formula_units(declaration, atoms, self.framework_sites)
+        self.n_formula_units = count_formula_units(
+            declaration, atoms, self.framework_sites, self._kept_elements()
+        )
         self.charges = self._per_species(lambda s: s.charge, np.int64)
         self.numbers = self._per_species(lambda s: s.number, np.int64)
         self.moments = self._per_species(lambda s: s.moment, np.float64)
         self.n_species = np.array([len(s.species) for s in sublattices for _ in s.sites])
-        for array in (self.sites, self.framework_sites, self.n_species):
+        self.fills = self.numbers > 0
+        for array in (self.sites, self.framework_sites, self.n_species, self.fills):
             array.setflags(write=False)
 
     @classmethod
@@ -117,16 +116,94 @@ class Host:
         _refuse_large_cell(unit, matrix)
         atoms = make_supercell(unit, matrix, order="cell-major")
         host = cls(declaration, matrix, atoms, make_sublattices(declaration, unit, len(atoms)))
-        working = [d for d in declaration.sublattices if d.kind == "working_ion"]
-        sites = [site for declared in working for site in unit_sites(declared, unit)]
-        refuse_close_sites(unit, sites, declaration.min_site_distance)
         if not host.compositions:
-            raise HostError(_not_neutral_text(host))
+            raise HostError(_no_composition_text(host))
         return host
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel between processes as the declaration: small, and built anew over there."""
         return type(self).build, (self.declaration, self.matrix.tolist())
+
+    def _kept_elements(self) -> dict[str, int]:
+        """Return how many atoms the cell always has of each element whose number never changes."""
+        counts = Counter(s.element for s in self.framework)
+        counts.update(self.free_counts)
+        for sublattice in self.sublattices:
+            if not sublattice.is_free and not sublattice.moving:
+                counts[sublattice.species[0].element] += len(sublattice)
+        counts.pop(self.working_element, None)
+        return dict(counts)
+
+    @property
+    def has_axis(self) -> bool:
+        """Whether compositions differ, so that there is a hull over x."""
+        return len(self.compositions) > 1
+
+    @property
+    def has_charge_order(self) -> bool:
+        """Whether an element of a sublattice has several oxidation states."""
+        return any(s.changes_charge for s in self.sublattices)
+
+    @functools.cached_property
+    def may_be_vacant(self) -> NDArray[np.bool_]:
+        """(n_sites,) whether a site may be empty: the order of what comes, goes and moves."""
+        result = np.repeat(
+            [s.holds_vacancies for s in self.sublattices], [len(s) for s in self.sublattices]
+        )
+        result.setflags(write=False)
+        return result
+
+    @functools.cached_property
+    def n_full(self) -> int:
+        """Working ions of the cell at x = 1, guests on their sites included."""
+        fitting = self.n_formula_units * sum(formula_unit_counts(self.declaration).values())
+        is_simple = all(s.kind == "working_ion" for s in self.sublattices if s.moving)
+        if is_simple and fitting == len(self.atoms):
+            return self.n_working_sites
+        per_unit = formula_unit_counts(self.declaration).get(self.working_element, 0)
+        if not per_unit:
+            raise HostError(
+                f"formula_unit = {self.declaration.formula_unit!r} has no {self.working_element}, "
+                "whose number in it is x = 1."
+            )
+        return per_unit * self.n_formula_units
+
+    @functools.cached_property
+    def exclusions(self) -> NDArray[np.int64]:
+        """(n, 2) sublattice sites too close to each other to be filled both, the smaller first."""
+        limit = self.declaration.min_site_distance
+        i, j, shortest = neighbor_list("ijd", self.atoms[self.sites], limit)
+        if np.any(i == j):
+            raise HostError(
+                f"a site lies {shortest[i == j].min():.2f} Å from its own image, less than "
+                f"host.min_site_distance = {limit:g} Å: choose a larger cell."
+            )
+        return np.unique(np.column_stack([i, j])[i < j], axis=0).reshape(-1, 2)
+
+    @functools.cached_property
+    def excluded(self) -> NDArray[np.bool_]:
+        """(n_sites, n_sites) whether two sublattice sites exclude each other."""
+        table = np.zeros((self.n_sites, self.n_sites), dtype=bool)
+        table[self.exclusions[:, 0], self.exclusions[:, 1]] = True
+        result = table | table.T
+        result.setflags(write=False)
+        return result
+
+    def is_filled(self, occupations: Digits) -> NDArray[np.bool_]:
+        """Return (..., n_sites) whether each site of occupations (..., n_sites) holds an atom."""
+        return np.asarray(self.fills[np.arange(self.n_sites), occupations])
+
+    def is_legal(self, occupations: Digits) -> NDArray[np.bool_]:
+        """Return (...) whether no two sites of occupations (..., n_sites) exclude each other."""
+        filled = self.is_filled(occupations)
+        first, second = self.exclusions.T
+        return np.asarray(~np.any(filled[..., first] & filled[..., second], axis=-1))
+
+    def room(self, occupation: Digits) -> NDArray[np.bool_]:
+        """Return (n_sites,) whether no neighbour that a site excludes is filled."""
+        if not len(self.exclusions):
+            return np.ones(self.n_sites, dtype=bool)
+        return np.asarray(~np.any(self.excluded & self.is_filled(occupation), axis=1))
 
     @functools.cached_property
     def space_group(self) -> SpaceGroup:
@@ -143,7 +220,7 @@ class Host:
         labels: list[str] = list(unit.symbols)
         for number, declared in enumerate(self.declaration.sublattices):
             for site in unit_sites(declared, unit):
-                own = labels[site] if declared.elements == "fixed" else f"free {number}"
+                own = f"free {number}" if declared.is_free else labels[site]
                 labels[site] = f"{own}: {' '.join(map(str, declared.species))}"
         order = sorted(set(labels))
         return np.array([order.index(label) for label in labels])
@@ -175,25 +252,28 @@ class Host:
 
     def _weights(self, sublattice: Sublattice, species: Species) -> tuple[int, ...]:
         """Return what a species adds to the working ions, the charge, and each free element."""
-        works = sublattice.kind == "working_ion" and species.element == self.working_element
+        may_move = bool(sublattice.moving) or sublattice.is_free
+        works = may_move and not species.is_vacancy and species.element == self.working_element
         counted = [int(sublattice.is_free and species.element == e) for e in self._counted_elements]
-        return (int(works), species.charge, *counted)
+        return (int(works), species.charge * self.is_neutral, *counted)
 
     @functools.cached_property
     def _counted_elements(self) -> tuple[str, ...]:
-        """Free elements but one of the redox sites, whose number follows from the others."""
+        """Free elements, but one of the sites that are always full: it follows from the others."""
         elements = list(self.free_counts)
         free = [s for s in self.sublattices if s.is_free]
-        guests = {e for s in free if s.kind == "working_ion" for e in s.elements}
-        redox = [e for s in free if s.kind == "redox" for e in s.elements]
-        if redox and not guests.intersection(redox):
-            elements.remove(redox[-1])
+        full = [s for s in free if not (s.holds_vacancies or self.working_element in s.elements)]
+        others = {e for s in free if s not in full for e in s.elements}
+        determined = [e for s in full for e in s.elements]
+        if determined and not others.intersection(determined):
+            elements.remove(determined[-1])
         return tuple(elements)
 
     @functools.cached_property
     def _conserved(self) -> tuple[int, ...]:
         """What the charge and the free elements of the sublattices must add up to."""
-        return (-self.framework_charge, *(self.free_counts[e] for e in self._counted_elements))
+        charge = -self.framework_charge if self.is_neutral else 0
+        return (charge, *(self.free_counts[e] for e in self._counted_elements))
 
     @functools.cached_property
     def _weight_table(self) -> NDArray[np.int64]:
@@ -213,9 +293,23 @@ class Host:
         n_working, *rest = self._weight_table[self._rows + occupation].sum(axis=0).tolist()
         return n_working, tuple(rest)
 
+    def n_working_in(self, occupation: Digits) -> int:
+        """Return the number of working ions of any occupation (n_sites,)."""
+        return self._totals(occupation)[0]
+
+    @functools.cached_property
+    def _arrangements(self) -> Arrangements:
+        fills = [[not species.is_vacancy for species in s.species] for s in self.sublattices]
+        return Arrangements([len(s) for s in self.sublattices], fills, self.exclusions)
+
     @functools.cached_property
     def _fillings(self) -> dict[int, tuple[Filling, ...]]:
-        return fillings(self._counted, self._conserved)
+        found = fillings(self._counted, self._conserved)
+        if not len(self.exclusions):
+            return found
+        n_raw = self._arrangements.n_raw
+        legal = {n: tuple(filling for filling in own if n_raw(filling)) for n, own in found.items()}
+        return {n: own for n, own in legal.items() if own}
 
     def fillings(self, composition: Composition) -> tuple[Filling, ...]:
         """Return every choice of species counts per sublattice at a composition."""
@@ -223,7 +317,9 @@ class Host:
 
     @functools.cached_property
     def _composition_by_count(self) -> tuple[Composition, ...]:
-        return tuple(self._composition(n) for n in range(self.n_working_sites + 1))
+        may_move = [s for s in self.sublattices if s.moving or s.is_free]
+        most = sum(len(s) for s in may_move if self.working_element in s.elements)
+        return tuple(self._composition(n) for n in range(most + 1))
 
     @functools.cached_property
     def compositions(self) -> tuple[Composition, ...]:
@@ -235,7 +331,7 @@ class Host:
         result = {}
         for composition in self.compositions:
             chosen = self.fillings(composition)
-            numbers = [n_raw(filling) for filling in chosen]
+            numbers = [self._arrangements.n_raw(filling) for filling in chosen]
             result[composition] = (chosen, np.array([n / sum(numbers) for n in numbers]))
         return result
 
@@ -245,18 +341,11 @@ class Host:
         return self.compositions[0].x, self.compositions[-1].x
 
     def _composition(self, n_working: int) -> Composition:
-        guests = sum(
-            n
-            for element, n in self.free_counts.items()
-            if any(element in s.elements for s in self.sublattices if s.kind == "working_ion")
-        )
-        counts = Counter(s.element for s in self.framework)
+        elsewhere = {e for s in self.sublattices if s.kind != "working_ion" for e in s.elements}
+        guests = sum(n for element, n in self.free_counts.items() if element not in elsewhere)
+        counts = Counter(self._kept_elements())
         counts[self.working_element] += n_working
-        counts.update(self.free_counts)
-        for sublattice in self.sublattices:
-            if sublattice.kind == "redox" and not sublattice.is_free:
-                counts[sublattice.species[0].element] += len(sublattice)
-        x = (n_working + guests) / self.n_working_sites
+        x = (n_working + guests) / self.n_full if self.working_element else 1.0
         return Composition(n_working, x, self._formula(counts))
 
     def _formula(self, counts: Mapping[str, int]) -> str:
@@ -306,25 +395,37 @@ class Host:
         return self._formula(counts)
 
     def random_occupation(self, composition: Composition, rng: np.random.Generator) -> Digits:
-        """Return an occupation (n_sites,) drawn evenly from all raw decorations."""
+        """Return an occupation (n_sites,) drawn evenly from all raw decorations.
+
+        Where they cannot be counted, any legal one may come, not each as likely.
+        """
         chosen, shares = self._shares[composition]
         filling = chosen[0] if len(chosen) == 1 else chosen[rng.choice(len(chosen), p=shares)]
-        parts = [np.repeat(np.arange(len(c), dtype=np.uint8), c) for c in filling]
-        return np.concatenate([rng.permutation(part) for part in parts])
+        return self._arrangements.random(filling, rng)
 
     @functools.cached_property
-    def _burnside(self) -> BurnsideCounter:
-        return BurnsideCounter(self._counted, self.permutations)
+    def _symmetry_classes(self) -> SymmetryClasses:
+        return self._arrangements.classes(self.permutations)
+
+    @property
+    def are_counted(self) -> bool:
+        """Whether `n_raw` and `n_distinct` are exact; else there are at least so many."""
+        return self._arrangements.are_counted
 
     @functools.cache  # noqa: B019 -- hosts are few and live as long as the process
     def n_distinct(self, composition: Composition) -> int:
         """Return the number of symmetry-distinct decorations, by Burnside's lemma."""
-        return self._burnside((composition.n_working, *self._conserved))
+        return self._arrangements.n_distinct(self.fillings(composition), self._symmetry_classes)
+
+    def n_distinct_beyond(self, composition: Composition, known: int) -> int:
+        """Return `n_distinct`; where it is not exact, more than are known in any case."""
+        counted = self.n_distinct(composition)
+        return counted if self.are_counted else max(counted, known + 1)
 
     @functools.cache  # noqa: B019
     def n_raw(self, composition: Composition) -> int:
         """Return the number of decorations, symmetry not counted."""
-        return sum(n_raw(filling) for filling in self.fillings(composition))
+        return sum(self._arrangements.n_raw(filling) for filling in self.fillings(composition))
 
     def enumerate_distinct(
         self, composition: Composition
@@ -335,7 +436,7 @@ class Host:
         second per million.
         """
         for filling in self.fillings(composition):
-            for chunk in enumerate_digits(filling):
+            for chunk in self._arrangements.listed(filling):
                 canonical, orbit_sizes = self.canonicalizer.is_canonical(chunk)
                 if canonical.any():
                     yield chunk[canonical], orbit_sizes[canonical]
@@ -368,13 +469,20 @@ def _refuse_large_cell(unit: Atoms, matrix: NDArray[np.int64]) -> None:
         )
 
 
-def _not_neutral_text(host: Host) -> str:
-    low = host.framework_charge + sum(
-        int(min(s.charge for s in sub.species)) * len(sub) for sub in host.sublattices
+def _no_composition_text(host: Host) -> str:
+    """Return why a host can hold nothing."""
+    if not host.is_neutral:
+        return "the sites of the host exclude each other so that no decoration is possible."
+    low, high = (
+        host.framework_charge
+        + sum(int(pick(s.charge for s in sub.species)) * len(sub) for sub in host.sublattices)
+        for pick in (min, max)
     )
-    high = host.framework_charge + sum(
-        int(max(s.charge for s in sub.species)) * len(sub) for sub in host.sublattices
-    )
+    if low <= 0 <= high and len(host.exclusions):
+        return (
+            f"{formula(host.atoms.symbols)} has no neutral decoration without atoms closer than "
+            f"host.min_site_distance = {host.declaration.min_site_distance:g} Å."
+        )
     return (
         f"{formula(host.atoms.symbols)} cannot be neutral: with the declared species its "
         f"charge lies between {low:+d} and {high:+d} e and never reaches 0 at the declared "

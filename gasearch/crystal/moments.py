@@ -7,7 +7,12 @@ user declares, and species without a range here, are the business of `gasearch.d
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.neighborlist import neighbor_list
 
 from gasearch.crystal.species import MomentRanges, Species
 
@@ -26,30 +31,44 @@ in 3.64 to 3.83 and 4.20 to 4.33. CHGNet reads 3.87 to 3.97 and 4.30 to 4.39 on 
 its ranges touch, so that a relaxed site is always one or the other.
 """
 _DOUBTFUL = 0.07
-_NOBLE_CORES = ((range(21, 31), 18), (range(39, 49), 36), (range(72, 81), 68))
+_OCTAHEDRAL = 5  # neighbours; a pyramid counts as an octahedron
+_REACH, _SHELL = 3.5, 1.3  # Å, and of the shortest bond
+_NONMETALS = ("B", "C", "N", "O", "F", "Si", "P", "S", "Cl", "As", "Se", "Br", "Te", "I")
 _OFTEN_LOW_SPIN = ("Co3+", "Co4+", "Ni3+", "Ni4+")
+_FIRST_ROW = range(21, 31)
 
 
-def usual_low_spin(species: Species) -> float | None:
-    """Return the low-spin moment of an ion that is usually low spin in oxides; None of others.
+def usual_spin(ion: Species, around: Sequence[str]) -> Species:
+    """Return an ion in the spin state that it usually has between some neighbours.
 
-    In Bohr magnetons, six anions around it: Co3+ 0, Ni3+ 1, and those of the 4d and 5d rows.
+    Low spin: between carbon, as in cyanides; in the 4d and 5d rows; and Co3+, Co4+, Ni3+ and Ni4+
+    in octahedra, Co3+ between fluorine excepted. High spin: all others.
+
+    Parameters
+    ----------
+    around
+        Elements of the bonded non-metal atoms; none where they are not known.
     """
-    for row, core in _NOBLE_CORES:
-        if species.number in row:
-            n = species.number - core - species.charge
-            is_usual = core > 18 or str(species) in _OFTEN_LOW_SPIN
-            return float(min(n, 6 - n) if n <= 6 else n - 6) if is_usual and 4 <= n <= 7 else None
-    return None
+    high, *others = ion.spin_states
+    if not others or not around:
+        return high
+    ligand, _ = Counter(around).most_common(1)[0]
+    is_often = str(high) in _OFTEN_LOW_SPIN and (ligand, str(high)) != ("F", "Co3+")
+    is_octahedral = len(around) >= _OCTAHEDRAL
+    is_low = ligand == "C" or high.number not in _FIRST_ROW or (is_often and is_octahedral)
+    return others[0] if is_low else high
 
 
-def n_f_electrons(species: Species) -> int:
-    """Return the electrons in an open f shell: 1 in Ce3+; 0 where there is none."""
-    for first, core in ((57, 54), (89, 86)):
-        if first <= species.number <= first + 14:
-            n = species.number - core - species.charge
-            return n if 0 < n < 14 else 0
-    return 0
+def bonded_nonmetals(atoms: Atoms, sites: Sequence[int]) -> list[tuple[str, ...]]:
+    """Return the elements of the non-metal atoms around each site, those in its own shell alone."""
+    i, j, d = neighbor_list("ijd", atoms, _REACH)
+    is_bond = np.isin(atoms.symbols[j], _NONMETALS) if len(j) else np.zeros(0, dtype=bool)
+    found = []
+    for site in sites:
+        here = is_bond & (i == site)
+        near = here & (d <= _SHELL * d[here].min(initial=np.inf))
+        found.append(tuple(sorted(atoms.symbols[j[near]])))
+    return found
 
 
 def without_doubtful(ranges: MomentRanges) -> MomentRanges:

@@ -1,4 +1,4 @@
-"""From any occupation to a valid one: neutral, at a chosen composition, with few changes.
+"""From any occupation to a valid one: neutral, legal, at a chosen composition, with few changes.
 
 Crossovers and the operators of `ase_ga` make occupations with other counts of species.
 """
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from gasearch.crystal.counting import Digits
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import VACANCY, Species
 
 Integers = NDArray[np.int64]
 Floats = NDArray[np.float64]
+_JUMPS = 50  # of ions to neighbouring sites, before an arrangement is drawn instead
 
 
 def repair(
@@ -42,6 +43,8 @@ def repair(
     """
     if reluctance is None:
         reluctance = rng.random(host.n_sites)
+    if len(host.exclusions):
+        return _repaired_legally(host, occupation, composition, rng, reluctance)
     wanted = _nearest_filling(host, occupation, composition, reluctance)
     result = occupation.copy()
     for sublattice, counts in zip(host.sublattices, _split(host, wanted), strict=True):
@@ -54,8 +57,7 @@ def nearest_composition(
     host: Host, occupation: Digits, choices: Sequence[Composition], rng: np.random.Generator
 ) -> Composition:
     """Return that of `choices` whose number of working ions is nearest; a random one of several."""
-    own = [s.slice for s in host.sublattices if s.kind == "working_ion"]
-    here = sum(np.count_nonzero(occupation[part] == 0) for part in own)  # the first species there
+    here = host.n_working_in(occupation)
     distances = np.array([abs(c.n_working - here) for c in choices])
     nearest = np.flatnonzero(distances == distances.min())
     return choices[int(nearest[rng.integers(len(nearest))])]
@@ -127,3 +129,103 @@ def _refilled(
         same = [n for n, d in enumerate(wanted) if species[d].element == element]
         result[site] = wanted.pop(same[0] if same else 0)
     return result
+
+
+def _repaired_legally(
+    host: Host,
+    occupation: Digits,
+    composition: Composition,
+    rng: np.random.Generator,
+    reluctance: Floats,
+) -> Decoration:
+    """Return a legal decoration near an occupation of a host whose sites exclude each other.
+
+    Of two sites that exclude each other the less reluctant one is emptied. What the counts ask for
+    goes where there is room; where there is none, an ion jumps to a neighbouring site to make some.
+    """
+    result = _without_conflicts(host, occupation, reluctance)
+    wanted = _nearest_filling(host, result, composition, reluctance)
+    for number, counts in enumerate(_split(host, wanted)):
+        if not _refill_legally(host, result, number, counts, reluctance, rng):
+            return Decoration.random(host, composition, rng)
+    return Decoration(host, result)
+
+
+def _without_conflicts(host: Host, occupation: Digits, reluctance: Floats) -> Digits:
+    """Return an occupation in which no two sites exclude each other, some sites emptied."""
+    result = occupation.copy()
+    vacant = vacant_digits(host)
+    is_full = vacant < 0  # sites that cannot be empty stay as they are
+    kept = np.zeros(host.n_sites, dtype=bool)
+    for site in np.lexsort((-reluctance, ~is_full)):
+        if host.fills[site, result[site]]:
+            if np.any(host.excluded[site] & kept):
+                result[site] = vacant[site]
+            else:
+                kept[site] = True
+    return result
+
+
+@functools.lru_cache(maxsize=16)
+def vacant_digits(host: Host) -> Integers:
+    """Return (n_sites,) the digit of the vacancy on each site; -1 where there is none."""
+    digits = [[s.species.index(VACANCY) if s.holds_vacancies else -1] * len(s)
+              for s in host.sublattices]  # fmt: skip
+    return np.concatenate([np.array(own, dtype=np.int64) for own in digits])
+
+
+def _refill_legally(
+    host: Host,
+    result: Digits,
+    number: int,
+    counts: Integers,
+    reluctance: Floats,
+    rng: np.random.Generator,
+) -> bool:
+    """Give a sublattice so many of each species, in place; say if there was room."""
+    sublattice = host.sublattices[number]
+    own = np.arange(sublattice.start, sublattice.start + len(sublattice))
+    if not sublattice.holds_vacancies:
+        digits = _refilled(sublattice.species, result[own], counts, reluctance[own], rng)
+        result[own] = digits
+        return True
+    vacant = sublattice.species.index(VACANCY)
+    here = np.bincount(result[own], minlength=len(counts))
+    order = own[np.argsort(reluctance[own])]
+    for digit in np.flatnonzero((here > counts) & (np.arange(len(counts)) != vacant)):
+        released = order[result[order] == digit][: here[digit] - counts[digit]]
+        result[released] = vacant
+    missing = np.maximum(counts - here, 0)
+    missing[vacant] = 0
+    for digit in rng.permutation(np.repeat(np.arange(len(counts)), missing)):
+        site = _site_with_room(host, result, order, vacant, rng)
+        if site is None:
+            return False
+        result[site] = digit
+    return True
+
+
+def _site_with_room(
+    host: Host, result: Digits, order: Integers, vacant: int, rng: np.random.Generator
+) -> int | None:
+    """Return a vacant site that may be filled, the least reluctant; ions jump to make room."""
+    for _ in range(_JUMPS):
+        empty = order[result[order] == vacant]
+        room = host.room(result)[empty]
+        if room.any():
+            return int(empty[room.argmax()])
+        jumps = [
+            (site, int(near[0]))
+            for site in empty.tolist()
+            if len(near := np.flatnonzero(host.excluded[site] & host.is_filled(result))) == 1
+            and host.sublattices[_owner(host, int(near[0]))] is host.sublattices[_owner(host, site)]
+        ]
+        if not jumps:
+            return None
+        site, ion = jumps[int(rng.integers(len(jumps)))]
+        result[site], result[ion] = result[ion], vacant
+    return None
+
+
+def _owner(host: Host, site: int) -> int:
+    return next(n for n, s in enumerate(host.sublattices) if site < s.start + len(s))

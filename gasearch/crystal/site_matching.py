@@ -14,6 +14,7 @@ from scipy.optimize import linear_sum_assignment
 from gasearch.errors import DecorationError
 
 if TYPE_CHECKING:
+    from gasearch.crystal.declaration import Sublattice
     from gasearch.crystal.host import Host
 
 _FAR = 1e3  # Å; the cost of a pair that does not match
@@ -41,7 +42,8 @@ class SiteMapping:
 def match_sites(host: Host, atoms: Atoms, tolerance: float) -> NDArray[np.uint8]:
     """Return the occupation (n_sites,) of atoms that lie near the host's sites.
 
-    Species go by the element and by `initial_charges`; see `Decoration.from_atoms`.
+    Species go by the element and by `initial_charges`, and where a sublattice holds several spin
+    states of one ion by `initial_magmoms`; see `Decoration.from_atoms`.
     """
     _refuse_unfit_framework(host, atoms)
     atoms = as_right_handed(atoms)
@@ -124,21 +126,37 @@ def _mobile_atoms(
 def _occupation(host: Host, atoms: Atoms, atom_at: NDArray[np.int64]) -> NDArray[np.uint8]:
     """Return the digits (n_sites,) of atoms by host site; -1 stands for none."""
     charges = atoms.get_initial_charges()
+    moments = atoms.arrays.get("initial_magmoms")
     occupation = np.zeros(host.n_sites, dtype=np.uint8)
     for sublattice in host.sublattices:
-        digit_of = {(s.element, s.charge): digit for digit, s in enumerate(sublattice.species)}
+        digits_of: dict[tuple[str, int], list[int]] = {}
+        for digit, species in enumerate(sublattice.species):
+            digits_of.setdefault((species.element, species.charge), []).append(digit)
         for place, atom in enumerate(atom_at[sublattice.sites], start=sublattice.start):
             symbol = atoms.symbols[int(atom)] if atom >= 0 else ""
             charge = round(float(charges[atom])) if atom >= 0 else 0
-            if (symbol, charge) not in digit_of:
+            if (symbol, charge) not in digits_of:
                 found = f"atom {atom} is {symbol} with charge {charge:+d}" if symbol else "no atom"
                 raise DecorationError(
                     f"{found} on site {host.sites[place]}, which holds "
                     f"{', '.join(map(str, sublattice.species))}: set initial_charges to formal "
                     "oxidation states, and check that the structure belongs to this host."
                 )
-            occupation[place] = digit_of[symbol, charge]
+            moment = None if moments is None else float(moments[atom])
+            occupation[place] = _by_spin(sublattice, digits_of[symbol, charge], moment, int(atom))
     return occupation
+
+
+def _by_spin(sublattice: Sublattice, digits: list[int], moment: float | None, atom: int) -> int:
+    """Return which digit of one ion in several spin states a moment is nearest to."""
+    if len(digits) == 1:
+        return digits[0]
+    if moment is None:
+        states = " or ".join(str(sublattice.species[digit]) for digit in digits)
+        raise DecorationError(
+            f"atom {atom} may be {states}, and has no moment that would tell: set initial_magmoms."
+        )
+    return min(digits, key=lambda digit: abs(sublattice.species[digit].moment - abs(moment)))
 
 
 def _mobile(host: Host) -> list[str]:
@@ -159,7 +177,8 @@ def _may_hold(host: Host, sites: NDArray[np.int64], symbols: list[str]) -> NDArr
     for sublattice in host.sublattices:
         for site in sublattice.sites:
             allowed[site] = set(sublattice.elements)
-    return np.array([[symbol in allowed[site] for symbol in symbols] for site in sites])
+    table = [[symbol in allowed[site] for symbol in symbols] for site in sites]
+    return np.array(table, dtype=bool).reshape(len(sites), len(symbols))
 
 
 def _refuse_unfit_framework(host: Host, atoms: Atoms) -> None:

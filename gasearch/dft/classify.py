@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.site_matching import map_sites
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.dft.errors import DftError
 from gasearch.dft.spins import spin_of
@@ -21,7 +22,9 @@ from gasearch.errors import GasearchError
 
 ChargeOrder = Literal["kept", "moved", "delocalised"]
 RULE = "dft-moments-1"
+_TOLERANCE = 1.6  # Å, between an atom and its site
 _SPHERE = 0.9  # of the nominal moment, in the sphere of most codes
+_APART = 0.3  # Bohr magnetons; nominal moments nearer than that tell nothing
 _AMBIGUOUS = 0.15  # of the difference of nominal moments, to either side of the middle
 
 
@@ -77,13 +80,16 @@ def moment_ranges(
 
     The user's table comes before that of the code; where neither names a species, 0.9 of the mean
     of neighbouring nominal moments divides them, with a band of 15 % of their difference to either
-    side: 3.9 and 4.2 for Fe2+ and Fe3+.
+    side: 3.9 and 4.2 for Fe2+ and Fe3+. Elements with states of one moment are left out: they are
+    not judged.
     """
     table = MOMENT_RANGES.get(code, {})
     known = {species: own for species, own in table.items() if str(species) not in states}
     known |= {Species.parse(s): own for s, own in overrides.get(code, {}).items()}
     found: dict[Species, tuple[float, float]] = {}
     for element, species in redox_species(host).items():
+        if _alike(species, states, known):
+            continue
         derived = _derived(species, states)
         for one in species:
             found[one] = known.get(one) or derived[one]
@@ -92,14 +98,41 @@ def moment_ranges(
 
 
 def redox_species(host: Host) -> dict[str, list[Species]]:
-    """Return what the redox sites may hold, by element."""
+    """Return the species of each element that sublattices hold in several states, or magnetic."""
     found: dict[str, list[Species]] = {}
-    for sublattice in host.sublattices:
-        if sublattice.kind == "redox":
-            for one in sublattice.species:
-                if one not in found.setdefault(one.element, []):
-                    found[one.element].append(one)
-    return found
+    for one in (s for sublattice in host.sublattices for s in sublattice.species):
+        if not one.is_vacancy and one not in found.setdefault(one.element, []):
+            found[one.element].append(one)
+    for one in host.framework:
+        if one.element in found and one not in found[one.element]:
+            found[one.element].append(one)
+    return {
+        element: species
+        for element, species in found.items()
+        if len(species) > 1 or species[0].ion.moment
+    }
+
+
+def unjudged(host: Host, ranges: MomentRanges) -> dict[str, list[Species]]:
+    """Return the elements in several states that their moments cannot tell apart."""
+    judged = {one.element for one in ranges}
+    return {
+        element: species
+        for element, species in redox_species(host).items()
+        if element not in judged and len(species) > 1
+    }
+
+
+def _alike(
+    species: Sequence[Species], states: Mapping[str, float], known: Mapping[Species, object]
+) -> bool:
+    """Whether two states of an element have one moment, and no table tells them apart."""
+    order = sorted(species, key=lambda one: spin_of(one, states))
+    return any(
+        spin_of(high, states) - spin_of(low, states) < _APART
+        and not (low in known and high in known)
+        for low, high in itertools.pairwise(order)
+    )
 
 
 def _derived(
@@ -147,7 +180,14 @@ def classify(
     ambiguous = [site for site in sites if site.species is None]
     if ambiguous:
         return Classified("delocalised", None, atoms, sites, _ambiguity(ambiguous))
-    labelled = with_species(atoms, sites, host)
+    others = unjudged(host, ranges)
+    if others and asked is None:
+        return Classified("delocalised", None, atoms, sites, _not_told(others))
+    try:
+        rest = {} if asked is None or not others else _as_asked(asked, atoms, others)
+    except GasearchError as error:
+        return Classified("delocalised", None, atoms, sites, str(error).rstrip("."))
+    labelled = with_species(atoms, sites, host, rest)
     charge = round(float(labelled.get_initial_charges().sum()))
     if charge:
         listed = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
@@ -186,24 +226,47 @@ def _ambiguity(sites: Sequence[ClassifiedSite]) -> str:
     return f"{listed}{more}: outside the ranges of all oxidation states"
 
 
-def with_species(atoms: Atoms, sites: Sequence[ClassifiedSite], host: Host) -> Atoms:
-    """Return a bare copy with oxidation states: of the host, and on redox sites by moment."""
-    fixed = {
-        species.element: species.charge
-        for species in (*host.framework, *_working(host))
-        if not species.is_vacancy
-    }
-    charges = np.array([float(fixed.get(element, 0)) for element in atoms.symbols])
-    own = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell.array, pbc=True)
-    labels = {site.index: site.species for site in sites if site.species is not None}
-    for index, species in labels.items():
-        charges[index] = species.charge
-    own.set_initial_charges(charges)
-    own.set_initial_magnetic_moments(
-        [Species(e, round(q)).moment for e, q in zip(atoms.symbols, charges, strict=True)]
+def _not_told(others: Mapping[str, Sequence[Species]]) -> str:
+    listed = "; ".join(" and ".join(map(str, species)) for species in others.values())
+    return f"moments do not tell apart {listed}"
+
+
+def not_judged(others: Mapping[str, Sequence[Species]]) -> str:
+    """Return what a user should know of `unjudged` elements, in one line."""
+    return (
+        f"{_not_told(others)}: results keep the order of {', '.join(others)} that was asked for; "
+        "[dft.moments] may name ranges that do tell"
     )
+
+
+def _as_asked(
+    asked: Decoration, atoms: Atoms, elements: Mapping[str, object]
+) -> dict[int, Species]:
+    """Return the species that atoms of some elements were asked to have, by index, by place."""
+    atom_at = map_sites(asked.host, atoms, _TOLERANCE).atom_at[asked.host.sites]
+    pairs = zip(atom_at.tolist(), asked.species(), strict=True)
+    return {atom: one for atom, one in pairs if atom >= 0 and one.element in elements}
+
+
+def with_species(
+    atoms: Atoms,
+    sites: Sequence[ClassifiedSite],
+    host: Host,
+    rest: Mapping[int, Species] | None = None,
+) -> Atoms:
+    """Return a bare copy with labels: of the host, and on redox sites by moment.
+
+    Parameters
+    ----------
+    rest
+        Species of atoms that no moment tells, by index.
+    """
+    on_sublattices = (one for s in host.sublattices for one in s.species)
+    fixed = {one.element: one for one in (*on_sublattices, *host.framework) if not one.is_vacancy}
+    labels = {site.index: site.species for site in sites if site.species is not None}
+    labels |= rest or {}
+    species = [labels.get(n) or fixed.get(e) or Species(e, 0) for n, e in enumerate(atoms.symbols)]
+    own = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell.array, pbc=True)
+    own.set_initial_charges([float(one.charge) for one in species])
+    own.set_initial_magnetic_moments([one.moment for one in species])
     return own
-
-
-def _working(host: Host) -> list[Species]:
-    return [one for s in host.sublattices if s.kind == "working_ion" for one in s.species]

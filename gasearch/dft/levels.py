@@ -13,6 +13,7 @@ from typing import Any
 
 from gasearch.crystal.host import Host
 from gasearch.dft.codes.registry import code_named
+from gasearch.dft.spins import with_usual_spins
 from gasearch.run.dft_section import DftSection
 
 
@@ -52,7 +53,7 @@ def dft_level(
         "hubbard_u_eV": hubbard,
         "smearing_eV": section.smearing_eV,
         "spin": "ferromagnetic" if ferromagnetic else "antiferromagnetic",
-        "spin_states": dict(section.spin_states),
+        "spin_states": dict(with_usual_spins(section, host).spin_states),
         "geometry": relaxed if relax else "as given",
         **own,
     }

@@ -271,21 +271,15 @@ def _reference_rows(host: Host, rows: Sequence[Ranked], name: str, folder: Path)
     return found
 
 
-def _working_sites(host: Host) -> NDArray[np.int64]:
-    parts = [np.arange(host.n_sites)[s.slice] for s in host.sublattices if s.kind == "working_ion"]
-    return np.concatenate(parts)
-
-
 def _working_order(host: Host, row: Ranked) -> bytes:
     occupation = Decoration.from_fingerprint(host, row.fingerprint).occupation
-    return occupation[_working_sites(host)].tobytes()
+    return occupation[host.may_be_vacant].tobytes()
 
 
 def _working_orders(decoration: Decoration) -> set[bytes]:
     """Return the working-ion orders that are equivalent to that of a decoration."""
     host = decoration.host
-    sites = _working_sites(host)
     return {
-        decoration.moved(operation).occupation[sites].tobytes()
+        decoration.moved(operation).occupation[host.may_be_vacant].tobytes()
         for operation in range(len(host.permutations))
     }

@@ -94,13 +94,31 @@ def host_lines(host: Host) -> list[str]:
     size = f"{len(host.atoms)} sites, {host.n_formula_units} x {declared.formula_unit}"
     group = f"{host.space_group.symbol} at symprec = {declared.symprec:g} Å"
     n_operations = f"{len(host.permutations)} operations in the supercell"
-    x_range = f"x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
+    n_distinct = f"{at_least(total, is_exact=host.are_counted)} distinct decorations"
+    x_range = f"neutral range x = {low:.4g} to {high:.4g} in {len(host.compositions)} compositions"
+    if not host.has_axis:
+        x_range = f"composition   {host.compositions[0].formula} alone"
     return [
         f"host          {declared.name}, {size}",
         f"space group   {group}, {n_operations}",
         *[_sublattice_line(sublattice) for sublattice in host.sublattices],
-        f"neutral range {x_range}, {total:,} distinct decorations",
+        f"{x_range}, {n_distinct}",
+        *([_exclusions_line(host)] if len(host.exclusions) else []),
     ]
+
+
+def _exclusions_line(host: Host) -> str:
+    pairs, limit = host.exclusions, host.declaration.min_site_distance
+    lengths = host.distances[pairs[:, 0], pairs[:, 1]]
+    return (
+        f"exclusions    {len(pairs)} pairs of sites {lengths.min():.2f} to {lengths.max():.2f} Å "
+        f"apart, less than {limit:g} Å: one of two is filled at most"
+    )
+
+
+def at_least(number: int, *, is_exact: bool) -> str:
+    """Return a number, or that there are so many at least."""
+    return f"{number:,}" if is_exact else f"at least {number:,}"
 
 
 def _sublattice_line(sublattice: Sublattice) -> str:
@@ -156,7 +174,14 @@ def _with_deviation(error_eV: float | None, deviation_eV: float | None) -> str:
 
 def count_table(rows: Iterable[Mapping[str, Any]]) -> Table:
     """Return the counts of decorations per composition."""
-    cells = ((f"{row['x']:.4g}", f"{row['raw']:,}", f"{row['distinct']:,}") for row in rows)
+    cells = (
+        (
+            f"{row['x']:.4g}",
+            at_least(row["raw"], is_exact=row["exact"]),
+            at_least(row["distinct"], is_exact=row["exact"]),
+        )
+        for row in rows
+    )
     return make_table(("x", "raw", "distinct"), cells)
 
 

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from gasearch.display.tables import at_least
 from gasearch.doctor import database, dft, engine, machine, potential
 from gasearch.doctor.checks import Check, failed, guarded, passed, warned
 from gasearch.errors import GasearchError
@@ -44,7 +45,8 @@ def examine(folder: RunFolder, with_engine: bool = True) -> Iterator[Check]:
         return
     size = f"{session.host.declaration.name}, {len(session.host.atoms)} sites"
     n_distinct = sum(session.host.n_distinct(one) for one in session.compositions)
-    yield passed("host", f"{size}, {n_distinct:,} distinct decorations searched")
+    number = at_least(n_distinct, is_exact=session.host.are_counted)
+    yield passed("host", f"{size}, {number} distinct decorations searched")
     yield passed("operators", ", ".join(operator.name for operator in session.operators))
     yield from guarded("run", lambda: _recorded_run(session))
     yield from guarded("device", lambda: _device(session))

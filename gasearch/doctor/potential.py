@@ -99,7 +99,7 @@ def _measure(session: Session) -> dict[str, Any]:
     base = load_potential(named.name, session.folder.path, device, named.species or None)
     loaded_s = time.perf_counter()
     calibration = session.calibration
-    potential, _ = with_hold(base, calibration, session.settings.relax.reader)
+    potential, _ = with_hold(base, calibration, session.settings.relax.reader, session.windows)
     probes = session.probes()
     evaluate(potential, Batch.from_atoms(probes[:1], potential.device))
     warm_s = time.perf_counter()

@@ -41,6 +41,8 @@ class PotentialSource:
         File that remembers how much fits into a batch.
     calibration
         Of a hold, as `Calibration.to_json` writes it; None for a potential that is not held.
+    windows
+        Of the reader on the host, as `Windows.to_json` writes them; None for those it comes with.
     """
 
     name: str
@@ -50,6 +52,7 @@ class PotentialSource:
     limits: Path | None = None
     reader: str = "own"
     calibration: Mapping[str, Any] | None = None
+    windows: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)

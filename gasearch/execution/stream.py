@@ -111,4 +111,4 @@ def load_source(source: PotentialSource) -> tuple[Potential, MomentReader | None
         keep_freed_memory()
     species = source.species or None
     potential = load_potential(source.name, source.folder, source.device, species)
-    return with_hold(potential, source.calibration, source.reader)
+    return with_hold(potential, source.calibration, source.reader, source.windows)

@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.decoration import Decoration, ExclusionError
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
 from gasearch.plugins import load_plugin, nearest, registered
@@ -21,10 +21,13 @@ class Operator(Protocol):
     """What can be done to decorations.
 
     Pure: no state, no database, no random numbers but those of `rng`, parents unchanged. Every
-    operator conserves neutrality and the counts of free elements; one that may change x says so by
+    operator conserves neutrality and the counts of free elements; a child on sites that exclude
+    each other cannot be built, and counts as no move; one that may change x says so by
     an attribute `changes_x = True`. An attribute `default_weight` is its share in a search that
     names no operators (1 without it); a method `applies_to(host)` that returns False keeps an
-    operator out of searches where it could do nothing.
+    operator out of searches where it could do nothing, and a method `is_default(host)` that returns
+    False out of the record of a search that names none: so that an operator for a new kind of host
+    leaves the searches on all others as they were.
     """
 
     @property
@@ -81,6 +84,8 @@ class WeightedOperator:
         """Apply the operator; what it raises or returns wrongly becomes an `OperatorError`."""
         try:
             child: Any = self.operator(parents, rng)  # a plug-in may return anything
+        except ExclusionError:  # made without thought of sites that exclude each other: no move
+            return None
         except Exception as error:
             raise OperatorError(self.name, f"raised {type(error).__name__}: {error}") from error
         if child is None:
@@ -96,9 +101,22 @@ class WeightedOperator:
         return child
 
 
-def default_operators() -> tuple[WeightedOperator, ...]:
-    """Return all registered operators with their default weights, in alphabetical order."""
-    return load_operators({name: {} for name in registered("operator")}, Path())
+def default_operators(host: Host | None = None) -> tuple[WeightedOperator, ...]:
+    """Return the registered operators with their default weights, in alphabetical order.
+
+    Parameters
+    ----------
+    host
+        Those that are no default for it are left out; by default all are returned.
+    """
+    found = load_operators({name: {} for name in registered("operator")}, Path())
+    if host is None:
+        return found
+    return tuple(one for one in found if getattr(one.operator, "is_default", _always)(host))
+
+
+def _always(host: Host) -> bool:  # noqa: ARG001
+    return True
 
 
 def load_operators(

@@ -137,7 +137,7 @@ class LatticeOperator:
         """Return what a call may show to the stock operator."""
         groups: dict[tuple[Species, ...], list[Sublattice]] = {}
         for sublattice in host.sublattices:
-            if sublattice.kind == "working_ion" or not self.changes_x:
+            if sublattice.moving or not self.changes_x:
                 groups.setdefault(sublattice.species, []).append(sublattice)
         views = [LatticeView(host, tuple(group)) for group in groups.values()]
         named = _named_elements(self.arguments)

@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import BaseCalculator
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import SPINS, Species
 from gasearch.errors import GasearchError
 from gasearch.plugins import class_name
 from gasearch.potentials.contract import Batch, Evaluated
@@ -89,7 +89,7 @@ class AseCalculatorPotential:
 
 
 def to_atoms(batch: Batch) -> list[Atoms]:
-    """Return the structures of a batch, with formal charges and high-spin moments as labels."""
+    """Return the structures of a batch, with formal charges and moments as labels."""
     return [_to_atoms(one) for one in batch.split()]
 
 
@@ -102,7 +102,8 @@ def _to_atoms(one: Batch) -> Atoms:
     )
     charges = one.charges.cpu().numpy()
     atoms.set_initial_charges(charges.astype(float))
-    labels = zip(atoms.symbols, charges.tolist(), strict=True)
+    spins = [SPINS[code] for code in one.spins.tolist()]
+    labels = zip(atoms.symbols, charges.tolist(), spins, strict=True)
     atoms.set_initial_magnetic_moments([Species(*label).moment for label in labels])
     return atoms
 

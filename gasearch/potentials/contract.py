@@ -6,7 +6,8 @@ Architectures, checkpoints and the loading of plug-ins have files of their own.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,8 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import SPINS, Species
+from gasearch.crystal.species import species_of as labels_of
 from gasearch.errors import UsageError
 
 Array = NDArray[np.float64]
@@ -94,6 +96,9 @@ class Batch:
         (N,) int64, formal oxidation states, in e.
     system
         (N,) int64, ascending: the structure that each atom belongs to.
+    spins
+        (N,) int64, spin states as places in `gasearch.crystal.species.SPINS`; by default 0
+        everywhere, high spin.
     """
 
     positions: torch.Tensor
@@ -101,6 +106,11 @@ class Batch:
     numbers: torch.Tensor
     charges: torch.Tensor
     system: torch.Tensor
+    spins: torch.Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.int64))
+
+    def __post_init__(self) -> None:
+        if len(self.spins) != len(self.charges):
+            object.__setattr__(self, "spins", torch.zeros_like(self.charges))
 
     @classmethod
     def from_atoms(cls, structures: Sequence[Atoms], device: str = "cpu") -> Batch:
@@ -113,6 +123,7 @@ class Batch:
             numbers=_tensor([atoms.numbers for atoms in structures], np.int64, device),
             charges=_tensor(charges, np.int64, device),
             system=torch.from_numpy(system).to(device),
+            spins=_tensor([spin_labels(atoms) for atoms in structures], np.int64, device),
         )
 
     def __len__(self) -> int:
@@ -143,6 +154,7 @@ class Batch:
             self.numbers[atoms],
             self.charges[atoms],
             self.system[atoms] - rows.start,
+            self.spins[atoms],
         )
 
     def split(self) -> Iterator[Batch]:
@@ -291,7 +303,7 @@ def formal_charges(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     formula = str(atoms.symbols)
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise NotPeriodicError(formula)
-    if not atoms.has("initial_charges") or not atoms.arrays["initial_charges"].any():
+    if not atoms.has("initial_charges"):
         raise NoChargesError(formula)
     charges = atoms.arrays["initial_charges"]
     whole = np.rint(charges)
@@ -302,10 +314,31 @@ def formal_charges(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     return result
 
 
+def spin_labels(atoms: Atoms) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the spin states (n_atoms,) of a crystal, as places in `SPINS`."""
+    moments = atoms.arrays.get("initial_magmoms")
+    if moments is None or moments.ndim > 1:
+        return np.zeros(len(atoms), dtype=np.int64)
+    labels = (atoms.get_initial_charges(), moments)
+    return _spins(atoms.numbers.tobytes(), *(np.asarray(x, np.float64).tobytes() for x in labels))
+
+
+@lru_cache(maxsize=256)
+def _spins(
+    numbers: bytes, charges: bytes, moments: bytes
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the spin states of labels that stay the same while a structure is relaxed."""
+    columns = (np.frombuffer(charges), np.frombuffer(moments))
+    atoms = Atoms(np.frombuffer(numbers, dtype=np.int64), charges=columns[0], magmoms=columns[1])
+    result = np.array([SPINS.index(one.spin) for one in labels_of(atoms)], dtype=np.int64)
+    result.setflags(write=False)
+    return result
+
+
 def species_of(atoms: Atoms) -> frozenset[Species]:
     """Return the species that occur in a crystal with formal charges."""
-    pairs = zip(atoms.symbols, formal_charges(atoms).tolist(), strict=True)
-    return frozenset(Species(symbol, charge) for symbol, charge in pairs)
+    formal_charges(atoms)
+    return frozenset(labels_of(atoms))
 
 
 def check_species(potential: Potential, atoms: Atoms) -> None:

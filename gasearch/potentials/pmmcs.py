@@ -14,7 +14,7 @@ from functools import lru_cache
 import torch
 from ase.data import chemical_symbols
 
-from gasearch.crystal.species import NotNeutralError, Species, formula
+from gasearch.crystal.species import SPINS, NotNeutralError, Species, formula
 from gasearch.potentials.contract import Batch, Evaluated, UntrainedSpeciesError
 from gasearch.potentials.ewald import COULOMB, Splitting, reciprocal_sum
 from gasearch.potentials.pairs import Crystals, Pairs, PairTable, find_pairs, padded
@@ -155,6 +155,7 @@ def switch(distance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _constants(batch: Batch) -> tuple[PairTable, torch.Tensor, torch.Tensor]:
     """Return pair table, partial charges (B, n) and pair parameters (5, B P) of a batch."""
+    _refuse_spins(batch)
     key = (batch.numbers, batch.charges, batch.system)
     data = tuple(tensor.cpu().numpy().tobytes() for tensor in key)
     return _remembered(*data, len(batch), batch.positions.device)
@@ -191,6 +192,16 @@ def _kinds(numbers: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:
     if unknown:
         raise UntrainedSpeciesError("pmmcs", [_written(*pair) for pair in unknown], list(known))
     return torch.tensor([from_species[pair] for pair in pairs])
+
+
+def _refuse_spins(batch: Batch) -> None:
+    """Refuse low-spin ions: the parameters are those of high spin."""
+    rows = batch.spins.nonzero().flatten().cpu().tolist()
+    if rows:
+        columns = (column[rows].tolist() for column in (batch.numbers, batch.charges, batch.spins))
+        triples = zip(*columns, strict=True)
+        unknown = {str(Species(chemical_symbols[z], q, SPINS[s])) for z, q, s in triples}
+        raise UntrainedSpeciesError("pmmcs", sorted(unknown), list(PARAMETERS))
 
 
 def _written(number: int, charge: int) -> str:

@@ -14,10 +14,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.species import MomentRanges, Species, species_of
 from gasearch.errors import GasearchError
 from gasearch.relax.geometry import (
-    charge_labels,
     closest_pair,
     framework_bonds,
     mean_bond_lengths,
@@ -184,28 +183,26 @@ def _shell(before: tuple[int, ...], after: tuple[int, ...]) -> str:
 def _contradictions(
     final: Atoms, moments: NDArray[np.float64], ranges: MomentRanges, quantity: str
 ) -> str:
-    charges = charge_labels(final)
+    species = species_of(final)
     lost = [
         i
-        for i, symbol in enumerate(final.symbols)
-        if (window := ranges.get(Species(symbol, int(charges[i]))))
-        and not window[0] <= abs(moments[i]) <= window[1]
+        for i, own in enumerate(species)
+        if (window := ranges.get(own)) and not window[0] <= abs(moments[i]) <= window[1]
     ]
     if not lost:
         return ""
     bonds = dict(zip(sites := redox_sites(final), mean_bond_lengths(final, sites), strict=True))
     named = [
-        _contradiction(final, i, charges[i], f"{quantity} {moments[i]:.2f}", bonds.get(i))
+        _contradiction(final, i, species[i], f"{quantity} {moments[i]:.2f}", bonds.get(i))
         for i in lost[:3]
     ]
     more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
     return "; ".join(named) + more
 
 
-def _contradiction(final: Atoms, i: int, charge: int, found: str, bond: float | None) -> str:
+def _contradiction(final: Atoms, i: int, own: Species, found: str, bond: float | None) -> str:
     length = "" if bond is None else f", mean bond {bond:.2f} Å"
-    species = Species(final.symbols[i], int(charge))
-    return f"{_name(final, i)} is labelled {species} but has {found}{length}"
+    return f"{_name(final, i)} is labelled {own} but has {found}{length}"
 
 
 def _name(atoms: Atoms, index: int) -> str:

@@ -7,8 +7,10 @@ ordered: their mean moments and valence sums show what each state looks like.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,17 +28,20 @@ from gasearch.potentials.held.hold import (
     UNITS,
     By,
     Hold,
+    NothingToHoldError,
     held_ranges,
 )
 from gasearch.potentials.held.potential import held
 from gasearch.potentials.held.valence import BondReader, NoBondParameterError, bond_lengths
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.moment_reader import MomentReader, load_reader
+from gasearch.relax.moment_reader import MomentReader, chgnet_reader, load_reader
 from gasearch.relax.settings import RelaxSettings
 from gasearch.seeding import named_rng
 
 _RATTLE = 0.05  # Å, of the start
+_MARGIN = 0.4  # Bohr magnetons; 0.4 either side is what relaxed sites of olivine show
+_MEASURED_ON = ("nafepo4-olivine", "lifepo4-olivine")
 _MIDDLE = 1e-6  # a hinge of an audit: the walls meet in the middle
 
 
@@ -149,8 +154,125 @@ class Calibration:
         return BondReader(self.hold.bond_lengths, ranges) if ranges else None
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Which moments mean which species to a reader on one host, and what it cannot tell.
+
+    Parameters
+    ----------
+    reader
+        Name of the potential whose moments they are.
+    ranges
+        Lowest and highest moment of each species that is judged, in Bohr magnetons.
+    alike
+        Why the order of an element is not judged, by element.
+    """
+
+    reader: str
+    ranges: MomentRanges
+    alike: Mapping[str, str]
+
+    def in_words(self) -> list[str]:
+        """Return what a user should know, a line for what is judged and one for what is not."""
+        told = [f"{s} {low:.2f} to {high:.2f}" for s, (low, high) in sorted(self.ranges.items())]
+        lines = [f"moments of {self.reader} on this host: {', '.join(told)}"] if told else []
+        if self.alike:
+            reasons = "; ".join(dict.fromkeys(self.alike.values()))
+            lines.append(f"the charge order of {', '.join(self.alike)} is not judged: {reasons}")
+        return lines
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them as JSON writes them, for the record of a run."""
+        ranges = {str(species): list(own) for species, own in sorted(self.ranges.items())}
+        return {"reader": self.reader, "ranges": ranges, "alike": dict(self.alike)}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Windows:
+        """Return the windows that `to_json` wrote."""
+        ranges = {
+            Species.parse(text): (float(low), float(high))
+            for text, (low, high) in document["ranges"].items()
+        }
+        return cls(document["reader"], ranges, dict(document["alike"]))
+
+
+def windows_for(
+    host: Host, base: Potential, reader: str, *, is_held: bool, device: str = "cpu"
+) -> Windows | None:
+    """Return the windows that a new run on a host needs; None where others are known to fit.
+
+    They are needed for readers that were not trained on the host. The olivines of Na and Li with
+    iron, on which the table of CHGNet was measured, need none.
+    """
+    if host.declaration.name in _MEASURED_ON or not _states(host):
+        return None
+    if reader == "chgnet":
+        return moment_windows(host, chgnet_reader(device).potential)
+    is_own = isinstance(base, NetworkPotential) and base.network.has_moments
+    if is_held or not isinstance(base, NetworkPotential) or not is_own or base.card.domain:
+        return None
+    return moment_windows(host, base)
+
+
+def moment_windows(host: Host, reader: Potential, settings: RelaxSettings | None = None) -> Windows:
+    """Relax the ends of a host's range with a reader of moments, and return its windows.
+
+    Halfway between two states one ends and the other begins; the outer sides lie as far from the
+    outermost moments as the states from each other, 0.4 Bohr magnetons at least. States that are
+    closer than a hold would need are not judged.
+    """
+    states = _states(host)
+    try:
+        looks = _looks(_small(host), reader, states, {}, settings or RelaxSettings())
+    except CannotCalibrateError as error:
+        return Windows(reader.name, {}, dict.fromkeys(states, error.problem))
+    ranges: dict[Species, tuple[float, float]] = {}
+    alike: dict[str, str] = {}
+    for element, species in states.items():
+        try:
+            values = _values("moments", {element: species}, looks, "")
+            ranges |= _closed(held_ranges("moments", values, _MIDDLE), values)
+        except UsageError as error:
+            alike[element] = _short(error)
+    return Windows(reader.name, ranges, alike)
+
+
+def _short(error: UsageError) -> str:
+    if isinstance(error, NothingToHoldError):
+        one, other = error.values
+        return f"{error.first} and {error.second} look alike ({one:.2f} and {other:.2f})"
+    return str(error).rstrip(".")
+
+
+def _closed(
+    ranges: Mapping[Species, tuple[float, float]], values: Mapping[Species, float]
+) -> dict[Species, tuple[float, float]]:
+    """Return the ranges with ends where they have none."""
+    ordered = sorted(values.values())
+    margin = max(_MARGIN, *(high - low for low, high in itertools.pairwise(ordered)))
+    found = {}
+    for species, (low, high) in ranges.items():
+        bottom = max(0.0, values[species] - margin) if math.isinf(low) else low
+        top = values[species] + margin if math.isinf(high) else high
+        found[species] = (round(bottom, 4), round(top, 4))
+    return found
+
+
+def _small(host: Host) -> Host:
+    """Return the unit cell of a host where it spans the same range, else the host itself."""
+    try:
+        unit = Host.build(host.declaration, (1, 1, 1))
+    except UsageError:
+        return host
+    ends = [(one.compositions[0].x, one.compositions[-1].x) for one in (unit, host)]
+    return unit if ends[0] == ends[1] else host
+
+
 def with_hold(
-    base: Potential, calibration: Mapping[str, Any] | None, reader: str
+    base: Potential,
+    calibration: Mapping[str, Any] | None,
+    reader: str,
+    windows: Mapping[str, Any] | None = None,
 ) -> tuple[Potential, MomentReader | None]:
     """Return what relaxes, and what reads its results besides its own moments.
 
@@ -161,9 +283,15 @@ def with_hold(
     reader
         As in run.toml: "own", which for a held potential is the quantity that it is not held by,
         or "chgnet".
+    windows
+        Of the reader on this host, as `Windows.to_json` writes them; None for those it comes with.
     """
-    named = load_reader(reader, base.device)
+    ranges = None if windows is None else Windows.from_json(windows).ranges
+    named = load_reader(reader, base.device, ranges)
     if calibration is None:
+        if ranges is not None and named is None and isinstance(base, NetworkPotential):
+            card = replace(base.card, moment_ranges=ranges)
+            base = NetworkPotential(base.network, card, base.device)
         return base, named
     known = Calibration.from_json(calibration)
     potential = held(base, known.hold, known.moment_ranges())

@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.data import covalent_radii
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import species_of
 from gasearch.errors import GasearchError
 
 _MOST_BONDS = 6
@@ -46,8 +46,7 @@ def charge_labels(atoms: Atoms) -> NDArray[np.int64]:
 
 def redox_elements(atoms: Atoms) -> frozenset[str]:
     """Return the elements that carry a high-spin moment in their oxidation state here."""
-    labels = zip(atoms.symbols, charge_labels(atoms).tolist(), strict=True)
-    return frozenset(e for e, charge in set(labels) if Species(e, charge).moment > 0)
+    return frozenset(s.element for s in set(species_of(atoms)) if s.ion.moment > 0)
 
 
 def redox_sites(atoms: Atoms, elements: frozenset[str] | None = None) -> NDArray[np.int64]:

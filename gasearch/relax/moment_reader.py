@@ -57,25 +57,34 @@ class PotentialReader:
     quantity = "moment"
 
     def __init__(self, potential: Potential, ranges: MomentRanges) -> None:
-        self._potential = potential
+        self.potential = potential
         self.ranges = ranges
 
     def read(self, atoms: Atoms) -> NDArray[np.float64]:
         """Return moments (n_atoms,) in Bohr magnetons."""
-        batch = Batch.from_atoms([atoms], self._potential.device)
-        moments = self._potential.evaluate(batch).moments
+        batch = Batch.from_atoms([atoms], self.potential.device)
+        moments = self.potential.evaluate(batch).moments
         if moments is None:
-            raise TypeError(f"{self._potential.name} gives no moments")
+            raise TypeError(f"{self.potential.name} gives no moments")
         return np.asarray(moments.cpu().numpy(), dtype=np.float64)
 
 
-def load_reader(name: str, device: str = "cpu") -> PotentialReader | None:
-    """Return the reader that run.toml names; None for "own", the potential's moments."""
-    return chgnet_reader(device) if name == "chgnet" else None
+def load_reader(
+    name: str, device: str = "cpu", ranges: MomentRanges | None = None
+) -> PotentialReader | None:
+    """Return the reader that run.toml names; None for "own", the potential's moments.
+
+    Parameters
+    ----------
+    ranges
+        What it gives each species on the host; by default what CHGNet gives iron in olivine.
+    """
+    return chgnet_reader(device, ranges) if name == "chgnet" else None
 
 
-def chgnet_reader(device: str = "cpu") -> PotentialReader:
-    """Return plain CHGNet as a reader of Fe2+ and Fe3+; it needs the chgnet package."""
+def chgnet_reader(device: str = "cpu", ranges: MomentRanges | None = None) -> PotentialReader:
+    """Return plain CHGNet as a reader of moments; it needs the chgnet package."""
     from gasearch.potentials.registry import load_potential
 
-    return PotentialReader(load_potential("chgnet", device=device), MOMENT_RANGES["chgnet"])
+    known = MOMENT_RANGES["chgnet"] if ranges is None else ranges
+    return PotentialReader(load_potential("chgnet", device=device), known)

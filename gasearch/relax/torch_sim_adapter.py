@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from gasearch.errors import GasearchError
-from gasearch.potentials.contract import Batch, Potential, formal_charges
+from gasearch.errors import GasearchError, UsageError
+from gasearch.potentials.contract import Batch, Potential, formal_charges, spin_labels
 from gasearch.relax.geometry import check_handedness
 
 LABELS = "formal_charges"
@@ -42,11 +42,21 @@ def torch_sim_state(structures: Sequence[Atoms], device: str = "cpu") -> Any:
     """
     for atoms in structures:
         formal_charges(atoms)
+        _refuse_spin_states(atoms)
         check_handedness(atoms)
     _torch_sim()
     to_state = importlib.import_module("torch_sim.io").atoms_to_state
     where = torch.device(device)
     return to_state(list(structures), where, torch.float64, atom_extras_map=_LABELS)
+
+
+def _refuse_spin_states(atoms: Atoms) -> None:
+    """Refuse species that charges alone do not name: the states of torch-sim carry no more."""
+    if spin_labels(atoms).any():
+        raise UsageError(
+            f"{atoms.symbols} has ions of low or intermediate spin, which get lost on the way "
+            "through torch-sim: relax it with gasearch's own relaxer."
+        )
 
 
 def torch_sim_atoms(state: Any) -> list[Atoms]:

@@ -61,9 +61,8 @@ class WorkingSites:
     @classmethod
     def of(cls, host: Host) -> WorkingSites:
         """Return the sites of a host."""
-        working = [s for s in host.sublattices if s.kind == "working_ion"]
         is_working = np.zeros(len(host.atoms), dtype=bool)
-        is_working[np.concatenate([s.sites for s in working])] = True
+        is_working[host.sites] = host.may_be_vacant
         place_of = np.full(len(host.atoms), -1)
         place_of[host.sites] = np.arange(host.n_sites)
         places = place_of[is_working]
@@ -171,6 +170,8 @@ def _mean_shift(between: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _spacing(sites: NDArray[np.float64], cell: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (n,) distances in Å from each site to the nearest other one, images included."""
+    if not len(sites):
+        return np.zeros(0)
     images = np.array(list(itertools.product((-1, 0, 1), repeat=3)), dtype=float)
     between = sites[None] - sites[:, None]
     between -= np.round(between)

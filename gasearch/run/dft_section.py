@@ -14,6 +14,17 @@ from gasearch.settings import AtLeastOne, Count, NotNegative, Number, Positive, 
 KPoint = tuple[Number, Number, Number]
 PREFIX_VALUES = ("ranks", "nodes", "cpus_per_rank")
 Windows = dict[str, tuple[NotNegative, NotNegative]]
+HUBBARD_U_EV = {
+    "V": 3.25,
+    "Cr": 3.7,
+    "Mn": 3.9,
+    "Fe": 5.3,
+    "Co": 3.32,
+    "Ni": 6.2,
+    "Mo": 4.38,
+    "W": 6.2,
+}
+"""Fitted to formation energies of oxides with PBE: Jain et al., Phys. Rev. B 84, 045115 (2011)."""
 _OF_PRESETS: dict[str, dict[str, Any]] = {
     "petersen2026": {"hubbard_u_eV": {"Fe": 5.3, "Mn": 3.9, "Co": 3.32, "Ni": 6.2}, "fmax": 0.02},
 }
@@ -91,7 +102,11 @@ class DftSection(Section):
     """[dft]: what computes promoted candidates: gasearch dft run, or export."""
 
     xc: Literal["PBE"] = key("PBE", "exchange and correlation")
-    hubbard_u_eV: dict[str, NotNegative] = key({"Fe": 5.3}, "of elements that the host has", "eV")
+    hubbard_u_eV: dict[str, NotNegative] = key(
+        HUBBARD_U_EV,
+        "of elements that the host has; as the Materials Project has them",
+        "eV",
+    )
     smearing_eV: Positive = key(0.05, "width of the occupations", "eV")
     fmax: Positive = key(0.05, "of a relaxation at fixed cell", "eV/Å")
     max_steps: AtLeastOne = key(60, "of a relaxation")
@@ -109,7 +124,9 @@ class DftSection(Section):
         (), 'what starts the ranks: ["srun"]; []: mpiexec, where ranks > 1'
     )
     spin_states: dict[str, NotNegative] = key(
-        {}, 'moments other than high spin: { "Co3+" = 0.0 }', "Bohr magnetons"
+        {},
+        'moments other than the usual: { "Co3+" = 4.0 }; gasearch dft export says which are taken',
+        "Bohr magnetons",
     )
     surrogates: dict[str, str] = key(
         {"Fe3+": "Ga", "Mn3+": "Ga", "V3+": "Ga", "Co3+": "Ga"},

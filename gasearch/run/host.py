@@ -26,8 +26,9 @@ class SublatticeSection(Section):
 
     fixed = True
 
-    kind: Literal["working_ion", "redox"] = key(
-        REQUIRED, '"working_ion": moves in and out; "redox": changes its charge'
+    kind: Literal["working_ion", "redox", "mixed"] = key(
+        REQUIRED,
+        '"working_ion": moves in and out; "redox": changes its charge; "mixed": any species',
     )
     sites: tuple[str | Count, ...] | str = key(REQUIRED, "elements, or indices from 0")
     species: tuple[str, ...] = key(REQUIRED, "what a site may hold")
@@ -35,6 +36,7 @@ class SublatticeSection(Section):
         "fixed", '"free": elements may exchange places, as Fe and Mn'
     )
     fractions: dict[str, Share] = key({}, "share of each element, where they are free")
+    moves: str = key("", "the element that comes and goes on mixed sites")
 
     @field_validator("sites", mode="before")
     @classmethod
@@ -65,7 +67,10 @@ class HostSection(Section):
     )
     formula_unit: str | None = key(None, "energies are per this unit")
     symprec: Positive | None = key(None, "tolerance of the symmetry search", "Å")
-    min_site_distance: Positive | None = key(None, "closer working-ion sites are refused", "Å")
+    min_site_distance: Positive | None = key(None, "closer sites exclude each other", "Å")
+    charges: Literal["integer", "delocalised"] = key(
+        "integer", '"delocalised": vacancy order alone, no neutrality'
+    )
     sublattice: tuple[SublatticeSection, ...] = key(
         (), "sites of the structure file, and what they may hold"
     )
@@ -127,6 +132,7 @@ def _declaration(section: HostSection, folder: Path) -> HostDeclaration:
     else:
         declaration = _from_file(section, folder, sublattices, framework)
     given = section.model_dump(include={"formula_unit", "symprec", "min_site_distance"})
+    given["charges"] = None if section.charges == "integer" else section.charges
     return replace(declaration, **{key: value for key, value in given.items() if value is not None})
 
 
@@ -159,6 +165,7 @@ def _sublattice(section: SublatticeSection) -> SublatticeDeclaration:
         species=tuple(Species.parse(text) for text in section.species),
         elements=section.elements,
         fractions=section.fractions,
+        moves=section.moves,
     )
 
 

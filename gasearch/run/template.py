@@ -108,7 +108,7 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
     """Return [host]; of one from a file with what was guessed of it."""
     *own, framework = (row for row in keys_of(HostSection, "host") if row.section == "host")
     is_from_file = written["host.structure"] not in BUILTIN_HOSTS
-    guessed = ("formula_unit", "symprec") if is_from_file else ()
+    guessed = ("formula_unit", "symprec", "charges") if is_from_file else ()
     values: list[tuple[Key, Any, Any]] = []
     for row in own:
         declared = getattr(declaration, row.name, None)
@@ -134,8 +134,10 @@ def _sublattice(declared: SublatticeDeclaration) -> str:
         "sites": declared.sites,
         "species": [str(species) for species in declared.species],
     }
-    if declared.elements == "free":
+    if declared.is_free:
         given |= {"elements": declared.elements, "fractions": declared.fractions}
+    if declared.moves:
+        given["moves"] = declared.moves
     rows = keys_of(SublatticeSection, "host.sublattice")
     lines = (_line(row, given.get(row.name), row.default) for row in rows)
     return "[[host.sublattice]]\n" + "".join(lines)

@@ -21,7 +21,7 @@ from gasearch.run.config import RunSettings
 from gasearch.run.folder import RunFolder
 from gasearch.search.dispatcher import rattled, start_structure
 from gasearch.search.replay import differences
-from gasearch.search.resume import CALIBRATION_FOUND, changed_versions
+from gasearch.search.resume import CALIBRATION_FOUND, WINDOWS_FOUND, changed_versions
 from gasearch.search.session import Session
 from gasearch.store.checks.check import Problem, check_store
 from gasearch.store.population_store import PopulationStore
@@ -156,6 +156,11 @@ def _ranges_and_reader(
     folder: RunFolder, settings: RunSettings, run: RunRecord
 ) -> tuple[MomentRanges | None, BondReader | None]:
     """Return by which moments results are judged, or what reads them off their bonds."""
+    windows: Any = run.settings.get(WINDOWS_FOUND)
+    if windows is not None:
+        from gasearch.relax.calibration import Windows
+
+        return Windows.from_json(windows).ranges, None
     if settings.relax.reader == "chgnet":
         return MOMENT_RANGES["chgnet"], None
     recorded: Any = run.settings.get(CALIBRATION_FOUND)

@@ -105,9 +105,12 @@ class SearchHistory:
     def open_up_to(self, composition: Composition, most: int) -> int | None:
         """Return how many decorations were not proposed yet; None where they are more than `most`.
 
-        Counts exactly only where the plain lower bound, raw / operations, does not decide.
+        Counts exactly only where the plain lower bound, raw / operations, does not decide. None
+        too where the host cannot count them.
         """
         host, n_seen = self.host, self.n_seen[composition]
+        if not host.are_counted:
+            return None
         if host.n_raw(composition) > (n_seen + most) * len(host.permutations):
             return None
         n_open = host.n_distinct(composition) - n_seen

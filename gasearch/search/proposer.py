@@ -25,6 +25,7 @@ from gasearch.seeding import candidate_rng
 from gasearch.store.records import Outcome, Proposal
 
 _ENUMERATE_UP_TO = 2_000_000  # raw decorations; a few seconds, once per composition
+_DRAWS = 500  # before a composition that cannot be counted counts as exhausted
 
 
 NO_SCREENING = ScreeningSection(surrogate=False, exact=False, refine=0.0, adaptive=False)
@@ -177,7 +178,7 @@ class Proposer:
         if not draw.among:
             return None
         choice = self._start(draw) or self._searched(draw) or self._random(draw)
-        return self._registered(draw, choice)
+        return None if choice is None else self._registered(draw, choice)
 
     def propose_neighbour(self, number: int, budget: int = 0) -> Proposal | None:
         """Return a neighbour of what was found to be lowest; None where none may lie lower."""
@@ -254,7 +255,8 @@ class Proposer:
             c for c in self.compositions if counts & {c.n_working - 1, c.n_working, c.n_working + 1}
         ]
 
-    def _random(self, draw: _Draw, composition: Composition | None = None) -> Choice:
+    def _random(self, draw: _Draw, composition: Composition | None = None) -> Choice | None:
+        """Return a random unseen decoration; None where the last ones could not be found."""
         chosen = composition or self._least_visited(draw)
         decoration = Decoration.random(self._host, chosen, draw.rng)
         last = draw.n_rejected + self.settings.search.max_draws
@@ -262,8 +264,12 @@ class Proposer:
             draw.n_rejected += 1
             if draw.n_rejected < last:
                 decoration = Decoration.random(self._host, chosen, draw.rng)
-            else:
-                decoration = self._unseen(chosen, draw.rng)
+                continue
+            found = self._unseen(chosen, draw.rng)
+            if found is None:
+                draw.among = [c for c in draw.among if c != chosen]
+                return self._random(draw) if draw.among else None
+            decoration = found
         return Choice(decoration, "random")
 
     def _least_visited(self, draw: _Draw) -> Composition:
@@ -273,12 +279,18 @@ class Proposer:
         visited_least = [c for c in draw.among if n_seen[c] == fewest]
         return visited_least[int(draw.rng.integers(len(visited_least)))]
 
-    def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration:
-        """Return a decoration that was not proposed yet; enumerates them where that is cheap."""
+    def _unseen(self, composition: Composition, rng: np.random.Generator) -> Decoration | None:
+        """Return a decoration that was not proposed yet; enumerates them where that is cheap.
+
+        None where many draws found none and nobody knows how many there are.
+        """
         if composition in self._enumerated:
             listed = self._enumerated[composition]
             left = np.flatnonzero(listed.is_open)
             return Decoration(self._host, listed.occupations[left[int(rng.integers(len(left)))]])
+        if not self._host.are_counted:
+            drawn = (Decoration.random(self._host, composition, rng) for _ in range(_DRAWS))
+            return next((d for d in drawn if d.fingerprint not in self.history.seen), None)
         if self._host.n_raw(composition) <= _ENUMERATE_UP_TO:
             texts = self._host.fingerprints(composition)
             unseen = [text for text in texts if text not in self.history.seen]

@@ -17,6 +17,9 @@ SEEDS_FOUND = "seeds.found"
 """Recorded beside the settings: the seeds themselves, so that their files may go."""
 CALIBRATION_FOUND = "potential.calibration"
 """Recorded beside the settings: what the states of the host look like to a held potential."""
+WINDOWS_FOUND = "relax.windows"
+"""Recorded beside the settings: by which moments a reader tells the species of the host apart."""
+_FOUND = frozenset({SEEDS_FOUND, CALIBRATION_FOUND, WINDOWS_FOUND})
 _BEFORE = {
     "screening.surrogate": False,
     "screening.exact": False,
@@ -72,7 +75,7 @@ def refuse_changed_settings(run: RunRecord, now: Mapping[str, Any], folder: Path
     now
         Keys that define the search, such as {"relax.fmax": 0.02}.
     """
-    named = {*run.settings, *now} - {SEEDS_FOUND, CALIBRATION_FOUND}
+    named = {*run.settings, *now} - _FOUND
     # whether the search is reproducible decides which keys define it: name that one first
     for key in sorted(named, key=lambda key: (key != "search.reproducible", key)):
         stored = run.settings.get(key, _BEFORE.get(key))

@@ -28,6 +28,7 @@ from gasearch.search.proposer import ProposalSettings, Proposer
 from gasearch.search.resume import (
     CALIBRATION_FOUND,
     SEEDS_FOUND,
+    WINDOWS_FOUND,
     changed_keys,
     changed_versions,
     refuse_changed_host,
@@ -72,7 +73,7 @@ class Session:
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
-            return default_operators()
+            return default_operators(self.host)
         return load_operators(self.settings.operators, self.folder.path)
 
     def run(
@@ -216,6 +217,7 @@ class Session:
             self.folder.batch_limits.resolve(),
             self.settings.relax.reader,
             self.calibration,
+            self.windows,
         )
         return ExecutorRequest(
             source=source,
@@ -266,7 +268,27 @@ class Session:
     def _potential_and_reader(self) -> tuple[Potential, MomentReader | None]:
         from gasearch.relax.calibration import with_hold
 
-        return with_hold(self.base_potential, self.calibration, self.settings.relax.reader)
+        reader = self.settings.relax.reader
+        return with_hold(self.base_potential, self.calibration, reader, self.windows)
+
+    @functools.cached_property
+    def windows(self) -> Mapping[str, Any] | None:
+        """By which moments results are judged on this host, measured when a run is started.
+
+        As `Windows.to_json` writes them; None where the reader's own fit. A resume uses what was
+        recorded.
+        """
+        if self.folder.is_started:
+            with self.folder.open_store() as store:
+                recorded: Any = store.run.settings.get(WINDOWS_FOUND)
+            return None if recorded is None else dict(recorded)
+        from gasearch.relax.calibration import windows_for
+
+        is_held = self.settings.potential.hold != "off"
+        reader = self.settings.relax.reader
+        device = self.base_potential.device
+        found = windows_for(self.host, self.base_potential, reader, is_held=is_held, device=device)
+        return None if found is None else found.to_json()
 
     @functools.cached_property
     def calibration(self) -> Mapping[str, Any] | None:
@@ -319,6 +341,7 @@ class Session:
                 **self._defining(),
                 SEEDS_FOUND: seeds_to_record(self.seeds),
                 **({CALIBRATION_FOUND: dict(self.calibration)} if self.calibration else {}),
+                **({WINDOWS_FOUND: dict(self.windows)} if self.windows else {}),
             },
             operational=self.settings.operational(),
             seed=self.settings.search.seed,
@@ -331,9 +354,18 @@ class Session:
         return [
             *self._extrapolations(),
             *self._held(),
+            *self._judged(),
             *self._changed_versions(),
             *self._no_backups(),
         ]
+
+    def _judged(self) -> list[str]:
+        """Return by which moments results are judged, and which elements are not."""
+        if self.windows is None:
+            return []
+        from gasearch.relax.calibration import Windows
+
+        return Windows.from_json(self.windows).in_words()
 
     def _held(self) -> list[str]:
         """Return what a held potential is worth, and by what it is held."""

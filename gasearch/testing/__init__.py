@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gasearch.testing.operators import OperatorCheckError, check_operator
     from gasearch.testing.potentials import PotentialCheckError, check_potential
-    from gasearch.testing.toy import toy_host
+    from gasearch.testing.toy import exclusive_host, toy_host
 
 _HOMES = {
     "OperatorCheckError": "gasearch.testing.operators",
     "PotentialCheckError": "gasearch.testing.potentials",
     "check_operator": "gasearch.testing.operators",
     "check_potential": "gasearch.testing.potentials",
+    "exclusive_host": "gasearch.testing.toy",
     "toy_host": "gasearch.testing.toy",
 }
 
@@ -25,6 +26,7 @@ __all__ = [
     "PotentialCheckError",
     "check_operator",
     "check_potential",
+    "exclusive_host",
     "toy_host",
 ]
 

@@ -15,13 +15,13 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.decoration import Decoration, ExclusionError
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import GasearchError
 from gasearch.operators.contract import Operator
 from gasearch.seeding import candidate_rng
-from gasearch.testing.toy import toy_host
+from gasearch.testing.toy import exclusive_host, toy_host
 
 
 class OperatorCheckError(GasearchError, AssertionError):
@@ -60,8 +60,9 @@ def check_operator(
     Parameters
     ----------
     host
-        By default small ones of three kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
-        sites, and olivine NaxFePO4.
+        By default small ones of five kinds: perovskite NaxFeF3, the same with Fe and Mn sharing
+        sites, olivine NaxFePO4, one whose Na sites exclude each other, and NaxFeF3 with two spin
+        states of Fe2+.
     n
         Calls per host; each is repeated three times.
     may_be_idle
@@ -85,7 +86,8 @@ def check_operator(
 
 def _default_hosts() -> list[Host]:
     olivine = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    return [toy_host(), toy_host(mixed=True), olivine]
+    hosts = [toy_host(), toy_host(mixed=True), toy_host(spins=True), exclusive_host()]
+    return [*hosts, olivine]
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +157,8 @@ class _Trial:
     ) -> Decoration | None:
         try:
             return operator(parents, call.rng())
+        except ExclusionError:  # no move: the search takes it so too
+            return None
         except Exception as error:
             text = f"{type(error).__name__}: {error}"
             problem = f"raised {text} ({call}); return None where no move is possible"
@@ -180,7 +184,7 @@ class _Trial:
         if child.occupation.shape != (host.n_sites,) or np.any(child.occupation >= host.n_species):
             self.fail("result", f"the child's occupation does not fit the host ({call})")
         charge = host.charge_of(child.occupation)
-        if charge:
+        if charge and host.is_neutral:
             self.fail("neutrality", f"the child has charge {charge:+d} ({call})")
         composition = host.composition_of(child.occupation)
         if composition is None:

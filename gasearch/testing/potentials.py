@@ -279,4 +279,4 @@ def _rattled(atoms: Atoms, rng: np.random.Generator) -> Atoms:
 
 
 def _tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
-    return (batch.positions, batch.cells, batch.numbers, batch.charges, batch.system)
+    return (batch.positions, batch.cells, batch.numbers, batch.charges, batch.system, batch.spins)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.species import SPINS, MomentRanges, Species
 from gasearch.errors import UsageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
@@ -134,11 +134,12 @@ def _moments(network: Network, sample: Sample) -> list[tuple[Species, float]]:
     rows = zip(
         sample.batch.numbers.tolist(),
         sample.batch.charges.tolist(),
+        (SPINS[code] for code in sample.batch.spins.tolist()),
         output.moments.tolist(),
         strict=True,
     )
-    named = ((Species(chemical_symbols[z], q), abs(moment)) for z, q, moment in rows)
-    return [(species, moment) for species, moment in named if species.moment > 0]
+    named = ((Species(chemical_symbols[z], q, s), abs(moment)) for z, q, s, moment in rows)
+    return [(species, moment) for species, moment in named if species.ion.moment > 0]
 
 
 def _prepare(

@@ -137,4 +137,7 @@ def _swapped(atoms: Atoms, rng: np.random.Generator) -> Atoms | None:
         return None
     pair = list(pairs[int(rng.integers(len(pairs)))])
     charges[pair] = charges[pair[::-1]]
-    return bare(atoms, charges)
+    swapped: Atoms = atoms.copy()
+    if "initial_magmoms" in swapped.arrays:
+        swapped.arrays["initial_magmoms"][pair] = swapped.arrays["initial_magmoms"][pair[::-1]]
+    return bare(swapped, charges)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.host import Composition
+from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.repair import repair
 from gasearch.errors import UsageError
 from gasearch_operators.charges import nearness_cost, pay, refuse_no_reach
@@ -52,7 +52,10 @@ class InsertExtract:
         if target is None:
             return None
         occupation = parent.occupation.copy()
-        sites, charge = _move_ions(parent, occupation, target, rng)
+        moved = _move_ions(parent, occupation, target, rng)
+        if moved is None:
+            return repair(parent.host, occupation, target, rng)
+        sites, charge = moved
         barred = np.zeros(len(occupation), dtype=bool)
         barred[sites] = True
         cost = self._cost(parent, sites, rng)
@@ -80,12 +83,37 @@ def _neighbour(parent: Decoration, rng: np.random.Generator) -> Composition | No
 
 def _move_ions(
     parent: Decoration, occupation: Digits, target: Composition, rng: np.random.Generator
-) -> tuple[Integers, int]:
-    """Fill or empty working-ion sites, in place; return them and the charge that the cell gains."""
+) -> tuple[Integers, int] | None:
+    """Fill or empty working-ion sites, in place; return them and the charge that the cell gains.
+
+    None, and nothing changed, where there is no room for so many ions.
+    """
     tables, host = site_tables(parent.host), parent.host
     number = target.n_working - parent.composition.n_working
     out, put = (tables.vacancy, tables.ion) if number > 0 else (tables.ion, tables.vacancy)
-    holders = tables.working[occupants(host, occupation, tables.working) == out]
-    sites = rng.choice(holders, abs(number), replace=False)
+    fitting = tables.working[tables.digits[tables.working, put] >= 0]
+    holders = fitting[occupants(host, occupation, fitting) == out]
+    if number > 0 and len(host.exclusions):
+        sites = _with_room(host, occupation, holders, number, rng)
+    else:
+        enough = len(holders) >= abs(number)
+        sites = rng.choice(holders, abs(number), replace=False) if enough else None
+    if sites is None:
+        return None
     occupation[sites] = tables.digits[sites, put]
-    return sites, abs(number) * int(tables.charges[put] - tables.charges[out])
+    charge = int(tables.charges[put] - tables.charges[out]) if host.is_neutral else 0
+    return sites, abs(number) * charge
+
+
+def _with_room(
+    host: Host, occupation: Digits, vacant: Integers, number: int, rng: np.random.Generator
+) -> Integers | None:
+    """Return (number,) vacant sites that can all be filled, or None where that did not come off."""
+    filled, chosen = host.is_filled(occupation), []
+    for _ in range(number):
+        room = vacant[~np.any(host.excluded[vacant] & filled, axis=1) & ~filled[vacant]]
+        if not len(room):
+            return None
+        chosen.append(int(rng.choice(room)))
+        filled[chosen[-1]] = True
+    return np.array(chosen, dtype=np.int64)

@@ -86,7 +86,7 @@ class RedoxElementSwap:
 
     def applies_to(self, host: Host) -> bool:
         """Return whether any two elements share sites freely in this host."""
-        return any(s.kind == "redox" and len(s.elements) > 1 for s in host.sublattices)
+        return any(s.kind != "working_ion" and len(s.elements) > 1 for s in host.sublattices)
 
     def __call__(
         self, parents: Sequence[Decoration], rng: np.random.Generator

@@ -38,9 +38,10 @@ class SiteTables:
     sublattices
         (n_sites,) number of the sublattice of each site.
     working, redox
-        (n,) sites of either kind.
+        (n,) sites whose occupants change places with vacancies, and all but those of working ions;
+        mixed sites may be both.
     ion, vacancy
-        Numbers of the species that come and go where x changes.
+        Numbers of the species that come and go where x changes; -1 where the host has none.
     """
 
     species: Integers
@@ -66,8 +67,9 @@ def site_tables(host: Host) -> SiteTables:
             species[sublattice.slice, digit] = known.index(own)
             digits[sublattice.slice, known.index(own)] = digit
     numbers = np.repeat(np.arange(len(host.sublattices)), [len(s) for s in host.sublattices])
-    works = np.array([s.kind == "working_ion" for s in host.sublattices])[numbers]
-    ions = [s.species[0] for s in host.sublattices if s.kind == "working_ion"]
+    works = np.array([s.holds_vacancies or bool(s.moving) for s in host.sublattices])[numbers]
+    is_ion = np.array([s.kind == "working_ion" for s in host.sublattices])[numbers]
+    ions = [one for s in host.sublattices for one in s.species if s.moving == one.element]
     tables = SiteTables(
         species=species,
         digits=digits,
@@ -76,9 +78,9 @@ def site_tables(host: Host) -> SiteTables:
         recharged=_recharged(known),
         sublattices=numbers,
         working=np.flatnonzero(works),
-        redox=np.flatnonzero(~works),
-        ion=known.index(ions[0]),
-        vacancy=known.index(VACANCY),
+        redox=np.flatnonzero(~is_ion),
+        ion=known.index(ions[0]) if ions else -1,
+        vacancy=known.index(VACANCY) if VACANCY in known else -1,
     )
     for value in vars(tables).values():
         if isinstance(value, np.ndarray):
@@ -98,11 +100,26 @@ def occupants(host: Host, occupation: Digits, sites: Integers) -> Integers:
 
 
 def swappable(host: Host, occupation: Digits, sites: Integers) -> Integers:
-    """Return (n, 2) all pairs of `sites` whose occupants differ and fit on each other's site."""
+    """Return (n, 2) all pairs of `sites` whose occupants differ and fit on each other's site.
+
+    Exchanges after which two sites would exclude each other are left out.
+    """
     here = occupants(host, occupation, sites)
     fits = site_tables(host).digits[sites][:, here] >= 0  # [i, j]: what sits on j fits on i
-    pairs = np.argwhere(np.triu(fits & fits.T & (here[:, None] != here)))
-    return np.asarray(sites[pairs])
+    possible = fits & fits.T & (here[:, None] != here)
+    if len(host.exclusions):
+        possible &= _stays_legal(host, occupation, sites)
+    return np.asarray(sites[np.argwhere(np.triu(possible))])
+
+
+def _stays_legal(host: Host, occupation: Digits, sites: Integers) -> NDArray[np.bool_]:
+    """Return (n, n) whether two sites may exchange an atom and a vacancy, or two atoms."""
+    filled = host.is_filled(occupation)
+    near = np.count_nonzero(host.excluded[sites] & filled, axis=1)
+    here = filled[sites]
+    pairs = host.excluded[np.ix_(sites, sites)]
+    fits = near[None, :] - (pairs & here[:, None]) == 0  # [i, j]: what sits on i has room on j
+    return np.asarray((~here[:, None] | here | fits) & (here[:, None] | ~here | fits.T))
 
 
 def swap(host: Host, occupation: Digits, first: int, second: int) -> None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch_operators.sites import Digits, Integers
@@ -83,17 +84,51 @@ def _pattern(
 ) -> Decoration | None:
     """Return a decoration that is constant on orbits, near an occupation; None if none fits."""
     result = occupation.copy()
+    blocked = np.zeros(host.n_sites, dtype=bool)
     for sublattice in host.sublattices:
         own = sublattice.slice
-        filled = _fill(occupation[own], orbits[own], len(sublattice.species), rng)
+        exclusive = None
+        if len(host.exclusions):
+            exclusive = _Exclusive(host, sublattice, orbits[own], blocked)
+        filled = _fill(occupation[own], orbits[own], len(sublattice.species), rng, exclusive)
         if filled is None:
             return None
         result[own] = filled
     return Decoration(host, result)
 
 
+class _Exclusive:
+    """Which orbits of a sublattice can be filled beside those that are."""
+
+    def __init__(
+        self, host: Host, sublattice: Sublattice, orbits: Integers, blocked: NDArray[np.bool_]
+    ) -> None:
+        self._fills = [not species.is_vacancy for species in sublattice.species]
+        names, member = np.unique(orbits, return_inverse=True)
+        places = np.arange(sublattice.start, sublattice.start + len(sublattice))
+        self._sites = [places[member == n] for n in range(len(names))]
+        self._excluded = host.excluded
+        self._blocked = blocked  # of the whole host; filled sublattices block the next ones
+
+    def allows(self, orbit: int, species: int) -> bool:
+        """Return whether an orbit may hold a species."""
+        own = self._sites[orbit]
+        return not self._fills[species] or not (
+            self._blocked[own].any() or self._excluded[np.ix_(own, own)].any()
+        )
+
+    def take(self, orbit: int, species: int) -> None:
+        """Note that an orbit holds a species."""
+        if self._fills[species]:
+            self._blocked |= self._excluded[self._sites[orbit]].any(axis=0)
+
+
 def _fill(
-    digits: Digits, orbits: Integers, n_species: int, rng: np.random.Generator
+    digits: Digits,
+    orbits: Integers,
+    n_species: int,
+    rng: np.random.Generator,
+    exclusive: _Exclusive | None,
 ) -> Digits | None:
     """Return digits that are constant on orbits, with the same counts; the largest orbits first."""
     room = np.bincount(digits, minlength=n_species).tolist()
@@ -107,9 +142,13 @@ def _fill(
     wanted, needed = votes.tolist(), sizes.tolist()
     for orbit in order.tolist():
         fitting = [species for species in range(n_species) if room[species] >= needed[orbit]]
+        if exclusive is not None:
+            fitting = [species for species in fitting if exclusive.allows(orbit, species)]
         if not fitting:
             return None
         best = max(fitting, key=wanted[orbit].__getitem__)
         chosen[orbit] = best
         room[best] -= needed[orbit]
+        if exclusive is not None:
+            exclusive.take(orbit, best)
     return chosen[member]

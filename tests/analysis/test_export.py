@@ -21,7 +21,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.hosts import guess_declaration
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.errors import UsageError
 from gasearch.files import OutputError, written
 from gasearch.run.folder import RunFolder

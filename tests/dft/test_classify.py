@@ -1,14 +1,18 @@
 """Which charge order came out: kept, moved or delocalised."""
 
+import dataclasses
+
 import ase.io
 import numpy as np
 import pytest
 from places import SHIPPED_FRAMES
 
 from gasearch.crystal.decoration import Decoration
+from gasearch.crystal.host import Host
 from gasearch.crystal.species import Species
-from gasearch.dft.classify import classify, moment_ranges
+from gasearch.dft.classify import classify, moment_ranges, not_judged, unjudged
 from gasearch.dft.errors import DftError
+from gasearch.testing import toy_host
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +98,68 @@ def test_every_frame_of_the_shipped_data_is_classified_by_its_label(host, ranges
         asked = Decoration.from_atoms(host, frame)
         found = classify(asked, frame, frame.get_magnetic_moments(), ranges, host)
         assert found.order == "kept", frame.info
+
+
+def spinful(*states):
+    """Return perovskite NaxFeF3 with these species of Fe."""
+    declaration = toy_host().declaration
+    working, redox = declaration.sublattices
+    species = tuple(map(Species.parse, states))
+    redox = dataclasses.replace(redox, species=species)
+    declared = dataclasses.replace(declaration, sublattices=(working, redox))
+    return Host.build(declared, (2, 2, 1))
+
+
+def test_spin_states_come_out_of_their_moments():
+    host = spinful("Fe2+", "Fe2+ ls", "Fe3+")
+    ranges = moment_ranges(host, "gpaw", {}, {})
+    assert not unjudged(host, ranges)
+    for seed in range(5):
+        asked = half(host, seed)
+        atoms = asked.to_atoms()
+        moments = 0.92 * atoms.get_initial_magnetic_moments() + 0.05
+        found = classify(asked, atoms, moments, ranges, host)
+        assert (found.order, found.decoration) == ("kept", asked)
+        assert np.array_equal(
+            found.atoms.get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments()
+        )
+
+
+def test_elements_whose_states_have_one_moment_keep_the_order_that_was_asked_for():
+    host = spinful("Fe2+", "Fe3+", "Fe4+")  # moments 4, 5 and 4
+    ranges = moment_ranges(host, "abinit", {}, {})
+    assert ranges == {}
+    alike = unjudged(host, ranges)
+    assert "do not tell apart Fe2+ and Fe3+ and Fe4+" in not_judged(alike)
+    asked = half(host)
+    atoms = asked.to_atoms()
+    atoms.positions += np.random.default_rng(1).normal(0, 0.05, atoms.positions.shape)
+    order = np.random.default_rng(2).permutation(len(atoms))
+    moments = np.full(len(atoms), 4.0)
+    found = classify(asked, atoms[order], moments, ranges, host)
+    assert (found.order, found.decoration) == ("kept", asked)
+    assert found.sites == ()
+    assert classify(None, atoms, moments, ranges, host).order == "delocalised"
+
+
+def test_holes_of_oxygen_are_told_by_their_moments():
+    declaration = toy_host().declaration
+    working, redox = declaration.sublattices
+    framework, holes = {"Fe": Species("Fe", 3)}, (Species("O", -2), Species("O", -1))
+    unit = declaration.unit_cell.copy()
+    unit.symbols[unit.symbols == "F"] = "O"
+    sublattices = (working, dataclasses.replace(redox, sites=("O",), species=holes))
+    declared = dataclasses.replace(
+        declaration, unit_cell=unit, sublattices=sublattices, framework=framework,
+        formula_unit="NaFeO3",
+    )  # fmt: skip
+    host = Host.build(declared, (1, 1, 1))
+    ranges = moment_ranges(host, "vasp", {}, {})
+    asked = Decoration.random(host, host.compositions[-1], np.random.default_rng(0))
+    atoms = asked.to_atoms()
+    assert sorted(atoms.get_initial_magnetic_moments()) == [0, 0, 1, 1, 5]
+    found = classify(asked, atoms, 0.9 * atoms.get_initial_magnetic_moments(), ranges, host)
+    assert (found.order, found.decoration) == ("kept", asked)
 
 
 class TestThresholds:

@@ -3,21 +3,28 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.spacegroup import crystal
 
+from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.moments import n_f_electrons, usual_low_spin
-from gasearch.crystal.species import Species
+from gasearch.crystal.host import Host
+from gasearch.crystal.moments import bonded_nonmetals, usual_spin
+from gasearch.crystal.species import VACANCY, Species
+from gasearch.dft.classify import moment_ranges
+from gasearch.dft.levels import dft_level
 from gasearch.dft.spins import (
     alternating_signs,
+    assumptions,
     atomic_limit,
     bonded_anions,
+    doubts,
     input_doubts,
     spin_of,
     spins,
     start_moments,
     total_moment,
+    with_usual_spins,
 )
-from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
 
@@ -90,38 +97,91 @@ def test_a_sum_of_alternating_moments_is_not_negative(host):
 
 
 @pytest.mark.parametrize(
-    ("ion", "moment"),
-    [("Co3+", 0), ("Ni3+", 1), ("Ni4+", 0), ("Ru4+", 2), ("Ir5+", 2), ("Rh3+", 0), ("Mn3+", None),
-     ("Fe3+", None), ("Fe2+", None), ("Co2+", None), ("Ni2+", None), ("Mo4+", None)],
+    ("ion", "around", "moment"),
+    [("Co3+", "OOOOOO", 0), ("Ni3+", "OOOOOO", 1), ("Ni4+", "OOOOOO", 0), ("Ru4+", "OOOOOO", 2),
+     ("Ir5+", "OOOOOO", 2), ("Rh3+", "OOOOOO", 0), ("Mn3+", "OOOOOO", 4), ("Fe3+", "OOOOOO", 5),
+     ("Fe2+", "OOOOOO", 4), ("Co2+", "OOOOOO", 3), ("Ni2+", "OOOOOO", 2), ("Mo4+", "OOOOOO", 2),
+     ("Co3+", "FFFFFF", 4), ("Ni4+", "FFFFFF", 0), ("Co3+", "OOOO", 4), ("Fe2+", "CCCCCC", 0),
+     ("Fe3+", "CCCCCC", 1), ("Fe2+", "NNNNNN", 4), ("Mn2+", "CCCCCC", 1), ("Co3+", "", 4)],
 )  # fmt: skip
-def test_ions_that_are_usually_low_spin_are_known(ion, moment):
-    assert usual_low_spin(Species.parse(ion)) == moment
+def test_the_usual_spin_state_goes_by_ion_and_coordination(ion, around, moment):
+    assert usual_spin(Species.parse(ion), tuple(around)).moment == moment
 
 
-def test_high_spin_of_an_ion_that_is_usually_low_spin_is_said():
-    lithium_nickel_oxide = [Species.parse(ion) for ion in ("Li+", "Ni3+", "Ni4+", "O2-")]
-    section = DftSection(hubbard_u_eV={"Ni": 6.2})
-    third, fourth = input_doubts(lithium_nickel_oxide, section)
-    assert "Ni3+ is taken as high spin, moment 3" in third
-    assert 'set "Ni3+" = 1.0' in third
-    assert 'set "Ni4+" = 0.0' in fourth
-    said = DftSection(hubbard_u_eV={"Ni": 6.2}, spin_states={"Ni3+": 1.0, "Ni4+": 0.0})
-    assert input_doubts(lithium_nickel_oxide, said) == []
+def layered(metal, *states):
+    """Return a host of layered LiMO2 with these species of M, one formula unit."""
+    unit = crystal(
+        ["Li", metal, "O"], [(0, 0, 0.5), (0, 0, 0), (0, 0, 0.2585)], spacegroup=166,
+        cellpar=[2.88, 2.88, 14.2, 90, 90, 120], primitive_cell=True,
+    )  # fmt: skip
+    sublattices = (
+        SublatticeDeclaration("working_ion", ("Li",), (Species("Li", 1), VACANCY)),
+        SublatticeDeclaration("redox", (metal,), tuple(map(Species.parse, states))),
+    )
+    framework = {"O": Species("O", -2)}
+    return Host.build(
+        HostDeclaration("layered", unit, sublattices, framework, f"Li{metal}O2"), (2, 2, 1)
+    )
 
 
-def test_a_magnetic_element_without_u_is_said():
-    species = [Species.parse(ion) for ion in ("Li+", "Fe2+", "Fe3+", "Mn2+", "Mn3+", "P5+", "O2-")]
+def test_neighbours_are_found_through_all_images_of_a_small_cell():
+    host = layered("Co", "Co3+", "Co4+")
+    assert bonded_nonmetals(host.declaration.unit_cell, [1]) == [("O",) * 6]
+
+
+def test_cobalt_and_nickel_of_layered_oxides_are_low_spin_in_inputs_and_in_their_level():
+    host = layered("Co", "Co3+", "Co4+")
+    section = with_usual_spins(DftSection(), host)
+    assert section.spin_states == {"Co3+": 0.0, "Co4+": 1.0}
+    assert with_usual_spins(section, host) == section
+    full = decorated(host, 1)
+    assert total_moment(full, section.spin_states) == 0
+    assert total_moment(decorated(host, 0.5), section.spin_states) == 2
+    assert dft_level("vasp", DftSection(), host).settings["spin_states"] == section.spin_states
+    moments, hubbard = assumptions(host, DftSection())
+    assert moments == (
+        "moments by label: Co3+ 0 (low spin, between 6 O), Co4+ 1 (low spin, between 6 O)"
+    )
+    assert hubbard == "Hubbard U: 3.32 eV on Co"
+    assert doubts(host, DftSection()) == []
+    told = DftSection(spin_states={"Co3+": 4.0})
+    assert with_usual_spins(told, host).spin_states == {"Co3+": 4.0, "Co4+": 1.0}
+    assert "Co3+ 4 (set in [dft.spin_states])" in assumptions(host, told)[0]
+    ranges = moment_ranges(host, "vasp", section.spin_states, {})
+    assert ranges[Species("Co", 3)] == (0, pytest.approx(0.3))
+
+
+def test_a_declared_spin_state_has_its_moment_and_needs_no_table():
+    host = layered("Ni", "Ni3+ ls", "Ni4+ ls")
+    assert with_usual_spins(DftSection(), host).spin_states == {}
+    assert total_moment(decorated(host, 0.5), {}) == 2
+    assert "Ni3+ ls 1 (low spin), Ni4+ ls 0 (low spin)" in assumptions(host, DftSection())[0]
+
+
+def test_high_spin_ions_of_olivine_leave_level_and_table_as_they_were(host):
+    assert with_usual_spins(DftSection(), host).spin_states == {}
+    moments, hubbard = assumptions(host, DftSection())
+    assert moments == "moments by label: Fe2+ 4 (high spin), Fe3+ 5 (high spin)"
+    assert hubbard == "Hubbard U: 5.3 eV on Fe"
+
+
+def test_a_redox_element_without_u_is_said():
+    species = [Species.parse(ion) for ion in ("Li+", "Fe2+", "Fe3+", "Ce3+", "Ce4+", "P5+", "O2-")]
     (doubt,) = input_doubts(species, DftSection())
-    assert "no U on Mn (5.3 eV on Fe)" in doubt
-    assert input_doubts(species, DftSection(hubbard_u_eV={"Fe": 5.3, "Mn": 3.9})) == []
+    assert "no U on Ce (5.3 eV on Fe)" in doubt
+    assert input_doubts(species, DftSection(hubbard_u_eV={"Fe": 5.3, "Ce": 5.0})) == []
+    copper = [Species.parse(ion) for ion in ("Cu+", "Cu2+", "F-")]
+    assert "no U on Cu (nor on others)" in input_doubts(copper, DftSection())[0]
 
 
-def test_an_open_f_shell_needs_to_be_told_its_moment():
-    cerium = Species.parse("Ce3+")
-    assert [n_f_electrons(Species.parse(ion)) for ion in ("Ce3+", "Ce4+", "La3+", "Gd3+")] == [
+def test_a_u_for_oxides_is_doubted_elsewhere():
+    sulfide = [Species.parse(ion) for ion in ("Li+", "Fe2+", "Fe3+", "S2-")]
+    (doubt,) = input_doubts(sulfide, DftSection())
+    assert "the U on Fe was fitted to oxides, and the anions here are S" in doubt
+
+
+def test_an_open_f_shell_has_its_moment():
+    assert [spin_of(Species.parse(ion), {}) for ion in ("Ce3+", "Ce4+", "La3+", "Gd3+")] == [
         1, 0, 0, 7,
     ]  # fmt: skip
-    with pytest.raises(UsageError, match=r'Ce3\+ has an open f shell, f\^1.*set "Ce3\+" = 1.0'):
-        spin_of(cerium, {})
-    assert spin_of(cerium, {"Ce3+": 1.0}) == 1
-    assert spin_of(Species.parse("Ce4+"), {}) == 0
+    assert spin_of(Species.parse("Ce3+"), {"Ce3+": 0.0}) == 0

@@ -53,10 +53,17 @@ class TestTables:
 
 
 def test_a_count_of_any_size_is_whole():
-    rows = [{"x": 0.5, "raw": 10**50 + 7, "distinct": 10**48 + 3}]
-    text = shown(tables.count_table(rows)).replace(",", "")
+    row = {"x": 0.5, "raw": 10**50 + 7, "distinct": 10**48 + 3, "exact": True}
+    text = shown(tables.count_table([row])).replace(",", "")
     assert str(10**50 + 7) in text
     assert str(10**48 + 3) in text
+    assert "at least" not in text
+
+
+def test_a_count_that_is_a_bound_says_so():
+    text = shown(tables.count_table([{"x": 0.5, "raw": 70, "distinct": 3, "exact": False}]))
+    assert "at least 70" in text
+    assert "at least 3" in text
 
 
 def test_what_is_unknown_is_a_dash():

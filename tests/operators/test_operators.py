@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from host_classes import CLASSES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -103,6 +104,11 @@ def host_of(name: str) -> Host:
     return HOSTS[name]()
 
 
+@functools.cache
+def class_of(name: str) -> Host:
+    return CLASSES[name]()
+
+
 def operator_of(name: str) -> Operator:
     (loaded,) = load_operators({name: {}}, Path())
     return loaded.operator
@@ -133,6 +139,33 @@ def test_every_registered_operator_keeps_the_contract(name):
 def test_every_registered_operator_keeps_the_contract_on_every_kind_of_host(name, host):
     operator = operator_of(name)
     check_operator(operator, host_of(host), n=40, may_be_idle=True)
+
+
+@pytest.mark.parametrize("host", CLASSES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_registered_operator_keeps_the_contract_on_every_class_of_host(name, host):
+    check_operator(operator_of(name), class_of(host), n=15, may_be_idle=True)
+
+
+MOVERS = {
+    "exclusive sites": {"na_vacancy_swap", "insert_extract", "cut_and_splice", "coupled_swap"},
+    "exclusive sites, delocalised charge": {"na_vacancy_swap", "insert_extract", "symmetrise"},
+    "charge order alone": {"charge_swap", "cut_and_splice", "uniform_crossover"},
+    "cations on one sublattice": {"redox_element_swap", "uniform_crossover"},
+    "cations on one sublattice, Li comes and goes": {"na_vacancy_swap", "insert_extract"},
+    "vacancies on redox sites": {"na_vacancy_swap", "charge_swap", "insert_extract"},
+    "antisites": {"na_vacancy_swap", "redox_element_swap", "insert_extract"},
+    "anion vacancies": {"na_vacancy_swap", "charge_swap", "insert_extract"},
+}
+
+
+@pytest.mark.parametrize("host", CLASSES)
+def test_operators_that_should_do_something_on_a_class_of_host_do(host):
+    own, rng = class_of(host), np.random.default_rng(4)
+    for name in MOVERS[host]:
+        operator = operator_of(name)
+        children = [operator(random_parents(own, operator, rng), rng) for _ in range(25)]
+        assert any(child is not None for child in children), name
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import bulk
 from crystals import rattled
 
@@ -71,6 +72,49 @@ def test_atoms_without_charges_are_refused_with_advice() -> None:
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     with pytest.raises(NoChargesError, match=r"NaCl carries no formal charges: set them with"):
         Batch.from_atoms([atoms])
+
+
+def test_a_crystal_of_neutral_atoms_says_so_by_charges_of_zero() -> None:
+    atoms = bulk("C", "diamond", a=3.57)
+    atoms.set_initial_charges([0.0, 0.0])
+    assert Batch.from_atoms([atoms]).charges.tolist() == [0, 0]
+    assert [*map(str, species_of(atoms))] == ["C"]
+
+
+def low_spin(n: int) -> Atoms:
+    """Return olivine whose first n Fe2+ are of low spin."""
+    atoms = rattled(0.5)
+    moments = atoms.get_initial_magnetic_moments()
+    moments[np.flatnonzero(moments == 4)[:n]] = 0
+    atoms.set_initial_magnetic_moments(moments)
+    return atoms
+
+
+def test_spin_states_travel_with_a_batch() -> None:
+    atoms = low_spin(1)
+    assert sorted(map(str, species_of(atoms)))[:3] == ["Fe2+", "Fe2+ ls", "Fe3+"]
+    batch = Batch.from_atoms([rattled(0.5), atoms])
+    assert batch.spins.sum() == batch.part(slice(1, 2)).spins.sum() == 1
+    assert batch.part(slice(0, 1)).spins.sum() == 0
+    np.testing.assert_array_equal(
+        to_atoms(batch)[1].get_initial_magnetic_moments(), atoms.get_initial_magnetic_moments()
+    )
+
+
+def test_a_potential_for_high_spin_refuses_low_spin() -> None:
+    with pytest.raises(UntrainedSpeciesError, match=r"does not know Fe2\+ ls; it knows"):
+        Pmmcs().evaluate(Batch.from_atoms([low_spin(2)]))
+    with pytest.raises(UntrainedSpeciesError, match=r"does not know Fe2\+ ls; it knows"):
+        check_species(Pmmcs(), low_spin(1))
+
+
+def test_moments_that_are_no_label_change_nothing() -> None:
+    atoms = rattled(0.5)
+    atoms.set_initial_magnetic_moments(0.93 * atoms.get_initial_magnetic_moments())
+    assert Batch.from_atoms([atoms]).spins.sum() == 0
+    atoms.set_initial_magnetic_moments(None)
+    atoms.set_initial_magnetic_moments(np.ones((len(atoms), 3)))
+    assert Batch.from_atoms([atoms]).spins.sum() == 0
 
 
 def test_partial_charges_are_refused() -> None:

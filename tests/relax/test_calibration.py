@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import pytest
 from crystals import built
@@ -15,7 +16,10 @@ from gasearch.potentials.registry import load_potential
 from gasearch.relax.calibration import (
     Calibration,
     CannotCalibrateError,
+    Windows,
     calibrate,
+    moment_windows,
+    windows_for,
     with_hold,
 )
 from gasearch.relax.settings import RelaxSettings
@@ -110,3 +114,49 @@ def test_a_state_that_is_nowhere_alone_lies_on_the_line_through_the_ends(chgnet)
     assert mn2 - mn3 == pytest.approx(mn3 - mn4)
     low, high = found.hold.ranges[states[1]]
     assert mn4 < low < mn3 < high < mn2
+
+
+@pytest.fixture(scope="module")
+def manganese(chgnet):
+    return moment_windows(olivine_of("Mn"), chgnet, QUICK)
+
+
+def test_windows_of_a_host_lie_between_what_its_ends_show(manganese):
+    mn2, mn3 = Species("Mn", 2), Species("Mn", 3)
+    assert manganese.alike == {}
+    assert manganese.ranges[mn3][1] == pytest.approx(manganese.ranges[mn2][0], abs=1e-3)
+    assert manganese.ranges[mn3][0] < 3.95 < manganese.ranges[mn3][1] < 4.66
+    assert 4.66 < manganese.ranges[mn2][1] < 5.5
+    (line,) = manganese.in_words()
+    assert line.startswith("moments of chgnet on this host: Mn2+ 4.")
+
+
+@pytest.mark.parametrize("metal", ["Ni", "Co"])
+def test_an_element_whose_states_look_alike_is_not_judged(chgnet, metal):
+    found = moment_windows(olivine_of(metal), chgnet, QUICK)
+    assert found.ranges == {}
+    (line,) = found.in_words()
+    assert re.fullmatch(
+        rf"the charge order of {metal} is not judged: {metal}2\+ and {metal}3\+ look alike "
+        r"\(\d\.\d\d and \d\.\d\d\)",
+        line,
+    )
+    judge, reader = with_hold(chgnet, None, "own", found.to_json())
+    assert (judge.moment_ranges, reader) == (None, None)
+    _, reader = with_hold(load_potential("pmmcs"), None, "chgnet", found.to_json())
+    assert reader.ranges == {}
+
+
+def test_windows_come_back_from_the_record_and_judge(chgnet, manganese):
+    recorded = json.loads(json.dumps(manganese.to_json()))
+    assert Windows.from_json(recorded) == manganese
+    judge, _ = with_hold(chgnet, None, "own", recorded)
+    assert judge.moment_ranges == manganese.ranges
+    assert judge.weights_hash == chgnet.weights_hash
+
+
+def test_windows_are_measured_where_the_reader_was_not_made_for_the_host(chgnet):
+    assert windows_for(built(), chgnet, "chgnet", is_held=False) is None
+    pmmcs = load_potential("pmmcs")
+    assert windows_for(olivine_of("Mn"), pmmcs, "own", is_held=False) is None
+    assert windows_for(olivine_of("Mn"), chgnet, "own", is_held=True) is None

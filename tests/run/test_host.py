@@ -70,9 +70,12 @@ def test_what_the_section_says_wins_over_the_file(folder):
     assert host.declaration.min_site_distance == 1.5
 
 
-def test_too_close_sites_are_refused_by_the_given_distance(folder):
-    with pytest.raises(UsageError, match="3"):
-        build_host(from_file(min_site_distance=3.3), folder)
+def test_sites_exclude_each_other_by_the_given_distance(folder):
+    assert len(build_host(from_file(), folder).exclusions) == 0
+    host = build_host(from_file(min_site_distance=3.3), folder)
+    lengths = host.distances[tuple(host.exclusions.T)]
+    assert len(lengths) > 0
+    assert lengths.max() < 3.3
 
 
 @pytest.mark.parametrize(

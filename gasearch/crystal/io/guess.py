@@ -9,12 +9,7 @@ from typing import NoReturn
 
 from ase.neighborlist import neighbor_list
 
-from gasearch.crystal.declaration import (
-    MIN_SITE_DISTANCE,
-    HostError,
-    SublatticeDeclaration,
-    refuse_close_sites,
-)
+from gasearch.crystal.declaration import HostError, SublatticeDeclaration
 from gasearch.crystal.io.structures import HostStructure, refuse_partial_framework
 from gasearch.crystal.species import VACANCY, Species, formula
 
@@ -51,7 +46,6 @@ def guess(
     shared = [n for n in sites if structure.is_mixed(n)]
     if shared:
         _cannot_guess(structure, f"other elements share {structure.describe(shared)}")
-    refuse_close_sites(structure.atoms, sites, MIN_SITE_DISTANCE)
     metals = [n for n, own in enumerate(structure.shares) if _REDOX_STATES.keys() & own.keys()]
     refuse_partial_framework(structure, [*sites, *metals])
     states = _oxidation_states(structure, working, sites)

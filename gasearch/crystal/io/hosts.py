@@ -111,13 +111,14 @@ def _resolve(
     if declared.kind == "redox":
         _refuse_partial_redox(structure, sites)
     mixed = [n for n in sites if structure.is_mixed(n)]
-    if mixed and declared.elements == "fixed":
+    if mixed and not declared.is_free:
         raise HostError(
             f"{structure.path}: elements share {structure.describe(mixed)}, so that no site keeps "
             "one of them: declare the sublattice with elements = 'free'."
         )
     declared = replace(declared, sites=_named_for_host(structure, declared, sites))
-    if mixed and not declared.fractions:
+    partial = declared.kind == "mixed" and not all(structure.is_full(n) for n in sites)
+    if (mixed or partial) and not declared.fractions:
         declared = replace(declared, fractions=structure.fractions(sites))
     return declared
 
@@ -181,6 +182,8 @@ def host_to_json(host: Host) -> str:
         "min_site_distance": declared.min_site_distance,
         "supercell": host.matrix.tolist(),
     }
+    if declared.charges != "integer":  # older hosts keep their text
+        document["charges"] = declared.charges
     return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -202,13 +205,14 @@ def host_from_json(text: str) -> Host:
 
 
 def _sublattice_to_dict(declared: SublatticeDeclaration) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "kind": declared.kind,
         "sites": list(declared.sites),
         "species": [str(species) for species in declared.species],
         "elements": declared.elements,
         "fractions": dict(declared.fractions),
     }
+    return document | ({"moves": declared.moves} if declared.moves else {})
 
 
 def _declaration_from_dict(document: Mapping[str, Any]) -> HostDeclaration:
@@ -228,6 +232,7 @@ def _declaration_from_dict(document: Mapping[str, Any]) -> HostDeclaration:
                 species=tuple(Species.parse(text) for text in own["species"]),
                 elements=own["elements"],
                 fractions=dict(own["fractions"]),
+                moves=own.get("moves", ""),
             )
             for own in document["sublattices"]
         ),
@@ -235,6 +240,7 @@ def _declaration_from_dict(document: Mapping[str, Any]) -> HostDeclaration:
         formula_unit=document["formula_unit"],
         symprec=document["symprec"],
         min_site_distance=document["min_site_distance"],
+        charges=document.get("charges", "integer"),
         kpoints=builtin.kpoints if builtin else (),
         note=builtin.note if builtin else "",
     )

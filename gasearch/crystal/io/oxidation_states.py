@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io.cif import CIFBlock
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import species_of
 
 _STATE = re.compile(r"[A-Z][A-Za-z]?([+-]\d*\.?\d*|\d*\.?\d*[+-])(?![\d.])")
 _NUMBER = re.compile(r"([+-]?)(\d*\.?\d*)([+-]?)")
@@ -46,15 +46,9 @@ loop_
 """
 
 
-def species_of(atoms: Atoms) -> list[Species]:
-    """Return the species of each atom, from its symbol and its initial charge."""
-    charges = np.rint(atoms.get_initial_charges()).astype(int).tolist()
-    return [Species(e, charge) for e, charge in zip(atoms.symbols, charges, strict=True)]
-
-
 def cif(atoms: Atoms, name: str) -> str:
     """Return a CIF block in P1 with the oxidation states where pymatgen and VESTA look for them."""
-    species = species_of(atoms)
+    species = [own.ion for own in species_of(atoms)]
     types = [f"  {s}  {s.charge:+d}" for s in dict.fromkeys(species)]
     count = Counter[str]()
     sites = []
@@ -73,7 +67,7 @@ def poscar(atoms: Atoms, name: str) -> str:
 
     The first line lists them, in the order of the atoms: VASP itself has no place for them.
     """
-    species = species_of(atoms)
+    species = [own.ion for own in species_of(atoms)]
     first = {element: n for n, element in reversed(list(enumerate(atoms.symbols)))}
     order = sorted(range(len(atoms)), key=lambda n: (first[species[n].element], species[n].charge))
     counts = Counter(species[n] for n in order)

@@ -17,7 +17,7 @@ from typing import Any
 from ase import Atoms
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.dft.codes.contract import (
     NUMBER,
     Code,
@@ -31,7 +31,7 @@ from gasearch.dft.codes.contract import (
 from gasearch.dft.codes.inputs import correlated_orbital
 from gasearch.dft.errors import NoCodeError, RefusedOutputError
 from gasearch.dft.kpoints import canonical, gpaw_points
-from gasearch.dft.spins import start_moments, total_moment
+from gasearch.dft.spins import spin_of, start_moments, total_moment
 from gasearch.run.dft_section import DftSection
 
 _CONVERGED = r"Converged after \d+ iterations"
@@ -64,7 +64,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
     surrogates = {
         str(index): section.surrogates[str(species)]
         for index, species in enumerate(species_of(atoms))
-        if str(species) in section.surrogates and species.moment
+        if str(species) in section.surrogates and spin_of(species, states)
     }
     return {
         "task": "relax" if relax else "single-point",

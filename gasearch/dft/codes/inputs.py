@@ -11,9 +11,15 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.dft.kpoints import canonical, grid, mesh
-from gasearch.dft.spins import alternating_signs, atomic_limit, input_doubts, spins
+from gasearch.dft.spins import (
+    alternating_signs,
+    atomic_limit,
+    input_doubts,
+    moments_in_words,
+    spins,
+)
 from gasearch.run.dft_section import DftSection
 
 ORBITAL_L = {"p": 1, "d": 2, "f": 3}
@@ -99,7 +105,8 @@ def readme(
     return (
         f"{name}\n\n"
         f"Assumed: {order} order, total moment fixed to {sum(moments):g}, which pins the charge "
-        f"order.\n{doubts}"
+        f"order.\nMoments by label: {moments_in_words(atoms, section.spin_states) or 'none'}.\n"
+        f"{doubts}"
         f"Pseudopotentials are not here; supply {', '.join(pseudos.values())}, or name yours in "
         "run.toml.\n"
     )

@@ -18,7 +18,8 @@ from ase import Atoms
 from ase.config import cfg
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import poscar, species_of
+from gasearch.crystal.io.oxidation_states import poscar
+from gasearch.crystal.species import species_of
 from gasearch.dft.codes import vasp_outputs
 from gasearch.dft.codes.contract import Code, ExpectedSettings, read_text
 from gasearch.dft.codes.inputs import (
@@ -29,7 +30,7 @@ from gasearch.dft.codes.inputs import (
     signed_moments,
 )
 from gasearch.dft.kpoints import mesh
-from gasearch.dft.spins import bonded_anions, input_doubts, spin_of
+from gasearch.dft.spins import bonded_anions, input_doubts, moments_in_words, spin_of
 from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection, VaspSection
 
@@ -366,7 +367,8 @@ def _readme(
     return (
         f"{name}: {counts}\n\n{pseudos}{assumed}\n{doubts}\n{stages}"
         f"{_SETTINGS[section.vasp.preset]}\n[dft] and [dft.vasp] in run.toml change them.\n\n"
-        "MAGMOM is by label: Fe2+ and Fe3+ are one species of the POSCAR, Fe2+ first. Afterwards,\n"
+        f"MAGMOM is by label ({moments_in_words(atoms, section.spin_states) or 'none'}): the "
+        "oxidation states of an element are one\nspecies of the POSCAR, lowest first. Afterwards,\n"
         "with OUTCAR (and vasprun.xml) in this folder: gasearch dft collect RUN\n"
     )
 

@@ -12,11 +12,12 @@ from ase import Atoms
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
+from gasearch.dft.classify import moment_ranges, not_judged, unjudged
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
 from gasearch.dft.levels import DftLevel, dft_level
-from gasearch.dft.spins import input_doubts
+from gasearch.dft.spins import assumptions, doubts, with_usual_spins
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
@@ -47,7 +48,8 @@ class Workplace:
     @classmethod
     def of(cls, folder: RunFolder, store: PopulationStore) -> Workplace:
         """Return the workplace of a run; its host is the one in the database."""
-        return cls(folder, store, host_from_json(store.run.host), folder.settings().dft)
+        host = host_from_json(store.run.host)
+        return cls(folder, store, host, with_usual_spins(folder.settings().dft, host))
 
     def chosen(self, ids: Sequence[int]) -> list[int]:
         """Return the candidates that the user names, or those promoted without a job yet."""
@@ -71,10 +73,16 @@ class Workplace:
         """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
         return self.store.relaxed(number).atoms
 
-    def doubts(self) -> list[str]:
-        """Return what inputs for this host assume that is likely to be wrong."""
-        species = {one for s in self.host.sublattices for one in s.species} | {*self.host.framework}
-        return input_doubts((one for one in species if not one.is_vacancy), self.section)
+    def assumptions(self) -> list[str]:
+        """Return what inputs for this host assume of moments and U."""
+        return assumptions(self.host, self.folder.settings().dft)
+
+    def doubts(self, code: str = PROGRAM) -> list[str]:
+        """Return what of it is likely to be wrong, and what the moments of a code do not tell."""
+        section = self.folder.settings().dft
+        ranges = moment_ranges(self.host, code, self.section.spin_states, section.moments)
+        alike = unjudged(self.host, ranges)
+        return [*doubts(self.host, section), *([not_judged(alike)] if alike else [])]
 
     def job(self, number: int, level: DftLevel) -> JobFolder:
         """Return the folder of a job, whether it exists or not."""

@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from gasearch.crystal.species import MomentRanges
+from gasearch.crystal.species import SPINS, MomentRanges
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Batch, Evaluated, Potential
 from gasearch.potentials.held.hold import Hold
@@ -40,22 +40,22 @@ class NoMomentsError(UsageError):
 
 
 class Walls:
-    """The ranges of a hold as a table by element and charge, on a device."""
+    """The ranges of a hold as a table by element, charge and spin state, on a device."""
 
     def __init__(self, hold: Hold, device: str = "cpu") -> None:
-        size = (len(chemical_symbols), _HIGHEST_CHARGE - _LOWEST_CHARGE + 1)
+        size = (len(chemical_symbols), _HIGHEST_CHARGE - _LOWEST_CHARGE + 1, len(SPINS))
         low = torch.full(size, -math.inf, dtype=torch.float64)
         high = torch.full(size, math.inf, dtype=torch.float64)
         for species, (lowest, highest) in hold.ranges.items():
-            low[species.number, species.charge - _LOWEST_CHARGE] = lowest
-            high[species.number, species.charge - _LOWEST_CHARGE] = highest
+            entry = species.number, species.charge - _LOWEST_CHARGE, SPINS.index(species.spin)
+            low[entry], high[entry] = lowest, highest
         self._low, self._high = low.to(device), high.to(device)
         self._stiffness = hold.stiffness
 
     def beyond(self, batch: Batch, values: torch.Tensor) -> torch.Tensor:
         """Return how far (N,) each value is from its range: positive above, negative below it."""
-        columns = batch.charges - _LOWEST_CHARGE
-        low, high = self._low[batch.numbers, columns], self._high[batch.numbers, columns]
+        entries = batch.numbers, batch.charges - _LOWEST_CHARGE, batch.spins
+        low, high = self._low[entries], self._high[entries]
         above = (values - high).clamp(min=0.0)
         return above - (low - values).clamp(min=0.0)
 

@@ -302,7 +302,7 @@ def energies_forces_stress(
     positions = batch.positions.detach().requires_grad_()
     strains = torch.zeros_like(batch.cells, requires_grad=True)
     symmetric = (strains + strains.transpose(1, 2)) / 2
-    leaf = Batch(positions, batch.cells, batch.numbers, batch.charges, batch.system)
+    leaf = Batch(positions, batch.cells, batch.numbers, batch.charges, batch.system, batch.spins)
     with torch.enable_grad():
         output = network(make_graph(leaf, slots, edges, network.dtype, symmetric))
         penalties = None if penalty is None else penalty(leaf, output)

@@ -101,7 +101,7 @@ class NetworkPotential:
     def slots(self, batch: Batch) -> torch.Tensor:
         """Return the slots (N,) of the atoms, or raise for a species that was not trained."""
         try:
-            return self._slots(batch.numbers, batch.charges)
+            return self._slots(batch.numbers, batch.charges, batch.spins)
         except UnmappedSpeciesError as error:
             if self.card.domain is None:
                 raise
@@ -219,6 +219,7 @@ def _subset(batch: Batch, systems: torch.Tensor, atoms: torch.Tensor) -> Batch:
         batch.numbers[atoms],
         batch.charges[atoms],
         renumbered[batch.system[atoms]],
+        batch.spins[atoms],
     )
 
 

@@ -1,8 +1,9 @@
-"""From an element in an oxidation state to its slot: the row of a network's embedding.
+"""From a species to its slot: the row of a network's embedding.
 
 A network was made for elements; a charge-aware one gives Fe2+ and Fe3+ two slots, as a rule Fe's
 own and one that the material does not need (Ga's, 31, is the field's convention). The map belongs
 to a model and is stored with it. Nothing outside the adapters sees slots: labels stay on the atoms.
+A spin state has a slot of its own where the map lists it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import SPINS, Species
 from gasearch.errors import UsageError
 
 _LOWEST, _HIGHEST = -4, 8  # oxidation states
@@ -61,8 +62,9 @@ class SpeciesMap:
     slots
         Slot of each listed species.
     is_open
-        Whether species that are not listed have the slot of their element, its atomic number. A
-        slot that a listed species of another element took is not available to them.
+        Whether species that are not listed have the slot of their element, its atomic number, and
+        spin states that are not listed that of their ion in high spin. A slot that a listed species
+        of another element took is not available to them.
     """
 
     slots: Mapping[Species, int]
@@ -106,26 +108,35 @@ class SpeciesMap:
         """What has a slot; None for (nearly) anything."""
         return None if self.is_open else frozenset(self.slots)
 
-    def __call__(self, numbers: torch.Tensor, charges: torch.Tensor) -> torch.Tensor:
+    def __call__(
+        self, numbers: torch.Tensor, charges: torch.Tensor, spins: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the slots (N,) of atoms with these atomic numbers and oxidation states.
+
+        Parameters
+        ----------
+        spins
+            Spin states as places in `SPINS`; high spin everywhere if None.
 
         Raises
         ------
         UnmappedSpeciesError
             Where one has none.
         """
-        entry = numbers * _WIDTH + (charges - _LOWEST).clamp(0, _WIDTH - 1)
+        spins = torch.zeros_like(charges) if spins is None else spins
+        state = spins * _WIDTH + (charges - _LOWEST).clamp(0, _WIDTH - 1)
+        entry = numbers * _WIDTH * len(SPINS) + state
         slots = self._table.to(numbers.device)[entry]
         slots = torch.where((charges < _LOWEST) | (charges > _HIGHEST), _UNMAPPED, slots)
         unmapped = slots == _UNMAPPED
         if bool(unmapped.any()):
-            self._refuse(numbers[unmapped].tolist(), charges[unmapped].tolist())
+            self._refuse(*(column[unmapped].tolist() for column in (numbers, charges, spins)))
         return slots
 
     def slot(self, species: Species) -> int:
         """Return the slot of one species, or raise `UnmappedSpeciesError`."""
-        pair = torch.tensor([species.number]), torch.tensor([species.charge])
-        return int(self(*pair))
+        labels = (species.number, species.charge, SPINS.index(species.spin))
+        return int(self(*(torch.tensor([label]) for label in labels)))
 
     @staticmethod
     def _check(species: Species, slot: int) -> None:
@@ -135,21 +146,24 @@ class SpeciesMap:
             raise SpeciesMapError(f"slot {slot!r} of {species}, expected 1 to {_LARGEST}")
 
     def _filled(self, owners: Mapping[int, Species]) -> torch.Tensor:
-        """Return (119 * 13,) slots by atomic number and oxidation state."""
-        table = torch.full((len(chemical_symbols), _WIDTH), _UNMAPPED, dtype=torch.int64)
+        """Return (119 * 3 * 13,) slots by atomic number, spin state and oxidation state."""
+        shape = (len(chemical_symbols), len(SPINS), _WIDTH)
+        table = torch.full(shape, _UNMAPPED, dtype=torch.int64)
         if self.is_open:
-            table[1:] = torch.arange(1, len(chemical_symbols))[:, None]
+            table[1:] = torch.arange(1, len(chemical_symbols))[:, None, None]
             for slot, owner in owners.items():
                 if slot < len(table) and owner.number != slot:
                     table[slot] = _UNMAPPED
-        for species, slot in self.slots.items():
-            table[species.number, species.charge - _LOWEST] = slot
+        for species, slot in self.slots.items():  # sorted: high spin before its other states
+            column = species.charge - _LOWEST
+            if self.is_open and not species.spin:
+                table[species.number, :, column] = slot
+            table[species.number, SPINS.index(species.spin), column] = slot
         return table.flatten()
 
-    def _refuse(self, numbers: list[int], charges: list[int]) -> None:
-        found = sorted(
-            {Species(chemical_symbols[z], q) for z, q in zip(numbers, charges, strict=True)}
-        )
+    def _refuse(self, numbers: list[int], charges: list[int], spins: list[int]) -> None:
+        rows = zip(numbers, charges, spins, strict=True)
+        found = sorted({Species(chemical_symbols[z], q, SPINS[s]) for z, q, s in rows})
         for one in found:
             taken = [str(other) for other, slot in self.slots.items() if slot == one.number]
             if self.is_open and taken:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from gasearch.potentials.contract import Batch, formal_charges
+from gasearch.potentials.contract import Batch, formal_charges, spin_labels
 from gasearch.relax.batched.strain import exponential, product, rows_times
 from gasearch.relax.settings import RelaxSettings
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 _PER_ATOM = frozenset(
-    {"undeformed", "positions", "forces", "moments", "numbers", "charges", "labels", "system"}
+    {"undeformed", "positions", "forces", "moments", "system"}
+    | {"numbers", "charges", "spins", "labels"}
 )
 
 
@@ -65,6 +66,7 @@ class State:
     origins: torch.Tensor
     numbers: torch.Tensor
     charges: torch.Tensor
+    spins: torch.Tensor
     labels: torch.Tensor
     system: torch.Tensor
     fmax: torch.Tensor
@@ -94,6 +96,7 @@ class State:
             origins=torch.from_numpy(cells.astype(np.float64)).to(device),
             numbers=_joined([atoms.numbers for atoms in structures], device).long(),
             charges=_joined([formal_charges(atoms) for atoms in structures], device).long(),
+            spins=_joined([spin_labels(atoms) for atoms in structures], device).long(),
             labels=_joined([labels_of(atoms) for atoms in structures], device),
             system=torch.arange(len(counts)).repeat_interleave(counts).to(device),
             fmax=column(chosen.fmax for chosen in settings),
@@ -128,6 +131,7 @@ class State:
             numbers=self.numbers,
             charges=self.charges,
             system=self.system,
+            spins=self.spins,
         )
 
     def select(self, keep: torch.Tensor) -> State:

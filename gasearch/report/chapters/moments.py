@@ -6,16 +6,18 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from gasearch.crystal.moments import MOMENT_RANGES
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, species_of
 from gasearch.dft.classify import moment_ranges
+from gasearch.dft.spins import with_usual_spins
 from gasearch.display.plotting import GREY
 from gasearch.errors import GasearchError
 from gasearch.potentials.shipped import DEFAULT, MODELS, shipped_names
-from gasearch.relax.geometry import charge_labels, mean_bond_lengths, redox_sites
+from gasearch.relax.geometry import mean_bond_lengths, redox_sites
 from gasearch.report.material import Material, OneRun
 from gasearch.report.sections import (
     Band,
@@ -67,11 +69,11 @@ def site_moments(run: OneRun) -> tuple[list[SiteMoments], int]:
         relaxed = run.store.relaxed(row.candidate)
         atoms = relaxed.atoms
         sites = redox_sites(atoms)
-        charges = charge_labels(atoms)
+        labels = species_of(atoms)
         start = run.decoration(row.candidate).to_atoms()
         bonds = zip(mean_bond_lengths(atoms, sites), mean_bond_lengths(start, sites), strict=True)
         for site, (after, before) in zip(sites, bonds, strict=True):
-            label = str(Species(atoms.symbols[site], int(charges[site])))
+            label = str(labels[site])
             own = found.setdefault(label, SiteMoments(label))
             own.bonds.append(float(after))
             own.before.append(float(before))
@@ -132,6 +134,9 @@ def _reader(run: OneRun) -> str:
 
 def search_ranges(run: OneRun) -> Ranges:
     """Return which moments the reader of a search takes for which species; {} if unknown."""
+    windows: Any = run.findings.run.settings.get("relax.windows")
+    if windows is not None:
+        return {str(s): (float(low), float(high)) for s, (low, high) in windows["ranges"].items()}
     if _reader(run) == "chgnet":
         return {str(species): own for species, own in MOMENT_RANGES["chgnet"].items()}
     name = run.findings.level.potential
@@ -240,5 +245,6 @@ def dft_ranges(run: OneRun, code: str) -> Ranges:
         section = run.folder.settings().dft
     except GasearchError:
         section = DftSection()
-    ranges = moment_ranges(run.host, code, section.spin_states, section.moments)
+    states = with_usual_spins(section, run.host).spin_states
+    ranges = moment_ranges(run.host, code, states, section.moments)
     return {str(species): own for species, own in ranges.items()}

@@ -68,7 +68,7 @@ def ion_orders(run: OneRun, rows: Sequence[EvaluationRow]) -> list[IonOrder]:
     host = run.host
     occupations = np.array([_occupation(run, row.candidate) for row in rows])
     ions = occupations.copy()
-    ions[:, ~_is_ion_site(host)] = 0
+    ions[:, ~host.may_be_vacant] = 0
     words, _ = host.canonicalizer.canonical_words(ions)
     groups: dict[str, list[int]] = {}
     for n, word in enumerate(words):
@@ -89,19 +89,12 @@ def _occupation(run: OneRun, number: int) -> NDArray[np.uint8]:
     return Decoration.from_bytes(run.host, run.proposals[number].occupation).occupation
 
 
-def _is_ion_site(host: Host) -> NDArray[np.bool_]:
-    chosen = np.zeros(host.n_sites, dtype=bool)
-    for sublattice in host.sublattices:
-        chosen[sublattice.slice] = sublattice.kind == "working_ion"
-    return chosen
-
-
 def n_charge_orders(host: Host, occupation: NDArray[np.uint8]) -> int | None:
     """Return how many distinct charge orders an order of working ions has.
 
     None where the redox sites hold more than two species, or too many orders to enumerate.
     """
-    sites = np.flatnonzero(~_is_ion_site(host))
+    sites = np.flatnonzero(~host.may_be_vacant)
     redox = occupation[sites]
     if len(np.unique(host.n_species[sites])) != 1 or host.n_species[sites][0] != 2:
         return None

@@ -13,7 +13,7 @@ from ase.neighborlist import neighbor_list
 from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.crystal.io.oxidation_states import species_of
+from gasearch.crystal.species import species_of
 from gasearch.display.tables import milli
 from gasearch.errors import GasearchError
 from gasearch.report.chapters.energies import LOWEST, nearest

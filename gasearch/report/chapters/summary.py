@@ -16,7 +16,11 @@ def summary_section(material: Material) -> Section:
     low, high = host.x_range
     text = (
         f"{host.declaration.name}, {host.space_group.symbol}, {host.declaration.formula_unit}; "
-        f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
+        + (
+            f"x from {low:.4g} to {high:.4g}. Working ion {host.working_element}."
+            if host.has_axis
+            else f"{host.compositions[0].formula} alone: nothing comes and goes."
+        )
     )
     blocks: list[Text | Table] = [Text(text)]
     texts = dict.fromkeys(text for hull in material.hulls for text in cautions(hull.level))

@@ -97,7 +97,7 @@ class EnumeratedCompositions:
 
 def _small(host: Host, compositions: Sequence[Composition]) -> frozenset[Composition]:
     """Return those that can be enumerated: the smallest ones, as far as memory goes."""
-    few = [c for c in compositions if host.n_raw(c) <= _MOST_RAW]
+    few = [c for c in compositions if host.are_counted and host.n_raw(c) <= _MOST_RAW]
     sizes = sorted((host.n_distinct(c), c) for c in few)
     chosen, total = set(), 0
     for n_distinct, composition in sizes:

@@ -15,7 +15,7 @@ Digits = NDArray[np.uint8]
 def exchanges(host: Host, occupation: Digits) -> Digits:
     """Return (n, n_sites) all decorations that one exchange leads to; equivalents may repeat.
 
-    Composition and neutrality are kept.
+    Composition and neutrality are kept; exchanges onto sites that others exclude are left out.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def exchanges(host: Host, occupation: Digits) -> Digits:
     rows = np.arange(len(joined))
     moved[rows, joined[:, 0]] = occupation[joined[:, 1]]
     moved[rows, joined[:, 1]] = occupation[joined[:, 0]]
-    return moved
+    return moved[host.is_legal(moved)] if len(host.exclusions) else moved
 
 
 def descend(

@@ -122,7 +122,7 @@ def _with_determinant(determinant: int, first: Ints, second: Ints, third: Ints) 
 
 def _n_repeats(host: Host, atoms: Atoms) -> int:
     """Return how many of the structure's cells fill the host's supercell; ions may be absent."""
-    ions = {e for s in host.sublattices if s.kind == "working_ion" for e in s.elements}
+    ions = {e for s in host.sublattices if s.holds_vacancies for e in s.elements}
     known = {*ions, *host.atoms.symbols, *(e for s in host.sublattices for e in s.elements)}
     foreign = [symbol for symbol in dict.fromkeys(atoms.symbols) if symbol not in known]
     if foreign:

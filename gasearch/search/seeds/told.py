@@ -53,6 +53,7 @@ def told_order(host: Host, choices: list[list[int]], placement: Placement) -> To
         if np.all(np.abs(charges - np.round(charges))[known] <= _WHOLE):
             sites = [n for n, is_known in zip(several, known, strict=True) if is_known]
             left = _by_charge(host, choices, sites, at[known], placement.atoms)
+            left = _by_spin(host, left, several, moments)
             part = f"{known.sum()} of {len(several)} oxidation states from the file; the rest: "
             return ToldOrder(left, AS_IN_THE_FILE if known.all() else f"{part}{BY_COULOMB}")
         unused = "the oxidation states in the file are no whole numbers"
@@ -83,6 +84,21 @@ def _by_charge(
                 f"{' or '.join(f'{k:+d}' for k in known)}: set formal oxidation states, or take "
                 "all charges out, and the order of lowest Coulomb energy is taken."
             )
+    return chosen
+
+
+def _by_spin(
+    host: Host, choices: list[list[int]], several: Sequence[int], moments: Floats
+) -> list[list[int]]:
+    """Return the choices with the spin state of an ion that its moment (n_several,) is nearest to.
+
+    Where it has none they stay.
+    """
+    chosen = list(choices)
+    for site, moment in zip(several, moments.tolist(), strict=True):
+        own = choices[site]
+        if not np.isnan(moment) and len({int(host.charges[site, d]) for d in own}) == 1:
+            chosen[site] = [min(own, key=lambda d: abs(host.moments[site, d] - moment))]
     return chosen
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, species_of
 from gasearch.potentials.contract import Array, formal_charges
 
 WORKING_IONS = ("Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Zn")
@@ -88,8 +88,8 @@ class Frame:
     @cached_property
     def species(self) -> tuple[Species, ...]:
         """Of each atom."""
-        pairs = zip(self.atoms.symbols, self.charges.tolist(), strict=True)
-        return tuple(Species(*pair) for pair in pairs)
+        formal_charges(self.atoms)
+        return tuple(species_of(self.atoms))
 
     @cached_property
     def redox_sites(self) -> NDArray[np.int64]:
@@ -184,9 +184,13 @@ def by_decoration(frames: Iterable[Frame]) -> dict[str, list[Frame]]:
 
 
 def bare(atoms: Atoms, charges: Sequence[int] | NDArray[np.int64]) -> Atoms:
-    """Return a copy with these oxidation states, their high-spin moments, and nothing else."""
+    """Return a copy with these oxidation states, their moments, and nothing else.
+
+    High spin, unless the initial moment of an atom is exactly that of another spin state.
+    """
     copy = Atoms(atoms.symbols, positions=atoms.positions, cell=atoms.cell.array, pbc=True)
-    labels = zip(atoms.symbols, np.asarray(charges).tolist(), strict=True)
     copy.set_initial_charges(np.asarray(charges, dtype=float))
-    copy.set_initial_magnetic_moments([Species(*pair).moment for pair in labels])
+    if "initial_magmoms" in atoms.arrays:
+        copy.set_array("initial_magmoms", atoms.arrays["initial_magmoms"].astype(float))
+    copy.set_initial_magnetic_moments([one.moment for one in species_of(copy)])
     return copy

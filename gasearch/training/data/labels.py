@@ -112,7 +112,7 @@ def label(
         return _from_surrogates(atoms, labelling)
     if moments is None:
         raise UnlabelledError("neither formal charges nor moments")
-    return atoms, _from_moments(atoms, np.abs(moments), labelling)
+    return _from_moments(atoms, np.abs(moments), labelling)
 
 
 def is_formal(atoms: Atoms) -> bool:
@@ -142,32 +142,37 @@ def _from_surrogates(atoms: Atoms, labelling: Labelling) -> tuple[Atoms, NDArray
         raise UnlabelledError(f"unknown oxidation state of {', '.join(unknown)}")
     copy: Atoms = atoms.copy()
     copy.symbols = [true[e].element if e in true else e for e in atoms.symbols]
+    copy.set_initial_magnetic_moments(None)  # those of a surrogate tell no spin state
     return copy, _neutral(np.array([states[e] for e in atoms.symbols], dtype=np.int64))
 
 
-def _from_moments(atoms: Atoms, moments: Array, labelling: Labelling) -> NDArray[np.int64]:
-    windows: dict[str, list[tuple[int, float, float]]] = {}
+def _from_moments(
+    atoms: Atoms, moments: Array, labelling: Labelling
+) -> tuple[Atoms, NDArray[np.int64]]:
+    windows: dict[str, list[tuple[Species, float, float]]] = {}
     for species, (low, high) in labelling.moment_ranges.items():
-        windows.setdefault(species.element, []).append((species.charge, low, high))
+        windows.setdefault(species.element, []).append((species, low, high))
     fixed = {**FIXED, **labelling.fixed}
-    charges = [
+    found = [
         _state(symbol, float(moment), windows, fixed)
         for symbol, moment in zip(atoms.symbols, moments, strict=True)
     ]
-    return _neutral(np.array(charges, dtype=np.int64))
+    copy: Atoms = atoms.copy()
+    copy.set_initial_magnetic_moments([one.moment for one in found])
+    return copy, _neutral(np.array([one.charge for one in found], dtype=np.int64))
 
 
 def _state(
     symbol: str,
     moment: float,
-    windows: Mapping[str, list[tuple[int, float, float]]],
+    windows: Mapping[str, list[tuple[Species, float, float]]],
     fixed: Mapping[str, int],
-) -> int:
+) -> Species:
     if symbol not in windows:
         if symbol not in fixed:
             raise UnlabelledError(f"unknown oxidation state of {symbol}")
-        return fixed[symbol]
-    inside = [charge for charge, low, high in windows[symbol] if low <= moment <= high]
+        return Species(symbol, fixed[symbol])
+    inside = [species for species, low, high in windows[symbol] if low <= moment <= high]
     if len(inside) != 1:
         raise UnlabelledError(f"ambiguous moment of {symbol}")
     return inside[0]

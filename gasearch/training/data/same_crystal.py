@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.potentials.contract import Array, formal_charges
+from gasearch.potentials.contract import Array, formal_charges, spin_labels
 
 _NEAR = 0.8  # Å: displacement of an atom within one decoration, rigid shift taken out
 _NEAR_WITH_SHIFT = 1.2  # Å: half of the distance of neighbouring oxygens
@@ -21,17 +21,17 @@ _LATTICE = 0.2  # relative change of products of lattice vectors by strain
 
 _VECTORS = np.array(list(itertools.product((0.0, 1.0, -1.0), repeat=3))[1:])  # of a reduced lattice
 
-Kinds = dict[tuple[int, int], NDArray[np.int64]]
+Kinds = dict[tuple[int, int, int], NDArray[np.int64]]
 
 
 def kinds_of(atoms: Atoms) -> Kinds:
-    """Return the indices of the atoms of each element and oxidation state, rarest first."""
-    found: dict[tuple[int, int], list[int]] = {}
-    pairs = zip(atoms.numbers.tolist(), formal_charges(atoms).tolist(), strict=True)
-    for k, pair in enumerate(pairs):
-        found.setdefault(pair, []).append(k)
+    """Return the indices of the atoms of each element, oxidation and spin state, rarest first."""
+    found: dict[tuple[int, int, int], list[int]] = {}
+    columns = (atoms.numbers, formal_charges(atoms), spin_labels(atoms))
+    for k, kind in enumerate(zip(*(column.tolist() for column in columns), strict=True)):
+        found.setdefault(kind, []).append(k)
     ordered = sorted(found.items(), key=lambda item: (len(item[1]), item[0]))
-    return {pair: np.array(indices) for pair, indices in ordered}
+    return {kind: np.array(indices) for kind, indices in ordered}
 
 
 def is_moved_copy(one: Atoms, other: Atoms) -> bool:
@@ -39,6 +39,8 @@ def is_moved_copy(one: Atoms, other: Atoms) -> bool:
     if not np.array_equal(one.numbers, other.numbers):
         return False
     if not np.array_equal(formal_charges(one), formal_charges(other)):
+        return False
+    if not np.array_equal(spin_labels(one), spin_labels(other)):
         return False
     if _change(one.cell.array, _metric(other.cell.array)) > _LATTICE:
         return False

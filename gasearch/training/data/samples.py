@@ -127,7 +127,7 @@ def make_sample(
 ) -> Sample:
     """Return a structure as tensors, with the labels of a frame or with none."""
     batch = Batch.from_atoms([atoms])
-    slots = species_map(batch.numbers, batch.charges)
+    slots = species_map(batch.numbers, batch.charges, batch.spins)
     return Sample(batch, slots, find_edges(batch, cutoff), _targets(len(atoms), frame))
 
 
@@ -171,6 +171,7 @@ def _join_batches(batches: Sequence[Batch]) -> Batch:
         numbers=torch.cat([batch.numbers for batch in batches]),
         charges=torch.cat([batch.charges for batch in batches]),
         system=torch.arange(len(batches)).repeat_interleave(counts),
+        spins=torch.cat([batch.spins for batch in batches]),
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from gasearch.crystal.species import Species
+from gasearch.crystal.species import Species, species_of
 from gasearch.errors import UsageError
-from gasearch.potentials.contract import Array, Batch, formal_charges
+from gasearch.potentials.contract import Array, Batch
 from gasearch.potentials.networks.network import find_edges, make_graph
 from gasearch.potentials.networks.network_potential import NetworkPotential
 from gasearch.relax.geometry import redox_sites
@@ -52,10 +52,10 @@ def embed_sites(
         chosen = structures[start : start + batch_size]
         by_atom = site_features(potential, chosen)
         for k, (atoms, rows) in enumerate(zip(chosen, by_atom, strict=True), start=start):
-            charges = formal_charges(atoms)
+            labels = species_of(atoms)
             for site in redox_sites(atoms).tolist():
                 features.append(rows[site])
-                species.append(Species(atoms.symbols[site], int(charges[site])))
+                species.append(labels[site])
                 owners.append(k)
     if len(features) < 3:
         raise UsageError(f"{len(features)} redox sites in these frames; an embedding needs three.")
@@ -68,7 +68,7 @@ def site_features(potential: NetworkPotential, structures: Sequence[Atoms]) -> l
     """Return the features (n_atoms, F) of the atoms of each structure."""
     batch = Batch.from_atoms(structures, potential.device)
     network = potential.network
-    slots = potential.card.species_map(batch.numbers, batch.charges)
+    slots = potential.card.species_map(batch.numbers, batch.charges, batch.spins)
     with torch.no_grad():
         graph = make_graph(batch, slots, find_edges(batch, network.cutoff), network.dtype)
         features = network(graph).features.to(torch.float64).cpu()

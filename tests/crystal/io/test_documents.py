@@ -8,8 +8,8 @@ from declared_hosts import olivine
 
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.io.oxidation_states import species_of
 from gasearch.crystal.io.structures import read_structure, read_structures
+from gasearch.crystal.species import species_of
 
 HOST = olivine()
 ATOMS = Decoration.random(HOST, HOST.composition_at(0.5), np.random.default_rng(2)).to_atoms()

@@ -176,15 +176,6 @@ def test_disorder_that_is_not_supported_is_one_clear_line(write, rows, sublattic
     assert "host.cif" in str(caught.value)
 
 
-def test_sites_that_exclude_each_other_are_one_clear_line(write):
-    path = write(NA.format(0.5), "Na2 Na 0.15 0.05 0 0.5", FE.format(1), *REST)
-    with pytest.raises(
-        HostError, match=r"are 1.59 Å apart and exclude each other, which is not supported"
-    ):
-        Host.build(guess_declaration(path), [1, 1, 1])
-
-
-@pytest.mark.parametrize("sites", [("Co",), ("Fe", "Co"), ("Fe", "Mn", "Co"), ("Fe", 99)])
 def test_sites_that_are_not_in_the_file_are_refused_by_the_host(write, sites):
     path = write(NA.format(1), FE.format(0.75), MN.format(0.25), *REST)
     wrong = sublattice("redox", sites, MIXED, "free")

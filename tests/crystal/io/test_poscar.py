@@ -7,8 +7,9 @@ from declared_hosts import olivine
 
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
-from gasearch.crystal.io.oxidation_states import poscar, species_of
+from gasearch.crystal.io.oxidation_states import poscar
 from gasearch.crystal.io.structures import read_structure
+from gasearch.crystal.species import species_of
 
 HEAD = "made by hand\n1.0\n4 0 0\n0 4 0\n0 0 8\n"
 PLACES = ["0 0 0", "0.5 0.5 0", "0.5 0.5 0.5", "0 0 0.5"]

@@ -280,11 +280,14 @@ def test_export_says_what_is_likely_to_be_wrong(place):
     number, folder = candidate(place), place.folder.path
     place.store.close()
     words = ["dft", "export", str(folder), str(number)]
-    assert "note" not in CliRunner().invoke(app, words).stderr
+    said = CliRunner().invoke(app, words).stderr
+    assert "note" not in said
+    assert "moments by label: Fe2+ 4 (high spin), Fe3+ 5 (high spin)\n" in said
+    assert "Hubbard U: 5.3 eV on Fe\n" in said
     with (folder / "run.toml").open("a") as file:
         file.write("\n[dft]\nhubbard_u_eV = { Mn = 3.9 }\n")
     result = CliRunner().invoke(app, words)
-    assert "note: there is no U on Fe (3.9 eV on Mn)" in " ".join(result.stderr.split())
+    assert "note: there is no U on Fe (nor on others)" in " ".join(result.stderr.split())
 
 
 def test_a_preset_of_run_toml_frees_the_cell_of_its_results(place):

@@ -45,6 +45,23 @@ def test_a_surrogate_in_the_crystal_itself_is_refused():
         slots(SpeciesMap.parse({"Fe3+": "Ga"}), (31, 3))
 
 
+def test_a_spin_state_has_a_slot_of_its_own_where_the_map_lists_it():
+    low = Species("Fe", 2, "ls")
+    known = SpeciesMap({FE2: 26, low: 44, FE3: 31})
+    assert [known.slot(one) for one in (FE2, low, FE3)] == [26, 44, 31]
+    assert SpeciesMap.from_json(known.to_json()) == known
+    with pytest.raises(UnmappedSpeciesError, match=r"no slot for Fe2\+ ls: it maps Fe2\+, Fe3\+"):
+        SpeciesMap({FE2: 26, FE3: 31}).slot(low)
+
+
+def test_an_open_map_takes_a_spin_state_for_its_ion():
+    species_map = SpeciesMap.parse({"Fe3+": "Ga"})
+    assert species_map.slot(Species("Fe", 2, "ls")) == 26
+    assert species_map.slot(Species("Fe", 3, "ls")) == 31
+    own = SpeciesMap.parse({"Fe3+": "Ga", "Fe3+ ls": 120})
+    assert (own.slot(FE3), own.slot(Species("Fe", 3, "ls"))) == (31, 120)
+
+
 def test_oxidation_states_out_of_range_are_refused():
     with pytest.raises(UnmappedSpeciesError):
         slots(SpeciesMap.parse({}), (26, 12))

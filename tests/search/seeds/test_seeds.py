@@ -18,7 +18,8 @@ from gasearch.cli.run import run_searches
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.crystal.io.oxidation_states import cif, species_of
+from gasearch.crystal.io.oxidation_states import cif
+from gasearch.crystal.species import species_of
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
