@@ -57,7 +57,7 @@ def test_commands_are_typed_right(block):
             parse(typer.main.get_command(app), words[1:])
 
 
-SHELL = {".", "ase", "make", "pip", "python3", "source"}
+SHELL = {".", "ase", "cd", "docker", "make", "pip", "python3", "source", "ssh"}
 
 
 def parse(command, words):
