@@ -238,7 +238,7 @@ def _at_other_level(
     return row, record, tuple(one for one in rows_at(store, level) if one.verdict == "ok")
 
 
-def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
+def joint_hull(folders: Sequence[Path | str], level: str | None = None) -> JointHull:
     """Return the hull of all valid candidates of some runs.
 
     The ends of the range are the lowest of all runs there, whichever host they have.
@@ -248,8 +248,9 @@ def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
     DifferentRunsError
         Where two of them differ in composition, in their host's settings, or in level of theory.
     """
-    _refuse_repeated(folders)
-    members = tuple(read_member(folder, level) for folder in folders)
+    paths = [Path(folder) for folder in folders]
+    _refuse_repeated(paths)
+    members = tuple(read_member(path, level) for path in paths)
     for member in members[1:]:
         refuse_other_chemistry((members[0].name, members[0].run), (member.name, member.run))
         refuse_other_level(members[0], member)

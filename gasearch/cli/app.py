@@ -39,7 +39,7 @@ from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
 from gasearch.cli.store import store_app
 from gasearch.display.terminal import report_error
-from gasearch.errors import GasearchError, UsageError
+from gasearch.errors import GasearchError, UsageError, refuse_other_systems
 from gasearch.run.sections import SearchSection
 from gasearch.settings import help_of
 
@@ -72,6 +72,7 @@ def main() -> NoReturn:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a terminal without Å still gets its line
     try:
+        refuse_other_systems()
         code = app(prog_name="gasearch", standalone_mode=False)
         if code == _INTERRUPTED:
             code = report_error(KeyboardInterrupt(), err)

@@ -8,7 +8,7 @@ import re
 import shlex
 import signal
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -125,14 +125,11 @@ def command_group(help: str) -> typer.Typer:  # noqa: A002 -- typer's name
     return typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help)
 
 
-@contextmanager
-def open_findings(folder: Path) -> Iterator[Findings]:
+def open_findings(folder: Path) -> AbstractContextManager[Findings]:
     """Open the database of a run that was started."""
-    from gasearch.analysis.findings import Findings
-    from gasearch.run.folder import RunFolder
+    from gasearch.analysis.findings import read_run
 
-    with RunFolder(folder).open_store() as store:
-        yield Findings(store)
+    return read_run(folder)
 
 
 def print_json(document: object) -> None:

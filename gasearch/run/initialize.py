@@ -33,10 +33,12 @@ from gasearch.run.host_file import (
     read_cell,
     read_host,
 )
+from gasearch.run.sections import SearchSection
 from gasearch.run.template import is_unfinished, run_file_text, unfinished_run_file
 
 _MAX_WORKERS = 4
 _INPUTS = "inputs"
+_SEARCH = SearchSection()
 
 
 class UnfinishedHostError(GasearchError):
@@ -56,11 +58,11 @@ class UnfinishedHostError(GasearchError):
 
 def initialize(
     folder: RunFolder,
-    host: str,
-    supercell: Any,
-    potential: str | None,
-    budget: int,
-    seed: int,
+    host: str = "nafepo4-olivine",
+    supercell: Any = None,
+    potential: str | None = None,
+    budget: int = _SEARCH.budget,
+    seed: int = _SEARCH.seed,
     reading: HostReading | None = None,
 ) -> tuple[Host, NamedHost]:
     """Write a run.toml into a new folder, with a copy of the structure file; return the host.
@@ -71,11 +73,21 @@ def initialize(
 
     Parameters
     ----------
+    host
+        The name of a built-in host, or a structure file.
     supercell
         In any form that run.toml has; None for the default, which depends on the host.
     potential
         None for what suits the host: the shipped default on crystals as it was trained on, else
         CHGNet with a hold (see `gasearch.run.choice`).
+    budget
+        Candidates to relax.
+    reading
+        How a structure file is read.
+
+    Returns
+    -------
+    The host, and what was read of it with notes for the user.
     """
     _refuse_started(folder)
     try:
