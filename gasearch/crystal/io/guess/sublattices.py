@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gasearch.crystal.declaration import SublatticeDeclaration
-from gasearch.crystal.formulas import formula_unit_of
+from gasearch.crystal.io.guess.formula_units import formula_unit_of
 from gasearch.crystal.io.guess.ions import Charges, Kind, SiteIons, with_spin
 from gasearch.crystal.io.guess.valences import COUPLES, Window
 from gasearch.crystal.io.structures import FULL, HostStructure
