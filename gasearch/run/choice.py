@@ -71,7 +71,7 @@ def default_choice(host: Host) -> Choice:
     problem = why_not_held(host)
     if not problem:
         return Choice(UNIVERSAL, {"potential.hold": "auto"}, note)
-    if not _has_charge_order(host):
+    if not host.has_charge_order:
         return Choice(UNIVERSAL, {}, note)
     if _knows(RIGID_ION, species):
         reason = f"a charge order cannot be held with CHGNet here ({problem})"
@@ -112,7 +112,7 @@ def named_choice(potential: str, host: Host) -> Choice:
     problem = why_not_held(host)
     if not problem:
         return Choice(potential, {"potential.hold": "auto"}, note)
-    if not _has_charge_order(host):
+    if not host.has_charge_order:
         return Choice(potential, {}, note)
     told = f"no charge order can be held here ({problem}): it goes by elements alone"
     return Choice(potential, {"potential.allow_charge_blind": True}, told)
@@ -133,7 +133,7 @@ def why_not_held(host: Host) -> str:
 
     It measures states where they are alone: at the ends of the range.
     """
-    if getattr(host.declaration, "charges", "integer") == "delocalised":
+    if not host.is_neutral:
         return "charges are delocalised"
     states = _states(host)
     if not states:
@@ -154,13 +154,6 @@ def _states(host: Host) -> dict[str, set[Species]]:
     for species in (one for s in host.sublattices for one in s.species if not one.is_vacancy):
         found.setdefault(species.element, set()).add(species)
     return {element: own for element, own in sorted(found.items()) if len(own) > 1}
-
-
-def _has_charge_order(host: Host) -> bool:
-    """Whether orders differ by oxidation states, which a potential must see."""
-    if getattr(host.declaration, "charges", "integer") == "delocalised":
-        return False
-    return any(len({one.charge for one in own}) > 1 for own in _states(host).values())
 
 
 def _mean_charges(host: Host, number: int) -> dict[str, float]:
