@@ -191,7 +191,7 @@ def test_a_host_that_cannot_be_guessed_leaves_a_run_file_to_be_completed(tmp_pat
     with pytest.raises(RunFileError, match=r"needs \[\[host\.sublattice"):
         again(tmp_path / "run")
     settings = RunFolder(tmp_path / "run").settings()
-    assert (settings.potential.name, settings.search.budget) == ("pmmcs", 7)
+    assert (settings.potential.name, settings.search.budget) == ("chgnet", 7)
 
 
 def test_an_unfinished_run_file_is_completed_by_taking_away_its_comments(tmp_path):
