@@ -26,9 +26,9 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
-from gasearch.store.dft_jobs import dft_levels, dft_rows
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, LevelRecord, RunRecord
+from gasearch.store.sql.other_levels import LevelRow, other_levels, rows_at
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,8 @@ class Member:
         What tells its host from the other ones of the hull.
     dft_settings
         Of the level, where it is one of DFT.
+    is_released
+        Whether the level is that of a potential whose hold was taken away.
     """
 
     name: str
@@ -84,6 +86,7 @@ class Member:
     rows: tuple[EvaluationRow, ...]
     host_name: str
     dft_settings: Mapping[str, Any] | None = None
+    is_released: bool = False
 
     @property
     def cell(self) -> str:
@@ -207,31 +210,35 @@ def read_member(folder: Path, level: str | None = None) -> Member:
         The name of a level of theory; the search's own if None.
     """
     with RunFolder(folder).open_store() as store:
-        own, settings, rows = _evaluations(store, level)
-        run = store.run
-    host = host_from_json(run.host)
-    return Member(str(folder), folder, run, own, host, rows, host.declaration.name, settings)
+        run, own = store.run, store.level
+        host = host_from_json(run.host)
+        if level in (None, own.name):
+            rows = tuple(store.evaluations(verdict="ok"))
+            return Member(str(folder), folder, run, own, host, rows, host.declaration.name)
+        row, record, rows = _at_other_level(store, level)
+    is_released = row.released_from is not None
+    settings = None if is_released else row.settings
+    name = host.declaration.name
+    return Member(str(folder), folder, run, record, host, rows, name, settings, is_released)
 
 
-def _evaluations(
+def _at_other_level(
     store: PopulationStore, level: str | None
-) -> tuple[LevelRecord, Mapping[str, Any] | None, tuple[EvaluationRow, ...]]:
-    """Return a level with its valid evaluations: that of the search, or one of DFT."""
+) -> tuple[LevelRow, LevelRecord, tuple[EvaluationRow, ...]]:
+    """Return a level beside the search's with its valid evaluations."""
     own = store.level
-    if level in (None, own.name):
-        return own, None, tuple(store.evaluations(verdict="ok"))
-    dft = {row.name: row for row in dft_levels(store)}
-    if level not in dft:
+    others = {row.name: row for row in other_levels(store)}
+    if level is None or level not in others:
         found = f"this run has the level {own.name!r} only"
-        if dft:
-            found = f"this run has the levels {', '.join(map(repr, (own.name, *dft)))}"
+        if others:
+            found = f"this run has the levels {', '.join(map(repr, (own.name, *others)))}"
         raise UsageError(f"--level {level!r}: {found}.")
-    record = LevelRecord(level, dft[level].code, "", (), ranks_only=False)
-    rows = tuple(row for row in dft_rows(store, level) if row.verdict == "ok")
-    return record, dft[level].settings, rows
+    row = others[level]
+    record = LevelRecord(level, row.code, row.weights_hash, (), ranks_only=False)
+    return row, record, tuple(one for one in rows_at(store, level) if one.verdict == "ok")
 
 
-def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
+def joint_hull(folders: Sequence[Path | str], level: str | None = None) -> JointHull:
     """Return the hull of all valid candidates of some runs.
 
     The ends of the range are the lowest of all runs there, whichever host they have.
@@ -241,8 +248,9 @@ def joint_hull(folders: Sequence[Path], level: str | None = None) -> JointHull:
     DifferentRunsError
         Where two of them differ in composition, in their host's settings, or in level of theory.
     """
-    _refuse_repeated(folders)
-    members = tuple(read_member(folder, level) for folder in folders)
+    paths = [Path(folder) for folder in folders]
+    _refuse_repeated(paths)
+    members = tuple(read_member(path, level) for path in paths)
     for member in members[1:]:
         refuse_other_chemistry((members[0].name, members[0].run), (member.name, member.run))
         refuse_other_level(members[0], member)

@@ -46,7 +46,7 @@ def plot_hull(
     history
         Earlier hulls, oldest first, as (x, formation energy in eV/f.u.): thin lines.
     """
-    _refuse_ending(output)
+    refuse_ending(output)
     known = [point for point in points if point.formation_energy_eV_per_fu is not None]
     if not known:
         raise NoPlotError("nothing to draw: both ends of the range need a valid energy first.")
@@ -55,7 +55,7 @@ def plot_hull(
     _draw_history(axes, history)
     _draw(axes, known)
     axes.set_title(f"{level}{' (ranks orders at one x only)' if ranks_only else ''}", fontsize=10)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def plot_voltage(
@@ -73,7 +73,7 @@ def plot_voltage(
     element
         Of the metal.
     """
-    _refuse_ending(output)
+    refuse_ending(output)
     figure = new_figure()
     axes = figure.add_subplot()
     styles = zip(curves.items(), itertools.cycle(COLOURS), itertools.cycle(_DASHES), strict=False)
@@ -83,7 +83,7 @@ def plot_voltage(
     axes.set_ylabel(f"voltage against {element} metal (V)")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def plateaus(steps: Sequence[VoltageStep | ThermalStep]) -> tuple[list[float], list[float]]:
@@ -92,12 +92,14 @@ def plateaus(steps: Sequence[VoltageStep | ThermalStep]) -> tuple[list[float], l
     return x, [step.voltage_V for step in steps for _ in range(2)]
 
 
-def _refuse_ending(output: Path) -> None:
+def refuse_ending(output: Path) -> None:
+    """Refuse a name that is not one of a figure."""
     if output.suffix not in _ENDINGS:
         raise UsageError(f"--plot {output}: expected a name that ends in {', '.join(_ENDINGS)}.")
 
 
-def _save(figure: Any, output: Path) -> None:
+def save_figure(figure: Any, output: Path) -> None:
+    """Write a figure of matplotlib; its ending chooses the format."""
     with written(output, replace=True) as path:
         figure.savefig(path, dpi=200)
 

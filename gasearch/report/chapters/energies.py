@@ -16,8 +16,9 @@ from gasearch.display.hull_tables import (
     voltage_line,
 )
 from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
-from gasearch.display.tables import RANKS_ONLY, cautions, milli
+from gasearch.display.tables import RANKS_ONLY, cautions, hull_runs, milli
 from gasearch.errors import GasearchError
+from gasearch.report.chapters.held import held_blocks, held_column
 from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
     Block,
@@ -62,7 +63,7 @@ def hull_section(material: Material) -> Section:
 
 def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     name = hull.level.name
-    warning = [Text(text, is_warning=True) for text in cautions(hull.level)]
+    warning = [Text(text, is_warning=True) for text in cautions(hull.level, hull_runs(hull))]
     missing = hull.missing_ends()
     if missing:
         where = " and ".join(f"x = {x:.4g}" for x in missing)
@@ -72,13 +73,14 @@ def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
     text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
     found = Text(f"{name}: {text}, {len(members)} ground states.")
-    tables = [_members_table(hull, members)]
+    tables: list[Block] = [_members_table(hull, members)]
     if len(hull.hosts) > 1:
         tables += [
             _members_table(hull, [p for p in hull.points if p.host == host and p.on_own_hull], host)
             for host in hull.hosts
         ]
-    return [*warning, found, _hull_chart(hull, members), *tables]
+    held = held_blocks(material, hull, members)
+    return [*warning, found, _hull_chart(hull, members), *tables, *held]
 
 
 def _hull_chart(hull: JointHull, members: Sequence[HullPoint]) -> Chart:
@@ -209,8 +211,12 @@ def _members_table(hull: JointHull, members: Sequence[HullPoint], host: str = ""
         "made by": lambda p: p.operator,
         "fingerprint": lambda p: p.fingerprint,
     }
-    rows = [tuple(text(p) for text in columns.values()) for p in members]
-    return Table(tuple(columns), rows, f"Ground states of {host}" if host else "Ground states")
+    column, cells = held_column(members)
+    rows = [
+        (*(text(p) for text in columns.values()), *own)
+        for p, own in zip(members, cells, strict=True)
+    ]
+    return Table((*columns, *column), rows, f"Ground states of {host}" if host else "Ground states")
 
 
 def voltage_section(material: Material) -> Section:
@@ -234,8 +240,9 @@ def voltage_section(material: Material) -> Section:
         label = f"{name}, against {curve.metal.element}"
         series.append(Series(*plateaus(curve.steps), "line", label, colour))
         text = f"{metal_line(name, curve.metal)}; {voltage_line(curve)}"
+        warning = [Text(text, is_warning=True) for text in cautions(hull.level, hull_runs(hull))]
         rebuilt = [Text(line, is_warning=True) for line in rebuilt_lines(hull.vertices())]
-        blocks += [Text(f"{text}."), *rebuilt, _voltage_table(curve)]
+        blocks += [*warning, Text(f"{text}."), *rebuilt, _voltage_table(curve)]
     if series:
         chart = Chart("voltage", "Voltage, T = 0", "x", "voltage (V)", series)
         blocks.insert(0, chart)
@@ -296,7 +303,8 @@ def lowest_section(material: Material) -> Section:
 
 def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
     names = ("rank", "id", "above the lowest (meV/f.u.)", "above hull (meV/f.u.)", "run", "cell")
-    rows = [
+    column, held = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             str(rank),
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
@@ -306,10 +314,11 @@ def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequenc
             f"{p.host} {p.cell}" if len(hull.hosts) > 1 else p.cell,
             f"{p.orbit_size:,}",
             p.fingerprint,
+            *own,
         )
-        for rank, (p, height) in enumerate(zip(points, heights, strict=True), 1)
+        for rank, (p, height, own) in enumerate(zip(points, heights, held, strict=True), 1)
     ]
-    return Table((*names, "equivalent", "fingerprint"), rows, hull.level.name)
+    return Table((*names, "equivalent", "fingerprint", *column), rows, hull.level.name)
 
 
 def best_section(material: Material) -> Section:
@@ -340,7 +349,8 @@ def nearest(material: Material, hull: JointHull) -> list[HullPoint]:
 
 def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "run", "cell", "E (eV/f.u.)", "E_f (meV/f.u.)", "above hull (meV/f.u.)")
-    rows = [
+    column, cells = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{p.x:.4g}",
@@ -351,7 +361,8 @@ def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
             milli(p.above_hull_eV_per_fu),
             f"{p.orbit_size:,}",
             p.operator,
+            *own,
         )
-        for p in points
+        for p, own in zip(points, cells, strict=True)
     ]
-    return Table((*names, "equivalent", "made by"), rows, hull.level.name)
+    return Table((*names, "equivalent", "made by", *column), rows, hull.level.name)

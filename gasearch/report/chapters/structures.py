@@ -67,7 +67,8 @@ def _structure(run: OneRun, hull: JointHull, point: HullPoint, key: str) -> dict
     name = f"x = {point.x:.4g}, candidate {point.id} ({point.cell}), {hull.level.name}"
     ground = ", ground state" if point.on_hull else ""
     caption = (
-        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}"
+        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}; "
+        f"where it comes from: gasearch lineage {run.folder.quoted} {point.id}"
     )
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()
     vacant = vacancies_of(relaxed.atoms, run.host)

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 from gasearch import __version__
 from gasearch.crystal.host import Host
-from gasearch.display.tables import cautions
+from gasearch.display.tables import cautions, hull_runs
 from gasearch.report.material import Material
 from gasearch.report.sections import Section, Table, Text
 
@@ -16,7 +16,9 @@ def summary_section(material: Material) -> Section:
     blocks: list[Text | Table] = [
         Text(_host_text(name, host)) for name, host in material.hosts.items()
     ]
-    texts = dict.fromkeys(text for hull in material.hulls for text in cautions(hull.level))
+    texts = dict.fromkeys(
+        text for hull in material.hulls for text in cautions(hull.level, hull_runs(hull))
+    )
     blocks += [Text(text, is_warning=True) for text in texts]
     rows = [
         (
