@@ -215,6 +215,9 @@ def windows_for(
     They are needed for readers that were not trained on the host. The olivines of Na and Li with
     iron, on which the table of CHGNet was measured, need none.
     """
+    if host.declaration.charges == "delocalised":
+        elements = dict.fromkeys(s.element for s in host.framework if s.moment)
+        return Windows(base.name, {}, dict.fromkeys(elements, "charges are delocalised"))
     if host.declaration.name in _MEASURED_ON or not _states(host):
         return None
     if reader == "chgnet":
