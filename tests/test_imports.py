@@ -25,6 +25,7 @@ HEAVY = (
     "e3nn",
     "matplotlib",
     "plotly",
+    "numba",
 )
 
 
@@ -99,6 +100,7 @@ ORDER = [
     {"analysis"},
     {"search"},
     {"dft"},
+    {"phases"},
     {"display"},
     {"report", "training", "doctor"},
     {"serve"},
@@ -184,6 +186,7 @@ def test_the_architecture_page_has_the_same_order():
 def test_heavy_packages_are_imported_where_they_are_needed():
     """At the top of a module only below `potentials`, `training` and `relax`."""
     below = names_of("potentials", "training", "relax", "testing", "execution", "dft")
+    below.add("gasearch.phases.walks.kernel")  # which is imported where it is needed
     for name in sorted(ENGINE.keys() - below):
         top = {i.partition(".")[0] for i in imported(ENGINE[name], everywhere=False) if i}
         assert not top & {*HEAVY}, name

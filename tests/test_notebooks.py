@@ -51,6 +51,13 @@ ASKED = {
         "first": "{x: outside[x][0]['space_group'] for x in ('2/3', '5/6')}",
         "orders": "{x: len(outside[x]) for x in ('2/3', '5/6')}",
     },
+    "06_phase_diagram": {
+        "n_energies": "len(energies)",
+        "explained": "{m.disorder: m.fit.crystals.explained for m in found.models}",
+        "mixing": "{name: float(values.min()) for name, values in mixing.items()}",
+        "entropy": "entropy",
+        "ends": "[float(v) for values in mixing.values() for v in values[[0, -1]]]",
+    },
 }
 
 
@@ -148,6 +155,17 @@ def test_the_results_of_long_searches_are_what_the_text_says(tmp_path):
     assert found["orders"] == {"2/3": 32, "5/6": 7}
 
 
+def test_the_entropy_of_charges_lowers_the_free_energy(tmp_path):
+    found = execute("06_phase_diagram", tmp_path)
+    assert found["n_energies"] == 874
+    assert found["explained"]["ions and charges"] > 0.75
+    assert found["ends"] == pytest.approx([0] * 6, abs=1e-6)
+    mixing, entropy = found["mixing"], found["entropy"]
+    assert mixing["ions and charges"] < mixing["ions"] - 10  # meV/f.u.
+    assert entropy["ions"] < math.log(2)
+    assert math.log(2) < entropy["ions and charges"] < 2 * math.log(2)
+
+
 def committed():
     return sorted(NOTEBOOKS.glob("*.ipynb"))
 
@@ -156,8 +174,8 @@ def test_every_notebook_is_executed_here():
     assert [path.stem for path in committed()] == sorted(ASKED)
 
 
-def test_readme_names_every_notebook():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_names_every_notebook():
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert all(f"notebooks/{path.name}" in text for path in committed())
 
 

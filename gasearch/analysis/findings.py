@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +18,7 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import GasearchError, UsageError
 from gasearch.relax.audit import Verdict
+from gasearch.run.folder import RunFolder
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import Counts, EvaluationRow, RunRecord
@@ -342,6 +345,21 @@ class Findings:
         if missing:
             raise UsageError(f"no relaxed candidate {', '.join(missing)} in this run.")
         return [rows[number] for number in ids]
+
+
+@contextmanager
+def read_run(folder: Path | str) -> Iterator[Findings]:
+    """Open the database of a run that was started, to read it: `with read_run("my-run") as run:`.
+
+    A search may go on meanwhile, in another process: each call sees what is committed by then.
+
+    Raises
+    ------
+    NoRunError
+        Where the folder holds no run, or one that was not started yet.
+    """
+    with RunFolder(Path(folder)).open_store() as store:
+        yield Findings(store)
 
 
 def _nearness(row: Ranked) -> tuple[float, ...]:

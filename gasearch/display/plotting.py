@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # colours alone shall stay light
 
 _ENDINGS = (".png", ".pdf", ".svg")
 # Okabe and Ito: readable for the colour-blind
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+BLUE, ORANGE, GREY, BLACK = "#0072B2", "#E69F00", "#999999", "#000000"
 GREEN, VERMILION, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -40,13 +40,13 @@ def plot_hull(
     Parameters
     ----------
     points
-        Each cell has a marker of its own.
+        Each cell has a marker of its own; of several hosts, each host, with its own hull.
     output
         Its ending chooses the format: png, pdf or svg. An older figure is replaced.
     history
         Earlier hulls, oldest first, as (x, formation energy in eV/f.u.): thin lines.
     """
-    _refuse_ending(output)
+    refuse_ending(output)
     known = [point for point in points if point.formation_energy_eV_per_fu is not None]
     if not known:
         raise NoPlotError("nothing to draw: both ends of the range need a valid energy first.")
@@ -55,7 +55,7 @@ def plot_hull(
     _draw_history(axes, history)
     _draw(axes, known)
     axes.set_title(f"{level}{' (ranks orders at one x only)' if ranks_only else ''}", fontsize=10)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def plot_voltage(
@@ -73,7 +73,7 @@ def plot_voltage(
     element
         Of the metal.
     """
-    _refuse_ending(output)
+    refuse_ending(output)
     figure = new_figure()
     axes = figure.add_subplot()
     styles = zip(curves.items(), itertools.cycle(COLOURS), itertools.cycle(_DASHES), strict=False)
@@ -83,7 +83,7 @@ def plot_voltage(
     axes.set_ylabel(f"voltage against {element} metal (V)")
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def plateaus(steps: Sequence[VoltageStep | ThermalStep]) -> tuple[list[float], list[float]]:
@@ -92,12 +92,14 @@ def plateaus(steps: Sequence[VoltageStep | ThermalStep]) -> tuple[list[float], l
     return x, [step.voltage_V for step in steps for _ in range(2)]
 
 
-def _refuse_ending(output: Path) -> None:
+def refuse_ending(output: Path) -> None:
+    """Refuse a name that is not one of a figure."""
     if output.suffix not in _ENDINGS:
         raise UsageError(f"--plot {output}: expected a name that ends in {', '.join(_ENDINGS)}.")
 
 
-def _save(figure: Any, output: Path) -> None:
+def save_figure(figure: Any, output: Path) -> None:
+    """Write a figure of matplotlib; its ending chooses the format."""
     with written(output, replace=True) as path:
         figure.savefig(path, dpi=200)
 
@@ -114,6 +116,9 @@ def new_figure(width: float = 6, height: float = 4) -> Any:
 
 
 def _draw(axes: Any, points: Sequence[HullPoint]) -> None:
+    if len({point.host for point in points}) > 1:
+        _draw_hosts(axes, points)
+        return
     cells = sorted({point.cell for point in points}, key=lambda c: (len(c), c))
     with_names = len(cells) > 1
     for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
@@ -128,6 +133,27 @@ def _draw(axes: Any, points: Sequence[HullPoint]) -> None:
         own = [_meV(point) for point in ground if point.cell == cell]
         if own:
             axes.plot(*zip(*own, strict=True), marker, color=BLUE)
+    _name_axes(axes)
+
+
+def _draw_hosts(axes: Any, points: Sequence[HullPoint]) -> None:
+    """Draw polymorphs: a colour, a marker and a hull for each, and the common hull."""
+    hosts = dict.fromkeys(point.host for point in points)
+    for host, colour, marker in zip(
+        hosts, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False
+    ):
+        own = [point for point in points if point.host == host]
+        style = {"ms": 4, "color": colour, "alpha": 0.4}
+        axes.plot(*zip(*map(_meV, own), strict=True), marker, **style)
+        ground = sorted(_meV(point) for point in own if point.on_own_hull)
+        if ground:
+            axes.plot(*zip(*ground, strict=True), f"-{marker}", color=colour, label=host)
+    common = sorted(_meV(point) for point in points if point.on_hull)
+    axes.plot(*zip(*common, strict=True), "--", color=BLACK, lw=1, label="common hull")
+    _name_axes(axes)
+
+
+def _name_axes(axes: Any) -> None:
     axes.set_xlabel("x")
     axes.set_ylabel("formation energy (meV/f.u.)")
     axes.legend(frameon=False)

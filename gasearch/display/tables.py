@@ -18,7 +18,7 @@ from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.host import Host
 from gasearch.store.records import LevelRecord, RunRecord
 
-TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "rule", "reason")
+TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "host", "rule", "reason")
 """Columns of text, which go on in the next line where a table is too wide."""
 ENERGY, FORMATION, ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
@@ -28,6 +28,10 @@ HELD = (
     "-157 meV/f.u. against -50 of DFT)"
 )
 """Figures of CHGNet 0.3.0: `benchmarks/results/held.md`."""
+RELEASED = (
+    "note: released candidates alone, of those that kept their order; energies across x, and so "
+    "hull and voltage, stay those of a potential that was not trained on charge orders"
+)
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
@@ -81,7 +85,9 @@ def notes(found: Findings | JointHull) -> list[str]:
     missing = found.missing_ends()
     ends = f"note: {NoEndMemberError(missing)}".rstrip(".")
     runs = [found.run] if isinstance(found, Findings) else hull_runs(found)
-    return [*([ends] if missing else []), *cautions(found.level, runs)]
+    is_released = isinstance(found, JointHull) and found.members[0].is_released
+    released = [RELEASED] if is_released else []
+    return [*([ends] if missing else []), *cautions(found.level, runs), *released]
 
 
 def hull_runs(hull: JointHull) -> list[RunRecord]:

@@ -71,6 +71,7 @@ class Session:
         self.compositions = searched_compositions(self.settings.search, self.host)
         self.operators = self._operators()
         self.acquisition = load_acquisition(self.settings.screening.acquisition, folder.path)
+        self._bases: dict[str, Potential] = {}
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
@@ -127,7 +128,7 @@ class Session:
             store = self.folder.open_store(read_only=False, is_driver=True)
             try:
                 self.refuse_changes(store.run, store.level)
-                self._refuse_other_level(store.level)
+                self.refuse_other_level(store.level)
                 self._record_place(store)
             except BaseException:
                 store.close()
@@ -311,19 +312,24 @@ class Session:
         stiffness = named.hold_stiffness or None
         return calibrate(self.host, self.base_potential, named.hold, stiffness=stiffness).to_json()
 
-    @functools.cached_property
+    @property
     def base_potential(self) -> Potential:
         """The potential without a hold; loaded when it is first asked for.
 
         It leaves an accelerator to the worker that owns it, unless relaxations run here.
         """
+        device = self.device  # one that is not there is refused here, before anything is made
+        return self.base_on("cpu" if self.settings.execution.workers else device)
+
+    def base_on(self, device: str) -> Potential:
+        """Return the potential without a hold on a device; it is loaded once for each."""
         from gasearch.potentials.registry import load_potential
 
-        named = self.settings.potential
-        device = self.device  # one that is not there is refused here, before anything is made
-        if self.settings.execution.workers:
-            device = "cpu"
-        return load_potential(named.name, self.folder.path, device, named.species or None)
+        if device not in self._bases:
+            named = self.settings.potential
+            species = named.species or None
+            self._bases[device] = load_potential(named.name, self.folder.path, device, species)
+        return self._bases[device]
 
     def _defining(self) -> dict[str, Any]:
         weights = [[o.name, o.weight] for o in self.operators]
@@ -491,7 +497,8 @@ class Session:
             ranks_only=potential.ranks_only,
         )
 
-    def _refuse_other_level(self, stored: LevelRecord) -> None:
+    def refuse_other_level(self, stored: LevelRecord) -> None:
+        """Refuse a potential that no longer computes what it did when the search began."""
         from gasearch.potentials.measured.level import compare_levels
 
         compare_levels(stored, self.level_of(self.potential))

@@ -170,7 +170,7 @@ def fit_surrogate(results: Results, groups: Sequence[str], shares: Sequence[floa
     design = Design(groups, np.asarray(shares, dtype=float), results)
     target = results.energy - design.trends[results.composition]
     unit = _spread_within(target, results.composition)
-    evidence = _Evidence(_moments(design, results, target / unit), design.groups)
+    evidence = Evidence(_moments(design, results, target / unit), design.groups)
     return posterior(design, evidence.most_probable(unit), results)
 
 
@@ -192,7 +192,7 @@ def posterior(design: Design, prior: Prior, results: Results) -> Surrogate:
     return Surrogate(design, prior, precision, prior.scales * scaled, validation)
 
 
-class _Moments(NamedTuple):
+class Moments(NamedTuple):
     """What a fit needs of results: sums over them.
 
     Parameters
@@ -215,13 +215,13 @@ class _Moments(NamedTuple):
 
 def _moments(
     design: Design, results: Results, target: Floats, scales: Floats | None = None
-) -> _Moments:
+) -> Moments:
     n_columns = len(design.groups)
     gram, projected = np.zeros((n_columns, n_columns)), np.zeros(n_columns)
     for rows, columns in design.blocks(results, scales):
         gram += columns.T @ columns
         projected += columns.T @ target[rows]
-    return _Moments(gram, projected, float(target @ target), len(target))
+    return Moments(gram, projected, float(target @ target), len(target))
 
 
 def _cholesky(precision: Floats) -> Floats:
@@ -305,10 +305,10 @@ def _validated(left_out: Floats, target: Floats, composition: Integers) -> Cross
     )
 
 
-class _Evidence:
+class Evidence:
     """How probable results are, by the prior variances of the groups and the noise."""
 
-    def __init__(self, moments: _Moments, groups: Sequence[str]) -> None:
+    def __init__(self, moments: Moments, groups: Sequence[str]) -> None:
         self._moments = moments
         self._names = sorted(set(groups) - {"constant"})
         places = {name: k for k, name in enumerate([*self._names, "constant"])}
