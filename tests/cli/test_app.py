@@ -34,6 +34,7 @@ VERBS = [
     "voltage",
     "promote",
     "report",
+    "serve",
     "lineage",
     "show",
     "export",
