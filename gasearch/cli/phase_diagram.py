@@ -58,7 +58,7 @@ def phase_diagram(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Compute the temperature-composition diagram of what was searched.
+    """Compute a temperature-composition diagram.
 
     One Hamiltonian is fitted to all run folders, and sampled by Monte Carlo: ions and charges
     together, then each of them with the other slaved. Killed and started again, it goes on.

@@ -26,7 +26,7 @@ def release(
     ] = 0.0,
     json: Json = False,
 ) -> None:
-    """Relax held candidates on without their hold, and tell what became of them.
+    """Relax held candidates on without their hold.
 
     An order that stays is a minimum of the potential itself. Results are stored at a level of
     their own, beside the hull of the search; what was released before is not relaxed again.

@@ -89,8 +89,17 @@ def site_tables(host: Host) -> SiteTables:
 
 
 def _recharged(known: Sequence[Species]) -> Integers:
-    index = {species: n for n, species in enumerate(known)}
-    table = [[index.get(Species(a.element, b.charge), -1) for b in known] for a in known]
+    """Return the table: in the same spin state where there is one, else in the first."""
+    exact = {(s.element, s.charge, s.spin): n for n, s in enumerate(known)}
+    first = {(s.element, s.charge): n for n, s in reversed(list(enumerate(known)))}
+    table = [
+        [
+            exact.get((*ion, a.spin), first.get(ion, -1))
+            for b in known
+            for ion in [(a.element, b.charge)]
+        ]
+        for a in known
+    ]
     return np.array(table, dtype=np.int64)
 
 

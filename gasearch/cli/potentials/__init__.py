@@ -1,1 +1,1 @@
-"""`gasearch potential`: list, test, compare, train, embed, trust. Trainings: `gasearch.training`."""
+"""`gasearch potential`: list, test, compare, train, embed, trust; what they do lives elsewhere."""
