@@ -2,26 +2,35 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+SEARCHES := $(VENV)/.searches
 READY := $(VENV)/.ready
 
-.PHONY: help setup run test check bench clean
+.PHONY: help setup run test check bench docs clean
 
 help:
-	@echo "make run | test | setup | check | bench | clean"
+	@echo "make run | test | setup | check | bench | docs | clean"
 
+# What a search needs, and nothing else. torch first and alone: an open range in another package would
+# bring gigabytes of CUDA libraries.
+$(SEARCHES): pyproject.toml constraints.txt tools/system-packages.sh
+	sh tools/system-packages.sh searches
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) --editable '.[chgnet]'
+	touch $(SEARCHES)
+
+# What the tests need besides: other networks, compilers of GPAW, a browser, a database server.
 setup: $(READY)
 
-# torch first and alone: an open range in another package would bring gigabytes of CUDA libraries.
-$(READY): pyproject.toml constraints.txt tools/system-packages.sh tools/gpaw.sh tools/gpaw-siteconfig.py
-	sh tools/system-packages.sh
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,chgnet,mace,schnetpack]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps schnetpack
+$(READY): $(SEARCHES) tools/gpaw.sh tools/gpaw-siteconfig.py
+	sh tools/system-packages.sh tests
+	$(PIP) --editable '.[dev,chgnet,mace,schnetpack]'
+	$(PIP) --no-deps schnetpack
 	sh tools/gpaw.sh $(BIN)/python
 	touch $(READY)
 
-run: setup
+run: $(SEARCHES)
 	$(BIN)/gasearch run runs/quickstart
 
 test: check
@@ -36,5 +45,9 @@ bench: setup
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/search.py
 
+docs: $(SEARCHES)
+	$(PIP) --editable '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build .pytest_cache .mypy_cache .ruff_cache .hypothesis

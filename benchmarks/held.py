@@ -8,8 +8,10 @@ SevenNet cannot live beside mace-torch (other versions of e3nn): it gets an envi
 
 usage: held.py relax METHOD [--rattles 10]     plain, moments, bonds, ga, sc, al, default,
                                                sevennet, sevennet-bonds
-       held.py robustness                      stiffness, hinge, larger rattle, the other's geometry
+       held.py robustness [--only TEXT]        stiffness, hinge, larger rattle, the other's geometry
        held.py cost                            a held call against a plain one, side by side
+       held.py minima METHOD [--most N]        where the nine minima of 1x2x1 rank: moments, bonds,
+                                               sevennet-bonds; goes on where it was stopped
        held.py environment                     the one of SevenNet, in build/sevennet
        held.py report [--output benchmarks/results]
 """
@@ -17,16 +19,19 @@ usage: held.py relax METHOD [--rattles 10]     plain, moments, bonds, ga, sc, al
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import math
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import held_minima
 import numpy as np
 import typer
 from ase import Atoms
@@ -41,16 +46,17 @@ from gasearch.potentials.held.hold import STIFFNESS, held_ranges
 from gasearch.potentials.held.potential import held
 from gasearch.potentials.held.valence import BondReader, bond_lengths
 from gasearch.potentials.registry import load_potential
+from gasearch.relax.audit import FUSED
 from gasearch.relax.batched.relaxer import BatchRelaxer
-from gasearch.relax.calibration import Calibration, calibrate
-from gasearch.relax.geometry import charge_labels, redox_sites
+from gasearch.relax.calibration import Calibration, calibrate, with_hold
+from gasearch.relax.geometry import charge_labels, closest_pair, redox_sites
 from gasearch.relax.relaxed import Relaxed
 
 ROOT = Path(__file__).parents[1]
 DATA = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"
 RELAXED = ROOT / "build" / "held"
 SEVENNET = ROOT / "build" / "sevennet"
-RATTLE = 0.05  # Å
+RATTLE, FAR = 0.05, 0.15  # Å
 STAND_INS = {"ga": "Ga", "sc": "Sc", "al": "Al"}
 METHODS = ("plain", "moments", "bonds", *STAND_INS, "default", "sevennet", "sevennet-bonds")
 STIFFNESSES = (0.1, 0.3, 1.0, 3.0, 10.0)  # of the default
@@ -79,25 +85,37 @@ def relax(method: str, rattles: int = 10, output: Path = RELAXED) -> None:
 
 
 @app.command()
-def robustness(output: Path = RELAXED) -> None:
-    """Relax x = 1/2 by CHGNet with other stiffnesses and hinges, and all from worse starts."""
+def robustness(only: str = "", output: Path = RELAXED) -> None:
+    """Relax x = 1/2 by CHGNet with other stiffnesses and hinges, and all from worse starts.
+
+    Rows that are there already stay; `--only` names a part of those to do, such as "0.15".
+    """
     keep_freed_memory()
+    path = output / "robustness.json"
+    found: dict[str, Any] = _load(path) if path.exists() else {}
+    for name, rows in _hard_cases():
+        if only in name and name not in found:
+            found[name] = rows()
+            _write(path, found)
+            typer.echo(name, err=True)
+
+
+def _hard_cases() -> Iterator[tuple[str, Callable[[], list[dict[str, Any]]]]]:
+    """Yield what is tried, by name, with what relaxes it."""
     plain = load_potential("chgnet")
     half = [(name, d) for name, d in starts() if d.x == 0.5]
-    found: dict[str, Any] = {}
+    yield f"plain, rattled by {FAR} Å", partial(_from_far, plain)
     for by in ("moments", "bonds"):
         known = calibrate(HOST, plain, by)
         for factor in STIFFNESSES:
             hold = replace(known.hold, stiffness=factor * STIFFNESS[by])
-            found[f"{by}, stiffness {hold.stiffness:g}"] = _rows_of(held(plain, hold), half)
+            yield f"{by}, stiffness {hold.stiffness:g}", partial(_rows_of, held(plain, hold), half)
         for hinge in HINGES:
             hold = replace(known.hold, ranges=held_ranges(by, known.values[by], hinge))
-            found[f"{by}, hinge {hinge:g}"] = _rows_of(held(plain, hold), half)
+            yield f"{by}, hinge {hinge:g}", partial(_rows_of, held(plain, hold), half)
         potential = held(plain, known.hold)
-        found[f"{by}, rattled by 0.15 Å"] = _rows_of(potential, starts(), 0.15)
-        found[f"{by}, from the other order"] = _from_others(potential)
-        _write(output / "robustness.json", found)
-        typer.echo(by, err=True)
+        yield f"{by}, rattled by {FAR} Å", partial(_from_far, potential)
+        yield f"{by}, from the other order", partial(_from_others, potential)
 
 
 @app.command()
@@ -120,6 +138,23 @@ def cost(repeats: int = 40) -> None:
 
 
 @app.command()
+def minima(method: str, most: int = 1000, output: Path = RELAXED) -> None:
+    """Relax the decorations of the 1x2x1 table, the lowest of each composition first."""
+    if method not in ("moments", "bonds", "sevennet-bonds"):
+        raise typer.BadParameter("expected moments, bonds or sevennet-bonds")
+    if "sevennet" in method and importlib.util.find_spec("sevenn") is None:
+        _in_environment("minima", method, "--most", str(most), "--output", str(output))
+        return
+    keep_freed_memory()
+    _, known = _potential(method)
+    if known is None:
+        raise typer.BadParameter(f"{method} is not held")
+    potential, reader = with_hold(load_potential(_name(method)), known.to_json(), "own")
+    path = output / f"minima-{method}.jsonl"
+    held_minima.relax_tabulated(potential, reader, path, most, lambda t: typer.echo(t, err=True))
+
+
+@app.command()
 def environment() -> None:
     """Make the environment of SevenNet; needs the package registry."""
     python = SEVENNET / "bin" / "python"
@@ -137,17 +172,24 @@ def report(
     output: Annotated[Path | None, typer.Option(help="Folder for held.*.")] = None,
     source: Path = RELAXED,
 ) -> None:
-    """Summarise what was relaxed."""
+    """Summarise what was relaxed; what was not relaxed here stays as it was reported."""
     reader = _Reader()
+    before = _load(output / "held.json") if output and (output / "held.json").exists() else {}
     methods = {m: _load(source / f"{m}.json") for m in METHODS if (source / f"{m}.json").exists()}
-    found = {name: _summary(rows, reader) for name, rows in methods.items()}
-    document: dict[str, Any] = {"methods": found, "machine": describe_machine(PACKAGES)}
+    new = {name: _summary(rows, reader) for name, rows in methods.items()}
+    known = before.get("methods", {}) | new
+    found = {name: known[name] for name in METHODS if name in known}
+    document: dict[str, Any] = {**before, "methods": found, "machine": describe_machine(PACKAGES)}
     if (source / "robustness.json").exists():
-        document["robustness"] = {
-            name: _summary(rows, reader) for name, rows in _load(source / "robustness.json").items()
-        }
+        tried = _load(source / "robustness.json")
+        hard = {name: _summary(rows, reader) for name, rows in tried.items()}
+        document["robustness"] = hard | before.get("robustness", {}) | hard
     if (source / "cost.json").exists():
         document["cost"] = _load(source / "cost.json")
+    minima_of = {m: source / f"minima-{m}.jsonl" for m in METHODS}
+    ranked = {m: held_minima.ranks(path) for m, path in minima_of.items() if path.exists()}
+    if ranked:
+        document["minima"] = document.get("minima", {}) | ranked
     text = _page(document)
     if output is not None:
         _write(output / "held.json", document)
@@ -180,14 +222,17 @@ def _potential(method: str) -> tuple[Potential, Calibration | None]:
         return load_potential("default"), None
     if method in STAND_INS:
         return load_potential("chgnet", species={"Fe3+": STAND_INS[method]}), None
-    name = f"{Path(__file__).resolve()}:sevennet" if "sevennet" in method else "chgnet"
-    plain = load_potential(name)
+    plain = load_potential(_name(method))
     if method in ("plain", "sevennet"):
         return plain, None
     known = calibrate(HOST, plain, "bonds" if "bonds" in method else "moments")
     for line in known.in_words():
         typer.echo(line, err=True)
     return held(plain, known.hold), known
+
+
+def _name(method: str) -> str:
+    return f"{Path(__file__).resolve()}:sevennet" if "sevennet" in method else "chgnet"
 
 
 def sevennet() -> Any:
@@ -205,9 +250,28 @@ def _start(decoration: Decoration, rattle: int, amplitude: float = RATTLE) -> At
 
 
 def _rows_of(
-    potential: Potential, chosen: Sequence[Start] | Iterator[Start], amplitude: float = RATTLE
+    potential: Potential, chosen: Sequence[Start] | Iterator[Start]
 ) -> list[dict[str, Any]]:
-    return _relaxed(potential, [(name, d, _start(d, 0, amplitude)) for name, d in chosen], 0)
+    return _relaxed(potential, [(name, d, _start(d, 0)) for name, d in chosen], 0)
+
+
+def _from_far(potential: Potential) -> list[dict[str, Any]]:
+    """Relax all orders twice from starts rattled by 0.15 Å."""
+    rows = []
+    for n in range(2):
+        rows += _relaxed(potential, [(name, d, _far_start(d, n)) for name, d in starts()], n)
+    return rows
+
+
+def _far_start(decoration: Decoration, n: int) -> Atoms:
+    """Return the n-th start of a large rattle in which no atoms are on top of each other.
+
+    Now and then one puts an O within 1.04 Å of its P: the audit calls such a crystal broken,
+    whatever relaxes it.
+    """
+    drawn = (_start(decoration, k, FAR) for k in itertools.count())
+    sound = (atoms for atoms in drawn if closest_pair(atoms)[3] > FUSED)
+    return next(itertools.islice(sound, n, None))
 
 
 def _from_others(potential: Potential) -> list[dict[str, Any]]:
@@ -357,6 +421,8 @@ def _page(document: dict[str, Any]) -> str:
         lines += ["", f"Time of an evaluation over that of plain CHGNet, one 26-atom cell: {told}."]
     if "robustness" in document:
         lines += ["", "## Robustness, CHGNet", "", *_table(document["robustness"])]
+    if "minima" in document:
+        lines += ["", *held_minima.page(document["minima"])]
     return "\n".join(lines) + "\n"
 
 

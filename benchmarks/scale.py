@@ -326,7 +326,7 @@ def tables(document: dict[str, Any]) -> str:
         "%. With as many candidates in flight as workers, a worker waits for each commit;",
         "half as many more keep it busy. Energies are random, so a surrogate (screened) is",
         "refitted, found to be of no use, and not used. Where it is used, a proposal takes 26",
-        "to 49 ms (README, evaluations until the ground state), and one driver feeds 20 to 40",
+        "to 49 ms (see the search benchmark), and one driver feeds 20 to 40",
         "relaxations per second at most.",
         "",
         f"{head}| driver's core | driver, MB |",

@@ -9,7 +9,9 @@ from __future__ import annotations
 TYPE_CHECKING = False  # not from typing, which would be the only import
 
 if TYPE_CHECKING:
-    from gasearch.analysis.findings import Findings
+    from gasearch.analysis.findings import Findings, read_run
+    from gasearch.analysis.joint_hull import joint_hull
+    from gasearch.analysis.voltage import hull_voltage
     from gasearch.crystal.decoration import Decoration
     from gasearch.crystal.host import Host
     from gasearch.crystal.io.builtin import builtin_host
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from gasearch.potentials.registry import load_potential
     from gasearch.relax.batched.relaxer import BatchRelaxer
     from gasearch.run.folder import RunFolder
+    from gasearch.run.initialize import initialize
     from gasearch.search.session import Session
 
 __version__ = "0.1.0"
@@ -34,7 +37,11 @@ _HOMES = {
     "Session": "gasearch.search.session",
     "Species": "gasearch.crystal.species",
     "builtin_host": "gasearch.crystal.io.builtin",
+    "hull_voltage": "gasearch.analysis.voltage",
+    "initialize": "gasearch.run.initialize",
+    "joint_hull": "gasearch.analysis.joint_hull",
     "load_potential": "gasearch.potentials.registry",
+    "read_run": "gasearch.analysis.findings",
 }
 
 __all__ = [
@@ -49,7 +56,11 @@ __all__ = [
     "Species",
     "__version__",
     "builtin_host",
+    "hull_voltage",
+    "initialize",
+    "joint_hull",
     "load_potential",
+    "read_run",
 ]
 
 
@@ -58,4 +69,7 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    from gasearch.errors import refuse_other_systems
+
+    refuse_other_systems()
     return getattr(importlib.import_module(_HOMES[name]), name)

@@ -137,11 +137,12 @@ _BOUNDS = {"exclusiveMinimum": ">", "minimum": ">=", "exclusiveMaximum": "<", "m
 def _in_words(schema: Mapping[str, Any]) -> str:
     """Return a type of JSON schema in words."""
     if "anyOf" in schema:
-        return " or ".join(_in_words(one) for one in schema["anyOf"] if one.get("type") != "null")
+        words = (_in_words(one) for one in schema["anyOf"] if one.get("type") != "null")
+        return " or ".join(dict.fromkeys(words))
     if "const" in schema or "enum" in schema:
         return " or ".join(json.dumps(one) for one in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
-        return "list"
+        return f"list of {len(schema['prefixItems'])}" if "prefixItems" in schema else "list"
     bounds = [f"{sign} {schema[name]}" for name, sign in _BOUNDS.items() if name in schema]
     return " ".join([_TYPES.get(schema.get("type", ""), "value"), *bounds])
 

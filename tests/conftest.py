@@ -4,10 +4,13 @@ import os
 import shutil
 import sys
 
+import hypothesis
 import pytest
 from places import FAKE_SLURM, TOYS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+hypothesis.settings.register_profile("any machine", deadline=None)  # no test of wall time
+hypothesis.settings.load_profile("any machine")
 
 
 def write_run(folder, potential="./toy.py:LabelEnergy", supercell=(1, 1, 1), budget=16, **sections):

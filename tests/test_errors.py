@@ -3,6 +3,8 @@
 import ast
 import builtins
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -78,3 +80,31 @@ def test_errors_come_out_of_another_process_as_they_went_in(error):
     assert type(copy) is type(error)
     assert str(copy) == str(error)
     assert "\n" not in str(error)
+
+
+ELSEWHERE = """
+import sys
+from importlib import util
+
+for name in ("fcntl", "resource"):
+    sys.modules[name] = None  # import fails
+found = util.find_spec
+util.find_spec = lambda name, *rest: None if name in ("fcntl", "resource") else found(name, *rest)
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from gasearch.cli.app import main; sys.argv = ['gasearch', 'status', 'run']; main()",
+        "import gasearch\ntry: gasearch.Session\nexcept ImportError as error: sys.exit(str(error))",
+    ],
+)
+def test_a_system_without_posix_locks_gets_one_line(code):
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE + code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode
+    (line,) = done.stderr.strip().splitlines()
+    assert "Linux and macOS" in line
+    assert "WSL" in line

@@ -103,6 +103,7 @@ ORDER = [
     {"phases"},
     {"display"},
     {"report", "training", "doctor"},
+    {"serve"},
     {"cli"},
 ]
 """The folders of gasearch/ from the lowest up: each imports what stands before it, and itself.

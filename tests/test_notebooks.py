@@ -174,8 +174,8 @@ def test_every_notebook_is_executed_here():
     assert [path.stem for path in committed()] == sorted(ASKED)
 
 
-def test_readme_names_every_notebook():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_documentation_names_every_notebook():
+    text = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
     assert all(f"notebooks/{path.name}" in text for path in committed())
 
 

@@ -12,11 +12,12 @@ from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Composition, Host
+from gasearch.crystal.io.supercells import supercell_of
 from gasearch.errors import UsageError
 from gasearch.files import refuse_existing, written
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
-from gasearch.run.initialize import named_host
+from gasearch.run.host_file import HostReading, read_host
 from gasearch.store.sql.ase_rows import ase_text
 
 _FEW = 2_000  # decorations to print
@@ -24,16 +25,31 @@ _MANY = 100_000  # structures to write
 _RAW = 50_000_000  # raw decorations to go through
 
 
-def host_of(host: str, supercell: Sequence[int] | None) -> Host:
+def host_of(host: str, supercell: Any, reading: HostReading | None = None) -> Host:
     """Return a built-in host, that of a structure file (by a guess), or that of a run folder."""
+    return host_with_notes(host, supercell, reading)[0]
+
+
+def host_with_notes(
+    host: str, supercell: Any, reading: HostReading | None = None
+) -> tuple[Host, tuple[str, ...]]:
+    """Return a host, and what a user should know of how its file was read, each as a sentence.
+
+    Parameters
+    ----------
+    supercell
+        In any form that run.toml has; None for that of the run folder.
+    """
     if Path(host).is_dir():
         if supercell is not None:
             raise UsageError("a run folder has its supercell in run.toml: leave --supercell out.")
         folder = RunFolder(Path(host))
-        return build_host(folder.settings().host, folder.path)
+        return build_host(folder.settings().host, folder.path), ()
     if supercell is None:
         raise UsageError("--supercell A B C is missing, as in --supercell 1 2 1.")
-    return Host.build(named_host(host), supercell)
+    named = read_host(host, reading)
+    chosen = supercell_of(named.declaration, supercell)
+    return Host.build(named.declaration, chosen), named.lines
 
 
 def compositions_of(host: Host, x: str | None) -> tuple[Composition, ...]:

@@ -76,6 +76,7 @@ def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
         "level": level,
         "formation_energy_per_fu": row.formation_energy_eV_per_fu,
         "above_hull_per_fu": row.above_hull_eV_per_fu,
+        "penalty": row.penalty_eV if row.exists_only_while_held else None,
     }
     return {key: value for key, value in known.items() if value is not None}
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,9 +18,10 @@ from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.hosts import host_from_json
 from gasearch.errors import GasearchError, UsageError
 from gasearch.relax.audit import Verdict
+from gasearch.run.folder import RunFolder
 from gasearch.store.opening import driver_of
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import Counts, EvaluationRow
+from gasearch.store.records import Counts, EvaluationRow, RunRecord
 from gasearch.store.sql.events import ENDED, STARTED
 
 HELD_FROM = 5e-4
@@ -39,6 +43,20 @@ class UnknownFormulaError(GasearchError, ValueError):
         )
 
 
+def blind_line(change_eV: float | None) -> str:
+    """Return what it means that the potential of a search tells no oxidation states apart."""
+    change = "" if change_eV is None else f" by {1000 * change_eV:.2g} meV only"
+    return (
+        f"charge-blind: where two sites swap oxidation states, this potential's energy changes"
+        f"{change}, so charge orders were not told apart; only the order of the working ions was"
+    )
+
+
+def blind_lines(run: RunRecord) -> list[str]:
+    """Return the line of a charge-blind run, and nothing of any other."""
+    return [blind_line(run.charge_awareness)] if run.is_charge_blind else []
+
+
 def formula_of(host: Host, candidate: int, stored: str) -> str:
     """Return the formula of a candidate, as the host writes it, never another text."""
     for composition in host.compositions:
@@ -57,6 +75,8 @@ class Ranked:
         Of the whole cell.
     formation_energy_eV_per_fu, above_hull_eV_per_fu
         None until both ends of the range have a valid energy.
+    reason
+        Why its verdict is not ok; "" where it is.
     penalty_eV
         What is left of a hold, per cell, contained in the energy.
     same_as
@@ -74,6 +94,7 @@ class Ranked:
     verdict: Verdict
     formula: str
     operator: str
+    reason: str = ""
     penalty_eV: float = 0.0
     same_as: int | None = None
 
@@ -99,6 +120,7 @@ def known_of(row: EvaluationRow, host: Host) -> dict[str, Any]:
         "verdict": row.verdict,
         "formula": formula_of(host, row.candidate, row.composition),
         "operator": row.operator,
+        "reason": row.reason,
         "penalty_eV": row.penalty,
     }
 
@@ -268,19 +290,28 @@ class Findings:
         present = [row.x for row in self.store.by_composition() if row.best is not None]
         return [end for end in self.host.x_range if not np.isclose(present, end).any()]
 
-    def best(self, x: float | str | None, number: int, *, compare: bool = True) -> list[Ranked]:
+    def best(
+        self,
+        x: float | str | None,
+        number: int,
+        *,
+        compare: bool = True,
+        verdict: Verdict | None = "ok",
+    ) -> list[Ranked]:
         """Return the lowest candidates of a composition, or the nearest to the hull of all.
 
         Parameters
         ----------
         compare
             Whether to read their structures and mark those that are the same as a lower one.
+        verdict
+            Only candidates that have it; None for all: those without an energy come last.
         """
-        rows = self.ranked()
+        rows = self.ranked(verdict)
         if x is not None:
             wanted = self.host.composition_at(x)
             rows = [row for row in rows if row.formula == wanted.formula]
-            rows = sorted(rows, key=lambda row: (row.energy_eV, row.id))[:number]
+            rows = sorted(rows, key=_height)[:number]
         else:
             rows = sorted(rows, key=_nearness)[:number]
         return self._with_outcomes(rows) if compare else rows
@@ -316,6 +347,26 @@ class Findings:
         return [rows[number] for number in ids]
 
 
-def _nearness(row: Ranked) -> tuple[float, float, float]:
+@contextmanager
+def read_run(folder: Path | str) -> Iterator[Findings]:
+    """Open the database of a run that was started, to read it: `with read_run("my-run") as run:`.
+
+    A search may go on meanwhile, in another process: each call sees what is committed by then.
+
+    Raises
+    ------
+    NoRunError
+        Where the folder holds no run, or one that was not started yet.
+    """
+    with RunFolder(Path(folder)).open_store() as store:
+        yield Findings(store)
+
+
+def _nearness(row: Ranked) -> tuple[float, ...]:
     above = row.above_hull_eV_per_fu
-    return (float("inf") if above is None else above, row.x, row.energy_eV)
+    return (float("inf") if above is None else above, row.x, *_height(row))
+
+
+def _height(row: Ranked) -> tuple[float, int]:
+    """Return what candidates of one composition are sorted by, those without an energy last."""
+    return (row.energy_eV if math.isfinite(row.energy_eV) else float("inf"), row.id)

@@ -17,6 +17,7 @@ from typing import Any
 from ase.data import atomic_masses, atomic_numbers
 from ase.formula import Formula
 
+from gasearch.analysis.hull import NoEndMemberError
 from gasearch.analysis.joint_hull import JointHull, Member
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError, UsageError
@@ -204,6 +205,25 @@ def hull_voltage(hull: JointHull, metal_energy: float | None = None) -> VoltageC
     cathode = Cathode.of(hull.host)
     vertices = [(point.x, point.energy_eV_per_fu) for point in hull.vertices()]
     return voltage_curve(cathode, metal_of(hull.members[0], metal_energy), vertices)
+
+
+def host_voltages(
+    hull: JointHull, metal_energy: float | None = None
+) -> dict[str, VoltageCurve | NoEndMemberError | NoRangeError]:
+    """Return the plateaus of each of several hosts alone, or why one has none; {} of one host.
+
+    Parameters
+    ----------
+    metal_energy
+        As for `hull_voltage`.
+    """
+    found: dict[str, VoltageCurve | NoEndMemberError | NoRangeError] = {}
+    for own in hull.by_host if len(hull.hosts) > 1 else ():
+        try:
+            found[own.hosts[0]] = hull_voltage(own, metal_energy)
+        except (NoEndMemberError, NoRangeError) as error:
+            found[own.hosts[0]] = error
+    return found
 
 
 def metal_of(member: Member, metal_energy: float | None = None) -> Metal:

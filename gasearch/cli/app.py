@@ -15,13 +15,31 @@ from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
 from gasearch.cli import phase_diagram as phase_cli
+from gasearch.cli import release as release_cli
 from gasearch.cli import report as report_cli
-from gasearch.cli.common import Folder, Json, err, open_findings, out, print_result
+from gasearch.cli import serve as serve_cli
+from gasearch.cli.common import (
+    Cell,
+    Charges,
+    Folder,
+    Json,
+    Moving,
+    Supercell,
+    SupercellCommand,
+    Symprec,
+    err,
+    host_reading,
+    open_findings,
+    out,
+    print_result,
+    read_supercell,
+    see_also,
+)
 from gasearch.cli.dft import dft_app
 from gasearch.cli.potential import potential_app
 from gasearch.cli.store import store_app
 from gasearch.display.terminal import report_error
-from gasearch.errors import GasearchError, UsageError
+from gasearch.errors import GasearchError, UsageError, refuse_other_systems
 from gasearch.run.sections import SearchSection
 from gasearch.settings import help_of
 
@@ -54,6 +72,7 @@ def main() -> NoReturn:
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")  # a terminal without Å still gets its line
     try:
+        refuse_other_systems()
         code = app(prog_name="gasearch", standalone_mode=False)
         if code == _INTERRUPTED:
             code = report_error(KeyboardInterrupt(), err)
@@ -82,44 +101,49 @@ def _options(
     pass
 
 
-@app.command()
+@app.command(cls=SupercellCommand)
 def init(
     folder: Folder,
     host: Annotated[str, typer.Option(help="Built-in host, or a CIF, POSCAR or extxyz file.")] = (
         "nafepo4-olivine"
     ),
-    supercell: Annotated[
-        tuple[int, int, int], typer.Option(metavar="A B C", help="Repeats of the unit cell.")
-    ] = (1, 2, 1),
+    supercell: Supercell = None,
     potential: Annotated[
         str | None,
         typer.Option(
-            help="Name, model folder, module:factory or ./file.py:factory; the shipped default "
-            "where it knows the host's species, else pmmcs."
+            help="Name, model folder, module:factory or ./file.py:factory; by default the shipped "
+            "model on crystals as it was trained on, else CHGNet with a hold."
         ),
     ] = None,
     budget: Annotated[int, typer.Option(help=help_of(SearchSection, "budget"))] = _SEARCH.budget,
     seed: Annotated[int, typer.Option(help=help_of(SearchSection, "seed"))] = _SEARCH.seed,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
 ) -> None:
     """Write a commented run.toml into a new folder."""
-    from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-    from gasearch.crystal.io.structures import read_structure
     from gasearch.display.tables import host_lines
     from gasearch.potentials.listing import missing_packages
     from gasearch.run.folder import RunFolder
+    from gasearch.run.host_file import formula_line
     from gasearch.run.initialize import initialize
 
-    run_folder = RunFolder(folder)
-    found = initialize(run_folder, host, supercell, potential, budget, seed)
+    run_folder, reading = RunFolder(folder), host_reading(cell, symprec, charges, moving)
+    found, named = initialize(
+        run_folder, host, read_supercell(supercell), potential, budget, seed, reading
+    )
+    if named.file is not None:
+        out.print(f"structure     {formula_line(named.file.structure)}")
     for line in host_lines(found):
         out.print(line)
     name = run_folder.settings().potential.name
     out.print(f"potential     {name}")
     for note in missing_packages(name):
         err.print(note)
-    if host not in BUILTIN_HOSTS:
-        for note in read_structure(host).notes:
-            err.print(f"note: {host}: {note}")
+    for note in named.lines:
+        err.print(f"note: {note}")
+    if named.file is not None:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
@@ -127,17 +151,31 @@ def init(
 
 
 @app.command()
+def hosts(json: Json = False) -> None:
+    """List the built-in hosts.
+
+    With what each may hold, its neutral range of x, and where its structure was published.
+    """
+    from gasearch.display.host_tables import hosts_document, hosts_table
+
+    document = hosts_document()
+    advice = "\nstart with one of them: gasearch init FOLDER --host NAME"
+    print_result(document, hosts_table(document), advice, json=json)
+
+
+@app.command(cls=SupercellCommand)
 def enumerate(  # noqa: A001 -- the command's name
     host: Annotated[str, typer.Option(help="Built-in host, file, or run folder.")],
-    supercell: Annotated[
-        tuple[int, int, int] | None,
-        typer.Option(metavar="A B C", help="Repeats; a run folder has its own."),
-    ] = None,
+    supercell: Supercell = None,
     x: X = None,
     output: Annotated[
         Path | None, typer.Option(help="Write all distinct decorations here (extxyz, db).")
     ] = None,
     as_list: Annotated[bool, typer.Option("--list", help="List the decorations too.")] = False,
+    cell: Cell = "primitive",
+    symprec: Symprec = None,
+    charges: Charges = "integer",
+    moving: Moving = None,
     json: Json = False,
 ) -> None:
     """Count decorations, raw and distinct.
@@ -147,7 +185,8 @@ def enumerate(  # noqa: A001 -- the command's name
     from gasearch.analysis import enumerate as enumerating
     from gasearch.display.tables import count_table, decoration_table
 
-    found = enumerating.host_of(host, supercell)
+    reading = host_reading(cell, symprec, charges, moving)
+    found, notes = enumerating.host_with_notes(host, read_supercell(supercell), reading)
     compositions = enumerating.compositions_of(found, x)
     counts = enumerating.counts(found, compositions)
     listed = enumerating.listed(found, compositions) if as_list else []
@@ -158,6 +197,7 @@ def enumerate(  # noqa: A001 -- the command's name
         *(["", decoration_table(listed)] if listed else []),
         *([f"wrote {n_written} structures to {output}"] if output else []),
         json=json,
+        notes=[f"note: {note}" for note in notes],
     )
 
 
@@ -179,18 +219,31 @@ def run(
 
 
 @app.command()
-def status(folder: Folder, json: Json = False) -> None:
-    """Show where a search stands."""
+def status(
+    folder: Folder,
+    json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C; it only reads.")
+    ] = False,
+    every: Annotated[
+        float, typer.Option(min=0.5, metavar="SECONDS", help="Between two looks of --watch.")
+    ] = 5.0,
+) -> None:
+    """Show where a search stands, and why candidates are not ok."""
     from gasearch.display import status as shown
     from gasearch.run.folder import RunFolder
 
+    if watch:
+        if json:
+            raise UsageError("--json prints one document: leave --watch out.")
+        serve_cli.watch_status(RunFolder(folder), every)
+        return
     with open_findings(folder) as findings:
-        found, failures = findings.status(), shown.failure_lines(findings)
+        found = findings.status()
         entries = shown.status_entries(findings, found, RunFolder(folder))
     print_result(
         shown.status_document(entries),
         *shown.status_lines(entries),
-        *failures,
         "",
         shown.composition_table(found.by_composition),
         *shown.proof_notes(found.by_composition),
@@ -202,7 +255,16 @@ def status(folder: Folder, json: Json = False) -> None:
 def best(
     folder: Folder,
     x: X = None,
-    number: Annotated[int, typer.Option("-n", min=1, metavar="N", help="How many.")] = 10,
+    number: Annotated[
+        int | None,
+        typer.Option("-n", min=1, metavar="N", help="How many; 10, and with --all all of them."),
+    ] = None,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all", help="Candidates of every verdict, with the reason why one is not ok."
+        ),
+    ] = False,
     json: Json = False,
 ) -> None:
     """List the lowest candidates.
@@ -210,21 +272,29 @@ def best(
     Those of one composition with -x, else those nearest to the hull.
     """
     from gasearch.display.status import proof_line
-    from gasearch.display.tables import NOTHING, notes, ranked_table
+    from gasearch.display.tables import NOTHING, notes, ranked_documents, ranked_table
 
     with open_findings(folder) as findings:
-        rows, advice = findings.best(x, number), notes(findings)
+        if every:
+            rows = findings.best(x, number or sys.maxsize, compare=False, verdict=None)
+        else:
+            rows = findings.best(x, number or 10)
+        advice = notes(findings)
         proof = [] if x is None or json else [f"\n{proof_line(findings.composition(x))}"]
-    advice = advice if rows else [NOTHING, *advice]
-    print_result(rows, ranked_table(rows), *proof, json=json, notes=advice)
+    if not any(row.verdict == "ok" for row in rows):
+        advice = [NOTHING, *advice]
+    document = ranked_documents(rows)
+    print_result(document, ranked_table(rows), *proof, json=json, notes=advice)
 
 
 app.command()(doctor_cli.doctor)
 app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
+app.command()(release_cli.release)
 app.command()(phase_cli.phase_diagram)
 app.command()(report_cli.report)
+app.command()(serve_cli.serve)
 
 
 @app.command()
@@ -242,6 +312,7 @@ def lineage(
 
     with open_findings(folder) as findings:
         rows, advice = ancestors_of(findings, number), notes(findings)
+    advice.append(see_also(folder, number, "show", "report"))
     print_result(rows, lineage_table(rows), json=json, notes=advice)
 
 
@@ -272,6 +343,7 @@ def show(
     if output is not None:
         n_written = exporting.export(found, output)
         out.print(f"wrote {n_written} structures to {output}")
+        err.print(see_also(folder, found[0][0].id if found else None, "lineage", "report"))
         return
     _refuse_no_screen()
     with tempfile.TemporaryDirectory(prefix="gasearch-") as place:

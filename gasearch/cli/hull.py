@@ -22,7 +22,7 @@ Folders = Annotated[
     list[Path],
     typer.Argument(
         metavar="FOLDER...",
-        help="Run folders of one host and one level of theory.",
+        help="Run folders of one level of theory: of one host, or of polymorphs.",
         show_default=False,
     ),
 ]
@@ -43,7 +43,8 @@ def hull(
 ) -> None:
     """Show the hull of formation energies.
 
-    Several run folders of one host and one level (different supercells) make one hull.
+    Several run folders of one level make one hull: different supercells of one host, and polymorphs
+    of one composition, of which each has its own hull too.
     """
     from gasearch.analysis.joint_hull import joint_hull
     from gasearch.display import hull_tables
@@ -63,13 +64,21 @@ def hull(
         document["history"] = hull_tables.history_document(moments, found)
     print_result(
         document,
-        f"level {found.level.name}, {len(found.points)} points; on the hull:\n",
+        _heading(found),
         _members_table(found, folders),
+        *hull_tables.own_hull_tables(found),
         *(["", hull_tables.history_table(moments, found)] if history else []),
         *_wrote(plot),
         json=json,
         notes=notes(found),
     )
+
+
+def _heading(found: JointHull) -> str:
+    text = f"level {found.level.name}, {len(found.points)} points"
+    if len(found.hosts) > 1:
+        return f"{text} of {', '.join(found.hosts)}; on their common hull:\n"
+    return f"{text}; on the hull:\n"
 
 
 def _wrote(plot: Path | None) -> list[str]:
@@ -100,7 +109,8 @@ def _members_table(found: JointHull, folders: Sequence[Path]) -> Table:
             rows, level = findings.ranked(), findings.level
         if level.name == found.level.name:
             return ranked_table(row for row in rows if row.on_hull)
-    return points_table(point for point in found.points if point.on_hull)
+    on_hull = (point for point in found.points if point.on_hull)
+    return points_table(on_hull, with_host=len(found.hosts) > 1)
 
 
 def _history(folders: Sequence[Path], level: str, every: int) -> list[HullSnapshot]:
@@ -139,10 +149,11 @@ def voltage(
 ) -> None:
     """Show average voltages against the metal.
 
-    Between neighbouring ground states of the hull; capacity and energy density beside them.
+    Between neighbouring ground states of the hull; capacity and energy density beside them. Of
+    polymorphs: along their common hull, and along that of each.
     """
     from gasearch.analysis.joint_hull import joint_hull
-    from gasearch.analysis.voltage import hull_voltage
+    from gasearch.analysis.voltage import VoltageCurve, host_voltages, hull_voltage
     from gasearch.display import hull_tables
     from gasearch.display.tables import notes
 
@@ -151,18 +162,22 @@ def voltage(
         _thermal(found, temperature, metal_energy, json, plot)
         return
     curve, ends = hull_voltage(found, metal_energy), found.vertices()
+    by_host = host_voltages(found, metal_energy)
     if plot is not None:
         from gasearch.display.plotting import plot_voltage
 
-        plot_voltage({"T = 0": curve.steps}, curve.metal.element, _title(found), plot)
+        lines = {name: own.steps for name, own in by_host.items() if isinstance(own, VoltageCurve)}
+        lines = {"common hull, T = 0" if by_host else "T = 0": curve.steps, **lines}
+        plot_voltage(lines, curve.metal.element, _title(found), plot)
     print_result(
-        hull_tables.voltage_document(found, curve, ends),
+        hull_tables.voltage_document(found, curve, ends, by_host),
         f"{hull_tables.metal_line(found.level.name, curve.metal)}\n",
         hull_tables.voltage_table(curve, ends),
         f"\n{hull_tables.voltage_line(curve)}",
+        *hull_tables.host_voltage_tables(found, by_host),
         *_wrote(plot),
         json=json,
-        notes=notes(found),
+        notes=[*hull_tables.rebuilt_lines(ends), *notes(found)],
     )
 
 
@@ -187,8 +202,10 @@ def _thermal(
         title = f"{_title(found)}, {temperature_K:g} K"
         plot_voltage(lines, metal.element, title, plot)
     tables: list[str | Table] = []
+    hosts = {member.name: member.host_name for member in found.members}
     for curve in curves:
-        head = f"{curve.run}: {curve.cell}, {curve.n_formula_units} f.u., {temperature_K:g} K"
+        host = f"{hosts[curve.run]}, " if len(found.hosts) > 1 else ""
+        head = f"{curve.run}: {host}{curve.cell}, {curve.n_formula_units} f.u., {temperature_K:g} K"
         tables += [f"\n{head}\n", hull_tables.thermal_table(curve)]
         tables += ["", hull_tables.thermal_steps_table(curve)]
     print_result(

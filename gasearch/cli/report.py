@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gasearch.cli.common import print_result
+from gasearch.cli.common import print_result, see_also
 
 Folders = Annotated[
     list[Path],
@@ -51,4 +51,5 @@ def report(
         from gasearch.report.figures import write_figures
 
         lines.insert(0, f"wrote {len(write_figures(found, figures))} figures to {figures}")
-    print_result(found.numbers, *lines, json=json)
+    advice = [see_also(folders[0], None, "show", "lineage", "serve")]
+    print_result(found.numbers, *lines, json=json, notes=advice)

@@ -20,7 +20,8 @@ from rich.console import Console
 from gasearch.analysis.findings import Findings
 from gasearch.cli.common import on_stop_signals
 from gasearch.display.progress import watch_searches
-from gasearch.display.status import composition_table, failure_lines
+from gasearch.display.reasons import cause_lines, causes
+from gasearch.display.status import composition_table
 from gasearch.display.tables import notes, ranked_table
 from gasearch.display.terminal import report_error
 from gasearch.errors import GasearchError, UsageError
@@ -31,6 +32,7 @@ from gasearch.search.resume import changed_keys
 from gasearch.search.search import Ending
 from gasearch.search.session import Session
 from gasearch.search.surrogate.fitting import one_thread
+from gasearch.store.activity import not_ok
 from gasearch.store.errors import SearchRunningError
 from gasearch.store.records import Outcome
 from gasearch.store.sqlite.locking_probe import (
@@ -325,7 +327,7 @@ def _print_findings(prepared: Prepared, out: Console, err: Console) -> None:
     with prepared.folder.open_store() as store:
         findings = Findings(store)
         status, lowest = findings.status(), findings.lowest(_LOWEST)
-        advice = [*failure_lines(findings), *notes(findings)]
+        advice = [*cause_lines(causes(not_ok(store))), *notes(findings)]
     out.print()
     out.print(composition_table(status.by_composition))
     out.print(f"\nthe {_LOWEST} lowest of each composition:\n")

@@ -12,13 +12,13 @@ from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
-from ase.formula import Formula
 from numpy.typing import NDArray
 
-from gasearch.crystal.species import Species, formula
+from gasearch.crystal.species import Species, formula, formula_counts
 from gasearch.errors import UsageError
 
 MIN_SITE_DISTANCE = 2.0  # Å; shorter than any distance between two alkali ions in a crystal
+_FORMULA = 0.01  # relative; shares in formulas have few digits
 
 Kind = Literal["working_ion", "redox", "mixed"]
 Charges = Literal["integer", "delocalised"]
@@ -400,14 +400,14 @@ def count_formula_units(
         How many of each of these elements the cell has.
     """
     unit = formula_unit_counts(declaration)
-    n_units = len(atoms) / max(1, sum(unit.values()))
+    n_units = len(atoms) / max(1e-3, sum(unit.values()))
     framework = Counter(atoms.symbols[int(i)] for i in framework_sites)
-    fits = all(unit.get(e, 0) * n_units == n for e, n in framework.items())
-    if fits and n_units == int(n_units):
-        return int(n_units)
-    shares = {n / unit[e] if unit.get(e) else 0.0 for e, n in kept.items()}
-    if len(shares) == 1 and (share := shares.pop()) >= 1 and share == int(share):
-        return int(share)
+    fits = all(abs(unit.get(e, 0) * n_units - n) < _FORMULA * n for e, n in framework.items())
+    if fits and _is_whole(n_units):
+        return round(n_units)
+    shares = [n / unit[e] if unit.get(e) else 0.0 for e, n in kept.items()]
+    if shares and max(shares) - min(shares) < _FORMULA * max(shares) and _is_whole(shares[0]):
+        return round(shares[0])
     held = formula(e for e in kept for _ in range(kept[e]))
     raise HostError(
         f"formula_unit = {declaration.formula_unit!r} does not fit the filled cell "
@@ -415,10 +415,13 @@ def count_formula_units(
     )
 
 
-def formula_unit_counts(declaration: HostDeclaration) -> dict[str, int]:
-    """Return how many atoms of each element a formula unit has."""
+def _is_whole(number: float) -> bool:
+    return round(number) >= 1 and abs(number - round(number)) < _FORMULA * number
+
+
+def formula_unit_counts(declaration: HostDeclaration) -> dict[str, float]:
+    """Return how many atoms of each element a formula unit has; shares as in LiFe0.5Mn0.5PO4."""
     try:
-        counts: dict[str, int] = Formula(declaration.formula_unit).count()
+        return formula_counts(declaration.formula_unit)
     except ValueError as error:
         raise HostError(f"formula_unit = {declaration.formula_unit!r} is no formula.") from error
-    return counts

@@ -141,8 +141,8 @@ class Host:
 
     @property
     def has_charge_order(self) -> bool:
-        """Whether an element of a sublattice has several oxidation states."""
-        return any(s.changes_charge for s in self.sublattices)
+        """Whether an element of a sublattice has several oxidation states, which are ordered."""
+        return self.is_neutral and any(s.changes_charge for s in self.sublattices)
 
     @functools.cached_property
     def may_be_vacant(self) -> NDArray[np.bool_]:
@@ -154,11 +154,11 @@ class Host:
         return result
 
     @functools.cached_property
-    def n_full(self) -> int:
+    def n_full(self) -> float:
         """Working ions of the cell at x = 1, guests on their sites included."""
         fitting = self.n_formula_units * sum(formula_unit_counts(self.declaration).values())
         is_simple = all(s.kind == "working_ion" for s in self.sublattices if s.moving)
-        if is_simple and fitting == len(self.atoms):
+        if is_simple and abs(fitting - len(self.atoms)) < 1e-6:
             return self.n_working_sites
         per_unit = formula_unit_counts(self.declaration).get(self.working_element, 0)
         if not per_unit:

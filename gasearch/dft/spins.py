@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
@@ -185,7 +186,10 @@ def total_moment(atoms: Atoms, states: Mapping[str, float]) -> float:
 
 
 def atomic_limit(number: int) -> float:
-    """Return the largest moment that a free neutral atom of a d-block row takes: 4 for Fe."""
+    """Return the largest moment of a free neutral atom's d or f shell: 4 for Fe, 1 for Ce."""
+    n_f = Species(chemical_symbols[number], 0).f_electrons
+    if n_f:
+        return float(min(n_f, 14 - n_f))
     for first in (21, 39, 72):
         n_electrons = number - first + 1
         if 1 <= n_electrons <= 10:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
+from gasearch.analysis.hull import NoEndMemberError
 from gasearch.analysis.hull_history import HullSnapshot
 from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.analysis.thermodynamics import TWO_SIZES, UPPER_BOUND, ThermalCurve
 from gasearch.analysis.voltage import Metal, VoltageCurve
+from gasearch.crystal.chemistry import Chemistry
 from gasearch.dft.promotion import Plan
 from gasearch.display.tables import ABOVE, FORMATION, electronvolt, make_table, milli
 
@@ -28,10 +31,30 @@ def hull_document(hull: JointHull) -> dict[str, Any]:
             "above_hull_eV_per_fu": point.above_hull_eV_per_fu,
             "run": point.run,
             "cell": point.cell,
+            "host": point.host,
+            "above_own_hull_eV_per_fu": point.above_own_hull_eV_per_fu,
         }
         for point in hull.points
     ]
-    return {"level": hull.level.name, "ranks_only": hull.level.ranks_only, "points": points}
+    return {
+        "level": hull.level.name,
+        "ranks_only": hull.level.ranks_only,
+        "hosts": [_host_document(own) for own in hull.by_host],
+        "points": points,
+    }
+
+
+def _host_document(own: JointHull) -> dict[str, Any]:
+    """Return one of the hosts, with its formation energies against its own ends."""
+    members = [] if own.missing_ends() else own.vertices()
+    names = ("run", "id", "x", "formation_energy_eV_per_fu")
+    return {
+        "host": own.hosts[0],
+        "formula": Chemistry.of(own.host).formula(1),
+        "x_range": list(own.x_range),
+        "missing_ends": own.missing_ends(),
+        "ground_states": [{name: getattr(point, name) for name in names} for point in members],
+    }
 
 
 def history_document(history: Sequence[HullSnapshot], hull: JointHull) -> list[dict[str, Any]]:
@@ -60,25 +83,37 @@ def _history_cells(moment: HullSnapshot, hull: JointHull) -> tuple[str, ...]:
     return str(moment.n_candidates), str(len(moment.vertices)), milli(lowest), at
 
 
-def points_table(points: Iterable[HullPoint]) -> Table:
+def points_table(points: Iterable[HullPoint], *, with_host: bool = False) -> Table:
     """Return the points of a hull of several runs, each with its run and its cell."""
-    names = ("x", "run", "cell", "id", "E\n(eV/f.u.)", FORMATION, ABOVE, "fingerprint")
-    return make_table(
-        names,
-        (
-            (
-                f"{point.x:.4g}",
-                point.run,
-                point.cell,
-                str(point.id),
-                electronvolt(point.energy_eV_per_fu),
-                milli(point.formation_energy_eV_per_fu),
-                milli(point.above_hull_eV_per_fu),
-                point.fingerprint,
-            )
-            for point in points
-        ),
-    )
+    columns: dict[str, Callable[[HullPoint], str]] = {
+        "x": lambda point: f"{point.x:.4g}",
+        **({"host": lambda point: point.host} if with_host else {}),
+        "run": lambda point: point.run,
+        "cell": lambda point: point.cell,
+        "id": lambda point: str(point.id),
+        "E\n(eV/f.u.)": lambda point: electronvolt(point.energy_eV_per_fu),
+        FORMATION: lambda point: milli(point.formation_energy_eV_per_fu),
+        ABOVE: lambda point: milli(point.above_hull_eV_per_fu),
+        "fingerprint": lambda point: point.fingerprint,
+    }
+    return make_table(columns, ([text(point) for text in columns.values()] for point in points))
+
+
+def own_hull_tables(hull: JointHull) -> list[str | Table]:
+    """Return the ground states of each of several hosts, placed against the common hull."""
+    shown: list[str | Table] = []
+    for own in hull.by_host if len(hull.hosts) > 1 else ():
+        name = own.hosts[0]
+        missing = own.missing_ends()
+        if missing:
+            shown.append(f"\n{name}: {NoEndMemberError(missing)}")
+            continue
+        ground = [point for point in hull.points if point.host == name and point.on_own_hull]
+        shown += [
+            f"\non the hull of {name} alone, against the common ends:\n",
+            points_table(ground),
+        ]
+    return shown
 
 
 def metal_line(level: str, metal: Metal) -> str:
@@ -91,13 +126,27 @@ def metal_line(level: str, metal: Metal) -> str:
 def voltage_table(curve: VoltageCurve, ends: Sequence[HullPoint]) -> Table:
     """Return the plateaus between ground states."""
     names = ["x", "to x", "voltage\n(V)", "capacity\n(mAh/g)", "id", "to id"]
-    has_several_runs = len({point.run for point in ends}) > 1
+    several = [
+        name for name in ("run", "host") if len({getattr(point, name) for point in ends}) > 1
+    ]
     rows = []
     for step, before, after in zip(curve.steps, ends, ends[1:], strict=False):
         cells = [f"{step.x_from:.4g}", f"{step.x_to:.4g}", f"{step.voltage_V:.3f}"]
         cells += [f"{step.capacity_mAh_per_g:.1f}", str(before.id), str(after.id)]
-        rows.append([*cells, before.run, after.run] if has_several_runs else cells)
-    return make_table([*names, "run", "to run"] if has_several_runs else names, rows)
+        cells += [getattr(point, name) for name in several for point in (before, after)]
+        rows.append(cells)
+    return make_table([*names, *(f"{to}{name}" for name in several for to in ("", "to "))], rows)
+
+
+def rebuilt_lines(ends: Sequence[HullPoint]) -> list[str]:
+    """Return where the ground states of a hull go from one host to another."""
+    return [
+        f"note: from x = {before.x:.4g} to {after.x:.4g} the hull goes from {before.host} to "
+        f"{after.host}: there the framework would have to be rebuilt, so no cell follows this step "
+        "unless that is fast"
+        for before, after in itertools.pairwise(ends)
+        if before.host != after.host
+    ]
 
 
 def voltage_line(curve: VoltageCurve) -> str:
@@ -108,22 +157,59 @@ def voltage_line(curve: VoltageCurve) -> str:
     )
 
 
+def host_voltage_tables(
+    hull: JointHull, by_host: Mapping[str, VoltageCurve | Exception]
+) -> list[str | Table]:
+    """Return the plateaus of each of several hosts, as `host_voltages` found them."""
+    shown: list[str | Table] = []
+    for name, found in by_host.items():
+        if not isinstance(found, VoltageCurve):
+            shown.append(f"\n{name}: {found}")
+            continue
+        table = voltage_table(found, hull.of_host(name).vertices())
+        shown += [f"\n{name} alone: {voltage_line(found)}\n", table]
+    return shown
+
+
 def voltage_document(
-    hull: JointHull, curve: VoltageCurve, ends: Sequence[HullPoint]
+    hull: JointHull,
+    curve: VoltageCurve,
+    ends: Sequence[HullPoint],
+    by_host: Mapping[str, VoltageCurve | Exception] | None = None,
 ) -> dict[str, Any]:
-    """Return the voltage as `gasearch voltage --json` prints it."""
-    steps = [
-        {
-            **dataclasses.asdict(step),
-            "from": {"run": before.run, "cell": before.cell, "id": before.id},
-            "to": {"run": after.run, "cell": after.cell, "id": after.id},
-        }
-        for step, before, after in zip(curve.steps, ends, ends[1:], strict=False)
+    """Return the voltage as `gasearch voltage --json` prints it.
+
+    Parameters
+    ----------
+    by_host
+        Of several hosts, what `host_voltages` found.
+    """
+    document = _curve_document(curve, ends)
+    hosts = [
+        {"host": name, **_curve_document(found, hull.of_host(name).vertices())}
+        if isinstance(found, VoltageCurve)
+        else {"host": name, "problem": str(found)}
+        for name, found in (by_host or {}).items()
     ]
     return {
         "level": hull.level.name,
         "ranks_only": hull.level.ranks_only,
         "metal": _metal_document(curve.metal),
+        **document,
+        **({"hosts": hosts} if hosts else {}),
+    }
+
+
+def _curve_document(curve: VoltageCurve, ends: Sequence[HullPoint]) -> dict[str, Any]:
+    steps = [
+        {
+            **dataclasses.asdict(step),
+            "from": {"run": before.run, "host": before.host, "cell": before.cell, "id": before.id},
+            "to": {"run": after.run, "host": after.host, "cell": after.cell, "id": after.id},
+        }
+        for step, before, after in zip(curve.steps, ends, ends[1:], strict=False)
+    ]
+    return {
         "steps": steps,
         "average_voltage_V": curve.average_voltage_V,
         "capacity_mAh_per_g": curve.capacity_mAh_per_g,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # colours alone shall stay light
 
 _ENDINGS = (".png", ".pdf", ".svg")
 # Okabe and Ito: readable for the colour-blind
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+BLUE, ORANGE, GREY, BLACK = "#0072B2", "#E69F00", "#999999", "#000000"
 GREEN, VERMILION, PURPLE, SKY = "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
 COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -40,7 +40,7 @@ def plot_hull(
     Parameters
     ----------
     points
-        Each cell has a marker of its own.
+        Each cell has a marker of its own; of several hosts, each host, with its own hull.
     output
         Its ending chooses the format: png, pdf or svg. An older figure is replaced.
     history
@@ -116,6 +116,9 @@ def new_figure(width: float = 6, height: float = 4) -> Any:
 
 
 def _draw(axes: Any, points: Sequence[HullPoint]) -> None:
+    if len({point.host for point in points}) > 1:
+        _draw_hosts(axes, points)
+        return
     cells = sorted({point.cell for point in points}, key=lambda c: (len(c), c))
     with_names = len(cells) > 1
     for cell, marker in zip(cells, itertools.cycle(MARKERS), strict=False):
@@ -130,6 +133,27 @@ def _draw(axes: Any, points: Sequence[HullPoint]) -> None:
         own = [_meV(point) for point in ground if point.cell == cell]
         if own:
             axes.plot(*zip(*own, strict=True), marker, color=BLUE)
+    _name_axes(axes)
+
+
+def _draw_hosts(axes: Any, points: Sequence[HullPoint]) -> None:
+    """Draw polymorphs: a colour, a marker and a hull for each, and the common hull."""
+    hosts = dict.fromkeys(point.host for point in points)
+    for host, colour, marker in zip(
+        hosts, itertools.cycle(COLOURS), itertools.cycle(MARKERS), strict=False
+    ):
+        own = [point for point in points if point.host == host]
+        style = {"ms": 4, "color": colour, "alpha": 0.4}
+        axes.plot(*zip(*map(_meV, own), strict=True), marker, **style)
+        ground = sorted(_meV(point) for point in own if point.on_own_hull)
+        if ground:
+            axes.plot(*zip(*ground, strict=True), f"-{marker}", color=colour, label=host)
+    common = sorted(_meV(point) for point in points if point.on_hull)
+    axes.plot(*zip(*common, strict=True), "--", color=BLACK, lw=1, label="common hull")
+    _name_axes(axes)
+
+
+def _name_axes(axes: Any) -> None:
     axes.set_xlabel("x")
     axes.set_ylabel("formation energy (meV/f.u.)")
     axes.legend(frameon=False)

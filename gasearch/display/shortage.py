@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import re
-import resource
 import traceback
 from pathlib import Path
 
@@ -51,6 +50,8 @@ def _what(error: BaseException) -> str:
 
 
 def _there_was() -> str:
+    import resource  # POSIX only; without it the command line says where it runs
+
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
     if limit != resource.RLIM_INFINITY:
         used = f", of which {_gib(size)} are in use" if (size := _held()) else ""

@@ -13,15 +13,15 @@ from typing import Any
 
 from rich.table import Table
 
-from gasearch.analysis.findings import CompositionStatus, Findings, Status
+from gasearch.analysis.findings import CompositionStatus, Findings, Status, blind_lines
+from gasearch.display.reasons import Cause, cause_documents, cause_lines, causes
 from gasearch.display.tables import ENERGY, FORMATION, electronvolt, make_table, milli
 from gasearch.execution.engine_file import EngineRecord, read_engine_file
 from gasearch.relax.audit import IN_WORDS
 from gasearch.run.folder import RunFolder
-from gasearch.store.activity import Activity, activity
-from gasearch.store.records import Counts, Event
+from gasearch.store.activity import Activity, activity, not_ok
+from gasearch.store.records import BUDGET, Counts, Event, RunRecord
 
-_FAILURES = 3  # reasons to show
 _OLD_S = 30.0  # after which what a driver wrote of its workers is shown with its age
 _SURROGATE = ("candidate", "n_results", "error_eV_per_fu", "mean_error_eV_per_fu", "used")
 _MEMBER = (
@@ -55,11 +55,15 @@ class Entry:
 def status_entries(findings: Findings, status: Status, folder: RunFolder) -> list[Entry]:
     """Return where a search stands, subject by subject."""
     store, is_running = findings.store, status.running is not None
+    found = activity(store, is_running)
     return [
         counts_entry(status.counts),
+        awareness_entry(findings.run),
+        reasons_entry(causes(not_ok(store))),
         state_entry(status, folder.quoted),
+        progress_entry(status, findings.run.operational.get(BUDGET), found),
         workers_entry(read_engine_file(folder.path), time.time()),
-        activity_entry(activity(store, is_running)),
+        activity_entry(found),
         surrogate_entry(store.newest_event("surrogate")),
         refined_entry(store.newest_event("refined")),
         compositions_entry(status.by_composition),
@@ -97,12 +101,76 @@ def state_entry(status: Status, folder: str) -> Entry:
         As it is typed in a shell.
     """
     keys = {"done": status.done, "ending": status.ending, "running": status.running}
-    if status.running is not None:
-        return Entry(keys, [f"running: {status.running}"])
-    if status.done:
-        return Entry(keys, [f"done ({status.ending})"])
-    how = "stopped" if status.ending else "no end recorded: killed or crashed"
-    return Entry(keys, [f"not running ({how}); resume with: gasearch run {folder}"])
+    return Entry(keys, [running_line(status.running, status.ending, folder)])
+
+
+def running_line(running: str | None, ending: str | None, folder: str) -> str:
+    """Return whether a search runs, and how it ended or can go on.
+
+    Parameters
+    ----------
+    running
+        The process that drives it, in words.
+    ending
+        Why its last run ended; None if it was killed.
+    folder
+        As it is typed in a shell.
+    """
+    if running is not None:
+        return f"running: {running}"
+    if ending not in (None, "stopped"):
+        return f"done ({ending})"
+    how = "stopped" if ending else "no end recorded: killed or crashed"
+    return f"not running ({how}); resume with: gasearch run {folder}"
+
+
+def awareness_entry(run: RunRecord) -> Entry:
+    """Return whether the potential tells oxidation states apart; a line only where it does not."""
+    keys = {
+        "charge_blind": run.is_charge_blind,
+        "charge_awareness_eV": run.charge_awareness,
+    }
+    return Entry(keys, blind_lines(run))
+
+
+def reasons_entry(found: Sequence[Cause]) -> Entry:
+    """Return why candidates are not ok."""
+    return Entry({"reasons": cause_documents(found)}, cause_lines(found))
+
+
+def progress_entry(status: Status, budget: object, found: Activity) -> Entry:
+    """Return how much of the budget is done, and how long the rest takes."""
+    done, is_running = status.counts.relaxed + status.counts.failed, status.running is not None
+    most = budget if isinstance(budget, int) else None
+    rate = found.last_hour_per_h or found.overall_per_h
+    keys = {"budget": most, "time_left_s": time_left_s(done, most, rate) if is_running else None}
+    return Entry(keys, progress_lines(done, most, rate, is_running=is_running))
+
+
+def progress_lines(
+    done: int, budget: int | None, rate_per_h: float | None, *, is_running: bool
+) -> list[str]:
+    """Return how much of the budget is done, and how long the rest takes at a rate.
+
+    Parameters
+    ----------
+    done
+        Candidates whose search relaxation has ended.
+    budget
+        Candidates at the most; None where it is not known.
+    """
+    if budget is None:
+        return []
+    share = f"progress: {done:,} of {budget:,} candidates ({done / budget:.0%})"
+    left_s = time_left_s(done, budget, rate_per_h) if is_running else None
+    return [share if left_s is None else f"{share}, about {age(left_s)} left at this rate"]
+
+
+def time_left_s(done: int, budget: int | None, rate_per_h: float | None) -> float | None:
+    """Return how long the rest of a budget takes, in seconds; None where that is not known."""
+    if budget is None or not rate_per_h:
+        return None
+    return 3600.0 * max(0, budget - done) / rate_per_h
 
 
 def workers_entry(record: EngineRecord | None, now_s: float) -> Entry:
@@ -142,8 +210,8 @@ def activity_entry(found: Activity) -> Entry:
     lines = []
     if found.overall_per_h is not None:
         recent = found.last_hour_per_h
-        lately = "" if recent is None else f"{_per_hour(recent)} in the last hour, "
-        overall = f"{_per_hour(found.overall_per_h)} in all"
+        lately = "" if recent is None else f"{per_hour_text(recent)} in the last hour, "
+        overall = f"{per_hour_text(found.overall_per_h)} in all"
         lines.append(f"throughput: {lately}{overall} (relaxations per hour of running)")
     if found.oldest_lease is not None:
         lease = found.oldest_lease
@@ -272,15 +340,10 @@ def _not_valid(row: CompositionStatus) -> list[str]:
     return texts
 
 
-def failure_lines(findings: Findings) -> list[str]:
-    """Return the first reasons why candidates failed."""
-    failures = findings.failures()
-    lines = [f"candidate {number} failed: {reason}" for number, reason in failures[:_FAILURES]]
-    more = len(failures) - _FAILURES
-    return [*lines, f"and {more} more failed"] if more > 0 else lines
-
-
-def _per_hour(rate: float) -> str:
+def per_hour_text(rate: float | None) -> str:
+    """Return a rate per hour with two digits at least, '-' where there is none."""
+    if rate is None:
+        return "-"
     return f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
 
 

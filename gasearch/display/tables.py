@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from rich.table import Table
 
-from gasearch.analysis.findings import Findings, Ranked
+from gasearch.analysis.findings import Findings, Ranked, blind_lines
 from gasearch.analysis.hull import NoEndMemberError
 from gasearch.analysis.joint_hull import JointHull
 from gasearch.analysis.lineage import Ancestor
 from gasearch.crystal.declaration import Sublattice
 from gasearch.crystal.host import Host
-from gasearch.store.records import LevelRecord
+from gasearch.store.records import LevelRecord, RunRecord
 
-TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "rule", "reason")
+TEXTS = ("formula", "made by", "fingerprint", "species", "parents", "run", "host", "rule", "reason")
 """Columns of text, which go on in the next line where a table is too wide."""
 ENERGY, FORMATION, ABOVE = "E\n(eV)", "E_f\n(meV/f.u.)", "above hull\n(meV/f.u.)"
 NOTHING = "note: no candidate with verdict ok here yet"
@@ -27,6 +28,10 @@ HELD = (
     "-157 meV/f.u. against -50 of DFT)"
 )
 """Figures of CHGNet 0.3.0: `benchmarks/results/held.md`."""
+RELEASED = (
+    "note: released candidates alone, of those that kept their order; energies across x, and so "
+    "hull and voltage, stay those of a potential that was not trained on charge orders"
+)
 RANKS_ONLY = (
     "note: this potential only ranks orders at one x; its formation energies, hull and voltage "
     "have no physical meaning"
@@ -71,20 +76,36 @@ def milli(value_eV: float | None) -> str:
 
 
 def electronvolt(value_eV: float | None) -> str:
-    """Return an energy in eV for a table, '-' where there is none."""
-    return "-" if value_eV is None else f"{value_eV:.4f}"
+    """Return an energy in eV for a table, '-' where there is none (None or NaN)."""
+    return "-" if value_eV is None or math.isnan(value_eV) else f"{value_eV:.4f}"
 
 
 def notes(found: Findings | JointHull) -> list[str]:
     """Return what a reader of energies must know about them."""
     missing = found.missing_ends()
     ends = f"note: {NoEndMemberError(missing)}".rstrip(".")
-    return [*([ends] if missing else []), *cautions(found.level)]
+    runs = [found.run] if isinstance(found, Findings) else hull_runs(found)
+    is_released = isinstance(found, JointHull) and found.members[0].is_released
+    released = [RELEASED] if is_released else []
+    return [*([ends] if missing else []), *cautions(found.level, runs), *released]
 
 
-def cautions(level: LevelRecord) -> list[str]:
-    """Return what the energies of a level are not good for."""
-    return [*([RANKS_ONLY] if level.ranks_only else []), *([HELD] if level.is_held else [])]
+def hull_runs(hull: JointHull) -> list[RunRecord]:
+    """Return the runs whose potential made a hull; none of a hull of DFT."""
+    return [member.run for member in hull.members if member.dft_settings is None]
+
+
+def cautions(level: LevelRecord, runs: Iterable[RunRecord] = ()) -> list[str]:
+    """Return what the energies of a level are not good for.
+
+    Parameters
+    ----------
+    runs
+        At that level, whose potential may be charge-blind.
+    """
+    blind = dict.fromkeys(f"note: {line}" for run in runs for line in blind_lines(run))
+    own = [*([RANKS_ONLY] if level.ranks_only else []), *([HELD] if level.is_held else [])]
+    return [*own, *blind]
 
 
 def host_lines(host: Host) -> list[str]:
@@ -136,12 +157,22 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
         FORMATION: lambda row: milli(row.formation_energy_eV_per_fu),
         ABOVE: lambda row: milli(row.above_hull_eV_per_fu),
     }
+    if any(row.verdict != "ok" for row in rows):
+        columns |= {"verdict": lambda row: row.verdict, "reason": lambda row: row.reason}
     if any(row.exists_only_while_held for row in rows):
         columns["held by\n(meV)"] = lambda row: milli(row.penalty_eV)
     if any(row.same_as is not None for row in rows):
         columns["same\noutcome as"] = lambda row: str(row.same_as or "")
     columns |= {"made by": lambda row: row.operator, "fingerprint": lambda row: row.fingerprint}
     return make_table(columns, ([text(row) for text in columns.values()] for row in rows))
+
+
+def ranked_documents(rows: Iterable[Ranked]) -> list[dict[str, Any]]:
+    """Return candidates as JSON; of one that failed the energy is None."""
+    documents = [dataclasses.asdict(row) for row in rows]
+    for one in documents:
+        one["energy_eV"] = None if math.isnan(one["energy_eV"]) else one["energy_eV"]
+    return documents
 
 
 def lineage_table(rows: Iterable[Ancestor]) -> Table:

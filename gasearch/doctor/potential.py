@@ -90,13 +90,11 @@ def _measure(session: Session) -> dict[str, Any]:
     from gasearch.potentials.asking import evaluate
     from gasearch.potentials.contract import Batch
     from gasearch.potentials.measured.level import compare_levels
-    from gasearch.potentials.registry import load_potential
     from gasearch.relax.calibration import Calibration, with_hold
 
     torch.set_num_threads(1)
-    named, device = session.settings.potential, session.device
     began_s = time.perf_counter()
-    base = load_potential(named.name, session.folder.path, device, named.species or None)
+    base = session.base_on(session.device)
     loaded_s = time.perf_counter()
     calibration = session.calibration
     potential, _ = with_hold(base, calibration, session.settings.relax.reader, session.windows)

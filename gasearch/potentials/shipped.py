@@ -8,11 +8,8 @@ is imported before one is loaded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from gasearch.crystal.species import Species
 
 if TYPE_CHECKING:
     from gasearch.potentials.networks.network_potential import NetworkPotential
@@ -33,12 +30,6 @@ def model_description(name: str) -> dict[str, Any]:
     """Return the `model.json` of a shipped model."""
     document: dict[str, Any] = json.loads((MODELS / name / "model.json").read_text("utf-8"))
     return document
-
-
-def default_for(species: Iterable[Species]) -> str:
-    """Return the shipped default where it knows all of a host's species, else "chgnet"."""
-    known = model_description(DEFAULT)["domain"]["species"]
-    return DEFAULT if {str(one) for one in species} <= set(known) else UNIVERSAL
 
 
 def load_shipped(name: str, device: str = "cpu") -> NetworkPotential:

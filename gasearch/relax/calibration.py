@@ -2,7 +2,8 @@
 
 The ends of the composition range are relaxed with the potential alone, which knows elements only.
 There all sites of an element have one oxidation state, or one mean of two, so that nothing is to be
-ordered: their mean moments and valence sums show what each state looks like.
+ordered: their mean moments and valence sums show what each state looks like. Where several elements
+share the charge of an end, the valence sums say which of them has it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.species import MomentRanges, Species, species_of
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Batch, Potential
 from gasearch.potentials.held.hold import (
@@ -42,6 +43,8 @@ from gasearch.seeding import named_rng
 _RATTLE = 0.05  # Å, of the start
 _MARGIN = 0.4  # Bohr magnetons; 0.4 either side is what relaxed sites of olivine show
 _MEASURED_ON = ("nafepo4-olivine", "lifepo4-olivine")
+_SAME_STATE = 1e-6  # e
+_LEAST_VALENCE = 0.3  # of a site that is bound to anything
 _MIDDLE = 1e-6  # a hinge of an audit: the walls meet in the middle
 
 
@@ -100,18 +103,24 @@ class Calibration:
     judged_by
         The other quantity, by which relaxed structures are judged, and the ranges there; empty
         where its states look alike, for what cannot see a difference condemns nobody.
+    by_proportion
+        Elements that have one state at both ends: valence sums of their other states are taken in
+        proportion to the charge.
     """
 
     hold: Hold
     values: Mapping[By, Mapping[Species, float]]
     judged_by: Mapping[By, Mapping[Species, tuple[float, float]]]
+    by_proportion: tuple[str, ...] = ()
 
     def in_words(self) -> list[str]:
         """Return what was measured, a line for each quantity."""
         lines = []
         for by, values in self.values.items():
             shown = ", ".join(f"{species} {value:.2f}" for species, value in sorted(values.items()))
-            lines.append(f"{by}: {shown} {UNITS[by]}")
+            is_guessed = self.by_proportion and by == "bonds"
+            guessed = f" ({', '.join(self.by_proportion)} in proportion to the charge)"
+            lines.append(f"{by}: {shown} {UNITS[by]}{guessed if is_guessed else ''}")
         return [*lines, f"held by {self.hold.by}: {self.hold.in_words()}"]
 
     def to_json(self) -> dict[str, Any]:
@@ -126,6 +135,7 @@ class Calibration:
                 by: Hold(by, ranges, 1.0).to_json()["ranges"]
                 for by, ranges in self.judged_by.items()
             },
+            **({"by_proportion": list(self.by_proportion)} if self.by_proportion else {}),
         }
 
     @classmethod
@@ -142,6 +152,7 @@ class Calibration:
                 by: Hold.from_json({"by": by, "ranges": ranges, **empty}).ranges
                 for by, ranges in document["judged_by"].items()
             },
+            tuple(document.get("by_proportion", ())),
         )
 
     def moment_ranges(self) -> MomentRanges:
@@ -204,6 +215,9 @@ def windows_for(
     They are needed for readers that were not trained on the host. The olivines of Na and Li with
     iron, on which the table of CHGNet was measured, need none.
     """
+    if host.declaration.charges == "delocalised":
+        elements = dict.fromkeys(s.element for s in host.framework if s.moment)
+        return Windows(base.name, {}, dict.fromkeys(elements, "charges are delocalised"))
     if host.declaration.name in _MEASURED_ON or not _states(host):
         return None
     if reader == "chgnet":
@@ -351,7 +365,8 @@ def calibrate(
         raise CannotCalibrateError(potential.name, "; ".join(told))
     hold = Hold(chosen, ranges[chosen], stiffness or STIFFNESS[chosen], lengths)
     others = {one: found for one, found in judged.items() if one != chosen}
-    return Calibration(hold, values, others or {chosen: judged[chosen]})
+    by_proportion = _of_one_state(looks, states) if "bonds" in values else ()
+    return Calibration(hold, values, others or {chosen: judged[chosen]}, by_proportion)
 
 
 def _states(host: Host) -> dict[str, tuple[Species, ...]]:
@@ -370,11 +385,22 @@ def _lengths(host: Host, states: Mapping[str, Any]) -> tuple[dict[str, float], s
     if not anions:
         return {}, "the host has no anions"
     try:
-        return bond_lengths(states, anions), ""
+        lengths = bond_lengths(states, anions)
+        atoms = Decoration.random(host, host.compositions[-1], named_rng(0, "sites")).to_atoms()
+        return lengths, _without_anions(atoms, states, lengths)
     except NoBondParameterError as error:
         return {}, str(error).rstrip(".")
     except ModuleNotFoundError:
         return {}, "bond parameters come from pymatgen: pip install 'gasearch[report]'"
+
+
+def _without_anions(atoms: Atoms, states: Mapping[str, Any], lengths: Mapping[str, float]) -> str:
+    """Return which redox site of the undistorted host has no bond that could be held, or ""."""
+    sums = BondReader(lengths, {}).read(atoms)
+    for i, symbol in enumerate(atoms.symbols):
+        if symbol in states and sums[i] < _LEAST_VALENCE:
+            return f"{symbol} {i} has no anion near it (bond valence sum {sums[i]:.2f})"
+    return ""
 
 
 def _looks(
@@ -402,19 +428,49 @@ def _looks(
 
 
 def _looks_of(
-    atoms: Atoms, potential: Potential, states: Mapping[str, Any], lengths: Mapping[str, float]
+    atoms: Atoms,
+    potential: Potential,
+    states: Mapping[str, tuple[Species, ...]],
+    lengths: Mapping[str, float],
 ) -> list[Look]:
     moments = potential.evaluate(Batch.from_atoms([atoms], potential.device)).moments
     by_atom = None if moments is None else moments.abs().cpu().numpy()
     sums = BondReader(lengths, {}).read(atoms) if lengths else None
+    species = species_of(atoms)  # those of the framework are left out: they may be low spin
+    sites = {e: np.flatnonzero([one in own for one in species]) for e, own in states.items()}
+    sites = {element: own for element, own in sites.items() if len(own)}
+    means = _mean_states(atoms, {e: states[e] for e in sites}, sites, sums)
+    return [
+        Look(element, means[element], _mean(by_atom, own), _mean(sums, own))
+        for element, own in sites.items()
+    ]
+
+
+def _mean_states(
+    atoms: Atoms,
+    states: Mapping[str, tuple[Species, ...]],
+    sites: Mapping[str, NDArray[np.int64]],
+    sums: NDArray[np.float64] | None,
+) -> dict[str, float]:
+    """Return the mean oxidation state of each element at an end of the range.
+
+    Where several elements share the charge, as Ni3+ and Fe2+ or Ni2+ and Fe3+ do, labels are drawn
+    at random and a blind potential follows none of them: then it is the division that comes nearest
+    to the valence sums, which measure oxidation states.
+    """
     charges = atoms.get_initial_charges()
-    looks = []
-    for element in states:
-        sites = np.flatnonzero(atoms.symbols == element)
-        if len(sites):
-            state = float(charges[sites].mean())
-            looks.append(Look(element, state, _mean(by_atom, sites), _mean(sums, sites)))
-    return looks
+    totals = {element: round(float(charges[own].sum())) for element, own in sites.items()}
+    if sums is not None and len(sites) > 1:
+        ranges = [
+            range(own[0].charge * len(sites[e]), own[-1].charge * len(sites[e]) + 1)
+            for e, own in states.items()
+        ]
+        seen = np.array([_mean(sums, sites[e]) for e in states])
+        n_sites = np.array([len(sites[e]) for e in states])
+        possible = (p for p in itertools.product(*ranges) if sum(p) == sum(totals.values()))
+        nearest = min(possible, key=lambda p: float((n_sites * (p / n_sites - seen) ** 2).sum()))
+        totals = dict(zip(states, nearest, strict=True))
+    return {element: total / len(sites[element]) for element, total in totals.items()}
 
 
 def _mean(values: NDArray[np.float64] | None, sites: NDArray[np.int64]) -> float | None:
@@ -424,7 +480,10 @@ def _mean(values: NDArray[np.float64] | None, sites: NDArray[np.int64]) -> float
 def _values(
     by: By, states: Mapping[str, tuple[Species, ...]], looks: list[Look], no_lengths: str
 ) -> dict[Species, float]:
-    """Return the quantity of each species, on the line through what the ends look like."""
+    """Return the quantity of each species, on the line through what the ends look like.
+
+    The valence sums of an element that has one state at both ends are in proportion to the charge.
+    """
     if by == "bonds" and no_lengths:
         raise UsageError(no_lengths)
     values: dict[Species, float] = {}
@@ -437,8 +496,17 @@ def _values(
         if not points:
             raise UsageError("it gives no moments")
         x, y = np.array(points).T
-        if np.ptp(x) < 1e-6:
+        if np.ptp(x) > _SAME_STATE:
+            slope, origin = np.polyfit(x, y, 1)
+        elif by == "bonds":
+            slope, origin = y.mean() / x.mean(), 0.0
+        else:
             raise UsageError(f"both ends of the range have the same state of {element}")
-        slope, origin = np.polyfit(x, y, 1)
         values |= {one: float(origin + slope * one.charge) for one in species}
     return values
+
+
+def _of_one_state(looks: list[Look], states: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the elements that have the same state at both ends of the range."""
+    by_element = {e: [look.state for look in looks if look.element == e] for e in states}
+    return tuple(e for e, own in by_element.items() if own and np.ptp(own) <= _SAME_STATE)

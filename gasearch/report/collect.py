@@ -65,7 +65,7 @@ class Report:
 def collect(
     folders: Sequence[Path], x: str | None = None, temperature_K: float = ROOM_TEMPERATURE_K
 ) -> Report:
-    """Return the report of run folders of one host; they are closed again.
+    """Return the report of run folders of one host, or of polymorphs; they are closed again.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def collect(
     """
     with opened(folders, x, temperature_K) as material:
         sections = [chapter(material) for chapter in CHAPTERS]
-        title = f"{material.host.declaration.name}: ground states"
+        title = f"{', '.join(material.hosts)}: ground states"
     numbers = {key: value for section in sections for key, value in section.numbers.items()}
     return Report(title, _known_targets(sections), numbers)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from gasearch.analysis.joint_hull import (
     JointHull,
     cell_name,
     joint_hull,
-    refuse_other_host,
 )
+from gasearch.analysis.polymorphs import host_names, refuse_other_chemistry
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
@@ -41,12 +41,15 @@ class OneRun:
     ----------
     name
         The folder, as it was named.
+    host_name
+        What tells its host from the other ones of the report.
     """
 
     name: str
     folder: RunFolder
     findings: Findings
     status: Status
+    host_name: str = ""
 
     @property
     def store(self) -> PopulationStore:
@@ -110,6 +113,19 @@ class Material:
         return self.runs[0].host
 
     @cached_property
+    def hosts(self) -> dict[str, Host]:
+        """The hosts by their names, each in the cell of its first run."""
+        hosts: dict[str, Host] = {}
+        for run in self.runs:
+            hosts.setdefault(run.host_name, run.host)
+        return hosts
+
+    @cached_property
+    def hulls_by_host(self) -> tuple[JointHull, ...]:
+        """The same hulls, those of several hosts one by one."""
+        return tuple(own for hull in self.hulls for own in hull.by_host)
+
+    @cached_property
     def search_hulls(self) -> tuple[JointHull, ...]:
         """The hulls at the levels of the searches."""
         own = {run.findings.level.name for run in self.runs}
@@ -153,12 +169,12 @@ class Material:
 def opened(
     folders: Sequence[Path], x: str | None = None, temperature_K: float = ROOM_TEMPERATURE_K
 ) -> Iterator[Material]:
-    """Open run folders of one host, for as long as their report is made.
+    """Open run folders of one host, or of polymorphs, for as long as their report is made.
 
     Raises
     ------
     DifferentRunsError
-        Where two of them have different hosts.
+        Where two of them differ in composition, or in the settings of their host.
     """
     if not folders:
         raise NothingToReportError
@@ -168,7 +184,10 @@ def opened(
             place = RunFolder(folder)
             findings = Findings(stack.enter_context(place.open_store()))
             runs.append(OneRun(str(folder), place, findings, findings.status()))
-            refuse_other_host((runs[0].name, runs[0].findings.run), (str(folder), findings.run))
+            first = runs[0]
+            refuse_other_chemistry((first.name, first.findings.run), (str(folder), findings.run))
+        names = host_names([(run.name, run.findings.run) for run in runs])
+        runs = [replace(run, host_name=name) for run, name in zip(runs, names, strict=True)]
         yield Material(tuple(runs), tuple(_hulls(runs)), x, temperature_K)
 
 

@@ -20,7 +20,7 @@ class NoPlotlyError(GasearchError, RuntimeError):
     """A page asked for without the package whose javascript draws its figures."""
 
     def __str__(self) -> str:
-        return "no plotly here; try: pip install 'gasearch[report]'"
+        return "no plotly here; try: pip install 'gasearch[report]' (or [serve], for serve alone)"
 
 
 def write_page(report: Report, output: Path) -> None:
@@ -45,7 +45,7 @@ def page(report: Report) -> str:
         "FIGURES": _script_json(figures),
         "STRUCTURES": _script_json(structures),
         "NUMBERS": _script_json(report.numbers),
-        "PLOTLY": _plotly(),
+        "PLOTLY": plotly_script().replace("</script", "<\\/script"),
     }
     pieces = _own("template.html").split("%%")
     if len(pieces) % 2 == 0:
@@ -63,14 +63,15 @@ def _own(name: str) -> str:
     return files("gasearch.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _plotly() -> str:
+def plotly_script() -> str:
+    """Return the javascript that draws figures."""
     try:
         from plotly.offline import get_plotlyjs  # type: ignore[import-untyped]
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "plotly":
             raise
         raise NoPlotlyError from error
-    return str(get_plotlyjs()).replace("</script", "<\\/script")
+    return str(get_plotlyjs())
 
 
 def _section(section: Section, figures: dict[str, Any], structures: list[dict[str, Any]]) -> str:

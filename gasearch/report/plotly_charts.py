@@ -22,14 +22,24 @@ _AXIS = {"zeroline": False, "ticks": "outside", "linecolor": "#444", "gridcolor"
 def plotly_figure(chart: Chart) -> dict[str, Any]:
     """Return the data and layout of a chart."""
     layout: dict[str, Any] = {
-        "title": {"text": chart.title, "font": {"size": 15}, "x": 0, "xanchor": "left", "y": 0.98},
+        "title": {
+            "text": _plain(chart.title),
+            "font": {"size": 15},
+            "x": 0,
+            "xanchor": "left",
+            "y": 0.98,
+        },
         "height": chart.height,
         "margin": {"l": 68, "r": 24, "t": 44, "b": 52},
         "paper_bgcolor": "#fff",
         "plot_bgcolor": "#fff",
         "font": {"family": "system-ui, sans-serif", "size": 13, "color": "#222"},
-        "xaxis": {**_AXIS, "title": {"text": chart.x_label}},
-        "yaxis": {**_AXIS, "title": {"text": chart.y_label}, "showticklabels": chart.show_y_ticks},
+        "xaxis": {**_AXIS, "title": {"text": _plain(chart.x_label)}},
+        "yaxis": {
+            **_AXIS,
+            "title": {"text": _plain(chart.y_label)},
+            "showticklabels": chart.show_y_ticks,
+        },
         "hovermode": "closest",
         "shapes": [_shape(band) for band in chart.bands],
         "annotations": [_annotation(band) for band in chart.bands],
@@ -49,11 +59,16 @@ def plotly_figure(chart: Chart) -> dict[str, Any]:
     return {"data": [_trace(one, chart) for one in chart.series], "layout": layout}
 
 
+def _plain(text: str) -> str:
+    """Return a text that plotly shows as it is: it reads some of HTML, and names may hold any."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def _trace(one: Series, chart: Chart) -> dict[str, Any]:
     trace: dict[str, Any] = {
-        "x": list(one.x),
+        "x": [_plain(x) if isinstance(x, str) else x for x in one.x],
         "y": [value if math.isfinite(value) else None for value in one.y],
-        "name": one.name,
+        "name": _plain(one.name),
         "showlegend": bool(one.name),
         "opacity": one.opacity,
     }
@@ -71,9 +86,12 @@ def _trace(one: Series, chart: Chart) -> dict[str, Any]:
         line |= {"shape": "hv"} if one.kind == "steps" else {}
         trace |= {"type": "scatter", "mode": "lines", "line": line}
     if one.texts:
-        trace |= {"text": list(one.texts), "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}"}
+        trace |= {
+            "text": [_plain(text) for text in one.texts],
+            "hovertemplate": "%{text}<br>%{x:.4g}, %{y:.4g}",
+        }
         trace["hovertemplate"] += "<extra></extra>"
-    elif one.kind == "line" and not one.name:
+    elif not one.hovers or (one.kind == "line" and not one.name):
         trace["hoverinfo"] = "skip"
     if one.targets:
         trace["customdata"] = list(one.targets)
@@ -106,4 +124,4 @@ def _annotation(band: Band) -> dict[str, Any]:
     place: dict[str, Any] = {"x": middle, "y": 1, "yref": "paper", "yanchor": "bottom"}
     if band.axis == "y":
         place = {"x": 1, "xref": "paper", "xanchor": "right", "y": middle}
-    return {**place, "text": band.name, "showarrow": False, "font": {"size": 11}}
+    return {**place, "text": _plain(band.name), "showarrow": False, "font": {"size": 11}}

@@ -38,6 +38,8 @@ class Series:
         (n,) keys of structures that a click shows, or (); None for a point without one.
     name
         In the legend; "" for none.
+    hovers
+        Whether it answers to the pointer; what lies under points that do must not.
     """
 
     x: Sequence[float | str]
@@ -53,6 +55,7 @@ class Series:
     width: float = 1.5
     size: float = 7.0
     filled: bool = True
+    hovers: bool = True
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 (function () {
   const place = document.getElementById("canvas");
   if (!place) return;
-  const structures = JSON.parse(document.getElementById("gasearch-structures").textContent);
+  const given = document.getElementById("gasearch-structures");  // none on the live page
+  const structures = given ? JSON.parse(given.textContent) : [];
   const byKey = new Map(structures.map((one) => [one.key, one]));
   const chooser = document.getElementById("structure");
   const bonds = document.getElementById("show-bonds");
@@ -11,6 +12,7 @@
   const KNOWN = { "Fe2+": "#0072B2", "Fe3+": "#E69F00", "Na+": "#009E73", "Li+": "#009E73", "P5+": "#999999", "Si4+": "#999999", "O2-": "#ffffff", "vacancy": "#222222" };
   const OTHERS = ["#CC79A7", "#56B4E9", "#D55E00", "#F0E442"];
   const TILTED = [[0.94, 0, 0.34], [0.12, 0.94, -0.33], [-0.32, 0.35, 0.88]];
+  const MOST_KEPT = 40;
   let shown = structures[0];
   let turn = TILTED;
   let zoom = 1;
@@ -35,6 +37,7 @@
   }
 
   function draw() {
+    if (!shown) return;
     const ratio = window.devicePixelRatio || 1;
     const width = place.clientWidth, height = place.clientHeight;
     place.width = width * ratio;
@@ -147,10 +150,27 @@
     document.getElementById("structures").scrollIntoView({ behavior: "smooth" });
   };
 
+  // Take one more structure and show it; the oldest of many is let go.
+  window.addStructure = function (one) {
+    if (!byKey.has(one.key)) {
+      const option = document.createElement("option");
+      option.value = one.key;
+      option.textContent = one.name;
+      chooser.append(option);
+      if (chooser.options.length > MOST_KEPT) {
+        byKey.delete(chooser.options[0].value);
+        chooser.options[0].remove();
+      }
+    }
+    byKey.set(one.key, one);
+    show(one.key);
+  };
+
   chooser.addEventListener("change", () => show(chooser.value));
   bonds.addEventListener("change", draw);
   anions.addEventListener("change", draw);
   for (const button of document.querySelectorAll("[data-axis]")) button.addEventListener("click", () => {
+    if (!shown) return;
     const k = Number(button.dataset.axis);
     const unit = (v) => v.map((part) => part / Math.hypot(...v));
     const out = unit(shown.cell[k]);
@@ -181,6 +201,7 @@
     draw();
   }, { passive: false });
   window.addEventListener("resize", draw);
+  if (!structures.length) return;
   const mixed = structures.find((one) => one.kinds.includes("vacancy") && one.kinds.length === Math.max(...structures.map((s) => s.kinds.length)));
   show((mixed || structures[1] || structures[0]).key);
 })();

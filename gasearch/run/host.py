@@ -13,10 +13,11 @@ from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.crystal.host import Composition, Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.crystal.io.hosts import declare_from_file
+from gasearch.crystal.io.supercells import formula_units_in, supercell_of
 from gasearch.crystal.species import Species
 from gasearch.plugins import nearest
 from gasearch.run.sections import RunFileError, SearchSection
-from gasearch.settings import REQUIRED, Count, Positive, Section, Share, Whole, key
+from gasearch.settings import REQUIRED, AtLeastOne, Count, Positive, Section, Share, Whole, key
 
 Row = tuple[Whole, Whole, Whole]
 
@@ -62,8 +63,10 @@ class HostSection(Section):
     fixed = True
 
     structure: str = key(REQUIRED, "a built-in host, or a structure file")
-    supercell: Row | tuple[Row, Row, Row] = key(
-        REQUIRED, "three repeats, or three rows of a 3x3 matrix"
+    supercell: Row | tuple[Row, Row, Row] | AtLeastOne | str = key(
+        REQUIRED,
+        'three repeats, or three rows of a 3x3 matrix; 4 or "12 f.u.": the most compact cell of so '
+        "many unit cells or formula units",
     )
     formula_unit: str | None = key(None, "energies are per this unit")
     symprec: Positive | None = key(None, "tolerance of the symmetry search", "Å")
@@ -79,12 +82,17 @@ class HostSection(Section):
     @field_validator("supercell", mode="before")
     @classmethod
     def _repeats_or_matrix(cls, supercell: Any) -> Any:
+        if _is_whole(supercell) and supercell >= 1:
+            return supercell
+        if isinstance(supercell, str) and formula_units_in(supercell):
+            return supercell
         rows = supercell if isinstance(supercell, list | tuple) else []
         is_matrix = len(rows) == 3 and all(_are_whole(row) for row in rows)
         if not (is_matrix or (_are_whole(supercell) and min(supercell) >= 1)):
             raise ValueError(
-                "expected three repeats of at least 1, such as [1, 2, 1], or three rows of a 3x3 "
-                "matrix of whole numbers"
+                "expected three repeats of at least 1, such as [1, 2, 1], three rows of a 3x3 "
+                "matrix of whole numbers, a number of unit cells such as 4, or of formula units "
+                "such as '12 f.u.'"
             )
         return supercell
 
@@ -111,12 +119,17 @@ def _is_site(site: object) -> bool:
 def _are_whole(values: Any) -> bool:
     """Return whether values are three whole numbers."""
     is_row = isinstance(values, list | tuple) and len(values) == 3
-    return is_row and all(isinstance(v, int) and not isinstance(v, bool) for v in values)
+    return is_row and all(map(_is_whole, values))
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def build_host(section: HostSection, folder: Path) -> Host:
     """Return the host that [host] of a run.toml describes; files are looked up from `folder`."""
-    return Host.build(_declaration(section, folder), section.supercell)
+    declaration = _declaration(section, folder)
+    return Host.build(declaration, supercell_of(declaration, section.supercell))
 
 
 def _declaration(section: HostSection, folder: Path) -> HostDeclaration:

@@ -50,7 +50,9 @@ class PotentialSection(Section):
         "ranked well; energies across x stay the potential's own",
     )
     hold_stiffness: NotNegative = key(
-        0.0, "of the hold, in eV per squared Bohr magneton or valence unit; 0: 10 and 3"
+        0.0,
+        "of the hold, in eV per squared Bohr magneton or valence unit; 0: 10 and 3; a softer one "
+        "loses orders, a stiffer one takes a few more calls",
     )
     allow_charge_blind: Switch = key(
         False, "else a potential that cannot tell Fe2+ from Fe3+ is refused"

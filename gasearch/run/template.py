@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import re
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+from gasearch.crystal.io.guess.valences import usual_species
 from gasearch.run.config import RunSettings
 from gasearch.run.host import HostSection, SublatticeSection
 from gasearch.settings import Key, Section, as_toml, keys_of, section_in
@@ -20,6 +22,7 @@ _HEAD = """\
 # Keys marked (fixed) define the search and cannot change once it was started. Lines that begin
 # with "# " and a key show what holds without them.
 """
+_UNFINISHED = "# The sublattices could not be guessed:"
 _OPERATOR_EXAMPLES = """\
 # na_vacancy_swap = 2
 # "./my_operators.py:MySwap" = { weight = 1, n_swaps = 2 }
@@ -27,7 +30,9 @@ _OPERATOR_EXAMPLES = """\
 """
 
 
-def run_file_text(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
+def run_file_text(
+    declaration: HostDeclaration, written: Mapping[str, Any], remarks: Sequence[str] = ()
+) -> str:
     """Return a run.toml for a host; one from a file comes with its sublattices written out.
 
     Parameters
@@ -35,12 +40,60 @@ def run_file_text(declaration: HostDeclaration, written: Mapping[str, Any]) -> s
     written
         Values that stand there, such as {"host.structure": "a.cif", "search.budget": 100}; all
         other keys are comments with their defaults.
+    remarks
+        On how the structure file was read, for the user to check.
     """
+    return _run_file(_host(declaration, written, remarks), written)
+
+
+def unfinished_run_file(
+    written: Mapping[str, Any], elements: Sequence[str], remarks: Sequence[str]
+) -> str:
+    """Return a run.toml whose sublattices are to be completed.
+
+    Parameters
+    ----------
+    elements
+        Of the structure.
+    remarks
+        Why there is no guess, and how the file was read.
+    """
+    own = [row for row in keys_of(HostSection, "host") if _flat(row) in written]
+    text = _table("host", HostSection, [(row, written[_flat(row)], row.default) for row in own])
+    text += f"\n{_UNFINISHED}\n" + "".join(map(_remark, remarks))
+    text += "# Take away the # of the lines below, and correct them.\n"
+    usual = {element: [str(s) for s in usual_species(element)] for element in elements}
+    redox = next((e for e in elements if len(usual[e]) > 1), elements[-1])
+    moving = next((e for e in elements if e != redox), elements[0])
+    for kind, element, species in (
+        ("working_ion", moving, [*usual[moving][:1], "vacancy"]), ("redox", redox, usual[redox])
+    ):  # fmt: skip
+        given = {"kind": kind, "sites": [element], "species": species}
+        rows = (row for row in keys_of(SublatticeSection, "host.sublattice") if row.name in given)
+        lines = (_line(row, given[row.name], row.default) for row in rows)
+        text += "\n# [[host.sublattice]]\n" + "".join(map(_as_comment, lines))
+    text += "\n# [host.framework]\n"
+    rest = [element for element in elements if element not in (redox, moving)]
+    text += "".join(f"# {element} = {as_toml(usual[element][-1])}\n" for element in rest)
+    return _run_file(text, written)
+
+
+def is_unfinished(text: str) -> bool:
+    """Whether a run.toml still waits for its sublattices."""
+    return _UNFINISHED in text and re.search(r"(?m)^\[\[host\.sublattice", text) is None
+
+
+def _as_comment(text: str) -> str:
+    return "".join(f"# {line}" for line in text.splitlines(True))
+
+
+def _run_file(host: str, written: Mapping[str, Any]) -> str:
+    """Return a run.toml with the text of [host]."""
     found = [_HEAD]
     for name, field in RunSettings.model_fields.items():
         section = section_in(field.annotation)
         if name == "host":
-            found.append(_host(declaration, written))
+            found.append(host)
         elif section is None:
             found.append(_headed(f"# [{name}]", True, field.description) + _OPERATOR_EXAMPLES)
         else:
@@ -104,7 +157,7 @@ def _commented(value: str, comment: str) -> str:
     return "\n".join([*([value] if is_below else []), *lines, ""])
 
 
-def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
+def _host(declaration: HostDeclaration, written: Mapping[str, Any], remarks: Sequence[str]) -> str:
     """Return [host]; of one from a file with what was guessed of it."""
     *own, framework = (row for row in keys_of(HostSection, "host") if row.section == "host")
     is_from_file = written["host.structure"] not in BUILTIN_HOSTS
@@ -117,6 +170,7 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
     text = _table("host", HostSection, values)
     if not is_from_file:
         return text
+    text += "".join(_remark(line) for line in remarks)
     tables = "\n".join(map(_sublattice, declaration.sublattices))
     return (
         f"{text}\n# A first guess: check the species, and which sites hold them.\n{tables}\n"
@@ -126,6 +180,11 @@ def _host(declaration: HostDeclaration, written: Mapping[str, Any]) -> str:
             for element, species in declaration.framework.items()
         )
     )
+
+
+def _remark(text: str) -> str:
+    lines = textwrap.wrap(text, _WIDTH - 2, break_on_hyphens=False, break_long_words=False)
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def _sublattice(declared: SublatticeDeclaration) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gasearch.errors import UsageError
 from gasearch.run.config import default_of
-from gasearch.store.records import RunRecord
+from gasearch.store.records import AWARENESS, RunRecord
 
 SEEDS_FOUND = "seeds.found"
 """Recorded beside the settings: the seeds themselves, so that their files may go."""
@@ -19,7 +19,7 @@ CALIBRATION_FOUND = "potential.calibration"
 """Recorded beside the settings: what the states of the host look like to a held potential."""
 WINDOWS_FOUND = "relax.windows"
 """Recorded beside the settings: by which moments a reader tells the species of the host apart."""
-_FOUND = frozenset({SEEDS_FOUND, CALIBRATION_FOUND, WINDOWS_FOUND})
+_FOUND = frozenset({SEEDS_FOUND, CALIBRATION_FOUND, WINDOWS_FOUND, AWARENESS})
 _BEFORE = {
     "screening.surrogate": False,
     "screening.exact": False,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gasearch.analysis.findings import blind_line, blind_lines
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.io.hosts import host_to_json
 from gasearch.execution.contract import Engine, Executor, ExecutorRequest, PotentialSource
@@ -42,7 +43,7 @@ from gasearch.search.visibility import Immediate, Lagged, Visibility
 from gasearch.seeding import named_rng
 from gasearch.store.opening import driver_lock
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.records import POTENTIAL_PLACE, LevelRecord, Outcome, RunRecord
+from gasearch.store.records import AWARENESS, POTENTIAL_PLACE, LevelRecord, Outcome, RunRecord
 from gasearch.store.sql.events import ENDED, STARTED
 
 if TYPE_CHECKING:
@@ -70,6 +71,7 @@ class Session:
         self.compositions = searched_compositions(self.settings.search, self.host)
         self.operators = self._operators()
         self.acquisition = load_acquisition(self.settings.screening.acquisition, folder.path)
+        self._bases: dict[str, Potential] = {}
 
     def _operators(self) -> tuple[WeightedOperator, ...]:
         if not self.settings.operators:
@@ -126,7 +128,7 @@ class Session:
             store = self.folder.open_store(read_only=False, is_driver=True)
             try:
                 self.refuse_changes(store.run, store.level)
-                self._refuse_other_level(store.level)
+                self.refuse_other_level(store.level)
                 self._record_place(store)
             except BaseException:
                 store.close()
@@ -310,19 +312,24 @@ class Session:
         stiffness = named.hold_stiffness or None
         return calibrate(self.host, self.base_potential, named.hold, stiffness=stiffness).to_json()
 
-    @functools.cached_property
+    @property
     def base_potential(self) -> Potential:
         """The potential without a hold; loaded when it is first asked for.
 
         It leaves an accelerator to the worker that owns it, unless relaxations run here.
         """
+        device = self.device  # one that is not there is refused here, before anything is made
+        return self.base_on("cpu" if self.settings.execution.workers else device)
+
+    def base_on(self, device: str) -> Potential:
+        """Return the potential without a hold on a device; it is loaded once for each."""
         from gasearch.potentials.registry import load_potential
 
-        named = self.settings.potential
-        device = self.device  # one that is not there is refused here, before anything is made
-        if self.settings.execution.workers:
-            device = "cpu"
-        return load_potential(named.name, self.folder.path, device, named.species or None)
+        if device not in self._bases:
+            named = self.settings.potential
+            species = named.species or None
+            self._bases[device] = load_potential(named.name, self.folder.path, device, species)
+        return self._bases[device]
 
     def _defining(self) -> dict[str, Any]:
         weights = [[o.name, o.weight] for o in self.operators]
@@ -341,6 +348,7 @@ class Session:
                 **self._defining(),
                 SEEDS_FOUND: seeds_to_record(self.seeds),
                 **({CALIBRATION_FOUND: dict(self.calibration)} if self.calibration else {}),
+                AWARENESS: self._awareness,
                 **({WINDOWS_FOUND: dict(self.windows)} if self.windows else {}),
             },
             operational=self.settings.operational(),
@@ -354,6 +362,7 @@ class Session:
         return [
             *self._extrapolations(),
             *self._held(),
+            *self._blind(),
             *self._judged(),
             *self._changed_versions(),
             *self._no_backups(),
@@ -374,6 +383,27 @@ class Session:
         from gasearch.relax.calibration import Calibration
 
         return Calibration.from_json(self.calibration).in_words()
+
+    def _blind(self) -> list[str]:
+        """Return that the potential tells no oxidation states apart, where that is allowed."""
+        if not self.settings.potential.allow_charge_blind:
+            return []
+        if self.folder.is_started:
+            with self.folder.open_store() as store:
+                return blind_lines(store.run)
+        found = self._awareness
+        return [blind_line(found["change_eV"])] if found["is_blind"] else []
+
+    @functools.cached_property
+    def _awareness(self) -> dict[str, Any]:
+        """Whether the potential tells oxidation states apart, as it is recorded; else refused."""
+        return self._awareness_of(self.potential)
+
+    def _awareness_of(self, potential: Potential) -> dict[str, Any]:
+        from gasearch.potentials.measured.awareness import awareness_record
+
+        allowed = self.settings.potential.allow_charge_blind
+        return awareness_record(potential, self.probes(), named_rng(0, "awareness"), allowed)
 
     def _extrapolations(self) -> list[str]:
         """Return in what the structures lie outside of what the potential was trained on."""
@@ -446,12 +476,13 @@ class Session:
 
     def refuse_unfit(self, potential: Potential) -> None:
         """Raise for a potential whose stress contradicts its energy, or that is charge-blind."""
-        from gasearch.potentials.measured.awareness import require_charge_aware
         from gasearch.potentials.measured.stress import check_stress
 
-        probes, blind = self.probes(), self.settings.potential.allow_charge_blind
-        check_stress(potential, probes[0])
-        require_charge_aware(potential, probes, named_rng(0, "awareness"), blind)
+        check_stress(potential, self.probes()[0])
+        if potential is self.potential:
+            _ = self._awareness
+        else:
+            self._awareness_of(potential)
 
     def level_of(self, potential: Potential) -> LevelRecord:
         """Return the level of theory of this search with a potential, measured on its probes."""
@@ -466,7 +497,8 @@ class Session:
             ranks_only=potential.ranks_only,
         )
 
-    def _refuse_other_level(self, stored: LevelRecord) -> None:
+    def refuse_other_level(self, stored: LevelRecord) -> None:
+        """Refuse a potential that no longer computes what it did when the search began."""
         from gasearch.potentials.measured.level import compare_levels
 
         compare_levels(stored, self.level_of(self.potential))

@@ -1,4 +1,4 @@
-"""How a search proceeds, read from its database: throughput, leases, and what was tried again."""
+"""How a search proceeds, read from its database: throughput, leases, what does not count."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select
 
 from gasearch.store.population_store import PopulationStore
-from gasearch.store.schema import evaluation, event, extra
+from gasearch.store.schema import evaluation, event, extra, structure
 from gasearch.store.sql.events import ENDED, LEASED, STARTED
+from gasearch.store.sql.following import Mark, marks
 from gasearch.store.storage import now_s as clock_s
 
 _HOUR_S = 3600.0
@@ -77,8 +78,24 @@ def activity(store: PopulationStore, is_running: bool, now_s: float | None = Non
     return store.read(work)
 
 
+def not_ok(store: PopulationStore) -> list[tuple[int, str, str]]:
+    """Return the candidates that do not count, with verdict and reason, in order.
+
+    Those whose evaluation that would count for them is not ok.
+    """
+    query = (
+        select(evaluation.c.candidate, evaluation.c.verdict, evaluation.c.reason)
+        .join(structure, structure.c.id == evaluation.c.id)
+        .where(structure.c.counts_for == evaluation.c.candidate, evaluation.c.verdict != "ok")
+        .order_by(evaluation.c.candidate)
+    )
+    return store.read(
+        lambda connection: [(n, str(v), r or "") for n, v, r in connection.execute(query)]
+    )
+
+
 def _activity(connection: Connection, is_running: bool, now_s: float) -> Activity:
-    spans = _spans(connection, now_s if is_running else None)
+    ran = spans(marks(connection, (STARTED, ENDED)), _last_sign_s(connection, is_running, now_s))
     attempts, crashes = connection.execute(
         select(
             func.coalesce(func.sum(evaluation.c.attempt - 1), 0),
@@ -86,9 +103,10 @@ def _activity(connection: Connection, is_running: bool, now_s: float) -> Activit
         ).where(evaluation.c.attempt > 0)
     ).one()
     late = select(func.count()).select_from(extra)
+    lately = now_s - _HOUR_S
     return Activity(
-        last_hour_per_h=_rate(connection, spans, now_s - _HOUR_S, now_s),
-        overall_per_h=_rate(connection, spans, 0.0, now_s),
+        last_hour_per_h=per_hour(_n_finished(connection, lately, now_s), ran, lately, now_s),
+        overall_per_h=per_hour(_n_finished(connection, 0.0, now_s), ran, 0.0, now_s),
         oldest_lease=_oldest_lease(connection, now_s),
         attempts=int(attempts),
         crashes=int(crashes),
@@ -96,42 +114,50 @@ def _activity(connection: Connection, is_running: bool, now_s: float) -> Activit
     )
 
 
-def _spans(connection: Connection, running_until_s: float | None) -> list[tuple[float, float]]:
-    """Return when drivers ran, as (start, end); of one that was killed, until its last sign."""
-    columns = (event.c.id, event.c.time, event.c.kind)
-    query = select(*columns).where(event.c.kind.in_((STARTED, ENDED))).order_by(event.c.id)
-    rows = list(connection.execute(query))
-    spans = []
-    for place, row in enumerate(rows):
-        if row.kind == ENDED:
+def _last_sign_s(connection: Connection, is_running: bool, now_s: float) -> float:
+    if is_running:
+        return now_s
+    return connection.execute(select(func.max(event.c.time))).scalar_one() or now_s
+
+
+def spans(found: Sequence[Mark], last_s: float) -> list[tuple[float, float]]:
+    """Return when drivers ran, as (start, end); of one that was killed, until its last sign.
+
+    Parameters
+    ----------
+    found
+        Starts and ends of drivers, in their order.
+    last_s
+        The last sign of a driver without an end; now, for one that runs.
+    """
+    ran = []
+    for place, mark in enumerate(found):
+        if mark.kind == ENDED:
             continue
-        following = rows[place + 1] if place + 1 < len(rows) else None
-        if following is None and running_until_s is not None:
-            last = running_until_s
-        elif following is None:
-            last = connection.execute(select(func.max(event.c.time))).scalar_one()
-        elif following.kind == ENDED:
-            last = following.time
+        following = found[place + 1] if place + 1 < len(found) else None
+        if following is None:
+            end_s = last_s
         else:
-            before = select(event.c.time).where(event.c.id == following.id - 1)
-            last = connection.execute(before).scalar_one()
-        spans.append((float(row.time), float(last)))
-    return spans
+            end_s = following.time_s if following.kind == ENDED else following.before_s
+        ran.append((mark.time_s, end_s))
+    return ran
 
 
-def _rate(
-    connection: Connection, spans: Sequence[tuple[float, float]], after_s: float, until_s: float
+def per_hour(
+    number: int, ran: Sequence[tuple[float, float]], after_s: float, until_s: float
 ) -> float | None:
-    """Return relaxations per hour of running, within a stretch of time."""
-    ran_s = sum(max(0.0, min(end, until_s) - max(start, after_s)) for start, end in spans)
-    if ran_s <= 0:
-        return None
+    """Return what ended per hour of running, within a stretch of time; None if it did not run."""
+    ran_s = sum(max(0.0, min(end, until_s) - max(start, after_s)) for start, end in ran)
+    return _HOUR_S * number / ran_s if ran_s > 0 else None
+
+
+def _n_finished(connection: Connection, after_s: float, until_s: float) -> int:
     query = select(func.count()).where(
         evaluation.c.purpose != "dft",
         evaluation.c.finished > after_s,
         evaluation.c.finished <= until_s,
     )
-    return _HOUR_S * connection.execute(query).scalar_one() / ran_s
+    return int(connection.execute(query).scalar_one())
 
 
 def _oldest_lease(connection: Connection, now_s: float) -> OldestLease | None:

@@ -6,54 +6,32 @@ the views for ASE, and none steers a search.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Row, func, insert, select, update
 
 from gasearch.relax.relaxed import Relaxed
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
 from gasearch.store.records import EvaluationRow, JsonValue, Proposal, from_columns
-from gasearch.store.schema import (
-    SEARCH_LEVEL,
-    candidate,
-    dft_job,
-    evaluation,
-    level,
-    promotion,
-    structure,
-)
+from gasearch.store.schema import candidate, dft_job, level, promotion
 from gasearch.store.sql import blobs
-from gasearch.store.sql.ase_rows import AseRows
 from gasearch.store.sql.blobs import to_json
-from gasearch.store.sql.candidate_rows import (
-    new_keys,
-)
+from gasearch.store.sql.candidate_rows import new_keys
 from gasearch.store.sql.events import ADDED, DFT_JOB, DFT_LEVEL, DFT_RECORDED
-from gasearch.store.sql.queries import evaluation_rows, relaxed_rows
+from gasearch.store.sql.other_levels import (
+    LevelRow,
+    level_key,
+    other_levels,
+    put_evaluation,
+    put_level,
+    relaxed_at,
+    rows_at,
+)
 from gasearch.store.sql.transaction import Transaction
-
-_DFT = "dft"
-
-
-@dataclass(frozen=True)
-class DftLevelRow:
-    """A level of theory of a DFT code.
-
-    Parameters
-    ----------
-    settings
-        All that its energies depend on.
-    """
-
-    id: int
-    name: str
-    code: str
-    settings: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -108,27 +86,15 @@ class DftRecord:
     data: Mapping[str, JsonValue]
 
 
-def dft_levels(store: PopulationStore) -> list[DftLevelRow]:
+def dft_levels(store: PopulationStore) -> list[LevelRow]:
     """Return the DFT levels of a run, oldest first."""
-    query = select(level).where(level.c.id != SEARCH_LEVEL).order_by(level.c.id)
-    return store.read(lambda connection: [_level_row(row) for row in connection.execute(query)])
+    return [row for row in other_levels(store) if row.released_from is None]
 
 
 def add_level(store: PopulationStore, name: str, code: str, settings: Mapping[str, Any]) -> int:
     """Return the key of a level, which is added unless it is there."""
-
-    def work(transaction: Transaction) -> int:
-        known = _level_key(transaction.connection, name)
-        if known is not None:
-            return known
-        text = to_json(dict(settings), f"the settings of level {name}")
-        row = {"name": name, "potential": code, "weights_hash": "", "probe_energies": "[]"}
-        added = insert(level).values(**row, ranks_only=False, settings=text)
-        key = transaction.connection.execute(added).inserted_primary_key
-        transaction.add_event(DFT_LEVEL, None, {"name": name, "code": code, "settings": text})
-        return int(key[0]) if key else 0
-
-    return store.write(work)
+    text = to_json(dict(settings), f"the settings of level {name}")
+    return store.write(lambda transaction: put_level(transaction, DFT_LEVEL, name, code, text))
 
 
 def jobs(store: PopulationStore) -> list[DftJobRow]:
@@ -154,7 +120,7 @@ def put_job(
 
     def work(transaction: Transaction) -> None:
         connection = transaction.connection
-        key = _level_key(connection, level_name)
+        key = level_key(connection, level_name)
         if key is None:
             raise UnknownCandidateError(number, f"level {level_name!r}")
         row = {"state": state, "reason": reason, "changed": transaction.time_s}
@@ -198,7 +164,9 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
         number, key = None, None
         if found.became is not None:
             number = _candidate(transaction, found.became)
-            key = _evaluate(transaction, number, job.level, found)
+            what = f"the DFT result of candidate {number}"
+            columns = _columns(found.relaxed, what)
+            key = put_evaluation(transaction, DFT_RECORDED, (number, job.level), *columns)
         row = {
             "state": "collected",
             "charge_order": found.charge_order,
@@ -217,31 +185,12 @@ def record(store: PopulationStore, found: DftRecord) -> tuple[int | None, int | 
 
 def dft_rows(store: PopulationStore, level_name: str) -> list[EvaluationRow]:
     """Return the evaluations at a DFT level, by x, then energy, then candidate."""
-    query = (
-        evaluation_rows()
-        .join(level, level.c.id == evaluation.c.level)
-        .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
-        .order_by(candidate.c.x, evaluation.c.energy, candidate.c.id)
-    )
-    return store.read(
-        lambda connection: [
-            from_columns(EvaluationRow, row._asdict()) for row in connection.execute(query)
-        ]
-    )
+    return rows_at(store, level_name)
 
 
 def dft_relaxed(store: PopulationStore, number: int, level_name: str) -> Relaxed:
     """Return the structure of a candidate at a DFT level, with forces and moments; NaN stress."""
-    query = (
-        relaxed_rows()
-        .join(level, level.c.id == evaluation.c.level)
-        .where(level.c.name == level_name, evaluation.c.purpose == _DFT)
-        .where(evaluation.c.candidate == number)
-    )
-    row = store.read(lambda connection: connection.execute(query).one_or_none())
-    if row is None:
-        raise UnknownCandidateError(number, f"structure at level {level_name}")
-    return blobs.relaxed(row._asdict(), f"candidate {number} at level {level_name}")
+    return relaxed_at(store, number, level_name)
 
 
 def _candidate(transaction: Transaction, became: Proposal) -> int:
@@ -257,40 +206,6 @@ def _candidate(transaction: Transaction, became: Proposal) -> int:
     return key
 
 
-def _evaluate(transaction: Transaction, number: int, key: int, found: DftRecord) -> int:
-    """Write an evaluation, unless there is a lower one; return the one that is there then."""
-    connection = transaction.connection
-    what = f"the DFT result of candidate {number}"
-    row, columns = _columns(found.relaxed, what)
-    known = connection.execute(
-        select(evaluation).where(
-            evaluation.c.candidate == number,
-            evaluation.c.level == key,
-            evaluation.c.purpose == _DFT,
-        )
-    ).one_or_none()
-    if known is not None and not _replaces(row, known):
-        return int(known.id)
-    state = {"state": "relaxed", "finished": transaction.time_s}
-    if known is None:
-        head = {"candidate": number, "level": key, "purpose": _DFT, "attempt": 1, "n_crashes": 0}
-        added = connection.execute(insert(evaluation).values(**head, **row, **state))
-        own = int(added.inserted_primary_key[0]) if added.inserted_primary_key else 0
-    else:
-        own = int(known.id)
-        connection.execute(update(evaluation).where(evaluation.c.id == own).values(**row, **state))
-    shown = AseRows(connection, [number]).columns(number, row | {"purpose": _DFT, "level": key})
-    body = columns | {"sha256": blobs.hashes(columns), "counts_for": None, **shown}
-    if known is None:
-        connection.execute(insert(structure).values(id=own, **body))
-    else:
-        connection.execute(update(structure).where(structure.c.id == own).values(**body))
-    data = {name: row[name] for name in ("verdict", "energy", "n_calls")}
-    data["sha256"] = blobs.stated(row | body)
-    transaction.add_event(DFT_RECORDED, None, data | {"level": key, "candidate": number})
-    return own
-
-
 def _columns(found: Relaxed, what: str) -> tuple[blobs.Columns, blobs.Columns]:
     """Return the columns of a result without its stress, and without forces that it lacks."""
     has_forces = bool(np.isfinite(found.forces).all())
@@ -302,20 +217,6 @@ def _columns(found: Relaxed, what: str) -> tuple[blobs.Columns, blobs.Columns]:
     if not has_forces:
         row["fmax"] = columns["forces"] = None
     return row, columns
-
-
-def _replaces(row: Mapping[str, Any], known: Row[Any]) -> bool:
-    """Return whether a result is to take the place of an older one of the same candidate."""
-    new, old = (row["verdict"] != "ok", row["energy"]), (known.verdict != "ok", known.energy)
-    return bool(new < old)
-
-
-def _level_key(connection: Connection, name: str) -> int | None:
-    return connection.execute(select(level.c.id).where(level.c.name == name)).scalar_one_or_none()
-
-
-def _level_row(row: Row[Any]) -> DftLevelRow:
-    return DftLevelRow(row.id, row.name, row.potential, json.loads(row.settings or "{}"))
 
 
 def _job_row(row: Row[Any]) -> DftJobRow:

@@ -22,10 +22,17 @@ JsonValue: TypeAlias = (
     "str | int | float | bool | list[JsonValue] | tuple[JsonValue, ...] "
     "| dict[str, JsonValue] | None"
 )
+AWARENESS = "potential.awareness"
+"""Recorded beside the settings: whether the potential tells oxidation states apart.
+
+{"change_eV": of the energy where two sites swap them, or None, "is_blind": whether it is too small}
+"""
 State = Literal["queued", "relaxing", "relaxed", "failed"]
 STATES: tuple[State, ...] = get_args(State)
 POTENTIAL_PLACE = "potential.place"
 """Operational key: where a potential is now that has moved since the search was started."""
+BUDGET = "search.budget"
+"""Operational key: candidates at the most."""
 Purpose = Literal["search", "tight"]
 PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 
@@ -72,6 +79,19 @@ class RunRecord:
     seed: int
     n_formula_units: int
     versions: Mapping[str, str]
+
+    @property
+    def is_charge_blind(self) -> bool | None:
+        """Whether its potential tells no oxidation states apart; None where nobody recorded it."""
+        found = self.settings.get(AWARENESS)
+        return bool(found["is_blind"]) if isinstance(found, Mapping) else None
+
+    @property
+    def charge_awareness(self) -> float | None:
+        """Change of energy where two sites swap oxidation states, in eV; None where not known."""
+        found = self.settings.get(AWARENESS)
+        value = found["change_eV"] if isinstance(found, Mapping) else None
+        return float(value) if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import sys
 import pytest
 from command_line import run_here as gasearch
 
+from gasearch.analysis.joint_hull import HullPoint
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 
@@ -29,7 +30,7 @@ def runs(tmp_path_factory, make_run):
 class TestHull:
     def test_one_folder(self, runs):
         document = gasearch("hull", runs / "small", "--json").json
-        assert list(document) == ["level", "ranks_only", "points"]
+        assert list(document) == ["level", "ranks_only", "hosts", "points"]
         names = {"id", "x", "formation_energy_eV_per_fu", "on_hull", "above_hull_eV_per_fu"}
         assert {*names, "run", "cell"} <= document["points"][0].keys()
         shown = [line.split() for line in gasearch("hull", runs / "small").out.splitlines()[4:]]
@@ -80,6 +81,78 @@ class TestHull:
         result = gasearch("hull", *folders)
         assert result.status == 2
         assert line in result.line
+
+
+@pytest.fixture(scope="module")
+def polymorphs(tmp_path_factory, make_run):
+    """Both polymorphs of NaFePO4; a third run has another composition."""
+    folder = tmp_path_factory.mktemp("polymorphs")
+    for name in ("nafepo4-olivine", "nafepo4-maricite", "lifepo4-olivine"):
+        host = {"structure": name, "supercell": [1, 1, 1]}
+        make_run(folder / name, host=host, relax={"rattle": 0.0})
+        Session(RunFolder(folder / name)).run()
+    return folder
+
+
+class TestPolymorphs:
+    def test_they_have_a_common_hull_and_one_each(self, polymorphs, tmp_path):
+        names = ["nafepo4-olivine", "nafepo4-maricite"]
+        both, plot = [polymorphs / name for name in names], tmp_path / "hull.svg"
+        document = gasearch("hull", *both, "--json", "--plot", plot).json
+        assert [own["host"] for own in document["hosts"]] == names
+        assert {own["formula"] for own in document["hosts"]} == {"NaFePO4"}
+        assert {point["host"] for point in document["points"]} == set(names)
+        for run, own in zip(both, document["hosts"], strict=True):
+            alone = gasearch("hull", run, "--json").json
+            for here, there in zip(
+                own["ground_states"], alone["hosts"][0]["ground_states"], strict=True
+            ):
+                assert here["id"] == there["id"]
+                energy = pytest.approx(there["formation_energy_eV_per_fu"], abs=1e-12)
+                assert here["formation_energy_eV_per_fu"] == energy
+        drawn = plot.read_text()
+        assert all(f"<!-- {name} -->" in drawn for name in [*names, "common hull"])
+        out = gasearch("hull", *both).out
+        assert "of nafepo4-olivine, nafepo4-maricite; on their common hull:" in out
+        assert "on the hull of nafepo4-olivine alone" in out
+
+    def test_voltages_follow_the_common_hull_and_each_host(self, polymorphs):
+        both = [polymorphs / name for name in ("nafepo4-olivine", "nafepo4-maricite")]
+        options = ["--metal-energy", -1.3]
+        document = gasearch("voltage", *both, *options, "--json").json
+        alone = [gasearch("voltage", run, *options, "--json").json for run in both]
+        assert [own["average_voltage_V"] for own in document["hosts"]] == [
+            own["average_voltage_V"] for own in alone
+        ]
+        assert {step["to"]["host"] for step in document["steps"]} <= {run.name for run in both}
+        assert "nafepo4-maricite alone: average" in gasearch("voltage", *both, *options).out
+
+    def test_another_composition_is_refused_in_one_line(self, polymorphs):
+        result = gasearch("hull", polymorphs / "nafepo4-olivine", polymorphs / "lifepo4-olivine")
+        assert result.status == 2
+        assert "their compositions differ: NaFePO4 at x = 1 (nafepo4-olivine)" in result.line
+
+    def test_a_report_shows_both(self, polymorphs, tmp_path):
+        both = [polymorphs / name for name in ("nafepo4-olivine", "nafepo4-maricite")]
+        page = tmp_path / "report.html"
+        gasearch("report", *both, "--output", page)
+        text = page.read_text()
+        for name in ("nafepo4-olivine", "nafepo4-maricite"):
+            assert f"hull of {name}" in text
+            assert f"Ground states of {name}" in text
+            assert f"parent: {name}, undistorted" in text
+
+    def test_a_step_to_another_host_is_pointed_out(self):
+        from gasearch.display.hull_tables import rebuilt_lines
+
+        place = {"run": "run", "cell": "1x1x1", "energy_eV_per_fu": 0.0}
+        ends = [
+            HullPoint(n, x, 0.0, 0.0, 0.0, "ff", 1, "ok", "NaCoO2", "random", **place, host=host)
+            for n, (x, host) in enumerate([(0, "O3"), (0.5, "P2"), (0.75, "P2"), (1, "O3")])
+        ]
+        first, last = rebuilt_lines(ends)
+        assert "from x = 0 to 0.5 the hull goes from O3 to P2" in first
+        assert "from x = 0.75 to 1 the hull goes from P2 to O3" in last
 
 
 class TestVoltage:

@@ -46,7 +46,18 @@ def test_the_spin_state_table_overrides_high_spin():
 
 
 @pytest.mark.parametrize(
-    ("element", "limit"), [("V", 3), ("Mn", 5), ("Fe", 4), ("Co", 3), ("Ni", 2), ("O", 0), ("P", 0)]
+    ("element", "limit"),
+    [
+        ("V", 3),
+        ("Mn", 5),
+        ("Fe", 4),
+        ("Co", 3),
+        ("Ni", 2),
+        ("O", 0),
+        ("P", 0),
+        ("Ce", 1),
+        ("Gd", 7),
+    ],
 )
 def test_a_free_atom_takes_no_more_than_it_has(element, limit):
     assert atomic_limit(Species(element, 1).number) == limit

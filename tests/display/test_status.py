@@ -288,14 +288,38 @@ def test_a_stretch_of_time_is_in_its_two_largest_units(seconds, text):
     assert status_of.age(seconds) == text
 
 
-def test_the_first_failures_are_shown_and_the_others_counted(tmp_path, make_run):
+def test_what_failed_alike_is_one_line_with_its_number(tmp_path, make_run):
     options = {"supercell": (1, 2, 1), "budget": 8, "search": {"x": ["3/8"], "budget": 8}}
     folder = make_run(tmp_path / "run", "./toy.py:Raising", **options)
     Session(RunFolder(folder)).run()
     with RunFolder(folder).open_store() as store:
         findings = Findings(store)
-        lines, n_failed = status_of.failure_lines(findings), len(findings.failures())
-    assert n_failed == 6
-    assert len(lines) == 4
-    assert "the calculator gave up" in lines[0]
-    assert lines[-1] == "and 3 more failed"
+        failed = [number for number, _ in findings.failures()]
+        entries = status_of.status_entries(findings, findings.status(), RunFolder(folder))
+    lines = status_of.status_lines(entries)
+    (line,) = [line for line in lines if line.startswith("not ok: ")]
+    assert line.startswith(f"not ok: 6 failed, such as candidate {failed[0]}: ")
+    assert "the calculator gave up" in line
+    (cause,) = status_of.status_document(entries)["reasons"]
+    assert (cause["candidates"], cause["example"]) == (6, failed[0])
+    assert "progress: 8 of 8 candidates (100%)" in lines
+
+
+@pytest.mark.parametrize(
+    ("budget", "rate", "is_running", "line"),
+    [
+        (
+            200,
+            50.0,
+            True,
+            "progress: 100 of 200 candidates (50%), about 2 h 0 min left at this rate",
+        ),
+        (200, 50.0, False, "progress: 100 of 200 candidates (50%)"),
+        (200, None, True, "progress: 100 of 200 candidates (50%)"),
+        (80, 50.0, True, "progress: 100 of 80 candidates (125%), about 0 s left at this rate"),
+    ],
+)
+def test_the_time_left_follows_from_the_rate(budget, rate, is_running, line):
+    found = status_of.progress_lines(100, budget, rate, is_running=is_running)
+    assert found == [line]
+    assert status_of.progress_lines(100, None, rate, is_running=is_running) == []

@@ -23,14 +23,14 @@ from gasearch.potentials.registry import load_potential
 from gasearch.potentials.shipped import (
     DEFAULT,
     MODELS,
-    default_for,
     model_description,
     shipped_names,
 )
 from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.geometry import mean_bond_lengths, redox_sites
+from gasearch.run.choice import default_choice
 from gasearch.run.folder import RunFolder
-from gasearch.run.initialize import initialize, species_of_declaration
+from gasearch.run.initialize import initialize
 from gasearch.search.session import Session
 from gasearch.testing import check_potential
 from gasearch.training.data.frames import lowest_frames
@@ -131,7 +131,7 @@ def test_the_default_keeps_charge_orders_from_undistorted_sites():
 
 def test_the_default_is_chosen_for_hosts_that_it_knows():
     chosen = {
-        host: default_for(species_of_declaration(builtin_host(host)))
+        host: default_choice(Host.build(builtin_host(host), (1, 1, 1))).name
         for host in ("nafepo4-olivine", "lifepo4-olivine", "na2fesio4")
     }
     assert chosen["nafepo4-olivine"] == DEFAULT

@@ -3,19 +3,28 @@
 import json
 import math
 import re
+from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
-from crystals import built
+from ase import Atoms
+from crystals import built, olivine
 
 from gasearch.crystal.declaration import HostDeclaration, SublatticeDeclaration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.species import Species
+from gasearch.errors import UsageError
+from gasearch.potentials.ase_calculator import AseCalculatorPotential
+from gasearch.potentials.calculator import PotentialCalculator
 from gasearch.potentials.held.potential import HeldByBonds, HeldByMoments
 from gasearch.potentials.registry import load_potential
+from gasearch.relax import calibration as calibration_of
 from gasearch.relax.calibration import (
     Calibration,
     CannotCalibrateError,
+    Look,
     Windows,
     calibrate,
     moment_windows,
@@ -160,3 +169,64 @@ def test_windows_are_measured_where_the_reader_was_not_made_for_the_host(chgnet)
     pmmcs = load_potential("pmmcs")
     assert windows_for(olivine_of("Mn"), pmmcs, "own", is_held=False) is None
     assert windows_for(olivine_of("Mn"), chgnet, "own", is_held=True) is None
+
+
+def test_nothing_is_judged_where_charges_are_delocalised():
+    """Fe2+ of a framework is a label only: that Fe oxidises as Na leaves is no order lost."""
+    host = Host.build(builtin_host("nacoo2-p2"), (1, 1, 1))
+    windows = windows_for(host, SimpleNamespace(name="any"), "own", is_held=False)
+    assert windows.ranges == {}
+    (line,) = windows.in_words()
+    assert line == "the charge order of Co is not judged: charges are delocalised"
+
+
+def test_an_ase_calculator_is_held_by_bonds_and_judged_by_its_moments(chgnet):
+    """Its moments can be read, and not differentiated."""
+    calculator = AseCalculatorPotential(PotentialCalculator(chgnet), "mine")
+    found = calibrate(built(), calculator, settings=QUICK)
+    assert found.hold.by == "bonds"
+    assert set(found.judged_by) == {"moments"}
+    potential, reader = with_hold(calculator, found.to_json(), "own")
+    assert isinstance(potential, HeldByBonds)
+    assert reader is None
+    assert potential.moment_ranges == found.moment_ranges()
+    with pytest.raises(CannotCalibrateError, match="no moments that can be differentiated"):
+        calibrate(built(), calculator, "moments", settings=QUICK)
+
+
+@pytest.mark.parametrize(("sums", "expected"), [((1.8, 2.7), (2, 3)), ((2.4, 1.9), (3, 2))])
+def test_elements_that_share_the_charge_of_an_end_have_what_their_bonds_say(sums, expected):
+    atoms = Atoms("NiFeO2")
+    atoms.set_initial_charges([3, 2, -2, -2])  # as they were drawn
+    states = {"Fe": (FE2, FE3), "Ni": (Species("Ni", 2), Species("Ni", 3))}
+    sites = {e: np.flatnonzero(atoms.symbols == e) for e in states}
+    found = np.zeros(len(atoms))
+    for element, valence in zip(("Ni", "Fe"), sums, strict=True):
+        found[sites[element]] = valence
+    means = calibration_of._mean_states(atoms, states, sites, found)
+    assert (means["Ni"], means["Fe"]) == expected
+
+
+def test_an_element_with_one_state_at_both_ends_is_in_proportion_to_its_charge():
+    looks = [Look("Fe", 3.0, 4.4, 2.7), Look("Fe", 3.0, 4.4, 2.5)]
+    values = calibration_of._values("bonds", {"Fe": (FE2, FE3)}, looks, "")
+    assert values == {FE2: pytest.approx(2.6 * 2 / 3), FE3: pytest.approx(2.6)}
+    with pytest.raises(UsageError, match="both ends of the range have the same state of Fe"):
+        calibration_of._values("moments", {"Fe": (FE2, FE3)}, looks, "")
+
+
+def test_what_was_taken_in_proportion_is_told_and_recorded(calibration):
+    told = replace(calibration, by_proportion=("Fe",))
+    assert "(Fe in proportion to the charge)" in "\n".join(told.in_words())
+    assert Calibration.from_json(json.loads(json.dumps(told.to_json()))) == told
+
+
+def test_a_redox_site_without_an_anion_near_it_is_named():
+    atoms, lengths = olivine(1.0), {"Fe-O": 1.744}
+    assert calibration_of._without_anions(atoms, {"Fe": ()}, lengths) == ""
+    iron = int(np.flatnonzero(atoms.symbols == "Fe")[0])
+    oxygens = np.flatnonzero(atoms.symbols == "O")
+    del atoms[oxygens[atoms.get_distances(iron, oxygens, mic=True) < 3.3]]
+    first = int(np.flatnonzero(atoms.symbols == "Fe")[0])
+    text = calibration_of._without_anions(atoms, {"Fe": ()}, lengths)
+    assert text == f"Fe {first} has no anion near it (bond valence sum 0.00)"

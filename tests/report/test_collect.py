@@ -181,7 +181,7 @@ class TestFolders:
             tmp_path, budget=1, host={"structure": "lifepo4-olivine", "supercell": [1, 1, 1]}
         )
         Session(RunFolder(other)).run()
-        with pytest.raises(DifferentRunsError, match="hosts differ"):
+        with pytest.raises(DifferentRunsError, match="compositions differ"):
             collect([report_runs / "one", other])
 
     def test_two_levels_have_two_hulls(self, report_runs):

@@ -1,13 +1,12 @@
 """The page of a report: whole by itself, and looked at in a real browser; its figures as files."""
 
 import json
-import os
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from browser import find_browser
 from command_line import run_here
 
 from gasearch.report.collect import collect
@@ -15,7 +14,6 @@ from gasearch.report.page import page, write_page
 from gasearch.report.sections import Section, Table, Text
 
 pytest.importorskip("plotly")
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 TURN = """
 <script>
 addEventListener("load", () => setTimeout(() => {
@@ -134,12 +132,7 @@ class TestCommand:
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        if os.environ.get("CI", "").lower() in ("true", "1"):
-            pytest.fail("no browser here, though CI is set: install chromium")
-        pytest.skip(f"no browser here ({', '.join(BROWSERS)})")
-    return found
+    return find_browser()
 
 
 def looked_at(browser, path, tmp_path):

@@ -47,6 +47,11 @@ def test_values_keep_their_meaning(text, found):
     assert getattr(getattr(read(BASE + text), section), key) == value
 
 
+@pytest.mark.parametrize("size", [4, "12 f.u.", "8 formula units"])
+def test_a_supercell_may_be_a_size(size):
+    assert read(with_cell(repr(size))).host.supercell == size
+
+
 def test_a_supercell_may_be_a_matrix():
     rows = ((1, 0, 0), (0, 1, 1), (0, -1, 1))
     assert read(with_cell(str([list(row) for row in rows]))).host.supercell == rows
@@ -118,7 +123,8 @@ def test_an_unknown_key_is_named_with_the_nearest_known_one(text, line):
             "host.supercell = [0, 1, 1]: expected three repeats of",
         ),
         (with_cell("[1, 1]"), "host.supercell = [1, 1]: expected three repeats"),
-        (with_cell("3"), "host.supercell = 3: expected three repeats"),
+        (with_cell("0"), "host.supercell = 0: expected three repeats"),
+        (with_cell("'3 cells'"), "host.supercell = '3 cells': expected three repeats"),
         (with_cell("[1, 1.5, 1]"), "host.supercell = [1, 1.5, 1]: expected three repeats"),
         (with_cell("[[1, 0, 0], [0, 1, 0]]"), "host.supercell = [[1, 0, 0], [0, 1, 0]]: expected"),
         (FILE + SITES.replace("redox", "worker"), "host.sublattice[0].kind = 'worker'"),

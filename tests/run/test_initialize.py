@@ -1,12 +1,14 @@
 """`gasearch init`: a folder from which a search can start, or nothing at all."""
 
 import os
+import re
 import shutil
 
 import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.spacegroup import crystal
 from places import TOYS
 
 from gasearch.crystal.declaration import HostError
@@ -17,7 +19,9 @@ from gasearch.files import OutputError
 from gasearch.potentials.shipped import DEFAULT
 from gasearch.run.folder import NoRunError, RunFolder
 from gasearch.run.host import build_host
-from gasearch.run.initialize import initialize, named_host
+from gasearch.run.host_file import HostReading, read_host
+from gasearch.run.initialize import UnfinishedHostError, initialize
+from gasearch.run.sections import RunFileError
 from gasearch.search.check import check_run
 from gasearch.search.session import Session
 
@@ -55,8 +59,8 @@ def write_cif(path, sodium=1, oxygen=1, **metals):
 
 
 def start(folder, host="nafepo4-olivine", supercell=(1, 1, 1), **options):
-    given = {"potential": "pmmcs", "budget": 10, "seed": 1} | options
-    return initialize(RunFolder(folder), str(host), supercell, **given)
+    given = {"potential": None, "budget": 10, "seed": 1} | options
+    return initialize(RunFolder(folder), str(host), supercell, **given)[0]
 
 
 def again(folder):
@@ -177,18 +181,91 @@ def test_what_cannot_be_leaves_nothing_behind(tmp_path, options, line):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("arguments", "line"),
-    [
-        ({"oxygen": 0.9}, r"partially filled framework sites: O1 \(O 0.9\)"),
-        ({"Al": 1}, "no redox element among"),
-    ],
-)
-def test_a_structure_that_is_no_host_leaves_nothing_behind(tmp_path, arguments, line):
-    source = write_cif(tmp_path / "a.cif", **arguments)
-    with pytest.raises(HostError, match=line):
+def test_a_host_that_cannot_be_guessed_leaves_a_run_file_to_be_completed(tmp_path):
+    source = write_cif(tmp_path / "a.cif", Al=1)
+    with pytest.raises(UnfinishedHostError, match=r"no redox element among.*Wrote .*run\.toml, wh"):
+        start(tmp_path / "run", source, budget=7, potential="pmmcs")
+    text = (tmp_path / "run/run.toml").read_text()
+    assert "# no redox element among Na, Al, P, O\n" in text
+    assert (tmp_path / "run/inputs/a.cif").read_bytes() == source.read_bytes()
+    with pytest.raises(RunFileError, match=r"needs \[\[host\.sublattice"):
+        again(tmp_path / "run")
+    settings = RunFolder(tmp_path / "run").settings()
+    assert (settings.potential.name, settings.search.budget) == ("pmmcs", 7)
+    with pytest.raises(UnfinishedHostError):
+        start(tmp_path / "other", source, potential=None)
+    potential = RunFolder(tmp_path / "other").settings().potential
+    assert (potential.name, potential.hold) == ("chgnet", "auto")
+
+
+def test_an_unfinished_run_file_is_completed_by_taking_away_its_comments(tmp_path):
+    source = write_cif(tmp_path / "a.cif", Bi=1)
+    with pytest.raises(UnfinishedHostError, match="the charge of Bi is ambiguous"):
         start(tmp_path / "run", source)
-    assert not (tmp_path / "run").exists()
+    text = (tmp_path / "run/run.toml").read_text()
+    start_at, end = text.index("# [[host.sublattice]]"), text.index("[potential]")
+    tables = re.sub(r"(?m)^# ", "", text[start_at:end])
+    (tmp_path / "run/run.toml").write_text(text[:start_at] + tables + text[end:])
+    with pytest.raises(UsageError, match="holds a run already"):
+        start(tmp_path / "run", source)
+    declared = RunFolder(tmp_path / "run").settings().host.sublattice
+    assert [own.species for own in declared] == [("Na+", "vacancy"), ("Bi2+", "Bi3+")]
+    assert again(tmp_path / "run").x_range == (0, 1)
+
+
+def test_init_again_takes_the_place_of_an_unfinished_run_file(tmp_path):
+    source = write_cif(tmp_path / "a.cif", Al=1)
+    with pytest.raises(UnfinishedHostError):
+        start(tmp_path / "run", source)
+    delocalised = HostReading(charges="delocalised")
+    host = start(tmp_path / "run", source, reading=delocalised)
+    assert_same(host, again(tmp_path / "run"))
+
+
+def test_a_centred_cell_becomes_the_primitive_one_beside_the_file(tmp_path):
+    atoms = crystal(["Li", "Ni", "O"], [(0, 0, 0.5), (0, 0, 0), (0, 0, 0.258)], spacegroup=166,
+                    cellpar=[2.878, 2.878, 14.19, 90, 90, 120])  # fmt: skip
+    ase.io.write(tmp_path / "my host.cif", atoms)
+    host = start(tmp_path / "run", tmp_path / "my host.cif", 2)
+    assert len(host.atoms) == 8
+    assert RunFolder(tmp_path / "run").settings().host.structure == "inputs/my_host-primitive.cif"
+    names = sorted(path.name for path in (tmp_path / "run/inputs").iterdir())
+    assert names == ["my host.cif", "my_host-primitive.cif"]
+    assert_same(host, again(tmp_path / "run"))
+    kept = start(
+        tmp_path / "kept", tmp_path / "my host.cif", (1, 1, 1), reading=HostReading("file")
+    )
+    assert len(kept.atoms) == 12
+
+
+def test_a_noisy_cell_is_averaged_where_that_is_asked_for(tmp_path):
+    atoms = builtin_host("nafepo4-olivine").unit_cell.repeat((1, 2, 2))
+    atoms.rattle(0.03, seed=0)
+    ase.io.write(tmp_path / "md.extxyz", atoms, format="extxyz")
+    reading = HostReading(symprec=0.3)
+    host = start(tmp_path / "run", tmp_path / "md.extxyz", (1, 2, 1), reading=reading)
+    assert host.space_group.symbol == "Pnma (62)"
+    assert sum(host.n_distinct(c) for c in host.compositions) == 874
+    assert_same(host, again(tmp_path / "run"))
+    assert "averaged to Pnma (62)" in (tmp_path / "run/run.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("host", "n_sites"), [("nafepo4-olivine", 56), ("na2fesio4", 32), ("file", 56)]
+)
+def test_the_default_supercell_has_about_fifty_sites(tmp_path, host, n_sites):
+    if host == "file":
+        host = tmp_path / "a.cif"
+        write_cif(host, Fe=0.5, Mn=0.5)
+    found = start(tmp_path / "run", host, None)
+    assert len(found.atoms) == n_sites
+    assert_same(found, again(tmp_path / "run"))
+
+
+def test_a_supercell_by_its_size_is_written_as_a_matrix(tmp_path):
+    start(tmp_path / "run", supercell="8 f.u.")
+    rows = RunFolder(tmp_path / "run").settings().host.supercell
+    assert round(np.linalg.det(rows)) == 2
 
 
 def test_a_file_is_no_folder(tmp_path):
@@ -211,18 +288,18 @@ def test_the_number_of_workers_suits_the_machine(tmp_path, monkeypatch):
 def test_a_name_is_a_built_in_host_even_where_a_file_has_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nafepo4-olivine").write_text("")
-    assert named_host("nafepo4-olivine").formula_unit == "NaFePO4"
+    assert read_host("nafepo4-olivine").declaration.formula_unit == "NaFePO4"
 
 
 def test_a_molecule_is_no_host(tmp_path):
     ase.io.write(tmp_path / "a.xyz", Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]))
     with pytest.raises(HostError, match="has no cell"):
-        named_host(str(tmp_path / "a.xyz"))
+        read_host(str(tmp_path / "a.xyz"))
 
 
 def test_an_unknown_name_lists_those_there_are():
     with pytest.raises(NoRunError, match=r"Built in: .*lifepo4-olivine"):
-        named_host("zzz")
+        read_host("zzz")
 
 
 def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ TESTS = Path(__file__).parents[1]
 ROOT = TESTS.parent
 BENCHMARKS = ROOT / "benchmarks"
 DATA = TESTS / "data"
+HOSTS = DATA / "hosts"
 TOYS = DATA / "toy_potentials.py"
 DFT_FRAMES = DATA / "nafepo4-dft-frames.xyz"
 SHIPPED_FRAMES = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"

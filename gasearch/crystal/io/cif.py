@@ -315,6 +315,12 @@ def _contents(atoms: Atoms) -> dict[str, float]:
     return {element: n for element, n in found.items() if n}
 
 
+def formula_of(block: CIFBlock) -> str:
+    """Return the formula that a block names, as it is written there; "" if it names none."""
+    text = str(block.get("_chemical_formula_sum", "?")).strip()
+    return "" if text in _UNKNOWN else " ".join(text.split())
+
+
 def _formula(block: CIFBlock) -> dict[str, float]:
     """Return the formula of the block itself; empty if it has none that can be read."""
     text = str(block.get("_chemical_formula_sum", "?")).replace(",", " ")

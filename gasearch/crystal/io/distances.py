@@ -1,12 +1,16 @@
-"""Atoms of a structure that are too close to each other to be true."""
+"""Atoms that are too close to each other to be true, and sites that cannot both be filled."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 from ase.neighborlist import neighbor_list
 from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
 
 FUSED = 0.1  # Å; copies of one atom this near are one atom with rounded coordinates
 _TOO_CLOSE = 0.55  # of the sum of covalent radii; C-N of a cyanide has 0.8, split sites go by share
@@ -35,3 +39,22 @@ def too_close(
         if one <= other and occupied[one] + occupied[other] > _BOTH and occupied[[one, other]].all()
     ]
     return [(one, other, length) for length, one, other in sorted(pairs)]
+
+
+def most_filled(atoms: Atoms, sites: Sequence[int], limit: float) -> float:
+    """Return how many sites can be filled at most, no two closer than a limit in Å."""
+    first, second = neighbor_list("ij", atoms[list(sites)], limit)
+    pairs = sorted({(i, j) for i, j in zip(first.tolist(), second.tolist(), strict=True) if i < j})
+    if not pairs:
+        return float(len(sites))
+    table = np.zeros((len(pairs), len(sites)))
+    for row, pair in enumerate(pairs):
+        table[row, list(pair)] = 1
+    ones = np.ones(len(sites))
+    answer: Any = milp(
+        -ones,
+        constraints=LinearConstraint(table, ub=1),
+        integrality=ones.astype(int),
+        bounds=Bounds(0, 1),
+    )
+    return float(round(-answer.fun))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,28 @@ def _within(value: Any) -> Iterator[Mapping[str, Any]]:
             yield from _within(value.get(key))
 
 
+def states_of(document: Mapping[str, Any]) -> list[dict[str, float]]:
+    """Return the mean oxidation state of each element, per site, where a structure has them."""
+    found = []
+    for site in document["sites"]:
+        weights: dict[str, float] = {}
+        sums: dict[str, float] = {}
+        for kind in site["species"]:
+            element, state = _element(str(kind["element"])), kind.get("oxidation_state")
+            share = float(kind.get("occu", 1.0))
+            weights[element] = weights.get(element, 0.0) + share
+            sums[element] = sums.get(element, 0.0) + share * (nan if state is None else state)
+        means = {e: sums[e] / weight for e, weight in weights.items() if weight and e != "X"}
+        found.append({e: round(mean, 4) for e, mean in means.items() if not np.isnan(mean)})
+    return found
+
+
 def parts(
     document: Mapping[str, Any],
 ) -> tuple[Atoms, list[dict[str, float]], list[str], NDArray[np.float64], NDArray[np.float64]]:
     """Return the atoms, shares, labels, oxidation states (n,) in e and moments (n,) of a structure.
 
-    NaN where it has none; a vacancy is X.
+    NaN where it has none; a vacancy is X. Oxidation states of sites that are shared: `states_of`.
     """
     sites = document["sites"]
     shares: list[dict[str, float]] = []

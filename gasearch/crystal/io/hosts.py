@@ -19,7 +19,9 @@ from gasearch.crystal.declaration import (
 )
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-from gasearch.crystal.io.guess import formula_unit_of, guess
+from gasearch.crystal.io.guess.formula_units import formula_unit_of
+from gasearch.crystal.io.guess.ions import Charges
+from gasearch.crystal.io.guess.sublattices import guess
 from gasearch.crystal.io.structures import (
     FULL,
     HostStructure,
@@ -64,9 +66,19 @@ def guess_declaration(path: str | Path) -> HostDeclaration:
     The working ion is the alkali metal, the redox elements are the transition metals, in the
     oxidation states that make the filled host neutral.
     """
-    structure = read_structure(path)
-    sublattices, framework = guess(structure)
-    return _declare(structure, sublattices, framework)
+    return declare_guess(read_structure(path))[0]
+
+
+def declare_guess(
+    structure: HostStructure, charges: Charges = "integer", moving: str | None = None
+) -> tuple[HostDeclaration, tuple[str, ...]]:
+    """Return a declaration that suits a structure, and what its author should know of it.
+
+    See `gasearch.crystal.io.guess.sublattices.guess`.
+    """
+    found = guess(structure, charges, moving)
+    declared = _declare(structure, found.sublattices, found.framework, found.formula_unit)
+    return replace(declared, charges=found.charges), found.notes
 
 
 def _declare(
@@ -82,7 +94,8 @@ def _declare(
     refuse_partial_framework(structure, mobile)
     own = tuple(_resolve(structure, d, sites) for d, sites in zip(sublattices, found, strict=True))
     if formula_unit is None:
-        formula_unit = formula_unit_of(list(structure.atoms.symbols), mobile, framework)
+        charges = {element: float(species.charge) for element, species in framework.items()}
+        formula_unit = formula_unit_of(_filled(structure, sublattices), mobile, charges)
     return HostDeclaration(
         name=structure.path.name,
         unit_cell=structure.atoms,
@@ -92,6 +105,18 @@ def _declare(
         symprec=symprec,
         min_site_distance=min_site_distance,
     )
+
+
+def _filled(
+    structure: HostStructure, sublattices: Sequence[SublatticeDeclaration]
+) -> Sequence[Mapping[str, float]]:
+    """Return the shares of the filled host; one element per site unless a sublattice is mixed.
+
+    Runs have stored the formula unit of hosts that were declared without one.
+    """
+    if any(declared.kind == "mixed" for declared in sublattices):
+        return structure.shares
+    return [{symbol: 1.0} for symbol in structure.atoms.symbols]
 
 
 def _sites(structure: HostStructure, declared: SublatticeDeclaration) -> list[int]:

@@ -16,9 +16,9 @@ from ase.io.formats import UnknownFileTypeError, filetype
 from numpy.typing import NDArray
 
 from gasearch.crystal.declaration import HostError
-from gasearch.crystal.io.cif import cif_blocks, expanded
+from gasearch.crystal.io.cif import cif_blocks, expanded, formula_of
 from gasearch.crystal.io.distances import too_close
-from gasearch.crystal.io.documents import documents, parts
+from gasearch.crystal.io.documents import documents, parts, states_of
 from gasearch.crystal.io.oxidation_states import cif_charges, cif_moments, column, state_of
 from gasearch.crystal.io.poscar import read_poscar
 
@@ -49,6 +49,13 @@ class HostStructure:
         (n,) magnetic moments as the file has them, in Bohr magnetons.
     notes
         What the user should know of how the file was read, each as one line.
+    states
+        Mean oxidation state of each element, per site, where the file has them and several
+        elements share sites; read them with `stated`.
+    formula
+        As the file itself names it; "" if it does not.
+    problem
+        Why no crystal can look like this, without a full stop; "" if it can. Among the notes too.
     """
 
     path: Path
@@ -58,6 +65,17 @@ class HostStructure:
     charges: NDArray[np.float64] | None = None
     moments: NDArray[np.float64] | None = None
     notes: tuple[str, ...] = ()
+    states: tuple[Mapping[str, float], ...] = ()
+    formula: str = ""
+    problem: str = ""
+
+    def stated(self, site: int) -> Mapping[str, float]:
+        """Return the oxidation states of the elements on a site that the file states, in e."""
+        if self.states:
+            return self.states[site]
+        if self.charges is None or np.isnan(self.charges[site]):
+            return {}
+        return dict.fromkeys(self.shares[site], float(self.charges[site]))
 
     def is_full(self, site: int) -> bool:
         """Whether one element alone fills a site."""
@@ -125,7 +143,7 @@ def _read_kind(path: Path, chosen: slice) -> list[HostStructure]:
     if kind in {".cif", ".mcif"} or (kind != ".json" and filetype(str(path)) == "cif"):
         return _read_cif(path, chosen)
     if kind == ".json" and (found := documents(path)):
-        return [_structure(path, *parts(document)) for document in found[chosen]]
+        return [_structure(path, *parts(d), states=states_of(d)) for d in found[chosen]]
     if filetype(str(path)) == "vasp":
         atoms, charges = read_poscar(path)
         return [_other_structure(path, atoms, charges)]
@@ -142,6 +160,7 @@ def _without_vacancies(structure: HostStructure) -> HostStructure:
         labels=tuple(structure.labels[n] for n in kept),
         charges=None if charges is None else charges[kept],
         moments=None if moments is None else moments[kept],
+        states=tuple(structure.states[n] for n in kept) if structure.states else (),
     )
 
 
@@ -206,7 +225,8 @@ def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
     on_site = _listed_on_sites(atoms, listed)
     shares = _cif_shares(block, listed, on_site)
     charges, moments = cif_charges(block, len(listed)), cif_moments(block, len(listed))
-    return _structure(
+    states = _cif_states(block, listed, on_site, charges)
+    found = _structure(
         path,
         atoms,
         [shares[k] for k in kinds],
@@ -214,7 +234,9 @@ def _cif_structure(path: Path, block: CIFBlock) -> HostStructure:
         None if charges is None else np.array([_common(charges[on_site[k]]) for k in kinds]),
         None if moments is None else np.array([_common(moments[on_site[k]]) for k in kinds]),
         notes,
+        [states[k] for k in kinds] if states else (),
     )
+    return replace(found, formula=formula_of(block))
 
 
 def _listed_on_sites(atoms: Atoms, listed: Atoms) -> dict[int, list[int]]:
@@ -234,6 +256,32 @@ def _common(values: NDArray[np.float64]) -> float:
     return float(values[0]) if np.all(values == values[0]) else float("nan")
 
 
+def _cif_states(
+    block: CIFBlock,
+    listed: Atoms,
+    on_site: Mapping[int, Sequence[int]],
+    charges: NDArray[np.float64] | None,
+) -> dict[int, dict[str, float]]:
+    """Return the mean oxidation state of each element per kind of site; empty if all have one."""
+    if charges is None or all(np.all(charges[own] == charges[own[0]]) for own in on_site.values()):
+        return {}
+    occupancies = _occupancies(block, len(listed))
+    states: dict[int, dict[str, float]] = {}
+    for kind, here in on_site.items():
+        states[kind] = {}
+        for element in dict.fromkeys(listed.symbols[n] for n in here):
+            own = [n for n in here if listed.symbols[n] == element]
+            mean = float(np.average(charges[own], weights=[occupancies[n] or 1e-9 for n in own]))
+            if not np.isnan(mean):
+                states[kind][element] = round(mean, 4)
+    return states
+
+
+def _occupancies(block: CIFBlock, n_listed: int) -> list[float]:
+    values = block.get("_atom_site_occupancy")
+    return [_occupancy(v) for v in (values if isinstance(values, list) else [values] * n_listed)]
+
+
 def _cif_shares(
     block: CIFBlock, listed: Atoms, on_site: Mapping[int, Sequence[int]]
 ) -> dict[int, dict[str, float]]:
@@ -241,14 +289,13 @@ def _cif_shares(
 
     ASE's own table forgets one of two entries of the same element (Fe2+ and Fe3+ on one site).
     """
-    occupancies = block.get("_atom_site_occupancy")
-    values = occupancies if isinstance(occupancies, list) else [occupancies] * len(listed)
+    occupancies = _occupancies(block, len(listed))
     shares: dict[int, dict[str, float]] = {}
     for kind, here in on_site.items():
         own: dict[str, float] = {}
         for n in here:
             symbol = listed.symbols[n]
-            own[symbol] = own.get(symbol, 0.0) + _occupancy(values[n])
+            own[symbol] = own.get(symbol, 0.0) + occupancies[n]
         shares[kind] = _sorted_shares(own)
     return shares
 
@@ -271,6 +318,7 @@ def _structure(
     charges: NDArray[np.float64] | None,
     moments: NDArray[np.float64] | None = None,
     notes: Sequence[str] = (),
+    states: Sequence[Mapping[str, float]] = (),
 ) -> HostStructure:
     """Return the structure without sites that nothing occupies."""
     kept = [n for n, share in enumerate(shares) if share]
@@ -285,25 +333,27 @@ def _structure(
         None if v is None or np.isnan(v).all() else v[kept] for v in (charges, moments)
     )
     found = HostStructure(path, bare, own, names, own_charges, own_moments)
-    return replace(found, notes=(*notes, *_close_atoms(found)))
+    own_states = tuple(states[n] for n in kept) if states else ()
+    problem = _close_atoms(found)
+    own_notes = (*notes, problem) if problem else tuple(notes)
+    return replace(found, notes=own_notes, states=own_states, problem=problem)
 
 
-def _close_atoms(structure: HostStructure) -> list[str]:
-    """Return a line if atoms are nearer to each other than in any crystal."""
+def _close_atoms(structure: HostStructure) -> str:
+    """Return which atoms are nearer to each other than in any crystal; "" if none are."""
     occupied = np.array([sum(s for e, s in own.items() if e != "X") for own in structure.shares])
     if structure.atoms.cell.rank < 3 or not len(occupied):
-        return []
+        return ""
     pairs = too_close(structure.atoms, occupied)
     if not pairs:
-        return []
+        return ""
     first, second, distance = pairs[0]
     more = f", and {len(pairs) - 1} more pairs are as near" if len(pairs) > 1 else ""
     labels = structure.labels
-    line = (
+    return (
         f"{labels[first]} and {labels[second]} are {distance:.2f} Å apart, nearer than in any "
         f"crystal{more}: check the coordinates and the setting of the space group"
     )
-    return [line]
 
 
 def _refuse_impossible(structure: HostStructure) -> None:

@@ -11,11 +11,10 @@ from ase.data import atomic_numbers
 from numpy.typing import NDArray
 
 from gasearch.crystal.host import Host
-from gasearch.crystal.species import species_of
+from gasearch.crystal.species import Species, species_of
 from gasearch.dft.kpoints import canonical, grid, mesh
 from gasearch.dft.spins import (
     alternating_signs,
-    atomic_limit,
     input_doubts,
     moments_in_words,
     spins,
@@ -80,7 +79,7 @@ def in_order_with_moments(
 def correlated_orbital(element: str) -> str:
     """Return where a Hubbard U acts: d for the d block, f for the f block, else p."""
     number = atomic_numbers[element]
-    if atomic_limit(number) or number in (30, 48, 80):
+    if Species(element, 0).d_electrons:
         return "d"
     return "f" if 57 <= number <= 71 or 89 <= number <= 103 else "p"
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -80,6 +82,21 @@ def require_charge_aware(
     if awareness is not None and not awareness >= BLIND_BELOW and not allow_charge_blind:
         raise ChargeBlindError(potential.name, awareness)
     return awareness
+
+
+def awareness_record(
+    potential: Potential,
+    structures: Sequence[Atoms],
+    rng: np.random.Generator,
+    allow_charge_blind: bool = False,
+) -> dict[str, Any]:
+    """Return the charge awareness as a run records it, or raise for a charge-blind potential.
+
+    {"change_eV": a finite number or None, "is_blind": whether it is below `BLIND_BELOW`}
+    """
+    found = require_charge_aware(potential, structures, rng, allow_charge_blind)
+    value = found / 1000 if found is not None and math.isfinite(found) else None
+    return {"change_eV": value, "is_blind": found is not None and not found >= BLIND_BELOW}
 
 
 def _swaps(atoms: Atoms, rng: np.random.Generator) -> list[tuple[int, int]]:

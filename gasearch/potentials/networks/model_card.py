@@ -12,6 +12,7 @@ from ase.formula import Formula
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.contract import species_of
 from gasearch.potentials.networks.species_map import SpeciesMap
+from gasearch.potentials.networks.surroundings import USUAL, Surroundings
 
 _ROUNDING = 1e-6
 
@@ -30,12 +31,15 @@ class TrainingDomain:
         Of the smallest and the largest cell.
     volume_per_atom
         The smallest and the largest, in Å^3.
+    surroundings
+        Of the atoms in the training frames; empty in older models, and then nothing is compared.
     """
 
     species: tuple[Species, ...]
     formulas: tuple[str, ...]
     n_atoms: tuple[int, int]
     volume_per_atom: tuple[float, float]
+    surroundings: Surroundings = field(default_factory=lambda: Surroundings({}))
 
     @classmethod
     def from_frames(cls, frames: Sequence[Atoms]) -> TrainingDomain:
@@ -47,6 +51,7 @@ class TrainingDomain:
             formulas=tuple(sorted({atoms.symbols.get_chemical_formula() for atoms in frames})),
             n_atoms=(min(counts), max(counts)),
             volume_per_atom=(round(min(volumes), 4), round(max(volumes), 4)),
+            surroundings=Surroundings.from_frames(frames),
         )
 
     @classmethod
@@ -57,6 +62,7 @@ class TrainingDomain:
             formulas=tuple(document["formulas"]),
             n_atoms=_pair(document["n_atoms"], int),
             volume_per_atom=_pair(document["volume_per_atom"], float),
+            surroundings=Surroundings.from_json(document.get("surroundings", {})),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -66,6 +72,7 @@ class TrainingDomain:
             "formulas": list(self.formulas),
             "n_atoms": list(self.n_atoms),
             "volume_per_atom": list(self.volume_per_atom),
+            "surroundings": self.surroundings.to_json(),
         }
 
     def extrapolations(self, atoms: Atoms) -> tuple[str, ...]:
@@ -80,6 +87,12 @@ class TrainingDomain:
         small, large = self.volume_per_atom
         if not small - 1e-3 <= volume <= large + 1e-3:
             found.append(f"{volume:.2f} Å^3 per atom (trained on {small:.2f} to {large:.2f})")
+        distance = self.surroundings.distance(atoms)
+        if not untrained and distance > USUAL:
+            found.append(
+                "another crystal than it was trained on: what surrounds its atoms differs by "
+                f"{distance:.2f}, where {USUAL:g} is usual, and its energies are not to be trusted"
+            )
         return tuple(found)
 
     def _composition(self, atoms: Atoms) -> list[str]:

@@ -1,8 +1,12 @@
 """PaiNN and cPaiNN: the networks, and models that schnetpack's own trainer made."""
 
+import sys
+
 from gasearch.potentials.networks.declaration import Architecture
 
-_INSTALL = "pip install 'gasearch[schnetpack]' && pip install --no-deps schnetpack==2.1.1"
+_INSTALL = "pip install 'gasearch[schnetpack]'"
+if sys.version_info < (3, 12):  # see pyproject.toml
+    _INSTALL += " && pip install --no-deps schnetpack==2.1.1"
 _LOADER = "gasearch.potentials.painn.weights:from_schnetpack_file"
 ARCHITECTURES = {
     "painn": Architecture(

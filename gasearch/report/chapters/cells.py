@@ -58,10 +58,10 @@ def cells_section(material: Material) -> Section:
     """Return lattice parameters and volumes of the lowest of each composition."""
     blocks: list[Block] = []
     volumes: list[Series] = []
-    for hull, colour, symbol in styled(material.hulls):
+    for hull, colour, symbol in styled(material.hulls_by_host):
         cells = unit_cells(material, hull)
         if not cells:
-            blocks.append(Text(f"{hull.level.name}: no valid candidate yet."))
+            blocks.append(Text(f"{hull.label}: no valid candidate yet."))
             continue
         volumes.append(_volumes(hull, cells, colour, symbol))
         blocks += [_lengths(hull, cells), _table(hull, cells)]
@@ -76,7 +76,7 @@ def _volumes(hull: JointHull, cells: Sequence[UnitCell], colour: str, symbol: st
     return Series(
         x=[one.point.x for one in cells],
         y=[one.volume_per_fu for one in cells],
-        name=hull.level.name,
+        name=hull.label,
         colour=colour,
         symbol=symbol,
         texts=[_describe(one) for one in cells],
@@ -98,8 +98,8 @@ def _lengths(hull: JointHull, cells: Sequence[UnitCell]) -> Chart:
         for axis, name in enumerate(AXES)
     ]
     return Chart(
-        name=file_name("lattice", hull.level.name),
-        title=f"Lattice parameters of the unit cell, {hull.level.name}",
+        name=file_name("lattice", hull.label),
+        title=f"Lattice parameters of the unit cell, {hull.label}",
         x_label="x",
         y_label=f"change from x = {cells[0].point.x:.4g} (%)",
         series=series,
@@ -124,6 +124,4 @@ def _table(hull: JointHull, cells: Sequence[UnitCell]) -> Table:
         )
         for one in cells
     ]
-    return Table(
-        names, rows, f"{hull.level.name}, folded to the unit cell of the host", folded=True
-    )
+    return Table(names, rows, f"{hull.label}, folded to the unit cell of the host", folded=True)

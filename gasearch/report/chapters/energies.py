@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gasearch.analysis.joint_hull import HullPoint, JointHull
 from gasearch.analysis.voltage import VoltageCurve, hull_voltage
-from gasearch.display.hull_tables import hull_document, metal_line, voltage_document, voltage_line
+from gasearch.display.hull_tables import (
+    hull_document,
+    metal_line,
+    rebuilt_lines,
+    voltage_document,
+    voltage_line,
+)
 from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
-from gasearch.display.tables import RANKS_ONLY, cautions, milli
+from gasearch.display.tables import RANKS_ONLY, cautions, hull_runs, milli
 from gasearch.errors import GasearchError
+from gasearch.report.chapters.held import held_blocks, held_column
 from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
     Block,
@@ -32,12 +39,18 @@ _HOST_ONLY = (
     "The hull is that of this host: only orders of its working ions and charges were compared. "
     "Another polymorph may be lower."
 )
+_POLYMORPHS = (
+    "The common hull is that of these hosts: {}. Formation energies are against the lowest of them "
+    "at both ends; the line of each host joins its own ground states."
+)
 
 
 def hull_section(material: Material) -> Section:
     """Return the hulls, one for each level of theory, and all of them together."""
-    note = material.host.declaration.note
-    blocks: list[Block] = [Text(f"{_HOST_ONLY} {note}".strip())]
+    text = f"{_HOST_ONLY} {material.host.declaration.note}".strip()
+    if len(material.hosts) > 1:
+        text = _POLYMORPHS.format(", ".join(material.hosts))
+    blocks: list[Block] = [Text(text)]
     drawn = []
     for hull in material.hulls:
         blocks += _one_hull(material, hull)
@@ -50,7 +63,7 @@ def hull_section(material: Material) -> Section:
 
 def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     name = hull.level.name
-    warning = [Text(text, is_warning=True) for text in cautions(hull.level)]
+    warning = [Text(text, is_warning=True) for text in cautions(hull.level, hull_runs(hull))]
     missing = hull.missing_ends()
     if missing:
         where = " and ".join(f"x = {x:.4g}" for x in missing)
@@ -60,13 +73,23 @@ def _one_hull(material: Material, hull: JointHull) -> list[Block]:
     few = f" (the figure shows {n_shown:,}, all of the lowest among them)"
     text = f"{n_points:,} valid candidates{few if n_shown < n_points else ''}"
     found = Text(f"{name}: {text}, {len(members)} ground states.")
-    return [*warning, found, _hull_chart(hull, members), _members_table(hull, members)]
+    tables: list[Block] = [_members_table(hull, members)]
+    if len(hull.hosts) > 1:
+        tables += [
+            _members_table(hull, [p for p in hull.points if p.host == host and p.on_own_hull], host)
+            for host in hull.hosts
+        ]
+    held = held_blocks(material, hull, members)
+    return [*warning, found, _hull_chart(hull, members), *tables, *held]
 
 
 def _hull_chart(hull: JointHull, members: Sequence[HullPoint]) -> Chart:
     cells = sorted({point.cell for point in hull.points}, key=lambda cell: (len(cell), cell))
     shown = thinned(hull.points)
     series = [_line(members, "hull", BLUE)]
+    if len(hull.hosts) > 1:
+        series = [_line(members, "common hull", GREY, dash=True), *_host_series(hull, shown)]
+        cells = []
     for cell, symbol in zip(cells, itertools.cycle(MARKERS), strict=False):
         own = [point for point in shown if point.cell == cell]
         above = [point for point in own if not point.on_hull]
@@ -85,6 +108,21 @@ def _hull_chart(hull: JointHull, members: Sequence[HullPoint]) -> Chart:
         series=series,
         height=440,
     )
+
+
+def _host_series(hull: JointHull, shown: Sequence[HullPoint]) -> list[Series]:
+    """Return the hull and the points of each host, against the common ends."""
+    series = []
+    for host, colour, symbol in styled(hull.hosts):
+        own = [point for point in shown if point.host == host]
+        ground = [point for point in own if point.on_own_hull]
+        lowest = {round(p.x, 9): p for p in reversed(ground)}
+        series.append(_line(sorted(lowest.values(), key=lambda p: p.x), f"hull of {host}", colour))
+        above = [point for point in own if not point.on_own_hull]
+        for points, label, opacity in ((above, host, 0.4), (ground, f"ground states, {host}", 1.0)):
+            if points:
+                series.append(_points(hull, points, label, colour, symbol, opacity))
+    return series
 
 
 def thinned(points: Sequence[HullPoint], most: int = _MOST_DRAWN) -> list[HullPoint]:
@@ -134,7 +172,8 @@ def _points(
 
 def _describe(point: HullPoint) -> str:
     return (
-        f"candidate {point.id}, {point.formula}, {point.cell}, {milli(point.above_hull_eV_per_fu)} "
+        f"candidate {point.id}, {point.formula}, {point.host} {point.cell}, "
+        f"{milli(point.above_hull_eV_per_fu)} "
         f"meV/f.u. above the hull, by {point.operator}"
     )
 
@@ -158,22 +197,26 @@ def _together(hulls: Sequence[JointHull]) -> Chart:
     )
 
 
-def _members_table(hull: JointHull, members: Sequence[HullPoint]) -> Table:
-    names = ("id", "x", "formula", "run", "cell", "E_f (meV/f.u.)", "made by", "fingerprint")
+def _members_table(hull: JointHull, members: Sequence[HullPoint], host: str = "") -> Table:
+    """Return the ground states; those of one host with their heights above the common hull."""
+    columns: dict[str, Callable[[HullPoint], str | Cell]] = {
+        "id": lambda p: Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
+        "x": lambda p: f"{p.x:.4g}",
+        "formula": lambda p: p.formula,
+        **({"host": lambda p: p.host} if len(hull.hosts) > 1 else {}),
+        "run": lambda p: p.run,
+        "cell": lambda p: p.cell,
+        "E_f (meV/f.u.)": lambda p: milli(p.formation_energy_eV_per_fu),
+        **({"above hull (meV/f.u.)": lambda p: milli(p.above_hull_eV_per_fu)} if host else {}),
+        "made by": lambda p: p.operator,
+        "fingerprint": lambda p: p.fingerprint,
+    }
+    column, cells = held_column(members)
     rows = [
-        (
-            Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
-            f"{p.x:.4g}",
-            p.formula,
-            p.run,
-            p.cell,
-            milli(p.formation_energy_eV_per_fu),
-            p.operator,
-            p.fingerprint,
-        )
-        for p in members
+        (*(text(p) for text in columns.values()), *own)
+        for p, own in zip(members, cells, strict=True)
     ]
-    return Table(names, rows, "Ground states")
+    return Table((*columns, *column), rows, f"Ground states of {host}" if host else "Ground states")
 
 
 def voltage_section(material: Material) -> Section:
@@ -181,8 +224,8 @@ def voltage_section(material: Material) -> Section:
     blocks: list[Block] = []
     series: list[Series] = []
     documents: list[dict[str, Any] | None] = []
-    for hull, colour, _ in styled(material.hulls):
-        name = hull.level.name
+    for hull, colour, _ in styled(_with_hosts(material.hulls)):
+        name = hull.label
         documents.append(None)
         if hull.level.ranks_only:
             text = f"{name}: no voltage. {RANKS_ONLY.removeprefix('note: ')}."
@@ -197,11 +240,21 @@ def voltage_section(material: Material) -> Section:
         label = f"{name}, against {curve.metal.element}"
         series.append(Series(*plateaus(curve.steps), "line", label, colour))
         text = f"{metal_line(name, curve.metal)}; {voltage_line(curve)}"
-        blocks += [Text(f"{text}."), _voltage_table(curve)]
+        warning = [Text(text, is_warning=True) for text in cautions(hull.level, hull_runs(hull))]
+        rebuilt = [Text(line, is_warning=True) for line in rebuilt_lines(hull.vertices())]
+        blocks += [*warning, Text(f"{text}."), *rebuilt, _voltage_table(curve)]
     if series:
         chart = Chart("voltage", "Voltage, T = 0", "x", "voltage (V)", series)
         blocks.insert(0, chart)
     return Section("voltage", "Voltage", blocks, {"voltages": documents})
+
+
+def _with_hosts(hulls: Sequence[JointHull]) -> Iterator[JointHull]:
+    """Yield each hull, and after that of several hosts those of each."""
+    for hull in hulls:
+        yield hull
+        if len(hull.hosts) > 1:
+            yield from hull.by_host
 
 
 def _voltage_table(curve: VoltageCurve) -> Table:
@@ -250,20 +303,22 @@ def lowest_section(material: Material) -> Section:
 
 def _lowest_table(hull: JointHull, points: Sequence[HullPoint], heights: Sequence[float]) -> Table:
     names = ("rank", "id", "above the lowest (meV/f.u.)", "above hull (meV/f.u.)", "run", "cell")
-    rows = [
+    column, held = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             str(rank),
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{height:.1f}",
             milli(p.above_hull_eV_per_fu),
             p.run,
-            p.cell,
+            f"{p.host} {p.cell}" if len(hull.hosts) > 1 else p.cell,
             f"{p.orbit_size:,}",
             p.fingerprint,
+            *own,
         )
-        for rank, (p, height) in enumerate(zip(points, heights, strict=True), 1)
+        for rank, (p, height, own) in enumerate(zip(points, heights, held, strict=True), 1)
     ]
-    return Table((*names, "equivalent", "fingerprint"), rows, hull.level.name)
+    return Table((*names, "equivalent", "fingerprint", *column), rows, hull.level.name)
 
 
 def best_section(material: Material) -> Section:
@@ -294,18 +349,20 @@ def nearest(material: Material, hull: JointHull) -> list[HullPoint]:
 
 def _best_table(hull: JointHull, points: Sequence[HullPoint]) -> Table:
     names = ("id", "x", "run", "cell", "E (eV/f.u.)", "E_f (meV/f.u.)", "above hull (meV/f.u.)")
-    rows = [
+    column, cells = held_column(points)
+    rows: list[tuple[str | Cell, ...]] = [
         (
             Cell(str(p.id), key_of(p.run, p.id, hull.level.name)),
             f"{p.x:.4g}",
             p.run,
-            p.cell,
+            f"{p.host} {p.cell}" if len(hull.hosts) > 1 else p.cell,
             f"{p.energy_eV_per_fu:.4f}",
             milli(p.formation_energy_eV_per_fu),
             milli(p.above_hull_eV_per_fu),
             f"{p.orbit_size:,}",
             p.operator,
+            *own,
         )
-        for p in points
+        for p, own in zip(points, cells, strict=True)
     ]
-    return Table((*names, "equivalent", "made by"), rows, hull.level.name)
+    return Table((*names, "equivalent", "made by", *column), rows, hull.level.name)

@@ -13,16 +13,16 @@ from gasearch.analysis.joint_hull import JointHull
 from gasearch.analysis.lineage import Ancestor, lineage
 from gasearch.display.plotting import BLUE, COLOURS, GREY, ORANGE
 from gasearch.display.status import (
-    failure_lines,
     proof_notes,
     status_document,
     status_entries,
     status_lines,
 )
 from gasearch.display.tables import milli
-from gasearch.report.material import Material, OneRun
+from gasearch.report.material import Material, OneRun, key_of
 from gasearch.report.sections import (
     Block,
+    Cell,
     Chart,
     Section,
     Series,
@@ -95,7 +95,6 @@ def progress_section(material: Material) -> Section:
         documents.append({"run": run.name, "cell": run.cell, "status": status_document(entries)})
         first, *lines = status_lines(entries)
         blocks += [Text(f"{run.name} ({run.cell}): {first}"), *map(Text, lines)]
-        blocks += [Text(line, is_warning=True) for line in failure_lines(run.findings)]
         if not found:
             blocks.append(Text(f"{run.name}: no candidate has a valid energy yet."))
             continue
@@ -246,18 +245,22 @@ def lineage_section(material: Material) -> Section:
             run = material.run(point.run)
             rows = lineage(run.findings, point.id)
             title = f"x = {point.x:.4g}, candidate {point.id} of {run.name} ({point.cell})"
-            blocks.append(_lineage_table(rows, title))
+            keys = [key_of(run.name, row.id, hull.level.name) for row in rows]
+            blocks.append(_lineage_table(rows, title, keys))
+            line = f"gasearch show {run.folder.quoted} {point.id}"
+            blocks.append(Text(f"Its structure, and that of its ancestors by their ids: {line}"))
     return Section("lineage", "Lineage", blocks or [Text("No valid candidate yet.")])
 
 
-def _lineage_table(rows: Sequence[Ancestor], title: str) -> Table:
+def _lineage_table(rows: Sequence[Ancestor], title: str, keys: Sequence[str]) -> Table:
+    """Return a lineage; its ids show the structures that the report holds."""
     generations = 1 + max(row.generation for row in rows) - min(row.generation for row in rows)
     n_shown = f", the last {_MOST_ANCESTORS} of them" if len(rows) > _MOST_ANCESTORS else ""
     caption = f"{title}: {len(rows) - 1} ancestors in {generations} generations{n_shown}"
     names = ("id", "made by", "parents", "x", "above hull (meV/f.u.)", "verdict")
     table = [
         (
-            str(row.id),
+            Cell(str(row.id), key),
             row.made_by,
             ", ".join(map(str, row.parents)) or "-",
             f"{row.x:.4g}",
@@ -265,6 +268,6 @@ def _lineage_table(rows: Sequence[Ancestor], title: str) -> Table:
             row.verdict or "-",
             "-" if row.error_eV_per_fu is None else f"{1000 * row.error_eV_per_fu:+.1f}",
         )
-        for row in rows[:_MOST_ANCESTORS]
+        for row, key in zip(rows[:_MOST_ANCESTORS], keys, strict=False)
     ]
     return Table((*names, "found - predicted (meV/f.u.)"), table, caption, folded=True)

@@ -27,7 +27,8 @@ _VACANCY = "vacancy"
 
 def structures_section(material: Material) -> Section:
     """Return the parent, the ground states, the best and the lowest at x, each once."""
-    found = [_parent(material.host)]
+    found = [_parent(name, host) for name, host in material.hosts.items()]
+    n_parents = len(found)
     seen: set[str] = set()
     for hull, point in _chosen(material):
         key = key_of(point.run, point.id, hull.level.name)
@@ -35,7 +36,7 @@ def structures_section(material: Material) -> Section:
             continue
         seen.add(key)
         found.append(_structure(material.run(point.run), hull, point, key))
-    if len(found) == 1:
+    if len(found) == n_parents:
         return Section(
             "structures", "Structures", [Text("No valid candidate yet."), StructureView(found)]
         )
@@ -55,10 +56,10 @@ def _chosen(material: Material) -> Iterator[tuple[JointHull, HullPoint]]:
         yield from ((hull, point) for point in nearest(material, hull))
 
 
-def _parent(host: Host) -> dict[str, Any]:
+def _parent(host_name: str, host: Host) -> dict[str, Any]:
     filled = Decoration.random(host, host.compositions[-1], np.random.default_rng(0)).to_atoms()
-    name = f"parent: {host.declaration.name}, undistorted, all sites filled"
-    return drawn(filled, "parent", name, "", None)
+    name = f"parent: {host_name}, undistorted, all sites filled"
+    return drawn(filled, f"parent {host_name}", name, "", None)
 
 
 def _structure(run: OneRun, hull: JointHull, point: HullPoint, key: str) -> dict[str, Any]:
@@ -66,7 +67,8 @@ def _structure(run: OneRun, hull: JointHull, point: HullPoint, key: str) -> dict
     name = f"x = {point.x:.4g}, candidate {point.id} ({point.cell}), {hull.level.name}"
     ground = ", ground state" if point.on_hull else ""
     caption = (
-        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}"
+        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}; "
+        f"where it comes from: gasearch lineage {run.folder.quoted} {point.id}"
     )
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()
     vacant = vacancies_of(relaxed.atoms, run.host)

@@ -121,13 +121,13 @@ def profile(found: Pattern, grid: NDArray[np.float64]) -> NDArray[np.float64]:
 def xrd_section(material: Material) -> Section:
     """Return the patterns of the ground states of each search, above that of the parent."""
     blocks: list[Block] = []
-    for hull in material.search_hulls:
+    for hull in (own for joint in material.search_hulls for own in joint.by_host):
         members = material.members(hull)[:_MOST]
         if not members:
-            blocks.append(Text(f"{hull.level.name}: no valid candidate yet."))
+            blocks.append(Text(f"{hull.label}: no valid candidate yet."))
             continue
         try:
-            found = [("parent", parent_pattern(material.host))]
+            found = [("parent", parent_pattern(hull.host))]
             for point in members:
                 run = material.run(point.run)
                 atoms = run.relaxed(point.id, hull.level.name).atoms
@@ -135,7 +135,7 @@ def xrd_section(material: Material) -> Section:
                 found.append((name, pattern(atoms, run.host, run.host.matrix)))
         except NoPatternError as error:
             return Section("xrd", "X-ray diffraction", [Text(f"Nothing here: {error}.")])
-        blocks += [_chart(hull.level.name, found), _table(found[1:])]
+        blocks += [_chart(hull.label, found), _table(found[1:])]
     note = (
         "Cu Kα, neutral atoms, no thermal motion. The parent is the undistorted host with all "
         "working-ion sites filled; lines of a ground state that the parent's lattice or space "

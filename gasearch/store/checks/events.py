@@ -153,7 +153,7 @@ class Replay:
     def _dft_recorded(self, _: int | None, data: Mapping[str, Any]) -> None:
         candidate = data["candidate"]
         if candidate not in self.candidates:
-            self._fault(candidate, "has a DFT result before it was proposed")
+            self._fault(candidate, "has a result at another level before it was proposed")
         self.dft[candidate, data["level"]] = Replayed(
             state="relaxed",
             attempt=1,
@@ -165,7 +165,8 @@ class Replay:
         self._state(self.dft_stated, (candidate, data["level"]), data)
 
     def _dft_level(self, _: int | None, data: Mapping[str, Any]) -> None:
-        other = {"weights_hash": "", "probe_energies": "[]", "ranks_only": False}
+        other = {"probe_energies": "[]", "ranks_only": False}
+        other["weights_hash"] = data.get("weights_hash", "")
         own = {"potential": data["code"], "settings": data["settings"]}
         self.levels[data["name"]] = own | other
 
@@ -207,8 +208,10 @@ _HANDLERS: Mapping[str, Any] = {
     kinds.ADDED: Replay._outside,
     kinds.ADOPTED: Replay._adopted,
     kinds.DFT_RECORDED: Replay._dft_recorded,
+    kinds.RELEASED: Replay._dft_recorded,
     kinds.PROMOTED: Replay._promoted,
     kinds.DFT_LEVEL: Replay._dft_level,
+    kinds.RELEASE_LEVEL: Replay._dft_level,
     kinds.DFT_JOB: Replay._dft_job,
     kinds.SEALED: Replay._sealed,
 }

@@ -12,6 +12,8 @@ RECORDED, REQUEUED, OPERATIONAL = "recorded", "requeued", "operational"
 LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE = "late_result", "repeated_result", "late_requeue"
 PROMOTED = "promoted"
 DFT_LEVEL, DFT_JOB, DFT_RECORDED = "dft_level", "dft_job", "dft_recorded"
+RELEASE_LEVEL, RELEASED = "release_level", "released"
+"""The level of a potential without its hold, and what became of a candidate there."""
 ADDED = "added"
 """A candidate that came from elsewhere, and that nobody asked the search to relax."""
 ADOPTED = "adopted"
@@ -23,7 +25,8 @@ KINDS = frozenset(
     (
         *(CREATED, PROPOSED, QUEUED, LEASED, RECORDED, REQUEUED, OPERATIONAL),
         *(LATE_RESULT, REPEATED_RESULT, LATE_REQUEUE, PROMOTED),
-        *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, ADDED, ADOPTED, SEALED),
+        *(DFT_LEVEL, DFT_JOB, DFT_RECORDED, RELEASE_LEVEL, RELEASED),
+        *(ADDED, ADOPTED, SEALED),
     )
 )
 """Those that the store writes itself, with the change that they record."""

@@ -136,6 +136,11 @@ class Queries(ABC):
             return found
         raise UnknownCandidateError(candidate, "decoration")
 
+    def number_of(self, fingerprint: str) -> int | None:
+        """Return the candidate of a decoration; None where this run has none."""
+        number: int | None = self._value(select(_id).where(candidate.c.fingerprint == fingerprint))
+        return number
+
     def lineage(self, candidate: int) -> list[tuple[int, Proposal]]:
         """Return a candidate and all that it descends from, with their keys, in order."""
         first = select(_id).where(_id == candidate).cte("line", recursive=True)

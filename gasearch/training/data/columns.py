@@ -39,7 +39,7 @@ _COLUMN = re.compile(r"((?:ref|dft)_)?(.+)", re.IGNORECASE)
 _NO_LABELS = frozenset(
     {"decoration", "tag", "level", "level_of_theory", "order_kept", "gaid", "relaxed", "x"}
     | {"composition", "fingerprint", "orbit_size", "verdict", "origin", "unique_id"}
-    | {"formation_energy_per_fu", "above_hull_per_fu", "numbers", "positions", "tags"}
+    | {"formation_energy_per_fu", "above_hull_per_fu", "penalty", "numbers", "positions", "tags"}
     | {"initial_charges", "initial_magmoms", "magmom"}
 )
 _LARGEST_STRESS = 1.0  # eV/Å^3, which is 160 GPa

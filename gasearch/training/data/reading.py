@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype
 
+from gasearch.analysis.findings import HELD_FROM
 from gasearch.dft.codes.contract import plain_file
 from gasearch.dft.codes.outputs import converged_steps
 from gasearch.errors import UsageError
@@ -259,6 +260,8 @@ def _frame(
     """Return one frame without its name, or raise `UnlabelledError`."""
     if not info.get("order_kept", True):
         raise UnlabelledError("order not kept")
+    if float(info.get("penalty", 0.0)) >= HELD_FROM:
+        raise UnlabelledError("a hold still pushes: their energy contains its penalty")
     if not (atoms.pbc.all() and atoms.cell.rank == 3):
         raise UnlabelledError("not periodic")
     found = labels.values

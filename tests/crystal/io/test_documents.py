@@ -59,6 +59,19 @@ def test_a_structure_alone_in_a_list_or_in_an_entry_is_read(write, wrap):
     assert structure.moments is None
 
 
+def test_elements_that_share_a_site_have_their_own_states(write):
+    shared = document()
+    shared["sites"][-1]["species"] = [
+        {"element": "Mn", "oxidation_state": 2, "occu": 0.5},
+        {"element": "Fe", "oxidation_state": 2, "occu": 0.25},
+        {"element": "Fe", "oxidation_state": 3, "occu": 0.25},
+    ]
+    structure = read_structure(write(shared))
+    assert structure.stated(len(ATOMS) - 1) == {"Mn": 2, "Fe": 2.5}
+    assert structure.stated(0) == {ATOMS.symbols[0]: ATOMS.get_initial_charges()[0]}
+    assert read_structure(write(document(states=False))).stated(0) == {}
+
+
 def test_moments_and_vacancies_are_read(write):
     path = write([document(states=False, moments=True, vacancy=True)])
     (structure,) = read_structures(path)

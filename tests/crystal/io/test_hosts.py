@@ -176,6 +176,7 @@ def test_disorder_that_is_not_supported_is_one_clear_line(write, rows, sublattic
     assert "host.cif" in str(caught.value)
 
 
+@pytest.mark.parametrize("sites", [("Co",), ("Fe", "Co"), ("Fe", "Mn", "Co"), ("Fe", 99)])
 def test_sites_that_are_not_in_the_file_are_refused_by_the_host(write, sites):
     path = write(NA.format(1), FE.format(0.75), MN.format(0.25), *REST)
     wrong = sublattice("redox", sites, MIXED, "free")

@@ -203,6 +203,17 @@ def test_the_order_that_comes_out_is_that_of_the_labels(potential, chgnet, start
     assert all((sums[i] > 2.2) == (labels[i] == 3) for i in np.flatnonzero(labels >= 2) if sums[i])
 
 
+def test_labels_exchanged_on_one_start_end_at_another_energy(by_moments):
+    atoms = crystal(0.5, seed=4, rattle=0.05)
+    pair = [(1, atoms), (2, with_labels_exchanged(atoms))]
+    settings = RelaxSettings(fmax=0.1, smax=0.02)
+    found = dict(BatchRelaxer(by_moments, settings).relax(pair))
+    first, second = found[1], found[2]
+    assert first.converged
+    assert second.converged
+    assert abs(first.energy - second.energy) > 0.02
+
+
 @pytest.mark.gpu
 def test_a_hold_works_on_the_device_of_its_potential():
     if not torch.cuda.is_available():

@@ -1,0 +1,1 @@
+"""What a structure file suggests of a host: oxidation states, ions on sites, sublattices."""
