@@ -103,7 +103,8 @@ class FreeEnergy:
         for low, high in itertools.pairwise(vx.tolist()):
             inside = (self.x > low + 1e-9) & (self.x < high - 1e-9)
             if np.any(above[inside] > np.maximum(clear * self.error[inside], 1e-7)):
-                found.append(self._refined(float(low), float(high), fx, fy, curve))
+                gap = self._refined(float(low), float(high), fx, fy, curve)
+                found += [gap] if gap not in found else []  # one tangent over several compositions
         return found
 
     def _refined(self, low: float, high: float, fx: Floats, fy: Floats, curve: Floats) -> Gap:
