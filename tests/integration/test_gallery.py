@@ -8,9 +8,9 @@ from places import ROOT
 from gasearch.analysis.findings import Findings
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
 from gasearch.potentials.pmmcs import Pmmcs
+from gasearch.run.choice import species_of_declaration
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
-from gasearch.run.initialize import species_of_declaration
 from gasearch.search.session import Session
 
 FOLDERS = sorted(path.parent for path in ROOT.glob("runs/*/run.toml"))
