@@ -186,8 +186,9 @@ def report(
         document["robustness"] = hard | before.get("robustness", {}) | hard
     if (source / "cost.json").exists():
         document["cost"] = _load(source / "cost.json")
-    minima_of = {m: source / f"minima-{m}.jsonl" for m in METHODS}
-    ranked = {m: held_minima.ranks(path) for m, path in minima_of.items() if path.exists()}
+    lines_of = {m: source / f"minima-{m}.jsonl" for m in METHODS}
+    begun = {m: path for m, path in lines_of.items() if held_minima.read_lines(path)}
+    ranked = {m: held_minima.ranks(path) for m, path in begun.items()}
     if ranked:
         document["minima"] = document.get("minima", {}) | ranked
     text = _page(document)

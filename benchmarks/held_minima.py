@@ -73,6 +73,7 @@ def relax_tabulated(
                     "n_calls": relaxed.n_calls,
                 }
                 file.write(json.dumps(found) + "\n")
+                file.flush()
         say(f"{path.stem}: rank {chunk[-1]['rank']}, x = {chunk[-1]['x']:g}")
 
 
@@ -125,8 +126,8 @@ def ranks(path: Path) -> dict[str, Any]:
         "relaxed": len(found),
         "kept": sum(row["verdict"] == "ok" for row in found.values()),
         "n_calls": float(np.mean([row["n_calls"] for row in found.values()])),
-        "share_without_residual": float(np.mean([p < 0.5 for p in penalties])),
-        "residual_meV_max": float(max(penalties)),
+        "share_without_residual": sum(p < 0.5 for p in penalties) / max(len(penalties), 1),
+        "residual_meV_max": float(max(penalties, default=0.0)),
         "by_x": by_x,
     }
 
