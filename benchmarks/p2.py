@@ -37,6 +37,7 @@ from search_report import statistics
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 
+PACKAGES = ("gasearch", "numpy", "ase")
 RESULTS = Path(__file__).parent / "results"
 COULOMB_eV_A = 14.3996  # e^2 / (4 pi eps_0)
 PERMITTIVITY = 4.0
@@ -186,7 +187,8 @@ def markdown(document: dict[str, Any]) -> str:
                 f"({row['distinct']:,}) | {state} | {name} | {found['median']} "
                 f"({found['quartile_1']} to {found['quartile_3']}) | {ratio:.1f} |"
             )
-    return "\n".join([*lines, "", document["machine"], ""])
+    machine = ", ".join(f"{name} {value}" for name, value in document["machine"].items())
+    return "\n".join([*lines, "", machine, ""])
 
 
 def main(
@@ -195,8 +197,9 @@ def main(
     output: Annotated[Path, typer.Option(help="Folder of the results.")] = RESULTS,
 ) -> None:
     """Count evaluations until the ground state of P2."""
-    rows = [measure(one, CASES[one], runs) for one in x or CASES]
-    document = {"machine": describe_machine(), "runs": runs, "rows": rows}
+    document: dict[str, Any] = {"machine": describe_machine(PACKAGES), "runs": runs, "rows": []}
+    for one in x or CASES:
+        document["rows"].append(measure(one, CASES[one], runs))
     (output / "p2.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (output / "p2.md").write_text(markdown(document), encoding="utf-8")
     print(markdown(document))

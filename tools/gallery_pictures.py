@@ -1,6 +1,6 @@
 """Pictures of docs/gallery.md: what the searches of runs/ found, one small PNG for each host.
 
-python tools/gallery_pictures.py RUN_FOLDER... --output docs/img
+python tools/gallery_pictures.py RUN_FOLDER... --output docs/images/gallery
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ VIEWS = {"olivine": "-90x,-90y,0z", "maricite": "-90x,-90y,0z", "p2": "0x,0y,0z"
 """Down which axis: the rotation by the last word of the host's name; others lie at a slant."""
 SLANT = "-80x,15y,0z"
 REDUCED, OXIDISED = (0.90, 0.62, 0.0), (0.0, 0.45, 0.70)  # orange, blue
-OXYGEN = (1.0, 0.8, 0.8)
+PALE = {8: (1.0, 0.8, 0.8), 15: (0.75, 0.75, 0.75)}  # O and P
 REPEATS = {"nanfm-o3": (2, 2, 1), "nacoo2-p2": (2, 2, 1)}
 SHOWN = {"nafepo4-olivine": 2 / 3, "na2fesio4": 0.75, "nacoo2-p2": 0.5}
 """x of the picture; of other hosts the middle of the range."""
@@ -48,7 +48,8 @@ def colours(atoms: Atoms) -> np.ndarray:
     """Return (n_atoms, 3) colours; of an element in two charge states, by charge."""
     charges = atoms.get_initial_charges()
     found = jmol_colors[atoms.numbers].copy()
-    found[atoms.numbers == 8] = OXYGEN
+    for number, colour in PALE.items():
+        found[atoms.numbers == number] = colour
     for number in set(atoms.numbers[charges > 1]):
         own = atoms.numbers == number
         if np.ptp(charges[own]):
@@ -75,7 +76,9 @@ def draw(name: str, atoms: Atoms, output: Path) -> None:
     Image.open(path).convert("RGB").quantize(48).save(path, optimize=True)
 
 
-def main(folders: list[Path], output: Annotated[Path, typer.Option()] = Path("docs/img")) -> None:
+def main(
+    folders: list[Path], output: Annotated[Path, typer.Option()] = Path("docs/images/gallery")
+) -> None:
     """Draw the lowest structure of each run folder."""
     output.mkdir(parents=True, exist_ok=True)
     for folder in folders:

@@ -36,7 +36,7 @@ from gasearch.cli.common import (
     see_also,
 )
 from gasearch.cli.dft import dft_app
-from gasearch.cli.potential import potential_app
+from gasearch.cli.potentials.commands import potential_app
 from gasearch.cli.store import store_app
 from gasearch.display.terminal import report_error
 from gasearch.errors import GasearchError, UsageError, refuse_other_systems

@@ -14,8 +14,7 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from gasearch.crystal.formulas import formula_counts
-from gasearch.crystal.species import Species, formula
+from gasearch.crystal.species import Species, formula, formula_counts
 from gasearch.errors import UsageError
 
 MIN_SITE_DISTANCE = 2.0  # Å; shorter than any distance between two alkali ions in a crystal

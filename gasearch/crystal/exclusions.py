@@ -28,7 +28,7 @@ _CHUNK = 20_000
 _INSERTIONS = 20  # per site, before an arrangement counts as impossible
 
 
-class TooManyArrangementsError(GasearchError):
+class TooManyArrangementsError(GasearchError, RuntimeError):
     """Sites that exclude each other in too intricate a way for exact counts."""
 
     def __init__(self, n_sites: int) -> None:

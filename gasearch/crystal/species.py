@@ -1,4 +1,4 @@
-"""Species: element, oxidation state and spin state, and the moments that follow.
+"""Species: element, oxidation state and spin state, the moments that follow, and formulas.
 
 What sits where belongs to `host`; which moments mean which species to `moments`.
 """
@@ -8,12 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import lru_cache
 from typing import Literal, cast, get_args
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
+from ase.formula import Formula
 
 from gasearch.errors import GasearchError, UsageError
 
@@ -23,6 +25,9 @@ SPINS: tuple[Spin, ...] = get_args(Spin)
 LABEL_TOLERANCE = 0.05
 """Bohr magnetons within which an initial moment is the label of a spin state, not a guess."""
 
+_PART = re.compile(r"([A-Z][a-z]?)(\d+/\d+|\d+\.?\d*|\.\d+)?")
+_DENOMINATORS = (3, 6, 7, 9, 11, 12)  # whose parts no few decimals can write
+_ROUNDED = 0.004  # files write 1/3 as 0.33 or 0.333
 _SPECIES = re.compile(r"([A-Z][a-z]?)(?:(\d*)([+-]))?(?: (hs|ls|is))?")
 _D_ROWS = ((range(21, 31), 18), (range(39, 49), 36), (range(72, 81), 68))  # and noble-gas cores
 _F_ROWS = ((range(57, 72), 54), (range(89, 104), 86))
@@ -240,6 +245,43 @@ def formula(elements: Iterable[str]) -> str:
         if element:
             counts[element] = counts.get(element, 0) + 1
     return "".join(f"{element}{n if n > 1 else ''}" for element, n in counts.items())
+
+
+def formula_counts(text: str) -> dict[str, float]:
+    """Return how many of each element a formula holds; whole numbers may stand behind brackets.
+
+    Raises
+    ------
+    ValueError
+        For a text that is no formula.
+    """
+    parts = list(_PART.finditer(text.replace(" ", "")))
+    if not parts:
+        raise ValueError(f"{text!r} is no formula")
+    if "".join(part[0] for part in parts) != text.replace(" ", ""):
+        return {element: float(n) for element, n in Formula(text).count().items()}
+    counts: dict[str, float] = {}
+    for part in parts:
+        if part[1] not in atomic_numbers or part[1] == "X" or (part[2] or "").endswith("/0"):
+            raise ValueError(f"{part[0]!r} in {text!r} is no number of an element")
+        counts[part[1]] = counts.get(part[1], 0.0) + float(Fraction(part[2] or 1))
+    return counts
+
+
+def formula_text(counts: Mapping[str, float]) -> str:
+    """Return the formula of numbers of atoms, in their order; what is absent is left out."""
+    return "".join(f"{e}{_number(n)}" for e, n in counts.items() if n > _ROUNDED)
+
+
+def _number(n: float) -> str:
+    if abs(n - round(n)) < _ROUNDED and round(n):
+        return "" if round(n) == 1 else str(round(n))
+    if abs(n * 20 - round(n * 20)) > 0.01 and n < 1:
+        near = [Fraction(round(n * d), d) for d in _DENOMINATORS if round(n * d)]
+        best = min(near, key=lambda f: (abs(float(f) - n) > _ROUNDED, f.denominator))
+        if abs(float(best) - n) <= _ROUNDED:
+            return str(best)
+    return f"{n:.4g}"
 
 
 MomentRanges = Mapping[Species, tuple[float, float]]

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
-from gasearch.crystal.species import MomentRanges, Species
+from gasearch.crystal.species import MomentRanges, Species, species_of
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Batch, Potential
 from gasearch.potentials.held.hold import (
@@ -215,6 +215,9 @@ def windows_for(
     They are needed for readers that were not trained on the host. The olivines of Na and Li with
     iron, on which the table of CHGNet was measured, need none.
     """
+    if host.declaration.charges == "delocalised":
+        elements = dict.fromkeys(s.element for s in host.framework if s.moment)
+        return Windows(base.name, {}, dict.fromkeys(elements, "charges are delocalised"))
     if host.declaration.name in _MEASURED_ON or not _states(host):
         return None
     if reader == "chgnet":
@@ -433,7 +436,8 @@ def _looks_of(
     moments = potential.evaluate(Batch.from_atoms([atoms], potential.device)).moments
     by_atom = None if moments is None else moments.abs().cpu().numpy()
     sums = BondReader(lengths, {}).read(atoms) if lengths else None
-    sites = {e: np.flatnonzero(atoms.symbols == e) for e in states}
+    species = species_of(atoms)  # those of the framework are left out: they may be low spin
+    sites = {e: np.flatnonzero([one in own for one in species]) for e, own in states.items()}
     sites = {element: own for element, own in sites.items() if len(own)}
     means = _mean_states(atoms, {e: states[e] for e in sites}, sites, sums)
     return [

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from gasearch.crystal.declaration import HostDeclaration, HostError
-from gasearch.crystal.formulas import formula_text
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS, builtin_host
 from gasearch.crystal.io.cells import WhichCell, choose_cell, cif_of
@@ -17,6 +16,7 @@ from gasearch.crystal.io.guess.ions import Charges
 from gasearch.crystal.io.hosts import declare_guess
 from gasearch.crystal.io.structures import HostStructure, read_structure
 from gasearch.crystal.io.supercells import supercell_of
+from gasearch.crystal.species import formula_text
 from gasearch.plugins import nearest
 from gasearch.run.folder import NoRunError
 

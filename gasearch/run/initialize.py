@@ -93,13 +93,14 @@ def initialize(
     try:
         named = read_host(host, reading)
     except NoGuessError as error:
-        potential = potential or UNIVERSAL
         _refuse_options(folder, potential, budget, seed)
-        own = {
-            "potential.name": _as_written(potential, folder.path),
+        own: dict[str, Any] = {
+            "potential.name": _as_written(potential or UNIVERSAL, folder.path),
             "search.budget": budget,
             "search.seed": seed,
         }
+        if potential is None:
+            own["potential.hold"] = "auto"
         source = Path(host).resolve()
         _write_unfinished(folder, own, source, reading or HostReading(), error)
         raise UnfinishedHostError(error, folder) from error

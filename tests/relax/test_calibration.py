@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -168,6 +169,15 @@ def test_windows_are_measured_where_the_reader_was_not_made_for_the_host(chgnet)
     pmmcs = load_potential("pmmcs")
     assert windows_for(olivine_of("Mn"), pmmcs, "own", is_held=False) is None
     assert windows_for(olivine_of("Mn"), chgnet, "own", is_held=True) is None
+
+
+def test_nothing_is_judged_where_charges_are_delocalised():
+    """Fe2+ of a framework is a label only: that Fe oxidises as Na leaves is no order lost."""
+    host = Host.build(builtin_host("nacoo2-p2"), (1, 1, 1))
+    windows = windows_for(host, SimpleNamespace(name="any"), "own", is_held=False)
+    assert windows.ranges == {}
+    (line,) = windows.in_words()
+    assert line == "the charge order of Co is not judged: charges are delocalised"
 
 
 def test_an_ase_calculator_is_held_by_bonds_and_judged_by_its_moments(chgnet):

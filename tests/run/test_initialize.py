@@ -184,7 +184,7 @@ def test_what_cannot_be_leaves_nothing_behind(tmp_path, options, line):
 def test_a_host_that_cannot_be_guessed_leaves_a_run_file_to_be_completed(tmp_path):
     source = write_cif(tmp_path / "a.cif", Al=1)
     with pytest.raises(UnfinishedHostError, match=r"no redox element among.*Wrote .*run\.toml, wh"):
-        start(tmp_path / "run", source, budget=7)
+        start(tmp_path / "run", source, budget=7, potential="pmmcs")
     text = (tmp_path / "run/run.toml").read_text()
     assert "# no redox element among Na, Al, P, O\n" in text
     assert (tmp_path / "run/inputs/a.cif").read_bytes() == source.read_bytes()
@@ -192,6 +192,10 @@ def test_a_host_that_cannot_be_guessed_leaves_a_run_file_to_be_completed(tmp_pat
         again(tmp_path / "run")
     settings = RunFolder(tmp_path / "run").settings()
     assert (settings.potential.name, settings.search.budget) == ("pmmcs", 7)
+    with pytest.raises(UnfinishedHostError):
+        start(tmp_path / "other", source, potential=None)
+    potential = RunFolder(tmp_path / "other").settings().potential
+    assert (potential.name, potential.hold) == ("chgnet", "auto")
 
 
 def test_an_unfinished_run_file_is_completed_by_taking_away_its_comments(tmp_path):

@@ -17,9 +17,9 @@ from gasearch.crystal.declaration import (
     HostError,
     SublatticeDeclaration,
 )
-from gasearch.crystal.formulas import formula_unit_of
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+from gasearch.crystal.io.guess.formula_units import formula_unit_of
 from gasearch.crystal.io.guess.ions import Charges
 from gasearch.crystal.io.guess.sublattices import guess
 from gasearch.crystal.io.structures import (

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gasearch.phases.energies.lattice import Floats, Integers, Lattice, Spins, Supercell
 
@@ -49,12 +50,20 @@ class Orbit:
 Key = tuple[tuple[int, int, int, int], ...]
 
 
-def cluster_orbits(lattice: Lattice, size: int, reach: float) -> tuple[Orbit, ...]:
+def cluster_orbits(
+    lattice: Lattice, size: int, reach: float, on: Sequence[bool] | None = None
+) -> tuple[Orbit, ...]:
     """Return the orbits of clusters of `size` sites no two farther apart than `reach` Å.
 
     By ascending diameter.
+
+    Parameters
+    ----------
+    on
+        (n_sites,) the sites of the unit cell that clusters may contain; all by default.
     """
-    todo = dict.fromkeys(_clusters(lattice, size, reach))
+    chosen = np.ones(lattice.n_sites, dtype=bool) if on is None else np.asarray(on, dtype=bool)
+    todo = dict.fromkeys(_clusters(lattice, size, reach, chosen))
     found = []
     while todo:
         members = sorted(_images(lattice, next(iter(todo))))
@@ -74,14 +83,18 @@ def _orbit(lattice: Lattice, members: Sequence[Key]) -> Orbit:
     return Orbit(sites, cells, float(apart.max()), kind)
 
 
-def _clusters(lattice: Lattice, size: int, reach: float) -> Iterator[Key]:
+def _clusters(
+    lattice: Lattice, size: int, reach: float, chosen: NDArray[np.bool_]
+) -> Iterator[Key]:
     """Yield all clusters, each once: in the form that all its translates share."""
     near: dict[int, dict[tuple[int, ...], Floats]] = {b: {} for b in range(lattice.n_sites)}
     for a, b, cell, _ in zip(*lattice.neighbours(reach), strict=True) if size > 1 else ():
+        if not (chosen[a] and chosen[b]):
+            continue
         where = (*cell.tolist(), int(b))
         near[int(a)][where] = lattice.positions[b] + cell @ lattice.cell
     seen: set[Key] = set()
-    for b in range(lattice.n_sites):
+    for b in np.flatnonzero(chosen).tolist():
         for others in _chosen(near[b], size - 1, reach):
             key = _canonical(np.array([(0, 0, 0, b), *others], dtype=np.int64))
             if key not in seen:
@@ -151,13 +164,11 @@ class ClusterBasis:
     def __init__(self, lattice: Lattice, reach: Reach, on: Sequence[bool] | None = None) -> None:
         self.lattice = lattice
         self.reach = reach
-        chosen = np.ones(lattice.n_sites, dtype=bool) if on is None else np.asarray(on)
-        orbits = (
-            *cluster_orbits(lattice, 1, 0.0),
-            *cluster_orbits(lattice, 2, reach.pairs),
-            *cluster_orbits(lattice, 3, reach.triplets),
+        self.orbits = (
+            *cluster_orbits(lattice, 1, 0.0, on),
+            *cluster_orbits(lattice, 2, reach.pairs, on),
+            *cluster_orbits(lattice, 3, reach.triplets, on),
         )
-        self.orbits = tuple(o for o in orbits if chosen[o.sites].all())
 
     def __len__(self) -> int:
         return len(self.orbits)

@@ -26,6 +26,8 @@ from gasearch.seeding import named_rng
 Disorder = Literal["ions and charges", "ions", "charges"]
 DISORDERS: tuple[Disorder, ...] = ("ions and charges", "ions", "charges")
 _MOST_PARTNERS = 1_000
+_FARTHER = 1.4
+"""Interactions of ions through their charges, in units of the reach of the full Hamiltonian."""
 _MOST_ORDERS = 300
 
 
@@ -62,7 +64,8 @@ def effective(hamiltonian: Hamiltonian, training: Training, kept: Disorder, reac
     useful = tuple(one for one in found if len(one))
     if not useful:
         raise NoPartnersError
-    return fit(Training(lattice, useful), ClusterBasis(lattice, reach, list(on)), charges=False)
+    farther = Reach(_FARTHER * reach.pairs, _FARTHER * reach.triplets)
+    return fit(Training(lattice, useful), ClusterBasis(lattice, farther, list(on)), charges=False)
 
 
 def _lowest(

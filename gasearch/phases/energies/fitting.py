@@ -24,7 +24,7 @@ from gasearch.search.surrogate.regression import Evidence, Moments
 NEAR_HULL = 0.05
 """eV/f.u. above the hull up to which an order counts as low."""
 _FADING = 0.05  # eV/f.u. above the hull at which an energy counts a quarter
-_OF_HULL, _OF_ENDS = 3.0, 5.0
+_OF_HULL, _OF_ENDS = 3.0, 20.0
 _ON_HULL = 1e-4  # eV/f.u.
 _DECAY, _NEAREST = 4.0, 3.0  # Å
 _NAMES = {1: "points", 2: "pairs", 3: "triplets"}

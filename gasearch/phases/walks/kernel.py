@@ -85,6 +85,24 @@ def flip(i, spins, fields, tables):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def triplet_fields(spins, tables):  # type: ignore[no-untyped-def]
+    """Return (n_sites,) what each spin feels of its triplets, in eV."""
+    size, _, start, triplets, strengths, _, _, _, _ = tables
+    total = np.zeros(len(spins))
+    for i in range(len(spins)):
+        a, x, y, z = place(i, size)
+        for n in range(start[a], start[a + 1]):
+            j = triplets[n, 0] * size[0] + moved(x, triplets[n, 1], size[0])
+            j = j * size[1] + moved(y, triplets[n, 2], size[1])
+            j = j * size[2] + moved(z, triplets[n, 3], size[2])
+            k = triplets[n, 4] * size[0] + moved(x, triplets[n, 5], size[0])
+            k = k * size[1] + moved(y, triplets[n, 6], size[1])
+            k = k * size[2] + moved(z, triplets[n, 7], size[2])
+            total[i] += strengths[n] * spins[j] * spins[k]
+    return total
+
+
+@_jit
 def energy_change(sites, number, spins, fields, tables):  # type: ignore[no-untyped-def]
     """Return what flipping so many of these sites costs, in eV; nothing is changed."""
     felt = np.empty(4)

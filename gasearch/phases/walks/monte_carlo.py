@@ -79,47 +79,29 @@ class Cell:
             result = result * n + cells[..., axis] % n
         return np.asarray(result)
 
-    def field_of(self, spins: Spins) -> Floats:
-        """Return (n_sites,) what each spin feels, in eV: computed anew from all others."""
-        s = spins.astype(float).reshape(self.lattice.n_sites, *self.repeats)
-        transformed = np.fft.fftn(s, axes=(1, 2, 3))
+    def felt(self, spins: Spins) -> tuple[Floats, float]:
+        """Return (n_sites,) what each spin feels, in eV, and the energy of the whole cell.
+
+        Computed anew from all spins.
+        """
+        s = spins.astype(float)
         # sum over j of U[a, b, R_j - R_i] s_j is a correlation: its transform has U conjugated
-        table = np.conj(self._pairs_transformed)
-        felt = np.einsum("abxyz,bxyz->axyz", table, transformed)
-        total = np.fft.ifftn(felt, axes=(1, 2, 3)).real.ravel() + self.fields
-        for a, second, third, strength in self._triplets:
-            here = slice(a * self.n_cells, (a + 1) * self.n_cells)
-            total[here] += strength * spins[second] * spins[third]
-        return np.asarray(total)
+        shaped = s.reshape(self.lattice.n_sites, *self.repeats)
+        transformed = np.fft.fftn(shaped, axes=(1, 2, 3))
+        by_pairs = np.einsum("abxyz,bxyz->axyz", self._pairs_transformed, transformed)
+        pairs = np.fft.ifftn(by_pairs, axes=(1, 2, 3)).real.ravel()
+        triplets = _kernel().triplet_fields(spins, self.tables)
+        # each pair is in two fields, each triplet in three
+        energy = s @ self.fields + s @ pairs / 2 + s @ triplets / 3
+        return self.fields + pairs + triplets, self.interactions.constant + float(energy)
 
     @functools.cached_property
     def _pairs_transformed(self) -> NDArray[np.complex128]:
-        return np.asarray(np.fft.fftn(self.interactions.pairs, axes=(2, 3, 4)))
-
-    @functools.cached_property
-    def _triplets(self) -> list[tuple[int, Integers, Integers, float]]:
-        cells = np.stack(
-            np.meshgrid(*(np.arange(n) for n in self.repeats), indexing="ij"), axis=-1
-        ).reshape(-1, 3)
-        found = []
-        pairs = zip(self.interactions.triplets, self.interactions.strengths, strict=True)
-        for row, strength in pairs:
-            second = self.number(np.full(self.n_cells, row[1]), cells + row[2:5])
-            third = self.number(np.full(self.n_cells, row[5]), cells + row[6:9])
-            found.append((int(row[0]), second, third, float(strength)))
-        return found
+        return np.asarray(np.conj(np.fft.fftn(self.interactions.pairs, axes=(2, 3, 4))))
 
     def energy(self, spins: Spins) -> float:
-        """Return the energy of the whole cell, in eV, from all of its spins."""
-        felt = self.field_of(spins) - self.fields
-        s = spins.astype(float)
-        triple = 0.0
-        for a, second, third, strength in self._triplets:
-            here = slice(a * self.n_cells, (a + 1) * self.n_cells)
-            triple += strength * float((s[here] * s[second] * s[third]).sum())
-        # each pair is in two fields, each triplet in three
-        pairs = (float(s @ felt) - triple) / 2
-        return self.interactions.constant + float(s @ self.fields) + pairs + triple / 3
+        """Return the energy of the whole cell, in eV, from all of its spins (n_sites,)."""
+        return self.felt(spins)[1]
 
     def tiled(self, spins: Spins, repeats: Sequence[int]) -> Spins:
         """Return (n_sites,) an order of a smaller cell, repeated.
@@ -252,8 +234,7 @@ class Walk:
 
     def refresh(self) -> None:
         """Compute fields and energy anew, so that rounding errors do not add up."""
-        self._fields = self.cell.field_of(self.spins)
-        self.energy = self.cell.energy(self.spins)
+        self._fields, self.energy = self.cell.felt(self.spins)
 
     @property
     def n_in(self) -> int:

@@ -179,7 +179,6 @@ class Sampler:
         attempts = max(1, self._plan.n_sweeps * int(self._cell.acts.sum()) // self._plan.n_blocks)
         walk.refresh()
         walk.run(max(1, attempts * self._plan.n_blocks // 4), temperature_K, mu)
-        walk.refresh()
         samples: list[Sample] = []
         orders, short_range = [], []
         for _ in range(self._plan.n_blocks):

@@ -99,6 +99,10 @@ def test_redox_elements_get_the_states_that_make_the_filled_host_neutral(formula
         ("Li2NiMn3O8", ["Ni2+", "Ni3+", "Ni4+"], {"Mn": 4}),
         ("Na2FeAlO4", ["Fe3+", "Fe4+"], {"Al": 3}),
         ("LiCrMnO4", ["Cr3+", "Cr4+"], {"Mn": 4}),
+        ("LiMn2O4", ["Mn3+", "Mn4+"], {}),
+        ("Na4Mn9O18", ["Mn3+", "Mn4+"], {}),
+        ("Li2FeTiO4", ["Fe2+", "Fe3+"], {"Ti": 4}),
+        ("Li2RuO3", ["Ru4+", "Ru5+", "Ru6+"], {}),
     ],
 )
 def test_electrons_leave_in_the_order_of_potentials(formula, redox, framework):
@@ -203,10 +207,19 @@ def shared(formula: str, **more) -> HostStructure:
 
 def test_what_shares_sites_with_the_moving_ion_is_kept_there():
     found = guess(shared("LiNiO2", site0={"Li": 0.95, "Ni": 0.05}))
-    mixed = found.sublattices[-1]
+    mixed, redox = found.sublattices
+    assert species([redox]) == [["Ni2+", "Ni3+", "Ni4+"]]
     assert (mixed.kind, mixed.moves, mixed.elements) == ("mixed", "Li", "free")
     assert species([mixed]) == [["Li+", "Ni2+", "Ni3+", "Ni4+", "vacancy"]]
     assert mixed.fractions == {"Ni": 0.05}
+
+
+def test_rounded_occupancies_do_not_make_states():
+    layer = {"Li": 0.2, "Ni": 0.13, "Co": 0.13, "Mn": 0.54}  # Ni2+, Co3+, Mn4+ but for 0.01 e
+    found = guess(shared("LiNiO2", site1=layer))
+    expected = ["Li+", "Co3+", "Co4+", "Mn4+", "Ni2+", "Ni3+", "Ni4+", "vacancy"]
+    assert species(found.sublattices) == [["Li+", "vacancy"], expected]
+    assert found.formula_unit == "Li1.2Ni0.13Co0.13Mn0.54O2"
 
 
 def test_cations_on_one_sublattice():

@@ -19,7 +19,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.crystal.io.oxidation_states import cif
-from gasearch.crystal.species import species_of
+from gasearch.crystal.species import Species, species_of
 from gasearch.display.terminal import make_console
 from gasearch.errors import UsageError
 from gasearch.run.folder import RunFolder
@@ -611,3 +611,14 @@ def test_a_run_with_a_bad_seed_is_not_started(tmp_path, make_run):
     with pytest.raises(SeedError, match=r"seeds\.structures: there is no structure file .*none"):
         run_searches([RunFolder(folder)], make_console(), make_console(stderr=True))
     assert not (folder / "search.db").exists()
+
+
+def test_the_spin_states_of_a_file_are_kept_where_the_host_has_both(seeds_of):
+    host = toy_host(spins=True)
+    seen = set()
+    for seed in range(4):
+        wanted = drawn(host, "3/4", seed)
+        seen |= {one.spin for one in wanted.species() if one.ion == Species("Fe", 2)}
+        (found,) = seeds_of(host, wanted.to_atoms())
+        assert decoration(host, found).fingerprint == wanted.fingerprint
+    assert seen == {"", "ls"}

@@ -241,8 +241,9 @@ class SiteIons:
         ions = ", ".join(f"{kind.element}{own.high}+" for kind, own in found.items())
         self.refuse(
             f"{ions} cannot be oxidised further, so that {self.moving} leaves only if oxygen is "
-            "oxidised (redox of O): declare O2- and O- on the oxygen sites as a redox sublattice, "
-            "or take --charges delocalised for the order of ions alone"
+            f"oxidised (redox of O), and no site is free for more {self.moving}: declare O2- and "
+            "O- on the oxygen sites as a redox sublattice, or take --charges delocalised for the "
+            "order of ions alone"
         )
 
     def capacity(self) -> float:
@@ -252,17 +253,23 @@ class SiteIons:
         others = sum(s for n in shared for e, s in self.shares[n].items() if e != self.moving)
         return most_filled(self.structure.atoms, pure, MIN_SITE_DISTANCE) + len(shared) - others
 
-    def neutral_at_most(self, found: Mapping[Kind, Window]) -> float:
-        """Return the number of moving ions at which the metals are as reduced as they can be."""
-        moving = Kind(self.moving, float(self.charge))
+    def n_at_most(self, found: Mapping[Kind, Window]) -> float:
+        """Return how many moving ions the cell holds at most: by its sites, and by its charge."""
+        if not self.working:
+            return 0.0
+        most = self.capacity()
+        if not found:
+            return most
         total = 0.0
         for kind, amount in self._amounts().items():
             if kind in found:
-                own = found[kind]
-                total += amount * (own.low if self.charge > 0 else own.high)
-            elif kind != moving:
+                total += amount * (found[kind].low if self.charge > 0 else found[kind].high)
+            elif kind != Kind(self.moving, float(self.charge)):
                 total += amount * (kind.state or 0.0)
-        return -total / self.charge
+        most = min(most, -total / self.charge)
+        is_rounded = abs(most - self.n_moving) <= ROUNDED * len(self.shares)
+        is_odd = abs(most - round(most)) > ROUNDED
+        return self.n_moving if is_rounded and is_odd else most
 
     def species(self, kind: Kind, found: Mapping[Kind, Window]) -> tuple[Species, ...]:
         """Return what ions of a kind may be."""

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gasearch.crystal.declaration import SublatticeDeclaration
-from gasearch.crystal.formulas import formula_unit_of
+from gasearch.crystal.io.guess.formula_units import formula_unit_of
 from gasearch.crystal.io.guess.ions import Charges, Kind, SiteIons, with_spin
 from gasearch.crystal.io.guess.valences import COUPLES, Window
 from gasearch.crystal.io.structures import FULL, HostStructure
@@ -73,7 +73,7 @@ def guess(
 def _sublattices(
     ions: SiteIons, species: Mapping[Kind, tuple[Species, ...]]
 ) -> Iterable[SublatticeDeclaration]:
-    """Yield what moves alone, then what changes its charge alone, then what shares sites."""
+    """Yield what moves, then what changes its charge alone, then what else shares sites."""
     pure = [n for n in ions.working if len(ions.shares[n]) == 1]
     if pure:
         ion = Species(ions.moving, ions.charge)
@@ -89,15 +89,17 @@ def _sublattices(
             shared.setdefault((n in ions.working, is_partial, held), []).append(n)
         elif len(states := species[ions.kinds[n, next(iter(own))]]) > 1:
             _add_full(full, next(iter(own)), states, n)
+    groups = sorted(shared.items(), key=lambda item: item[1])
+    others = [_shared(ions, sites, *what) for what, sites in groups]
+    yield from (declared for declared in others if declared.moving)
     for by_element, sites in full:
         held = tuple(s for states in by_element.values() for s in states)
         yield SublatticeDeclaration("redox", _names(ions, sites), held)
-    for (moves, is_partial, held), sites in sorted(shared.items(), key=lambda item: item[1]):
-        yield _shared(ions, sites, held, moves, is_partial)
+    yield from (declared for declared in others if not declared.moving)
 
 
 def _shared(
-    ions: SiteIons, sites: Sequence[int], held: tuple[Species, ...], moves: bool, is_partial: bool
+    ions: SiteIons, sites: Sequence[int], moves: bool, is_partial: bool, held: tuple[Species, ...]
 ) -> SublatticeDeclaration:
     """Return the sublattice of sites that several species share, vacancies among them."""
     fractions = ions.structure.fractions(sites)
@@ -153,9 +155,6 @@ def _refuse_full(ions: SiteIons, found: States) -> None:
 def _formula_unit(
     ions: SiteIons, sublattices: Sequence[SublatticeDeclaration], found: States
 ) -> str:
-    n_moving = ions.capacity() if ions.working else 0.0
-    if found and ions.working:
-        n_moving = min(n_moving, ions.neutral_at_most(found))
     kinds = [
         sorted({str(ions.kinds[n, element]) for element in own})
         for n, own in enumerate(ions.shares)
@@ -164,7 +163,7 @@ def _formula_unit(
         ions.shares,
         [n for own in sublattices for n in _sites_of(ions, own)],
         {k.element: k.state or 0.0 for k in ions.kinds.values() if k.element not in COUPLES},
-        (ions.moving, ions.working, n_moving),
+        (ions.moving, ions.working, ions.n_at_most(found)),
         kinds,
     )
 

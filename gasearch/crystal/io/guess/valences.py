@@ -16,7 +16,7 @@ OTHER_WORKING_IONS: Mapping[str, int] = {"Mg": 2, "Ca": 2, "Zn": 2}
 COUPLES: Mapping[str, Mapping[int, float]] = {
     "Ti": {3: 1.0}, "V": {2: 1.6, 3: 3.35, 4: 4.0}, "Cr": {2: 1.1, 3: 4.4},
     "Mn": {2: 3.4, 3: 3.6}, "Fe": {2: 2.9, 3: 4.3}, "Co": {2: 3.7, 3: 4.2},
-    "Ni": {2: 3.8, 3: 4.1}, "Cu": {1: 2.5, 2: 4.5}, "Nb": {3: 0.8, 4: 1.2},
+    "Ni": {2: 3.8, 3: 4.1}, "Cu": {1: 3.2, 2: 4.5}, "Nb": {3: 0.8, 4: 1.2},
     "Mo": {2: 0.9, 3: 1.5, 4: 2.0, 5: 2.4}, "Ru": {3: 3.0, 4: 3.9, 5: 4.35},
     "W": {4: 1.5, 5: 2.0}, "Ir": {3: 3.0, 4: 3.9, 5: 4.25}, "Ce": {3: 3.3}, "Pr": {3: 4.05},
     "Tb": {3: 4.15}, "Eu": {2: 2.0},
@@ -35,6 +35,7 @@ _BONDED = (  # element, partner, longest bond in Å, charge (0: ambiguous)
     ("N", "O", 1.45, 5), ("S", "S", 2.20, 0), ("S", "O", 1.80, 6), ("Se", "O", 1.95, 6),
 )  # fmt: skip
 _UNBONDED: Mapping[str, int] = {"N": -3, "S": -2, "Se": -2}
+_NEAR = 0.25  # e; of an ion's mean state from a whole one that rounded occupancies leave
 ROUNDED = 0.02
 """Electrons per ion that rounded occupancies may leave over."""
 
@@ -159,8 +160,10 @@ def windows(
     reduced, oxidised
         Electrons that they shall take up, and give off, if they can.
     """
+    total = sum(ion.amount for ion in ions)
     found = [
-        Window(state, math.floor(state + ROUNDED), math.ceil(state - ROUNDED)) for state in states
+        _start(state, min(_NEAR, ROUNDED * total / ion.amount))
+        for ion, state in zip(ions, states, strict=True)
     ]
     for wanted, step in ((reduced, -1), (oxidised, +1)):
         while _reach(ions, found, step) < wanted - ROUNDED * max(1.0, wanted):
@@ -176,6 +179,11 @@ def windows(
             low, high = (own.low - 1, own.high) if step < 0 else (own.low, own.high + 1)
             found[n] = Window(own.state, low, high)
     return found
+
+
+def _start(state: float, near: float) -> Window:
+    """Return the states on both sides of a mean one; those that it is near to mean it alone."""
+    return Window(state, math.floor(state + near), math.ceil(state - near))
 
 
 def _reach(ions: Sequence[RedoxIon], found: Sequence[Window], step: int) -> float:

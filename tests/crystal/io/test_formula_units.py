@@ -1,6 +1,7 @@
 import pytest
 
-from gasearch.crystal.formulas import formula_counts, formula_text, formula_unit_of
+from gasearch.crystal.io.guess.formula_units import formula_unit_of
+from gasearch.crystal.species import formula_counts, formula_text
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from command_line import run_here
 from places import SHIPPED_FRAMES, TESTS, TOYS
 
-from gasearch.cli.potential import potential_app
-from gasearch.cli.train import step_of
+from gasearch.cli.potentials.commands import potential_app
+from gasearch.cli.potentials.train import step_of
 from gasearch.potentials.networks.architectures import ARCHITECTURES
 from gasearch.potentials.networks.declaration import Architecture
 from gasearch.potentials.trust import UntrustedFileError, read_trusted

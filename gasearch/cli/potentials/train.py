@@ -12,7 +12,7 @@ from typing import IO, Any, NoReturn
 from rich.console import Console
 
 from gasearch.cli.common import on_stop_signals
-from gasearch.cli.potential_tables import report_table
+from gasearch.cli.potentials.tables import report_table
 from gasearch.display.progress import Step, displays
 from gasearch.files import OutputError, make_folder
 from gasearch.potentials.networks.architectures import architecture as require_architecture

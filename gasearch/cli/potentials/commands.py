@@ -43,7 +43,7 @@ Code = Annotated[
 @potential_app.command("list")
 def list_(json: Json = False) -> None:
     """List what can be named and trained here."""
-    from gasearch.cli.potential_tables import listed_table
+    from gasearch.cli.potentials.tables import listed_table
     from gasearch.potentials.listing import architectures, potentials
 
     found = {"potentials": potentials(), "architectures": architectures()}
@@ -98,7 +98,7 @@ def embed(
     The features of their nodes, in the plane of largest variance. A network that distinguishes
     Fe2+ from Fe3+ keeps them apart.
     """
-    from gasearch.cli.potential_tables import embedding_document, embedding_table
+    from gasearch.cli.potentials.tables import embedding_document, embedding_table
 
     with _own_stdout():
         if plot is not None:
@@ -144,7 +144,7 @@ def train(
     Ctrl-C or SIGTERM ends it cleanly; the same command continues a training that was ended or
     killed.
     """
-    from gasearch.cli.train import run_training
+    from gasearch.cli.potentials.train import run_training
     from gasearch.training.settings import TrainingPlan, read_training_file
 
     given = {"epochs": epochs, "seed": seed, "device": device}
@@ -294,7 +294,7 @@ def _own_stdout() -> Iterator[None]:
 
 
 def _print_reports(reports: Mapping[str, Any], json: bool, document: Any) -> None:
-    from gasearch.cli.potential_tables import has_bad_number, plain, report_table
+    from gasearch.cli.potentials.tables import has_bad_number, plain, report_table
 
     for name, report in reports.items():
         if has_bad_number(report):

@@ -1,0 +1,1 @@
+"""`gasearch potential`: list, test, compare, train, embed, trust. Trainings: `gasearch.training`."""
