@@ -292,7 +292,7 @@ app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
 app.command()(release_cli.release)
-app.command()(phase_cli.phase_diagram)
+app.command("phase-diagram")(phase_cli.phase_diagram)
 app.command()(report_cli.report)
 app.command()(serve_cli.serve)
 

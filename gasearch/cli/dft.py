@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from gasearch.dft.jobs.overview import JobLine
     from gasearch.dft.jobs.prepare import Workplace
 
-dft_app = command_group("Compute candidates with DFT, here or in a workflow of your own.")
+dft_app = command_group("Compute candidates with DFT, here or elsewhere.")
 
 Ids = Annotated[
     list[int] | None,

@@ -41,7 +41,7 @@ _INPUTS = "inputs"
 _SEARCH = SearchSection()
 
 
-class UnfinishedHostError(GasearchError):
+class UnfinishedHostError(GasearchError, ValueError):
     """A host that could not be guessed; its run.toml is there to be completed."""
 
     def __init__(self, guess: NoGuessError, folder: RunFolder) -> None:

@@ -25,6 +25,7 @@ from gasearch.search.session import Session
 
 VERBS = [
     "init",
+    "hosts",
     "enumerate",
     "run",
     "status",
@@ -33,6 +34,8 @@ VERBS = [
     "hull",
     "voltage",
     "promote",
+    "release",
+    "phase-diagram",
     "report",
     "serve",
     "lineage",
@@ -386,7 +389,7 @@ class TestFindings:
         result = gasearch("export", folder, "-x", "3/4", "--output", tmp_path / "a.cif")
         assert result.status == 1
         assert "no candidate was relaxed" in result.line
-        assert "candidate 3 failed: RuntimeError" in gasearch("status", folder).out
+        assert "such as candidate 3: RuntimeError" in gasearch("status", folder).out
 
     def test_hull(self, finished, tmp_path):
         document = gasearch("hull", finished, "--json", "--plot", tmp_path / "a.svg").json

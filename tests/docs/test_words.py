@@ -12,7 +12,7 @@ from gasearch.plugins import registered
 
 OTHERS = [ROOT / f"{name}.md" for name in ("CONTRIBUTING", "CODE_OF_CONDUCT", "SECURITY")]
 EVERY = [*pages(), *OTHERS]
-OURS = "mater"
+OURS = "mater,commun"
 """What codespell takes for a slip: of Chem. Mater."""
 INSTEAD_OF = {
     r"\b(?:GASearch|Gasearch|GAsearch|ga-search)\b": "gasearch",

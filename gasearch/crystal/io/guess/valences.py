@@ -10,6 +10,7 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 
 from gasearch.crystal.species import Species
+from gasearch.errors import GasearchError
 
 ALKALI: Mapping[str, int] = {"Li": 1, "Na": 1, "K": 1, "Rb": 1, "Cs": 1}
 OTHER_WORKING_IONS: Mapping[str, int] = {"Mg": 2, "Ca": 2, "Zn": 2}
@@ -40,7 +41,7 @@ ROUNDED = 0.02
 """Electrons per ion that rounded occupancies may leave over."""
 
 
-class AmbiguousChargeError(ValueError):
+class AmbiguousChargeError(GasearchError, ValueError):
     """An element whose charge does not follow from its surroundings."""
 
 
