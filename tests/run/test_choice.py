@@ -97,10 +97,7 @@ def test_a_hold_is_asked_for_where_one_is_possible(states, problem):
     assert (problem in choice.note) == bool(problem) or not problem
 
 
-def test_a_hold_needs_other_states_at_the_two_ends():
-    """A range of one composition has one mean state."""
-    host = built(with_iron("Fe2+", "Fe3+"), (1, 1, 1))
-    assert why_not_held(host) == ""
-    one = host.compositions[:1]
-    host.__dict__["compositions"] = one
-    assert why_not_held(host) == "Fe has the same mean state at both ends of the range"
+def test_charge_order_alone_is_held_too():
+    """Valence sums of states that are nowhere alone go in proportion to the charge."""
+    choice = default_choice(built(builtin_host("fe3o4-magnetite"), (1, 1, 1)))
+    assert (choice.name, choice.settings) == ("chgnet", {"potential.hold": "auto"})

@@ -1,7 +1,7 @@
 """What MkDocs calls while it builds the documentation: see `mkdocs.yml`.
 
-Reference pages are made from the code, files of the repository outside `docs/` that a page names
-come along under `repository/`, and the menu leaves out pages that are not there.
+Reference pages are made from the code, and files of the repository outside `docs/` that a page names
+come along under `repository/`.
 """
 
 from __future__ import annotations
@@ -27,23 +27,6 @@ GENERATED = {
     "reference/run-toml.md": reference.run_file_page,
     "reference/python.md": reference.python_page,
 }
-
-
-def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Leave out of the menu what is not there."""
-    config.nav = list(_present(config.nav or [], Path(config.docs_dir)))
-    return config
-
-
-def _present(entries: list[Any], docs: Path) -> Any:
-    for entry in entries:
-        ((title, target),) = entry.items()
-        if isinstance(target, list):
-            inside = list(_present(target, docs))
-            if inside:
-                yield {title: inside}
-        elif (ROOT / links.in_repository(target)).exists():
-            yield entry
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
