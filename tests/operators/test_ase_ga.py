@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase_ga import cutandsplicepairing, slab_operators, standardmutations
 from ase_ga.offspring_creator import CombinationMutation, OffspringCreator, OperationSelector
+from host_classes import CLASSES
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
@@ -22,7 +23,7 @@ from gasearch.operators.ase_ga import (
     from_candidate,
     to_candidate,
 )
-from gasearch.operators.contract import OperatorError, load_operators
+from gasearch.operators.contract import OperatorError, default_operators, load_operators
 from gasearch.operators.lattice_view import ForeignAtomsError, LatticeView, surrogates
 from gasearch.testing import check_operator, toy_host
 from gasearch_operators.coupled import CoupledSwap
@@ -371,3 +372,29 @@ def test_the_stock_operators_that_we_refuse_would_lose_the_charges(half):
     child, _ = stock.get_new_individual([atoms])
     assert not child.get_initial_charges().any()
     assert cutandsplicepairing.CutAndSplicePairing is not None
+
+
+# --- every class of host ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_our_operators_run_inside_an_ase_ga_loop_on_every_class_of_host(name):
+    host, rng = CLASSES[name](), np.random.default_rng(8)
+    made = 0
+    for composition in host.compositions[:3]:
+        atoms = to_candidate(Decoration.random(host, composition, rng))
+        for operator in default_operators():
+            wrapped = AseGaOperator(operator.operator, host, rng)
+            parents = [atoms.copy() for _ in range(wrapped.min_inputs)]
+            for number, parent in enumerate(parents, 1):
+                parent.info |= {"confid": number, "data": dict(atoms.info["data"])}
+            child, _ = wrapped.get_new_individual(parents)
+            if child is not None:
+                assert host.is_legal(from_candidate(host, child).occupation)
+                made += 1
+    assert made > 0
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_stock_permutation_keeps_what_every_class_of_host_keeps(name):
+    check_operator(load("slab_operators:RandomSlabPermutation"), CLASSES[name](), n=6)

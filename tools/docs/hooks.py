@@ -1,7 +1,7 @@
 """What MkDocs calls while it builds the documentation: see `mkdocs.yml`.
 
-Reference pages are made from the code, and files of the repository outside `docs/` that a page names
-come along under `repository/`.
+Reference pages are made from the code, and files of the repository outside `docs/` that a page
+names come along under `repository/`.
 """
 
 from __future__ import annotations
