@@ -50,7 +50,7 @@ class NoRangeError(GasearchError, ValueError):
     """A host with one composition only."""
 
     def __str__(self) -> str:
-        return "no voltage: this host is neutral at one x only."
+        return "no voltage: this host has one composition only."
 
 
 class NoAnionVoltageError(UsageError):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -164,6 +164,25 @@ class Sublattice:
 
     def __len__(self) -> int:
         return len(self.sites)
+
+
+def without_charge_order(declaration: HostDeclaration) -> HostDeclaration:
+    """Return a declaration of a delocalised host in which no sites differ by charge or spin alone.
+
+    Of each element on a sublattice the first species stays; where nothing is left to choose, its
+    sites become framework.
+    """
+    if declaration.charges == "integer":
+        return declaration
+    kept, framework = [], dict(declaration.framework)
+    for declared in declaration.sublattices:
+        first = {s.element: s for s in reversed(declared.species)}
+        species = tuple(s for s in declared.species if first[s.element] == s)
+        if len(species) > 1 and (declared.is_free or declared.kind == "working_ion"):
+            kept.append(replace(declared, species=species))
+        else:
+            framework |= {s.element: s for s in species if s.element not in framework}
+    return replace(declaration, sublattices=tuple(kept), framework=framework)
 
 
 def supercell_matrix(supercell: Sequence[Any]) -> NDArray[np.int64]:
@@ -349,6 +368,11 @@ def _element_counts(
     here = Counter(atoms.symbols[int(i)] for i in sublattice.sites)
     fractions = dict(declared.fractions) or {e: n / size for e, n in here.items()}
     _refuse_fractions(fractions, sublattice)
+    if declared.kind == "mixed" and working in declared.fractions and not declared.moves:
+        raise HostError(
+            f"fractions keep the number of {working}, which comes and goes on other sites: it does "
+            f"so here too; take {working} out of fractions, or out of the species."
+        )
     conserved = [e for e in sublattice.elements if e != working]
     counts = {e: _whole_number(fractions.get(e, 0.0), size, e) for e in conserved}
     total = sum(counts.values())
@@ -388,6 +412,7 @@ def count_formula_units(
     atoms: Atoms,
     framework_sites: NDArray[np.int64],
     kept: Mapping[str, int],
+    guests: Sequence[str] = (),
 ) -> int:
     """Return how many declared formula units a supercell holds.
 
@@ -398,11 +423,15 @@ def count_formula_units(
     ----------
     kept
         How many of each of these elements the cell has.
+    guests
+        Those of them on the working ion's sites, which a formula may leave out: NaCoO2 with some K.
     """
     unit = formula_unit_counts(declaration)
+    kept = {e: n for e, n in kept.items() if e not in guests or e in unit}
     n_units = len(atoms) / max(1e-3, sum(unit.values()))
     framework = Counter(atoms.symbols[int(i)] for i in framework_sites)
-    fits = all(abs(unit.get(e, 0) * n_units - n) < _FORMULA * n for e, n in framework.items())
+    always = framework or Counter(kept)
+    fits = all(abs(unit.get(e, 0) * n_units - n) < _FORMULA * n for e, n in always.items())
     if fits and _is_whole(n_units):
         return round(n_units)
     shares = [n / unit[e] if unit.get(e) else 0.0 for e, n in kept.items()]

@@ -22,10 +22,10 @@ Integers = NDArray[np.int64]
 Counts = Sequence[Sequence[int]]  # per sublattice, how many sites each species holds
 Node = tuple[int, int]  # which open sites are filled, as bits; child where the site stays vacant
 
-MAX_NODES = 200_000
-"""Largest diagram; a minute and some 200 MB. Layers of some 60 sites stay well below it."""
+MAX_BITS = 2_000_000_000
+"""Of all numbers of a diagram: 250 MB and some seconds. Layers of some 60 sites of two species stay
+well below; each further species costs a factor of the number of sites."""
 _CHUNK = 20_000
-_INSERTIONS = 20  # per site, before an arrangement counts as impossible
 
 
 class TooManyArrangementsError(GasearchError, RuntimeError):
@@ -90,17 +90,16 @@ class ExclusiveSites:
         """
         if self.diagram is not None:
             return self.diagram.n(counts)
-        found = self._inserted(counts, np.random.default_rng(0))
-        return max(self.at_least(counts), int(found is not None))
+        return self.at_least(counts) or int(self._is_possible(self._n_filled(counts)))
 
     def sample(self, counts: Counts, rng: np.random.Generator) -> Digits:
         """Return (n_sites,) a legal arrangement; each as likely where they can be counted."""
         if self.diagram is not None:
             return self.diagram.sample(counts, rng)
-        found = self._inserted(counts, rng)
+        found = self._packed(self._n_filled(counts), rng.random(sum(self.sizes)))
         if found is None:
             raise TooManyArrangementsError(sum(self.sizes))
-        return found
+        return self._of_species(found, counts, rng)
 
     def n_fixed(self, permutation: Sequence[int], counts: Counts) -> int:
         """Return how many legal arrangements with some species counts a permutation leaves alone.
@@ -110,11 +109,13 @@ class ExclusiveSites:
         permutation
             (n_sites,) where it takes each site.
         """
-        return self._fixed(tuple(permutation)).n(counts)
+        diagram, total = self._fixed(tuple(permutation))
+        return diagram.coefficient(total, counts)
 
-    @functools.cache  # noqa: B019 -- as many as operations of a host, which lives as long
-    def _fixed(self, permutation: tuple[int, ...]) -> Diagram:
-        return self._diagram(cycles(permutation))
+    @functools.cache  # noqa: B019 -- one number per operation of a host, which lives as long
+    def _fixed(self, permutation: tuple[int, ...]) -> tuple[Diagram, int]:
+        diagram = self._diagram(cycles(permutation))
+        return diagram, diagram.total()
 
     def at_least(self, counts: Counts) -> int:
         """Return a number of arrangements that there are in any case, found without the diagram.
@@ -131,30 +132,65 @@ class ExclusiveSites:
             left -= widest
         return product // math.prod(math.factorial(n) for n in filled)
 
-    def _inserted(self, counts: Counts, rng: np.random.Generator) -> Digits | None:
-        """Return (n_sites,) an arrangement made by insertion in random order; None if none came.
+    def _n_filled(self, counts: Counts) -> tuple[int, ...]:
+        """Return how many sites of each sublattice are filled."""
+        return tuple(
+            sum(n for n, fills in zip(own, f, strict=True) if fills)
+            for own, f in zip(counts, self.fills, strict=True)
+        )
 
-        What finds no room puts its neighbours out, which are inserted again elsewhere.
+    @functools.cache  # noqa: B019
+    def _is_possible(self, n_filled: tuple[int, ...]) -> bool:
+        if len(self.sizes) == 1:  # what is legal stays so when an atom is taken out
+            return n_filled[0] <= self._densest
+        return self._packed(n_filled, np.zeros(sum(self.sizes))) is not None
+
+    @functools.cached_property
+    def _densest(self) -> int:
+        """The largest number of sites that can be filled together."""
+        found = self._packed(None, np.ones(sum(self.sizes)))
+        return 0 if found is None else int(found.sum())
+
+    def _packed(
+        self, n_filled: Sequence[int] | None, weights: NDArray[np.float64]
+    ) -> NDArray[np.bool_] | None:
+        """Return (n_sites,) which sites to fill so that the sum of their weights is largest.
+
+        By integer programming; None where it cannot be done.
+
+        Parameters
+        ----------
+        n_filled
+            How many sites of each sublattice; None: as many as the weights make of it.
         """
-        owner, n_sites = np.array(self.owner), sum(self.sizes)
-        vacant = np.array([f.index(False) if False in f else -1 for f in self.fills])[owner]
-        result, filled = vacant.copy(), vacant < 0
-        waiting = [(n, d) for n, own in enumerate(counts) for d, number in enumerate(own)
-                   if self.fills[n][d] for _ in range(number)]  # fmt: skip
-        for _ in range(_INSERTIONS * n_sites):
-            if not waiting:
-                return result.astype(np.uint8) if (result >= 0).all() else None
-            place, digit = waiting.pop(int(rng.integers(len(waiting))))
-            free = np.flatnonzero((owner == place) & (result == vacant))
-            if not len(free):
-                return None
-            blocked = np.count_nonzero(self.excluded[free] & filled, axis=1)
-            site = int(rng.choice(free[blocked == blocked.min()]))
-            for near in np.flatnonzero(self.excluded[site] & filled).tolist():
-                waiting.append((self.owner[near], int(result[near])))
-                result[near], filled[near] = vacant[near], False
-            result[site], filled[site] = digit, True
-        return None
+        from scipy.optimize import Bounds, LinearConstraint, milp
+        from scipy.sparse import csr_array
+
+        n_sites, n_pairs = sum(self.sizes), len(self.pairs)
+        rows = np.repeat(np.arange(n_pairs), 2)
+        table = csr_array((np.ones(2 * n_pairs), (rows, self.pairs.ravel())), (n_pairs, n_sites))
+        rules = [LinearConstraint(table, -np.inf, 1)]
+        if n_filled is not None:
+            own = np.equal.outer(np.arange(len(self.sizes)), np.array(self.owner)).astype(float)
+            rules.append(LinearConstraint(own, n_filled, n_filled))
+        found = milp(
+            -weights,
+            constraints=rules,
+            integrality=np.ones(n_sites, dtype=int),
+            bounds=Bounds(0, 1),
+        )
+        return None if found.x is None else np.asarray(found.x > 0.5)
+
+    def _of_species(
+        self, filled: NDArray[np.bool_], counts: Counts, rng: np.random.Generator
+    ) -> Digits:
+        """Return (n_sites,) digits: species drawn for filled and for empty sites."""
+        result, owner = np.zeros(len(filled), dtype=np.uint8), np.array(self.owner)
+        for place, (own, fills) in enumerate(zip(counts, self.fills, strict=True)):
+            for is_filled in (True, False):
+                digits = [d for d, f in enumerate(fills) if f == is_filled for _ in range(own[d])]
+                result[(owner == place) & (filled == is_filled)] = rng.permutation(digits)
+        return result
 
     def _diagram(self, groups: Sequence[Sequence[int]]) -> Diagram:
         """Return the diagram in which the sites of each group hold the same species."""
@@ -239,14 +275,26 @@ class Diagram:
     sizes: tuple[int, ...]
 
     def build(self) -> None:
-        """Make it; `TooManyArrangementsError` where it has more than `MAX_NODES` nodes."""
+        """Make it; `TooManyArrangementsError` where it has more than `MAX_BITS`."""
         _ = self._layers
 
     def n(self, counts: Counts) -> int:
         """Return the number of legal arrangements with so many sites of each species."""
+        return self.coefficient(self._layers[0][0], counts)
+
+    def coefficient(self, total: int, counts: Counts) -> int:
+        """Return what a packed polynomial counts for so many sites of each species."""
         if any(sum(own) != size for own, size in zip(counts, self.sizes, strict=True)):
             return 0
-        return self._ways(0, 0, self._place(counts))
+        return (total >> self._bits * self._place(counts)) & ((1 << self._bits) - 1)
+
+    def total(self) -> int:
+        """Return the polynomial of all arrangements without keeping the diagram."""
+        states = self._states()
+        ways = dict.fromkeys(states[-1], 1)
+        for layer in reversed(range(len(self.groups))):
+            ways = {s: self._value(layer, s, ways) for s in states[layer]}
+        return ways[0]
 
     def sample(self, counts: Counts, rng: np.random.Generator) -> Digits:
         """Return (n_sites,) digits of one of these arrangements, each as likely."""
@@ -349,23 +397,25 @@ class Diagram:
     @functools.cached_property
     def _layers(self) -> list[dict[int, int]]:
         """Per layer and state, the ways in which it goes on: a packed polynomial in the counts."""
-        states: list[dict[int, None]] = [{0: None}]
-        total = 1
-        for layer in range(len(self.groups)):
-            reached: dict[int, None] = {}
-            for state in states[-1]:
-                for fills in (False, True):
-                    child = self._child(layer, state, fills)
-                    if child is not None:
-                        reached[child] = None
-            states.append(reached)
-            total += len(reached)
-            if total > MAX_NODES:
-                raise TooManyArrangementsError(sum(self.sizes))
+        states = self._states()
         ways = [dict.fromkeys(states[-1], 1)]
         for layer in reversed(range(len(self.groups))):
             ways.append({s: self._value(layer, s, ways[-1]) for s in states[layer]})
         return ways[::-1]
+
+    def _states(self) -> list[list[int]]:
+        """Return the states of each layer; refuse more than `MAX_BITS`."""
+        states: list[list[int]] = [[0]]
+        n_states, bits_of_one = 1, self._bits * self._width
+        for layer in range(len(self.groups)):
+            children = (
+                self._child(layer, state, fills) for state in states[-1] for fills in (False, True)
+            )
+            states.append(list(dict.fromkeys(child for child in children if child is not None)))
+            n_states += len(states[-1])
+            if n_states * bits_of_one > MAX_BITS:
+                raise TooManyArrangementsError(sum(self.sizes))
+        return states
 
     def _value(self, layer: int, state: int, following: Mapping[int, int]) -> int:
         owner, size = self.owner[layer], len(self.groups[layer])
@@ -379,10 +429,14 @@ class Diagram:
     @functools.cached_property
     def _bits(self) -> int:
         """Width of a coefficient: no count is larger than the number of all arrangements."""
-        return sum(
-            size * len(fills).bit_length()
-            for size, fills in zip(self.sizes, self.fills, strict=True)
-        )
+        own = zip(self.sizes, self.fills, strict=True)
+        return 1 + sum(size * (len(fills) - 1).bit_length() for size, fills in own)
+
+    @property
+    def _width(self) -> int:
+        """Number of coefficients of a polynomial."""
+        own = zip(self.sizes, self.fills, strict=True)
+        return math.prod((size + 1) ** (len(fills) - 1) for size, fills in own)
 
     @functools.cached_property
     def _strides(self) -> list[list[int]]:

@@ -35,6 +35,7 @@ from gasearch.crystal.declaration import (
     right_handed,
     supercell_matrix,
     unit_sites,
+    without_charge_order,
     working_element,
 )
 from gasearch.crystal.species import Species, formula
@@ -92,7 +93,7 @@ class Host:
         self.n_working_sites = sum(len(s) for s in sublattices if s.moving)
         self.free_counts = free_element_counts(declaration, atoms, self.sublattices)
         self.n_formula_units = count_formula_units(
-            declaration, atoms, self.framework_sites, self._kept_elements()
+            declaration, atoms, self.framework_sites, self._kept_elements(), self._guests
         )
         self.charges = self._per_species(lambda s: s.charge, np.int64)
         self.numbers = self._per_species(lambda s: s.number, np.int64)
@@ -112,6 +113,7 @@ class Host:
             Three repeats, or a 3x3 integer matrix whose rows are the new lattice vectors.
         """
         matrix = supercell_matrix(supercell)
+        declaration = without_charge_order(declaration)
         unit = right_handed(declaration.unit_cell)
         _refuse_large_cell(unit, matrix)
         atoms = make_supercell(unit, matrix, order="cell-major")
@@ -133,6 +135,12 @@ class Host:
                 counts[sublattice.species[0].element] += len(sublattice)
         counts.pop(self.working_element, None)
         return dict(counts)
+
+    @functools.cached_property
+    def _guests(self) -> tuple[str, ...]:
+        """Elements of constant number that share the sites of the working ion and no others."""
+        elsewhere = {e for s in self.sublattices if s.kind != "working_ion" for e in s.elements}
+        return tuple(element for element in self.free_counts if element not in elsewhere)
 
     @property
     def has_axis(self) -> bool:
@@ -160,8 +168,9 @@ class Host:
         is_simple = all(s.kind == "working_ion" for s in self.sublattices if s.moving)
         if is_simple and abs(fitting - len(self.atoms)) < 1e-6:
             return self.n_working_sites
-        per_unit = formula_unit_counts(self.declaration).get(self.working_element, 0)
-        if not per_unit:
+        unit = formula_unit_counts(self.declaration)
+        per_unit = sum(unit.get(element, 0) for element in (self.working_element, *self._guests))
+        if not unit.get(self.working_element):
             raise HostError(
                 f"formula_unit = {self.declaration.formula_unit!r} has no {self.working_element}, "
                 "whose number in it is x = 1."
@@ -341,8 +350,7 @@ class Host:
         return self.compositions[0].x, self.compositions[-1].x
 
     def _composition(self, n_working: int) -> Composition:
-        elsewhere = {e for s in self.sublattices if s.kind != "working_ion" for e in s.elements}
-        guests = sum(n for element, n in self.free_counts.items() if element not in elsewhere)
+        guests = sum(self.free_counts[element] for element in self._guests)
         counts = Counter(self._kept_elements())
         counts[self.working_element] += n_working
         x = (n_working + guests) / self.n_full if self.working_element else 1.0
@@ -359,6 +367,10 @@ class Host:
             value = float(Fraction(x))
         except (ValueError, OverflowError, ZeroDivisionError) as error:
             raise HostError(f"x = {x!r} is not a number: write 0.75 or '2/3'.") from error
+        if not self.has_axis:
+            raise HostError(
+                f"this host has one composition, {self.compositions[0].formula}: leave x out."
+            )
         low, high = self.compositions[0].x, self.compositions[-1].x
         if not low - 1e-9 <= value <= high + 1e-9:
             raise HostError(

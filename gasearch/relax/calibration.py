@@ -45,6 +45,7 @@ _MARGIN = 0.4  # Bohr magnetons; 0.4 either side is what relaxed sites of olivin
 _MEASURED_ON = ("nafepo4-olivine", "lifepo4-olivine")
 _SAME_STATE = 1e-6  # e
 _LEAST_VALENCE = 0.3  # of a site that is bound to anything
+DELOCALISED = "charges are delocalised"
 _MIDDLE = 1e-6  # a hinge of an audit: the walls meet in the middle
 
 
@@ -187,7 +188,7 @@ class Windows:
         """Return what a user should know, a line for what is judged and one for what is not."""
         told = [f"{s} {low:.2f} to {high:.2f}" for s, (low, high) in sorted(self.ranges.items())]
         lines = [f"moments of {self.reader} on this host: {', '.join(told)}"] if told else []
-        if self.alike:
+        if self.alike and DELOCALISED not in self.alike.values():
             reasons = "; ".join(dict.fromkeys(self.alike.values()))
             lines.append(f"the charge order of {', '.join(self.alike)} is not judged: {reasons}")
         return lines
@@ -217,7 +218,7 @@ def windows_for(
     """
     if host.declaration.charges == "delocalised":
         elements = dict.fromkeys(s.element for s in host.framework if s.moment)
-        return Windows(base.name, {}, dict.fromkeys(elements, "charges are delocalised"))
+        return Windows(base.name, {}, dict.fromkeys(elements, DELOCALISED))
     if host.declaration.name in _MEASURED_ON or not _states(host):
         return None
     if reader == "chgnet":

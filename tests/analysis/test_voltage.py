@@ -96,7 +96,7 @@ class TestCurve:
         assert curve.average_voltage_V == pytest.approx(-(ends[1] - ends[0] + 1.3))
 
     def test_one_composition_has_no_voltage(self):
-        with pytest.raises(NoRangeError, match="neutral at one x only"):
+        with pytest.raises(NoRangeError, match="one composition only"):
             voltage_curve(Cathode("Na", 1, 1.0, "", 100.0), SODIUM, [(1.0, -4.0)])
 
     def test_without_an_end_there_is_none(self, tmp_path, make_run):

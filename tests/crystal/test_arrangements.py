@@ -150,7 +150,7 @@ def test_cycles_of_a_permutation():
 @pytest.fixture
 def too_big(monkeypatch):
     """A ring of 12 sites that may not be counted."""
-    monkeypatch.setattr(exclusions, "MAX_NODES", 5)
+    monkeypatch.setattr(exclusions, "MAX_BITS", 1000)
     ring = np.array([(n, (n + 1) % 12) for n in range(12)])
     return Arrangements([12], [TWO], ring)
 
@@ -176,3 +176,12 @@ def test_what_cannot_be_counted_is_drawn_legally_up_to_the_densest(too_big):
         row = too_big.random(((6, 6),), np.random.default_rng(seed))
         assert (row == 0).sum() == 6
         assert not np.any((row == 0) & (np.roll(row, 1) == 0))
+
+
+def test_more_species_need_more_room_for_their_counts():
+    """What limits a diagram is the size of its numbers, not the number of its states."""
+    grid = np.arange(64).reshape(8, 8)
+    pairs = [np.stack([grid, np.roll(grid, 1, axis)], axis=-1).reshape(-1, 2) for axis in (0, 1)]
+    joined = np.concatenate(pairs)
+    assert Arrangements([64], [TWO], joined).are_counted
+    assert not Arrangements([64], [(True, True, True, True, False)], joined).are_counted

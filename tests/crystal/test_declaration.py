@@ -181,7 +181,7 @@ ERRORS = {
         replace(declare(), formula_unit="NaFePO4"),
         "formula_unit = 'NaFePO4' does not fit the filled cell",
     ),
-    "an empty formula unit": (replace(declare(), formula_unit=""), "does not fit"),
+    "an empty formula unit": (replace(declare(), formula_unit=""), "is no formula"),
     "fractions of unknown elements": (
         declare(None, NA, sublattice("redox", ("Fe",), MIXED, "free", Co=1.0)),
         "fractions name Co, which no declared species has",

@@ -3,11 +3,14 @@
 import functools
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from declared_hosts import species, sublattice
 from host_classes import CLASSES, disordered_rocksalt, magnetite, p2, vacant_redox
 
+from gasearch.crystal.declaration import HostError, SublatticeDeclaration
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json, host_to_json
@@ -190,3 +193,51 @@ def test_every_legal_decoration_is_drawn():
     composition = host.composition_at("1/2")
     drawn = {Decoration.random(host, composition, rng) for _ in range(200)}
     assert len(drawn) == host.n_raw(composition) == 8
+
+
+@pytest.mark.parametrize("formula_unit", ["Na0.5K0.5CoO2", "NaCoO2"])
+def test_guests_on_exclusive_sites_count_in_x(formula_unit):
+    sites = SublatticeDeclaration(
+        "working_ion", ("Na",), species("Na+", "K+", "vacancy"), "free", {"K": 0.25}
+    )
+    declared = replace(p2((1, 1, 1)).declaration, formula_unit=formula_unit)
+    declared = replace(declared, sublattices=(sites, declared.sublattices[1]))
+    host = Host.build(declared, (2, 1, 1))
+    assert host.free_counts["K"] == 2
+    assert host.x_range == (0.5, 1.0)
+    assert host.compositions[-1].formula == "Na2K2Co4O8"
+
+
+def test_delocalised_charges_order_nothing():
+    """Oxidation states that a host declares are one species then, as in the built-in P2."""
+    own = replace(p2().declaration, charges="delocalised")
+    host, plain = Host.build(own, (2, 2, 1)), p2(charges="delocalised")
+    assert [s.name for s in host.sublattices] == ["Na"]
+    assert [host.n_distinct(c) for c in host.compositions] == [
+        plain.n_distinct(c) for c in plain.compositions
+    ]
+    assert host_to_json(host_from_json(host_to_json(host))) == host_to_json(host)
+
+
+def test_a_large_cell_is_searched_without_exact_counts():
+    host, rng = p2((8, 8, 1), charges="delocalised"), np.random.default_rng(6)
+    assert not host.are_counted
+    assert host.x_range == (0.0, 1.0)
+    assert len(host.compositions) == 129
+    for x in (0.25, 0.75, 1.0):
+        drawn = [Decoration.random(host, host.composition_at(x), rng) for _ in range(3)]
+        assert all(one.x == x for one in drawn)
+    assert host.n_distinct_beyond(host.compositions[-1], 5) == 6
+
+
+def test_a_kept_element_that_comes_and_goes_elsewhere_is_refused():
+    na = sublattice("working_ion", (0, 1), ("Na+", "vacancy"))
+    kept = SublatticeDeclaration("mixed", (2, 3), species("Na+", "vacancy"), fractions={"Na": 0.5})
+    declared = p2(charges="delocalised").declaration
+    with pytest.raises(HostError, match="fractions keep the number of Na, which comes and goes"):
+        Host.build(replace(declared, sublattices=(na, kept)), (2, 2, 1))
+
+
+def test_x_of_a_host_with_one_composition_is_one_clear_line():
+    with pytest.raises(HostError, match="one composition, Fe6O8: leave x out"):
+        magnetite().composition_at(0.5)

@@ -349,10 +349,13 @@ def _close_atoms(structure: HostStructure) -> str:
         return ""
     first, second, distance = pairs[0]
     more = f", and {len(pairs) - 1} more pairs are as near" if len(pairs) > 1 else ""
-    labels = structure.labels
+    labels, symbols = structure.labels, structure.atoms.symbols
+    advice = "check the coordinates and the setting of the space group"
+    if symbols[first] == symbols[second]:
+        advice += ", or, where the sites exclude each other, give them occupancies below 1"
     return (
         f"{labels[first]} and {labels[second]} are {distance:.2f} Å apart, nearer than in any "
-        f"crystal{more}: check the coordinates and the setting of the space group"
+        f"crystal{more}: {advice}"
     )
 
 

@@ -186,7 +186,7 @@ def _refuse(host: Host) -> None:
     if free:
         raise UnsupportedHostError(name, f"free elements ({', '.join(free[0].elements)})")
     if not {"working_ion", "redox"} <= {s.kind for s in host.sublattices}:
-        raise UnsupportedHostError(name, "no working ion or no redox ion")
+        raise UnsupportedHostError(name, "a working ion or a redox ion is missing")
     for sublattice in host.sublattices:
         charges = [one.charge for one in sublattice.species]
         text = ", ".join(map(str, sublattice.species))
