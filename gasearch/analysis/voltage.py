@@ -110,10 +110,9 @@ class Cathode:
     @classmethod
     def of(cls, host: Host) -> Cathode:
         """Return the cathode that a host is."""
-        ions = [one for s in host.sublattices for one in s.species if s.moving == one.element]
         if not host.has_axis:
             raise NoRangeError
-        if ions[0].charge < 0:
+        if host.working_species[0].charge < 0:
             raise NoAnionVoltageError(host.working_element)
         counts = Formula(host.compositions[-1].formula).count()
         n_units = host.n_formula_units
@@ -121,7 +120,7 @@ class Cathode:
         per_unit = {element: n / n_units for element, n in counts.items()}
         return cls(
             element=host.working_element,
-            ion_charge=ions[0].charge,
+            ion_charge=host.working_species[0].charge,
             ions_per_x=host.n_full / n_units,
             formula="".join(f"{e}{'' if n == 1 else f'{n:.4g}'}" for e, n in per_unit.items()),
             molar_mass=mass / n_units,

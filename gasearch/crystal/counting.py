@@ -207,15 +207,20 @@ def _arrangements(counts: Sequence[int]) -> Digits:
 
 def cycle_type(permutation: NDArray[np.int64], start: int, end: int) -> CycleType:
     """Return ((length, number of such cycles), ...) of a permutation on sites start to end."""
-    targets = permutation[start:end].tolist()
+    lengths = Counter(map(len, cycles((permutation[start:end] - start).tolist())))
+    return tuple(sorted(lengths.items()))
+
+
+def cycles(permutation: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the cycles of a permutation, each from its smallest number on."""
     seen: set[int] = set()
-    lengths: Counter[int] = Counter()
-    for first in range(start, end):
-        length, site = 0, first
+    found = []
+    for first in range(len(permutation)):
+        cycle, site = [], first
         while site not in seen:
             seen.add(site)
-            site = targets[site - start]
-            length += 1
-        if length:
-            lengths[length] += 1
-    return tuple(sorted(lengths.items()))
+            cycle.append(site)
+            site = permutation[site]
+        if cycle:
+            found.append(tuple(cycle))
+    return found

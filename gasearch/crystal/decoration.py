@@ -204,8 +204,7 @@ def _advice(host: Host, charge: int) -> str:
     action = "oxidise" if charge < 0 else "reduce"
     redox = ", ".join(dict.fromkeys(s.name for s in host.sublattices if s.changes_charge))
     ways = [f"{action} {redox} sites by {abs(charge)} e in all"] if redox else []
-    ion = max((s.charge for t in host.sublattices for s in t.species
-               if s.element == host.working_element and t.moving), key=abs, default=0)  # fmt: skip
+    ion = max((s.charge for s in host.working_species), key=abs, default=0)
     if ion:
         verb = "remove" if charge * ion > 0 else "add"
         ways.append(f"{verb} {abs(charge / ion):g} {host.working_element}")

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from gasearch.crystal.counting import cycles
 from gasearch.errors import GasearchError
 
 Digits = NDArray[np.uint8]
 Integers = NDArray[np.int64]
 Counts = Sequence[Sequence[int]]  # per sublattice, how many sites each species holds
-Node = tuple[int, int]  # which open sites are filled, as bits; child where the site stays vacant
 
 MAX_BITS = 2_000_000_000
 """Of all numbers of a diagram: 250 MB and some seconds. Layers of some 60 sites of two species stay
@@ -64,13 +64,6 @@ class ExclusiveSites:
     def owner(self) -> list[int]:
         """The sublattice of each site."""
         return [n for n, size in enumerate(self.sizes) for _ in range(size)]
-
-    @functools.cached_property
-    def excluded(self) -> NDArray[np.bool_]:
-        """(n_sites, n_sites) whether two sites exclude each other."""
-        table = np.zeros((sum(self.sizes), sum(self.sizes)), dtype=bool)
-        table[self.pairs[:, 0], self.pairs[:, 1]] = True
-        return table | table.T
 
     @functools.cached_property
     def diagram(self) -> Diagram | None:
@@ -208,21 +201,6 @@ class ExclusiveSites:
             self.fills,
             self.sizes,
         )
-
-
-def cycles(permutation: Sequence[int]) -> list[tuple[int, ...]]:
-    """Return the cycles of a permutation, each from its smallest number on."""
-    seen: set[int] = set()
-    found = []
-    for first in range(len(permutation)):
-        cycle, site = [], first
-        while site not in seen:
-            seen.add(site)
-            cycle.append(site)
-            site = permutation[site]
-        if cycle:
-            found.append(tuple(cycle))
-    return found
 
 
 def _order(neighbours: Sequence[set[int]]) -> list[int]:

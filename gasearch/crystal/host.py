@@ -153,6 +153,12 @@ class Host:
         return self.is_neutral and any(s.changes_charge for s in self.sublattices)
 
     @functools.cached_property
+    def working_species(self) -> tuple[Species, ...]:
+        """Species of the ion that comes and goes; the first is what comes. () where none does."""
+        found = (one for s in self.sublattices for one in s.species if one.element == s.moving)
+        return tuple(dict.fromkeys(one for one in found if not one.is_vacancy))
+
+    @functools.cached_property
     def may_be_vacant(self) -> NDArray[np.bool_]:
         """(n_sites,) whether a site may be empty: the order of what comes, goes and moves."""
         result = np.repeat(

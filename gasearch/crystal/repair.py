@@ -154,7 +154,7 @@ def _repaired_legally(
 def _without_conflicts(host: Host, occupation: Digits, reluctance: Floats) -> Digits:
     """Return an occupation in which no two sites exclude each other, some sites emptied."""
     result = occupation.copy()
-    vacant = vacant_digits(host)
+    vacant = _vacant_digits(host)
     is_full = vacant < 0  # sites that cannot be empty stay as they are
     kept = np.zeros(host.n_sites, dtype=bool)
     for site in np.lexsort((-reluctance, ~is_full)):
@@ -167,7 +167,7 @@ def _without_conflicts(host: Host, occupation: Digits, reluctance: Floats) -> Di
 
 
 @functools.lru_cache(maxsize=16)
-def vacant_digits(host: Host) -> Integers:
+def _vacant_digits(host: Host) -> Integers:
     """Return (n_sites,) the digit of the vacancy on each site; -1 where there is none."""
     digits = [[s.species.index(VACANCY) if s.holds_vacancies else -1] * len(s)
               for s in host.sublattices]  # fmt: skip

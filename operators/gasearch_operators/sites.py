@@ -69,7 +69,6 @@ def site_tables(host: Host) -> SiteTables:
     numbers = np.repeat(np.arange(len(host.sublattices)), [len(s) for s in host.sublattices])
     works = np.array([s.holds_vacancies or bool(s.moving) for s in host.sublattices])[numbers]
     is_ion = np.array([s.kind == "working_ion" for s in host.sublattices])[numbers]
-    ions = [one for s in host.sublattices for one in s.species if s.moving == one.element]
     tables = SiteTables(
         species=species,
         digits=digits,
@@ -79,7 +78,7 @@ def site_tables(host: Host) -> SiteTables:
         sublattices=numbers,
         working=np.flatnonzero(works),
         redox=np.flatnonzero(~is_ion),
-        ion=known.index(ions[0]) if ions else -1,
+        ion=known.index(host.working_species[0]) if host.working_species else -1,
         vacancy=known.index(VACANCY) if VACANCY in known else -1,
     )
     for value in vars(tables).values():

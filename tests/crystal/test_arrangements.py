@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from gasearch.crystal import exclusions
 from gasearch.crystal.arrangements import Arrangements
-from gasearch.crystal.exclusions import ExclusiveSites, TooManyArrangementsError, cycles
+from gasearch.crystal.counting import cycles
+from gasearch.crystal.exclusions import ExclusiveSites, TooManyArrangementsError
 
 TWO = (True, False)
 NONE = np.zeros((0, 2), dtype=np.int64)
