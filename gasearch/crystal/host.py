@@ -153,6 +153,14 @@ class Host:
         return self.is_neutral and any(s.changes_charge for s in self.sublattices)
 
     @functools.cached_property
+    def species_by_element(self) -> dict[str, tuple[Species, ...]]:
+        """Species of each element that has several on sublattices, in ascending charge."""
+        found: dict[str, set[Species]] = {}
+        for species in (one for s in self.sublattices for one in s.species if not one.is_vacancy):
+            found.setdefault(species.element, set()).add(species)
+        return {e: tuple(sorted(own)) for e, own in sorted(found.items()) if len(own) > 1}
+
+    @functools.cached_property
     def working_species(self) -> tuple[Species, ...]:
         """Species of the ion that comes and goes; the first is what comes. () where none does."""
         found = (one for s in self.sublattices for one in s.species if one.element == s.moving)

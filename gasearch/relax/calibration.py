@@ -219,7 +219,7 @@ def windows_for(
     if host.declaration.charges == "delocalised":
         elements = dict.fromkeys(s.element for s in host.framework if s.moment)
         return Windows(base.name, {}, dict.fromkeys(elements, DELOCALISED))
-    if host.declaration.name in _MEASURED_ON or not _states(host):
+    if host.declaration.name in _MEASURED_ON or not host.species_by_element:
         return None
     if reader == "chgnet":
         return moment_windows(host, chgnet_reader(device).potential)
@@ -236,7 +236,7 @@ def moment_windows(host: Host, reader: Potential, settings: RelaxSettings | None
     outermost moments as the states from each other, 0.4 Bohr magnetons at least. States that are
     closer than a hold would need are not judged.
     """
-    states = _states(host)
+    states = host.species_by_element
     try:
         looks = _looks(_small(host), reader, states, {}, settings or RelaxSettings())
     except CannotCalibrateError as error:
@@ -340,7 +340,7 @@ def calibrate(
     CannotCalibrateError
         Where neither quantity, or not the one that is asked for, tells the states apart.
     """
-    states = _states(host)
+    states = host.species_by_element
     if not states:
         raise CannotCalibrateError(potential.name, "no element has two oxidation states")
     lengths, no_lengths = _lengths(host, states)
@@ -368,16 +368,6 @@ def calibrate(
     others = {one: found for one, found in judged.items() if one != chosen}
     by_proportion = _of_one_state(looks, states) if "bonds" in values else ()
     return Calibration(hold, values, others or {chosen: judged[chosen]}, by_proportion)
-
-
-def _states(host: Host) -> dict[str, tuple[Species, ...]]:
-    """Return the species of each element that has several oxidation states, in ascending charge."""
-    found: dict[str, set[Species]] = {}
-    for sublattice in host.sublattices:
-        for species in sublattice.species:
-            if not species.is_vacancy:
-                found.setdefault(species.element, set()).add(species)
-    return {e: tuple(sorted(s)) for e, s in sorted(found.items()) if len(s) > 1}
 
 
 def _lengths(host: Host, states: Mapping[str, Any]) -> tuple[dict[str, float], str]:

@@ -131,20 +131,13 @@ def why_not_held(host: Host) -> str:
     """
     if not host.is_neutral:
         return "charges are delocalised"
-    states = _states(host)
+    states = host.species_by_element
     if not states:
         return "no element has two oxidation states"
     for element, species in states.items():
         if len({one.charge for one in species}) < len(species):
             return f"{element} has several spin states in one oxidation state"
     return ""
-
-
-def _states(host: Host) -> dict[str, set[Species]]:
-    found: dict[str, set[Species]] = {}
-    for species in (one for s in host.sublattices for one in s.species if not one.is_vacancy):
-        found.setdefault(species.element, set()).add(species)
-    return {element: own for element, own in sorted(found.items()) if len(own) > 1}
 
 
 def _knows(potential: str, species: Iterable[Species]) -> bool:
