@@ -97,9 +97,7 @@ class Orders:
         return len(self.place)
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Orders:
-        return Orders(
-            self.place[rows], self.height[rows], self.features[rows], self.identity[rows]
-        )
+        return Orders(self.place[rows], self.height[rows], self.features[rows], self.identity[rows])
 
 
 class Covariances:
@@ -258,7 +256,9 @@ class Mixture:
 
     def scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the factor on energies of orders."""
-        means, variances = (np.array(p) for p in zip(*(o.scale() for o in self._chosen), strict=True))
+        means, variances = (
+            np.array(p) for p in zip(*(o.scale() for o in self._chosen), strict=True)
+        )
         mean, variance = _mixed(means[:, None], variances[:, None], self.weights)
         return float(mean[0]), float(np.sqrt(variance[0]))
 
