@@ -16,6 +16,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,22 @@ class NotConvergedError(Exception):
 def main() -> int:
     """Compute the job of the current folder, and return the exit status."""
     world = load_gpaw("gpaw.mpi").world
-    is_first = world.rank == 0
+    return carry_out(_compute, ("gpaw", "gpaw-data", "ase", "numpy"), world)
+
+
+def carry_out(compute: Any, packages: Sequence[str], world: Any = None) -> int:
+    """Compute the job of the current folder, with the lock that says so; return the exit status.
+
+    Parameters
+    ----------
+    compute
+        Returns what outcome.json says of a job that is done, from (job, start_s, is_first).
+    packages
+        Whose versions it says.
+    world
+        Of the MPI ranks; None where there are none.
+    """
+    is_first = world is None or world.rank == 0
     start_s = time.time()
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
     if is_first:
@@ -53,9 +69,10 @@ def main() -> int:
             return ALREADY_RUNNING
         for name in ("outcome.json", "progress.json"):
             Path(name).unlink(missing_ok=True)
-    world.barrier()
+    if world is not None:
+        world.barrier()
     try:
-        outcome = _compute(job, start_s, is_first)
+        outcome = compute(job, start_s, is_first)
     except NotConvergedError as error:
         outcome = {"end": error.end, "reason": error.reason}
     except Exception as error:  # noqa: BLE001 -- recorded for whoever started this process
@@ -63,9 +80,10 @@ def main() -> int:
 
         traceback.print_exc()
         outcome = {"end": "error", "reason": f"{type(error).__name__}: {error}"[:500]}
-    outcome |= {"wall_s": time.time() - start_s, "versions": _versions(), "attempt": job["attempt"]}
+    outcome |= {"wall_s": time.time() - start_s, "attempt": job["attempt"]}
+    outcome["versions"] = _versions(packages)
     if is_first:
-        _replace("outcome.json", json.dumps(outcome, indent=2))
+        replace("outcome.json", json.dumps(outcome, indent=2))
     return 0 if outcome["end"] == "done" else 1
 
 
@@ -85,7 +103,7 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
     n_steps, frame = relax(atoms, task, "relax", start_s, is_first)
     if is_first:
-        _write_frames("result.traj", [frame])
+        write_frames("result.traj", [frame])
     return {"end": "done", "reason": "", "n_steps": n_steps}
 
 
@@ -147,7 +165,7 @@ class Descent:
         restart = _readable_json(memory) if self._task["max_steps"] else None
         optimizer = BFGS(atoms, logfile=None, restart=restart, maxstep=self._length)
         for _ in optimizer.irun(fmax=1e-9, steps=self._task["max_steps"] - self.n_calls):
-            frame = _frozen(atoms)
+            frame = frozen(atoms)
             self._note(frame)
             if self.is_done:
                 return
@@ -164,7 +182,7 @@ class Descent:
         import numpy as np
 
         self.n_calls += 1
-        self.fmax = _largest_force(frame)
+        self.fmax = largest_force(frame)
         gain, is_back = float("inf"), False
         if self.lowest is not None:
             gain = self.lowest.get_potential_energy() - frame.get_potential_energy()
@@ -173,30 +191,38 @@ class Descent:
         is_converged = self.fmax <= self._task["fmax"]
         if gain > 0 or is_converged or is_back:
             self.lowest = frame
-        is_stalled = self._n_idle >= _IDLE_STEPS and _largest_force(self.lowest) <= _STALLED_FMAX
+        is_stalled = self._n_idle >= _IDLE_STEPS and largest_force(self.lowest) <= _STALLED_FMAX
         self.is_done = is_converged or is_stalled
         if self._is_first:
-            self._write(frame)
-
-    def _write(self, frame: Any) -> None:
-        import numpy as np
-        from ase.io import Trajectory
-
-        last = read_frame(f"{self._name}.traj")
-        if last is None or not np.array_equal(last.positions, frame.positions):
-            with Trajectory(f"{self._name}.traj", "a") as trajectory:
-                trajectory.write(frame)
-        progress = {
-            "stage": self._name,
-            "step": self.n_calls - 1,
-            "fmax": self.fmax,
-            "energy_eV": frame.get_potential_energy(),
-            "wall_s": time.time() - self._start_s,
-        }
-        _replace("progress.json", json.dumps(progress))
+            note_step(frame, self._name, self.n_calls - 1, self._start_s)
 
 
-def _largest_force(frame: Any) -> float:
+def note_step(frame: Any, name: str, step: int, start_s: float) -> None:
+    """Add a step to the trajectory of that name, and say in progress.json where the job is."""
+    import numpy as np
+    from ase.io import Trajectory
+
+    last = read_frame(f"{name}.traj")
+    if last is None or not np.array_equal(last.positions, frame.positions):
+        with Trajectory(f"{name}.traj", "a") as trajectory:
+            trajectory.write(frame)
+    note_progress(frame, name, step, start_s)
+
+
+def note_progress(frame: Any, stage: str, step: int, start_s: float) -> None:
+    """Say in progress.json where the job is."""
+    progress = {
+        "stage": stage,
+        "step": step,
+        "fmax": largest_force(frame),
+        "energy_eV": frame.get_potential_energy(),
+        "wall_s": time.time() - start_s,
+    }
+    replace("progress.json", json.dumps(progress))
+
+
+def largest_force(frame: Any) -> float:
+    """Return the largest force on an atom, in eV/Å."""
     import numpy as np
 
     return float(np.linalg.norm(frame.get_forces(), axis=1).max())
@@ -273,13 +299,15 @@ def load_gpaw(name: str = "gpaw") -> Any:
     return importlib.import_module(name)
 
 
-def _frozen(atoms: Any) -> Any:
+def frozen(atoms: Any) -> Any:
     """Return a copy with the results of this moment and no calculator of a code."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
     copy = atoms.copy()
+    stress = atoms.calc.results.get("stress")  # where it costs nothing
     copy.calc = SinglePointCalculator(
         copy,
+        **({} if stress is None else {"stress": stress.copy()}),
         energy=float(atoms.get_potential_energy()),
         forces=atoms.get_forces().copy(),
         magmoms=atoms.get_magnetic_moments().copy(),
@@ -309,14 +337,16 @@ def _readable_json(name: str) -> str:
     return name
 
 
-def _write_frames(name: str, frames: list[Any]) -> None:
+def write_frames(name: str, frames: list[Any]) -> None:
+    """Write a trajectory that is there whole, or not at all."""
     from ase.io import write
 
     write(f".{name}", frames, format="traj")
     Path(f".{name}").replace(name)
 
 
-def _replace(name: str, text: str) -> None:
+def replace(name: str, text: str) -> None:
+    """Write a file that is there whole, or not at all."""
     partial = Path(f".{name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -325,9 +355,9 @@ def _replace(name: str, text: str) -> None:
     partial.replace(name)
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in ("gpaw", "gpaw-data", "ase", "numpy"):
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gasearch.analysis.export import decoration_name
 from gasearch.crystal.decoration import Decoration
-from gasearch.dft.classify import Classified, classify, moment_ranges
+from gasearch.dft.classify import Classified, classify, ranges_of_level
 from gasearch.dft.codes.outputs import find_output, read_steps
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
 from gasearch.dft.errors import (
@@ -98,15 +98,14 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
+    settings = {one.name: one.settings for one in dft_jobs.dft_levels(place.store)}
     frames = []
     left_out = Counter[str]()
     for row in dft_jobs.jobs(place.store):
         if row.level not in names or row.state != "collected":
             continue
         job = JobFolder(inside(place.folder.path, row.folder))
-        ranges = moment_ranges(
-            place.host, row.code, place.section.spin_states, place.section.moments
-        )
+        ranges = ranges_of_level(place.host, row.code, place.section, settings[row.level])
         for count, (atoms, is_converged) in enumerate(_steps(place, job, row)):
             moments = _moments(atoms)
             if not is_converged:

@@ -162,9 +162,10 @@ class RetriedJob:
         force = f", largest force {left['fmax']:.2f} eV/Å" if left.get("step") is not None else ""
         step = f"{left.get('stage', 'first')} step {left.get('step', 0)}"
         on = f"{self._retries[self._status.retry]}, " if self._status.retry else ""
-        iterations = self._program.n_iterations(self.job.path, self._status.attempt)
+        count = self._program.n_iterations
+        done = f", {count(self.job.path, self._status.attempt)} iterations" if count else ""
         lead = f"{in_words(self._status.process)} computes it already: waiting; "
-        return f"{lead if self._is_found else ''}{on}{step}{force}, {iterations} iterations"
+        return f"{lead if self._is_found else ''}{on}{step}{force}{done}"
 
     def _outcome(self) -> dict[str, Any] | None:
         """Return what the newest attempt left, or None."""

@@ -10,7 +10,7 @@ from types import FrameType
 
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.jobs.folders import JobFolder, Status, one_runner
-from gasearch.dft.jobs.prepare import PROGRAM, SETTINGS, Workplace, prepare_job
+from gasearch.dft.jobs.prepare import SETTINGS, Workplace, prepare_job
 from gasearch.dft.jobs.retries import RetriedJob, forget_outcome
 from gasearch.dft.jobs.submit import Submitter
 
@@ -49,7 +49,7 @@ def run_jobs(
     """
     submitter = Submitter(place.folder, place.section, place.folder.settings().execution)
     if submitter.is_local:
-        program_of(PROGRAM).require(place.section)
+        program_of(place.section.code).require(place.section)
     with one_runner(place.folder.path), _sigterm_as_ctrl_c():
         pool = _JobPool(place, submitter, numbers, say, progress)
         return pool.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
@@ -93,7 +93,7 @@ class _JobPool:
                 self._say(f"{self._head(number, one.job)} goes on; the same command finds it")
 
     def _begin(self, number: int, *, relax: bool, surrogate: bool) -> None:
-        job = prepare_job(self._place, number, relax=relax)
+        job = prepare_job(self._place, number, self._place.section.code, relax=relax)
         status = job.status()
         if surrogate:
             status = _from_surrogate(job, status, self._submitter)
