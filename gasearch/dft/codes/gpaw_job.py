@@ -4,7 +4,8 @@
 
 It needs GPAW and ASE alone, so a folder can be computed on another machine, under MPI too. It goes
 on from relax.traj where there is one. What it leaves: progress.json while it runs; result.traj,
-and last of all outcome.json, each complete or not there.
+and last of all outcome.json, each complete or not there. Where there is a samples.traj, its
+geometries are computed after the job itself, one by one into samples-result.traj.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ALREADY_RUNNING = 3
+_LEFT_OUT = "samples-left-out.json"
 _STRETCH = 4  # by which the retry "smearing" broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
@@ -91,20 +94,89 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     from ase.io import read
 
     atoms: Any = read("start.traj")
-    if job["rung"] == "surrogate":
+    known = known_result()
+    if known is None and job["rung"] == "surrogate":
         atoms.positions = _surrogate_positions(job, atoms, start_s, is_first)
-    lowest = read_frame("relax.traj", lowest=True)
+    lowest = known or read_frame("relax.traj", lowest=True)
     if job["task"] == "relax" and lowest is not None and len(lowest) == len(atoms):
         atoms.positions = lowest.positions
     atoms.set_initial_magnetic_moments(job["moments"])
     atoms.calc = _calculator(job, spinpol=True)
+    if known is None:
+        known = _result(job, atoms, start_s, is_first)
+    elif job["rung"] == "smearing":
+        with suppress(NotConvergedError):
+            _begin_broad(job, atoms)
+    electrons = Electrons(_convergence_error(), lambda: _calculator(job, spinpol=True, again=True))
+    return outcome_of(known, compute_samples(atoms, electrons, start_s, is_first))
+
+
+def _result(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> Any:
+    """Compute the job itself, write its result and return it."""
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
     n_steps, frame = relax(atoms, task, "relax", start_s, is_first)
+    frame.info["n_steps"] = n_steps
     if is_first:
         write_frames("result.traj", [frame])
-    return {"end": "done", "reason": "", "n_steps": n_steps}
+    return frame
+
+
+def known_result() -> Any:
+    """Return the result of a job that was interrupted among its samples, or None."""
+    frame = read_frame("result.traj")
+    return None if frame is None or "n_steps" not in frame.info else frame
+
+
+def outcome_of(result: Any, samples: dict[str, Any]) -> dict[str, Any]:
+    """Return what outcome.json says of a job that is done."""
+    return {"end": "done", "reason": "", "n_steps": result.info["n_steps"], **samples}
+
+
+class Electrons(NamedTuple):
+    """What a code does where electrons do not converge: the error, and how to begin afresh."""
+
+    lost: type[Exception]
+    afresh: Callable[[], Any]
+
+
+def compute_samples(
+    atoms: Any, electrons: Electrons, start_s: float, is_first: bool = True
+) -> dict[str, Any]:
+    """Compute the geometries of samples.traj that are not computed yet; return how many there are.
+
+    Each goes on from the electrons of the one before. One that cannot be computed is left out.
+
+    Parameters
+    ----------
+    atoms
+        With the calculator of the job, and its moments.
+    """
+    samples, frames = read_frames("samples.traj"), read_frames("samples-result.traj")
+    left_out = json.loads(Path(_LEFT_OUT).read_text()) if Path(_LEFT_OUT).exists() else {}
+    done = {*(str(frame.info["sample"]) for frame in frames), *left_out}
+    for number, sample in enumerate(samples, start=1):
+        if str(number) in done:
+            continue
+        atoms.set_cell(sample.cell)
+        atoms.positions = sample.positions
+        try:
+            frame = frozen(atoms)
+        except Exception as error:  # noqa: BLE001 -- the job itself is done, whatever a sample does
+            is_lost = isinstance(error, electrons.lost)
+            reason = f"{type(error).__name__}: {error}"[:300]
+            left_out[str(number)] = "the electrons did not converge" if is_lost else reason
+            atoms.calc = electrons.afresh()
+            if is_first:
+                replace(_LEFT_OUT, json.dumps(left_out))
+            continue
+        frame.info = {**sample.info, "sample": number}
+        frames.append(frame)
+        if is_first:
+            write_frames("samples-result.traj", frames)
+            note_progress(frame, "sample", number, start_s)
+    return {"samples": {"done": len(frames), "left_out": left_out}} if samples else {}
 
 
 def relax(
@@ -253,7 +325,7 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     return read_frame("surrogate.traj", lowest=True).positions
 
 
-def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
+def _calculator(job: dict[str, Any], spinpol: bool, again: bool = False) -> Any:
     gpaw = load_gpaw()
     beta, history, weight = job["mixer"]
     return gpaw.GPAW(
@@ -267,7 +339,7 @@ def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
         maxiter=job["max_scf"],
         convergence=job["convergence"],
         mixer=gpaw.MixerDif(beta, history, weight),
-        txt=f"gpaw-{job['attempt']}.txt",
+        txt=f"gpaw-{job['attempt']}{'-afresh' if again else ''}.txt",
     )
 
 
@@ -304,15 +376,15 @@ def frozen(atoms: Any) -> Any:
     from ase.calculators.singlepoint import SinglePointCalculator
 
     copy = atoms.copy()
-    stress = atoms.calc.results.get("stress")  # where it costs nothing
-    copy.calc = SinglePointCalculator(
-        copy,
-        **({} if stress is None else {"stress": stress.copy()}),
-        energy=float(atoms.get_potential_energy()),
-        forces=atoms.get_forces().copy(),
-        magmoms=atoms.get_magnetic_moments().copy(),
-        magmom=float(atoms.get_magnetic_moment()),
-    )
+    results = {
+        "energy": float(atoms.get_potential_energy()),
+        "forces": atoms.get_forces().copy(),
+        "magmoms": atoms.get_magnetic_moments().copy(),
+        "magmom": float(atoms.get_magnetic_moment()),
+    }
+    if "stress" in atoms.calc.results:  # of this moment too, where it costs nothing
+        results["stress"] = atoms.calc.results["stress"].copy()
+    copy.calc = SinglePointCalculator(copy, **results)
     return copy
 
 
@@ -326,6 +398,16 @@ def read_frame(name: str, *, lowest: bool = False) -> Any:
     except Exception:  # noqa: BLE001 -- there is none, or a process was killed while it wrote
         return None
     return min(frames, key=lambda frame: frame.get_potential_energy(), default=None)
+
+
+def read_frames(name: str) -> list[Any]:
+    """Return all frames of a trajectory; none where it is not there."""
+    from ase.io import Trajectory
+
+    if not Path(name).exists():
+        return []
+    with Trajectory(name) as trajectory:
+        return list(trajectory)
 
 
 def _readable_json(name: str) -> str:
@@ -342,6 +424,8 @@ def write_frames(name: str, frames: list[Any]) -> None:
     from ase.io import write
 
     write(f".{name}", frames, format="traj")
+    with Path(f".{name}").open("rb") as file:
+        os.fsync(file.fileno())
     Path(f".{name}").replace(name)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from gasearch.dft.codes.potential import at_home
 from gasearch.dft.codes.registry import code_named, program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
+from gasearch.dft.jobs.samples import write_bare, write_samples
 from gasearch.dft.levels import DftLevel, dft_level
 from gasearch.dft.spins import assumptions, doubts, with_usual_spins
 from gasearch.run.dft_section import DftSection
@@ -111,8 +112,23 @@ class Workplace:
         )
 
 
-def prepare_job(place: Workplace, number: int, code: str, *, relax: bool) -> JobFolder:
-    """Return the folder of a job that gasearch itself can run, made unless it is there."""
+def prepare_job(
+    place: Workplace,
+    number: int,
+    code: str,
+    *,
+    relax: bool,
+    samples: Sequence[Atoms] | Callable[[], Sequence[Atoms]] = (),
+) -> JobFolder:
+    """Return the folder of a job that gasearch itself can run, made unless it is there.
+
+    Parameters
+    ----------
+    samples
+        Further geometries of the candidate's decoration, or what gives them for a new job: with
+        its labels, in any cell, each with `info["tag"]`. They are computed after the job itself,
+        for training alone. A job that is there keeps those that it has.
+    """
     program = program_of(code)
     level = dft_level(code, place.section, place.host, relax=relax)
     job = place.job(number, level)
@@ -122,6 +138,7 @@ def prepare_job(place: Workplace, number: int, code: str, *, relax: bool) -> Job
     settings = program.job_input(atoms, place.host, place.section, relax=relax)
     job.make()
     write_start(job.path, atoms)
+    write_samples(job.path, atoms, samples() if callable(samples) else samples)
     shutil.copyfile(program.script, job.path / program.script.name)
     job.write_json(SETTINGS, settings)
     job.write_json(JOB, program.with_retry(settings, 0, 0))
@@ -149,11 +166,7 @@ def register(
 
 def write_start(folder: Path, atoms: Atoms) -> None:
     """Write the structure that a job begins with, labels included, to the last digit."""
-    bare = atoms.copy()
-    bare.calc = None
-    partial = folder / f".{START}"
-    ase.io.write(partial, bare, format="traj")
-    partial.replace(folder / START)
+    write_bare(folder / START, [atoms])
 
 
 def read_start(job: JobFolder) -> Atoms:
