@@ -6,13 +6,14 @@ two charge orders on one geometry: the mid-point between two relaxed ones, compu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import spglib
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
 from gasearch.analysis.export import decoration_name
@@ -24,6 +25,7 @@ from gasearch.learning.settings import GeometriesSection
 from gasearch.seeding import named_rng
 
 _TOLERANCE = 1.6  # Å, between an atom and its site
+_EQUAL = 1e-3  # Å, of geometries that are the same
 
 
 @dataclass(frozen=True)
@@ -83,17 +85,17 @@ class Geometries:
         return found
 
     def _swapped(self, relaxed: Atoms, number: int, fingerprint: str) -> list[Atoms]:
-        """Return mid-points with other charge orders of the same ion order."""
+        """Return mid-points with other charge orders of the same ion order.
+
+        The job of the other order computes the same one, as seen from its own setting: both are
+        made in the setting of the smaller fingerprint.
+        """
         host, store, wanted = self.findings.host, self.findings.store, self.settings.swapped
         found: list[Atoms] = []
         for row in _others(self.findings, number) if wanted else ():
             other = store.relaxed(row.id).atoms
-            if fingerprint < row.fingerprint:
-                pair = relaxed, _in_the_order_of(host, other, relaxed)
-            else:  # what the job of the other one computes, to the last digit
-                pair = other, _in_the_order_of(host, relaxed, other)
-            middle = midpoint(host, *pair, labels=int(fingerprint > row.fingerprint))
-            if middle is not None and list(middle.symbols) == list(relaxed.symbols):
+            middle = _midpoint_of(host, relaxed, other, is_first=fingerprint < row.fingerprint)
+            if middle is not None:
                 middle.info["tag"] = f"hop50:{decoration_name(host, row.fingerprint)}"
                 found.append(middle)
             if len(found) == wanted:
@@ -124,12 +126,50 @@ def _ion_orders(host: Host, fingerprint: str) -> set[bytes]:
     return {row.tobytes() for row in images[:, host.may_be_vacant]}
 
 
-def _in_the_order_of(host: Host, atoms: Atoms, example: Atoms) -> Atoms | None:
-    """Return the image of a relaxed crystal under the host's symmetry with the example's ions."""
+@dataclass(frozen=True, eq=False)
+class _Operation:
+    """An operation of a host's supercell on a crystal in nearly that cell.
+
+    Parameters
+    ----------
+    rotation, translation
+        (3, 3) and (3,) on fractional coordinates.
+    turn
+        (3, 3) what Cartesian rows are multiplied with.
+    """
+
+    rotation: NDArray[np.float64]
+    translation: NDArray[np.float64]
+    turn: NDArray[np.float64]
+
+    def of(self, atoms: Atoms) -> Atoms:
+        """Return the image of a crystal, atoms in the same sequence."""
+        scaled = atoms.get_scaled_positions(wrap=False) @ self.rotation.T + self.translation
+        cell = np.linalg.inv(self.rotation).T @ atoms.cell.array @ self.turn
+        return _placed(atoms, scaled, cell, str(atoms.info.get("tag", "")))
+
+    def undone(self, atoms: Atoms) -> Atoms:
+        """Return the crystal that this one is the image of."""
+        scaled = atoms.get_scaled_positions(wrap=False) - self.translation
+        cell = self.rotation.T @ atoms.cell.array @ np.linalg.inv(self.turn)
+        return _placed(atoms, scaled @ np.linalg.inv(self.rotation).T, cell, "")
+
+
+def _operations(host: Host) -> Iterator[_Operation]:
+    ideal = host.atoms.cell.array
+    crystal = (ideal, host.atoms.get_scaled_positions(), host.atoms.numbers)
+    found: Any = spglib.get_symmetry(crystal, symprec=host.declaration.symprec)
+    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+        turn = np.linalg.inv(ideal) @ rotation.T @ ideal
+        yield _Operation(rotation.astype(float), translation, turn)
+
+
+def _onto(host: Host, atoms: Atoms, example: Atoms) -> _Operation | None:
+    """Return the first operation whose image of a relaxed crystal has the example's ion order."""
     wanted = _ions(host, example)
-    for image in _images(host, atoms):
-        if np.array_equal(_ions(host, image), wanted):
-            return image
+    for operation in _operations(host):
+        if np.array_equal(_ions(host, operation.of(atoms)), wanted):
+            return operation
     return None
 
 
@@ -137,43 +177,93 @@ def _ions(host: Host, atoms: Atoms) -> NDArray[np.uint8]:
     return Decoration.from_atoms(host, atoms, _TOLERANCE).occupation[host.may_be_vacant]
 
 
-def _images(host: Host, atoms: Atoms) -> Iterator[Atoms]:
-    """Yield a crystal in the host's lattice as each operation of the host leaves it."""
-    ideal = host.atoms.cell.array
-    crystal = (ideal, host.atoms.get_scaled_positions(), host.atoms.numbers)
-    found: Any = spglib.get_symmetry(crystal, symprec=host.declaration.symprec)
-    scaled = atoms.get_scaled_positions(wrap=False)
-    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
-        back = np.linalg.inv(rotation).T
-        turn = np.linalg.inv(ideal) @ rotation.T @ ideal
-        cell = back @ atoms.cell.array @ turn
-        yield _placed(atoms, scaled @ rotation.T + translation, cell, "")
-
-
-def midpoint(host: Host, first: Atoms | None, second: Atoms | None, labels: int) -> Atoms | None:
-    """Return the geometry half-way between two relaxed structures, atoms in the host's sequence.
+def _midpoint_of(host: Host, own: Atoms, other: Atoms, *, is_first: bool) -> Atoms | None:
+    """Return the mid-point with another order, in the setting and sequence of atoms of one's own.
 
     Parameters
     ----------
-    labels
-        0 for the oxidation states of the first, 1 for those of the second: all else is the same.
-
-    Returns
-    -------
-    None where one of them is missing, or where their atoms are not on the same sites.
+    is_first
+        Whether it is made in one's own setting, or in the other's.
     """
-    if first is None or second is None:
+    operation = _onto(host, other, own) if is_first else _onto(host, own, other)
+    if operation is None:
         return None
-    here, there = (map_sites(host, atoms, _TOLERANCE).atom_at for atoms in (first, second))
+    if is_first:
+        return _middle(host, own, operation.of(other))
+    middle = _middle(host, operation.of(own), other)
+    return None if middle is None else operation.undone(middle)
+
+
+def _middle(host: Host, own: Atoms, other: Atoms) -> Atoms | None:
+    """Return the geometry half-way between two crystals in one setting; atoms as in the first."""
+    here, there = (map_sites(host, atoms, _TOLERANCE).atom_at for atoms in (own, other))
     if not np.array_equal(here >= 0, there >= 0):
         return None
-    ends = first[here[here >= 0]], second[there[there >= 0]]
-    scaled = [atoms.get_scaled_positions(wrap=False) for atoms in ends]
-    step = scaled[1] - scaled[0]
+    mine, theirs = here[here >= 0], there[there >= 0]
+    scaled = own.get_scaled_positions(wrap=False)
+    step = other.get_scaled_positions(wrap=False)[theirs] - scaled[mine]
     step -= np.round(step)
     step -= step.mean(axis=0)
-    cell = (ends[0].cell.array + ends[1].cell.array) / 2
-    return _placed(ends[labels], scaled[0] + step / 2, cell, "")
+    scaled[mine] += step / 2
+    return _placed(own, scaled, (own.cell.array + other.cell.array) / 2, "")
+
+
+def in_one_setting(host: Host, frames: Sequence[Atoms]) -> list[Atoms]:
+    """Return frames with the mid-points of two orders in one setting and one sequence of atoms.
+
+    Then two labels on one geometry are seen as that. Forces turn along; all others stay as they
+    are, and so does a mid-point whose partner is not there.
+    """
+    middles = {(str(one.info["decoration"]), _partner(one)): one for one in frames if _partner(one)}
+    result = []
+    for frame in frames:
+        name, partner = str(frame.info.get("decoration", "")), _partner(frame)
+        first = middles.get((partner, name)) if partner and partner < name else None
+        result.append(frame if first is None else _turned_onto(host, frame, first))
+    return result
+
+
+def _partner(frame: Atoms) -> str:
+    """Return the other order of a mid-point; "" for other frames."""
+    tag = str(frame.info.get("tag", ""))
+    return tag.partition(":")[2] if tag.startswith("hop") else ""
+
+
+def _turned_onto(host: Host, frame: Atoms, first: Atoms) -> Atoms:
+    """Return a frame as the image that has the geometry of another one; itself if there is none."""
+    order = map_sites(host, first, _TOLERANCE).atom_at
+    for operation in _operations(host):
+        image = operation.of(frame)
+        own = map_sites(host, image, _TOLERANCE).atom_at
+        if not np.array_equal(own >= 0, order >= 0):
+            continue
+        sequence = np.empty(len(frame), dtype=int)
+        sequence[order[order >= 0]] = own[own >= 0]
+        turned = image[sequence]
+        if not np.array_equal(turned.numbers, first.numbers) or _apart(turned, first) > _EQUAL:
+            continue
+        turned.set_scaled_positions(first.get_scaled_positions(wrap=False))
+        turned.set_cell(first.cell, scale_atoms=True)
+        turned.info = dict(frame.info)
+        results = dict(frame.calc.results)
+        if "forces" in results:
+            results["forces"] = (results["forces"] @ operation.turn)[sequence]
+        if "magmoms" in results:
+            results["magmoms"] = np.asarray(results["magmoms"])[sequence]
+        results.pop("stress", None)
+        turned.calc = SinglePointCalculator(turned, **results)
+        return turned
+    return frame
+
+
+def _apart(one: Atoms, other: Atoms) -> float:
+    """Return the largest distance of equal atoms, in Å, a rigid shift apart; inf in other cells."""
+    if np.abs(one.cell.array - other.cell.array).max() > _EQUAL:
+        return np.inf
+    between = one.get_scaled_positions(wrap=False) - other.get_scaled_positions(wrap=False)
+    between -= np.round(between)
+    between -= between.mean(axis=0)
+    return float(np.linalg.norm(between @ one.cell.array, axis=1).max())
 
 
 def _placed(

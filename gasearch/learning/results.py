@@ -18,6 +18,7 @@ from gasearch.crystal.io.hosts import host_from_json
 from gasearch.dft.errors import UnknownJobError
 from gasearch.dft.jobs.export import TrainingFrames, training_frames, write_frames
 from gasearch.dft.jobs.prepare import Workplace
+from gasearch.learning.geometries import in_one_setting
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
 
@@ -147,8 +148,9 @@ def all_frames(folders: Sequence[RunFolder], level: str, target: Path) -> Traini
         with folder.open_store() as store:
             if not _has(store, level):
                 continue
-            found = training_frames(Workplace.of(folder, store), level)
-        frames += found.frames
+            place = Workplace.of(folder, store)
+            found = training_frames(place, level)
+        frames += in_one_setting(place.host, found.frames)
         left_out.update(found.left_out)
     if not frames:
         raise UnknownJobError(
