@@ -304,6 +304,7 @@ class ProgressLine:
         return self
 
     def __call__(self, text: str) -> None:
+        """Show what jobs do just now."""
         import time
 
         if text == self._shown:

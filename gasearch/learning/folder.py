@@ -170,6 +170,26 @@ class LearnFolder:
         return folder
 
 
+def runs_of(path: Path) -> list[Path]:
+    """Return the run folders that a folder stands for: of a learning loop those of its last round.
+
+    Any other folder stands for itself.
+    """
+    folder = LearnFolder(path)
+    if not folder.is_one:
+        return [path]
+    over = folder.rounds()
+    under_way = sorted(folder.round(len(over) + 1).path.glob(f"*/{RUN_FILE}"))
+    started = [file.parent for file in under_way if RunFolder(file.parent).is_started]
+    if started:
+        return started
+    if not over:
+        raise UsageError(
+            f"{path} has no round yet; start the loop with: gasearch learn {folder.quoted}"
+        )
+    return [path / name for name in (over[-1].result() or {})["runs"]]
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a file that is there whole, or not at all."""
     with written(path, replace=True) as partial, partial.open("w", encoding="utf-8") as file:

@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import spglib
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
@@ -21,6 +19,7 @@ from gasearch.analysis.findings import Findings, Ranked
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.site_matching import map_sites
+from gasearch.crystal.symmetry import cell_operations
 from gasearch.learning.settings import GeometriesSection
 from gasearch.seeding import named_rng
 
@@ -157,9 +156,9 @@ class _Operation:
 
 def _operations(host: Host) -> Iterator[_Operation]:
     ideal = host.atoms.cell.array
-    crystal = (ideal, host.atoms.get_scaled_positions(), host.atoms.numbers)
-    found: Any = spglib.get_symmetry(crystal, symprec=host.declaration.symprec)
-    for rotation, translation in zip(found["rotations"], found["translations"], strict=True):
+    scaled, kinds = host.atoms.get_scaled_positions(), host.atoms.numbers
+    found = cell_operations(ideal, scaled, kinds, host.declaration.symprec)
+    for rotation, translation in zip(*found, strict=True):
         turn = np.linalg.inv(ideal) @ rotation.T @ ideal
         yield _Operation(rotation.astype(float), translation, turn)
 

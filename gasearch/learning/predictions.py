@@ -117,11 +117,11 @@ def expectations(
             rows = _rows(findings, name, level)
             hosts[name] = findings.host
         if correct:
-            rows, told = _corrected(findings.host, rows)
+            rows, told = corrected(findings.host, rows)
             if told:
                 corrections[name] = told
         found += rows
-    return Expectations(tuple(_placed(found, hosts)), corrections, hosts)
+    return Expectations(placed(found, hosts), corrections, hosts)
 
 
 def _rows(findings: Findings, run: str, level: str) -> list[Expected]:
@@ -158,7 +158,7 @@ def _dft(store: PopulationStore, level: str) -> tuple[dict[int, float], set[int]
     return own, {row.candidate for row in rows}
 
 
-def _corrected(host: Host, rows: list[Expected]) -> tuple[list[Expected], str]:
+def corrected(host: Host, rows: list[Expected]) -> tuple[list[Expected], str]:
     """Return the candidates of one run with corrected energies, and what the correction is."""
     dft = np.array([math.nan if row.dft_eV is None else row.dft_eV for row in rows])
     if not np.isfinite(dft).any():
@@ -168,15 +168,15 @@ def _corrected(host: Host, rows: list[Expected]) -> tuple[list[Expected], str]:
     correction = fit_correction(host, occupations, energies, dft)
     if not correction.is_used:
         return rows, ""
-    corrected = correction.predict(occupations, energies)
+    predicted = correction.predict(occupations, energies)
     found = [
         replace(row, expected_eV=float(mean), sigma_eV=float(sigma))
-        for row, mean, sigma in zip(rows, corrected.mean_eV, corrected.sigma_eV, strict=True)
+        for row, mean, sigma in zip(rows, predicted.mean_eV, predicted.sigma_eV, strict=True)
     ]
     return found, correction.describe()
 
 
-def _placed(rows: Sequence[Expected], hosts: Mapping[str, Host]) -> list[Expected]:
+def placed(rows: Sequence[Expected], hosts: Mapping[str, Host]) -> tuple[Expected, ...]:
     """Return candidates by x and expected energy, with their heights above the expected hull."""
     ordered = sorted(rows, key=lambda row: (row.x, row.expected_per_fu, row.run, row.id))
     low = min(host.x_range[0] for host in hosts.values())
@@ -184,9 +184,9 @@ def _placed(rows: Sequence[Expected], hosts: Mapping[str, Host]) -> list[Expecte
     found = places(
         [row.x for row in ordered], [row.expected_per_fu for row in ordered], 1, (low, high)
     )
-    return [
+    return tuple(
         row
         if above is None or formation is None
         else replace(row, above_hull_per_fu=above, formation_per_fu=formation)
         for row, (formation, above) in zip(ordered, found, strict=True)
-    ]
+    )

@@ -61,9 +61,9 @@ class RoundsSection(Section):
 class ChoiceSection(Section):
     """[choice]: which candidates are worth a DFT job, as shares of a round's jobs."""
 
-    lowest: Share = key(0.5, "the lowest of each composition, nearest to the hull first")
+    lowest: Share = key(0.625, "the lowest of each composition, nearest to the hull first")
     uncertain: Share = key(0.25, "the most uncertain of those near the hull")
-    different: Share = key(0.25, "those most unlike all that have a result")
+    different: Share = key(0.125, "those most unlike all that have a result")
     window_per_fu: Positive = key(0.1, "what counts as near the hull", "eV/f.u.")
     correction: Switch = key(
         True,

@@ -40,7 +40,7 @@ def test_the_commented_file_says_the_defaults_and_can_be_read(tmp_path):
     ("text", "told"),
     [
         ("[rounds]\nmsot = 3", "unknown key 'rounds.msot' (did you mean 'most'?)"),
-        ("[choice]\nlowest = 0.9", "lowest, uncertain, different add up to 1.4; expected 1"),
+        ("[choice]\nlowest = 0.9", "lowest, uncertain, different add up to 1.275; expected 1"),
         ('[rounds]\nexternal = "orca"', "rounds.external = 'orca'"),
         ("[rounds]\njobs = 0", "rounds.jobs = 0: it should be greater than or equal to 1"),
         ("rounds = ", "is not TOML"),
