@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -73,18 +73,22 @@ def _print(place: LearnFolder, ending: str, how: str, json: bool) -> None:
 
     document = summary.learn_document(place)
     table = make_table(summary.COLUMNS, summary.rows(document), texts=summary.TEXTS)
-    under_way = document["under_way"]
+    under_way = [] if ending else _under_way(document["under_way"])
     print_result(
         {**document, "ending": ending or None},
         *(["", table] if document["rounds"] else []),
-        *(
-            []
-            if ending or under_way is None
-            else [f"\nround {under_way['round']} is under way: {under_way['phase']}"]
-        ),
+        *under_way,
         *([f"\n{how}"] if how else []),
         json=json,
     )
+
+
+def _under_way(found: Mapping[str, Any] | None) -> list[str]:
+    """Return the line on the round that is not over."""
+    if found is None:
+        return []
+    jobs = ", ".join(f"{n} {state}" for state, n in found["jobs"].items())
+    return [f"\nround {found['round']} is under way: {found['phase']}{jobs and f' ({jobs})'}"]
 
 
 class _Tools:

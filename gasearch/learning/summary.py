@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from gasearch.dft.jobs.folders import JobFolder
 from gasearch.learning.folder import LearnFolder
 
 COLUMNS = (
@@ -57,7 +59,15 @@ def _under_way(folder: LearnFolder) -> dict[str, Any] | None:
         phase = "training"
     else:
         phase = "DFT"
-    return {"round": own.number, "phase": phase, "jobs": len(plan["chosen"]) if plan else 0}
+    states = Counter(_states(folder, plan or {}))
+    return {"round": own.number, "phase": phase, "jobs": dict(states)}
+
+
+def _states(folder: LearnFolder, plan: Document) -> Iterator[str]:
+    """Yield where the DFT job of each chosen candidate stands."""
+    for one in plan.get("chosen", ()):
+        job = JobFolder.of(folder.path / one["run"], one["id"], plan["level"])
+        yield job.status().state if job.exists else "not begun"
 
 
 def hull_error(hull: Sequence[Document], reference: Sequence[Document]) -> float | None:
