@@ -156,12 +156,13 @@ def as_toml(value: Any) -> str:
     if isinstance(value, float):
         return re.sub(r"e([+-])0*", r"e\1", repr(value)).replace("e+", "e")
     if isinstance(value, Mapping):
-        pairs = [f"{_bare(name)} = {as_toml(inner)}" for name, inner in value.items()]
+        pairs = [f"{bare_key(name)} = {as_toml(inner)}" for name, inner in value.items()]
         return f"{{ {', '.join(pairs)} }}" if pairs else "{}"
     if isinstance(value, Sequence):
         return f"[{', '.join(as_toml(inner) for inner in value)}]"
     return str(value)
 
 
-def _bare(name: str) -> str:
+def bare_key(name: str) -> str:
+    """Return a key as TOML writes it, in quotes only where it must be."""
     return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else as_toml(name)

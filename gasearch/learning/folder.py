@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from gasearch.analysis.joint_hull import cell_name
+from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import BUILTIN_HOSTS
 from gasearch.errors import GasearchError, UsageError
-from gasearch.files import name_from, written
+from gasearch.files import written
 from gasearch.learning.settings import LEARN_FILE, LearnSettings, read_learn_file
 from gasearch.run.config import read_document, run_settings
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
 from gasearch.run.location import RUN_FILE
-from gasearch.settings import as_toml
+from gasearch.settings import as_toml, bare_key
 
 PLAN, FRAMES, MODEL, RESULT = "plan.json", "frames.xyz", "model", "round.json"
 _LISTS_OF_FILES = (("seeds", "structures"), ("seeds", "runs"), ("promote", "reference"))
@@ -158,8 +161,7 @@ class LearnFolder:
         document = self.document()
         document["host"] = {**document["host"], "supercell": supercell}
         settings = run_settings(document, str(self.path / RUN_FILE))
-        cell = cell_name(build_host(settings.host, self.path))
-        folder = RunFolder(parent / name_from(cell.replace(" ", "")))
+        folder = RunFolder(parent / _name(build_host(settings.host, self.path)))
         if not folder.run_file.exists():
             moved = _moved(document, self.path, folder.path)
             for section, values in changes(folder.path).items():
@@ -239,10 +241,19 @@ def _moved(document: Mapping[str, Any], source: Path, target: Path) -> dict[str,
     return moved
 
 
+def _name(host: Host) -> str:
+    """Return the folder of a supercell: 1x2x1, or the rows of its matrix as 1,0,0_0,1,1_0,-1,1."""
+    if np.array_equal(host.matrix, np.diag(np.diag(host.matrix))):
+        return cell_name(host)
+    return "_".join(",".join(map(str, row)) for row in host.matrix.tolist())
+
+
 def _as_text(document: Mapping[str, Any]) -> str:
     """Return a run.toml: one table for each section, what is inside of one inline."""
     lines = ["# Written by gasearch learn: a run folder like any other."]
     for name, section in document.items():
-        lines.append(f"\n[{name}]")
-        lines += [f"{as_toml(key)} = {as_toml(value)}" for key, value in section.items()]
+        written_keys = {key: value for key, value in section.items() if value not in ({}, [])}
+        if written_keys:
+            lines.append(f"\n[{name}]")
+        lines += [f"{bare_key(key)} = {as_toml(value)}" for key, value in written_keys.items()]
     return "\n".join(lines) + "\n"
