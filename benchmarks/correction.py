@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull import lower_hull
+from gasearch.crystal.chemistry import Chemistry
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
@@ -114,9 +115,7 @@ def corrected(case: Case, known: Sequence[int]) -> Guess:
     correction = fit_correction(case.host, case.occupations, case.potential, dft)
     found: Corrected = correction.predict(case.occupations, case.potential)
     mean = np.where(np.isnan(dft), found.mean_eV, dft)
-    return Guess(
-        case.formation(mean), found.sigma_eV / case.host.n_formula_units, correction
-    )
+    return Guess(case.formation(mean), found.sigma_eV / case.host.n_formula_units, correction)
 
 
 def asked_next(case: Case, known: Sequence[int], guess: Guess, rng: np.random.Generator) -> int:
@@ -162,7 +161,9 @@ def scored(case: Case, formation: Floats) -> dict[str, float]:
     true = case.formation(case.dft)
     shares, best = np.unique(case.x), lowest_by_x(case, true)
     off = np.abs(lowest_by_x(case, formation) - best)[1:-1]
-    hulls = [np.interp(shares, *lower_hull(shares, lowest_by_x(case, f))) for f in (true, formation)]
+    hulls = [
+        np.interp(shares, *lower_hull(shares, lowest_by_x(case, f))) for f in (true, formation)
+    ]
     right = []
     for x, value in zip(shares[1:-1], best[1:-1], strict=True):
         here = case.x == x
@@ -191,7 +192,9 @@ def follow(case: Case, seed: int, most: int) -> Iterator[tuple[int, dict[str, An
                 **scored(case, guess.formation),
                 "used": float(one.is_used),
                 "left_out": 1000 * one.error_eV_per_fu,
-                "left_out_z": (one.left_out_error_eV_per_fu / one.left_out_sigma_eV_per_fu).tolist(),
+                "left_out_z": (
+                    one.left_out_error_eV_per_fu / one.left_out_sigma_eV_per_fu
+                ).tolist(),
                 "untried": 1000 * float(np.sqrt(np.mean(missed**2))) if len(left) else float("nan"),
                 "z": (missed / guess.sigma[left]).tolist(),
                 "scale": one.scale[0],
@@ -265,52 +268,60 @@ def _coverage(normalised: Floats) -> dict[str, float] | None:
     }
 
 
+_ABOUT = """\
+# The hull of a held potential, corrected by few DFT energies
+
+Energies in meV/f.u.; medians of five seeds, which decide in what order x is taken. After so many
+DFT energies, asked for by the correction (both ends, the lowest predicted of each x, then the least
+certain near it):
+
+- largest, mean: how far the lowest formation energy at an x inside the range is from what all DFT
+  energies say; hull: the same of the convex hull, at its worst x;
+- right: x inside the range where the order predicted lowest is the lowest of DFT;
+- untried: root mean square error of all orders without a DFT energy (in the end those far above
+  the hull); left out: what cross-validation says of it; used: seeds where it is no worse than none;
+- sigma: root mean square of errors over their standard deviations, and how many lie within one.
+
+DFT alone: as many energies of what the potential ranks first at each x, then second, and so on;
+nothing is predicted, and where an x has none, the hull of the others counts."""
 _SHOWN = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
 
 
 def page(cases: dict[str, Any]) -> str:
     """Return the results as Markdown."""
-    lines = [
-        "# The hull of a held potential, corrected by few DFT energies",
-        "",
-        "Energies in meV/f.u.; medians of five seeds, which decide in what order x is taken.",
-        "Largest, mean: how far the lowest formation energy at an x is from that of all DFT energies;",
-        "hull: the same of the convex hull, at its worst x; right: x inside the range whose lowest",
-        "order is the right one. Untried: root mean square error of all orders without DFT; left",
-        "out: what cross-validation says of it. Sigma: root mean square of errors over sigma, and",
-        "how many of them lie within one (68% if normal), of the untried. DFT alone: what the",
-        "potential ranks first at each x is computed, and nothing is predicted.",
-    ]
+    lines = [_ABOUT]
     for case in cases.values():
         lines += ["", *_case_lines(case)]
     return "\n".join(lines) + "\n"
 
 
 def _case_lines(case: dict[str, Any]) -> list[str]:
+    alone = {row["n"]: row for row in case["ranking"]}
     lines = [
         f"## {case['title']}",
         "",
-        f"{case['orders']} orders. The potential alone is off by {case['without']['largest']:.0f} at "
-        f"the most and {case['without']['mean']:.0f} in the mean, and has the lowest order right at "
-        f"{case['without']['right']:.0%} of the x.",
+        f"{case['orders']} orders. {_alone(case['without'])}",
         "",
         "| x | " + " | ".join(f"{x:.3g}" for x in case["x"]) + " |",
         "|---|" + "---:|" * len(case["x"]),
         "| lowest, potential | " + " | ".join(f"{v:.0f}" for v in case["lowest_potential"]) + " |",
         "| lowest, DFT | " + " | ".join(f"{v:.0f}" for v in case["lowest_dft"]) + " |",
         "",
-        "| DFT energies | largest | mean | hull | right | untried | left out | used | sigma | "
-        "DFT alone: largest | mean | hull | right |",
-        "|---:|" + "---:|" * 12,
+        f"| {' | '.join(_HEADS)} |",
+        "|" + "---:|" * len(_HEADS),
+        *(_row(row, alone[row["n"]]) for row in case["corrected"] if row["n"] in _SHOWN),
     ]
-    alone = {row["n"]: row for row in case["ranking"]}
-    for row in case["corrected"]:
-        if row["n"] in _SHOWN:
-            lines.append(_row(row, alone[row["n"]]))
     every = _pooled([row["z"] for row in case["corrected"]])
     out = _pooled([row["left_out_z"] for row in case["corrected"]])
     lines += ["", f"Errors over sigma, all rows: untried {every}; left out {out}."]
     return lines
+
+
+def _alone(score: dict[str, float]) -> str:
+    return (
+        f"The potential alone: largest {score['largest']:.0f}, mean {score['mean']:.0f}, "
+        f"hull {score['hull']:.0f}, right {score['right']:.0%}."
+    )
 
 
 def _row(row: dict[str, Any], alone: dict[str, Any]) -> str:
@@ -336,6 +347,10 @@ def _pooled(parts: Sequence[dict[str, float] | None]) -> str:
     return f"{rms:.2f} in root mean square, {within[0]:.0%} within 1, {within[1]:.0%} within 2"
 
 
+_HEADS = (
+    *("DFT energies", "largest", "mean", "hull", "right", "untried", "left out", "used", "sigma"),
+    *("DFT alone: largest", "mean", "hull", "right"),
+)
 _WITHIN = ("within_1", "within_2")
 
 app = typer.Typer(add_completion=False, help=__doc__)
@@ -360,12 +375,12 @@ def table(name: str, run: Path) -> None:
         findings = Findings(store)
         host, rows = findings.host, findings.ranked()
     dft = _of_jobs(run) or _of_frames(host)
-    kept = [(r.fingerprint, r.x, r.energy_eV, dft[r.id]) for r in rows if r.id in dft]
-    kept = kept or [
-        (r.fingerprint, r.x, r.energy_eV, dft[r.fingerprint]) for r in rows if r.fingerprint in dft
-    ]
-    what = "DFT single points" if _of_jobs(run) else "the shipped DFT frames"
-    _write(name, host, f"{host.declaration.name}: held CHGNet, and {what}", kept)
+    known = [(r, dft.get(r.id, dft.get(r.fingerprint))) for r in rows]
+    kept = [(r.fingerprint, r.x, r.energy_eV, e) for r, e in known if e is not None]
+    what = "DFT single points at its geometries" if _of_jobs(run) else "the shipped DFT frames"
+    cell = "x".join(str(n) for n in host.matrix.diagonal())
+    title = f"{Chemistry.of(host).formula(1.0)}, {cell}: held CHGNet, and {what}"
+    _write(name, host, title, kept)
 
 
 def _of_jobs(run: Path) -> dict[int | str, float]:
@@ -402,7 +417,9 @@ def small(name: str) -> None:
     _write(name, host, "NaFePO4, 1x2x1: held CHGNet, and the trained model in place of DFT", rows)
 
 
-def _write(name: str, host: Host, title: str, rows: Sequence[tuple[str, float, float, float]]) -> None:
+def _write(
+    name: str, host: Host, title: str, rows: Sequence[tuple[str, float, float, float]]
+) -> None:
     about = {
         "title": title,
         "host": host.declaration.name,

@@ -137,9 +137,7 @@ class Orders:
         return len(self.place)
 
     def __getitem__(self, rows: NDArray[np.int64] | NDArray[np.bool_] | slice) -> Orders:
-        return Orders(
-            self.place[rows], self.height[rows], self.features[rows], self.identity[rows]
-        )
+        return Orders(self.place[rows], self.height[rows], self.features[rows], self.identity[rows])
 
 
 class Covariances:

@@ -141,7 +141,7 @@ def test_a_planted_correction_is_found():
     correction = fitted(only(planted(), rows))
     assert np.abs(errors(correction, planted())).max() < 0.006
     assert correction.scale[0] == pytest.approx(0.7, abs=0.03)
-    assert correction.bow_eV_per_fu == pytest.approx(0.125, abs=0.01)
+    assert correction.bow_per_fu == pytest.approx(0.125, abs=0.01)
     assert correction.is_used
     assert correction.error_eV_per_fu < 0.2 * correction.error_without_eV_per_fu
 
@@ -166,6 +166,8 @@ def test_a_few_points_pin_the_hull():
     assert np.abs(errors(correction, planted())[lowest]).max() < 1e-3
     assert correction.is_used
     one = fitted(only(planted(), [*ENDS, rows[3]]))
+    assert one.error_eV_per_fu == pytest.approx(one.error_without_eV_per_fu)
+    assert one.is_used
     quarter = np.flatnonzero(X == 0.25)[0]
     assert abs(errors(one, planted())[quarter]) < 0.5 * 0.094  # the planted bow there
 
@@ -265,7 +267,7 @@ def test_one_x_says_nothing_of_any_other(rows):
     assert np.all(np.isinf(predicted.sigma_eV[~here]))
     assert np.all(np.isfinite(predicted.sigma_eV[here]))
     np.testing.assert_allclose(predicted.mean_eV[rows], planted()[rows], atol=1e-2)
-    assert np.isnan(correction.bow_eV_per_fu)
+    assert np.isnan(correction.bow_per_fu)
     assert "nan" not in correction.describe()
 
 
