@@ -44,7 +44,7 @@ RELAXED = ROOT / "build" / "held" / "minima-moments.jsonl"
 NEAR = 0.05  # eV/f.u. above the lowest at one x
 AS_LOW = 2e-4  # eV/f.u.: orders that close are as low as each other
 SEEDS = 5
-MOST = 32
+MOST = 28
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -284,7 +284,7 @@ certain near it):
 
 DFT alone: as many energies of what the potential ranks first at each x, then second, and so on;
 nothing is predicted, and where an x has none, the hull of the others counts."""
-_SHOWN = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32)
+_SHOWN = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28)
 
 
 def page(cases: dict[str, Any]) -> str:

@@ -4,10 +4,11 @@ A potential may rank the orders at one x well and yet have the energies across x
 universal potential does. Then the difference to DFT is smooth in x, and a handful of energies
 determine it. Energies of the lowest orders at each x and of both ends say most.
 
-All energies are of whole cells, and the model is one of energies per formula unit. It is fitted
-for one supercell: x, the bow and the scale would be the same in all supercells of a host, but the
-features of an order belong to a supercell (as those of the search's surrogate do). To fit several
-at once takes features that they share, as `gasearch.phases.energies.clusters` has them.
+Energies are of whole cells, and the model is one of energies per formula unit of one supercell: x,
+the bow and the scale are the same in all supercells of a host, but the features of an order belong
+to a supercell, as those of the search's surrogate do. Orders of a smaller supercell count in a
+larger one as what they are there, their repeats (`gasearch.search.seeds.tilings.tiled_sites`),
+with energies multiplied; smaller cells learn nothing from larger ones.
 """
 
 from __future__ import annotations

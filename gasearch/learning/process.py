@@ -30,7 +30,7 @@ N_DRAWS = 300
 _WIDER, _LEAST_VARIANCE = 1.3, 0.02
 _WEIGHS = 1e-3
 """Draws that weigh so much less than the heaviest are left out of predictions."""
-_UNDETERMINED = 1e-9
+_SAME_PLACE = 1e-9
 
 
 class Strengths(NamedTuple):
@@ -235,7 +235,7 @@ class Process:
         solved = precision @ self._terms
         precision -= solved @ self._inverse_normal @ solved.T
         diagonal = np.diag(precision)
-        undetermined = diagonal < _UNDETERMINED
+        undetermined = _determine_the_line(self._known.place)
         safe = np.where(undetermined, 1.0, diagonal)
         mean = self._difference - self._weights / safe
         return (
@@ -252,11 +252,18 @@ class Process:
         return 1 + variance * float(height @ self._weights), variance * (1 - variance * seen)
 
 
+def _determine_the_line(place: Floats) -> NDArray[np.bool_]:
+    """Return (n,) the orders without which a straight line would have fewer terms."""
+    n_terms = n_line_terms(place)
+    rest = (np.delete(place, n) for n in range(len(place)))
+    return np.array([n_line_terms(others) < n_terms for others in rest])
+
+
 def n_line_terms(place: Floats) -> int:
     """Return how many terms of a straight line some values of x determine: 0, 1 or 2."""
     if not len(place):
         return 0
-    return 1 if np.ptp(place) < _UNDETERMINED else 2
+    return 1 if np.ptp(place) < _SAME_PLACE else 2
 
 
 class Mixture:
@@ -273,11 +280,11 @@ class Mixture:
         self._difference = difference
         self._covariances = Covariances(known, known)
         self.draws = draws or self._suited()
-        found = [self._process(s) for s in self.draws.strengths]
-        log_weights = np.array([one.log_evidence() for one in found]) + self.draws.log_prior
+        strengths = self.draws.strengths
+        log_weights = self._log_evidence(strengths) + self.draws.log_prior
         weights = _normalised(log_weights)
         chosen = np.flatnonzero(weights >= _WEIGHS * weights.max())
-        self._chosen = [found[k] for k in chosen]
+        self._chosen = [self._process(strengths[k]) for k in chosen]
         self._log_weights = log_weights[chosen]
         self.weights = weights[chosen] / weights[chosen].sum()
 
@@ -286,8 +293,10 @@ class Mixture:
 
     def _suited(self) -> Draws:
         first = Draws.of_prior()
-        evidence = [self._process(s).log_evidence() for s in first.strengths]
-        return first.with_closer(_normalised(np.array(evidence)))
+        return first.with_closer(_normalised(self._log_evidence(first.strengths)))
+
+    def _log_evidence(self, strengths: Sequence[Strengths]) -> Floats:
+        return np.array([self._process(s).log_evidence() for s in strengths])
 
     def predict(self, orders: Orders) -> tuple[Floats, Floats]:
         """Return means and variances (n,) of the differences of orders, in eV/f.u."""
