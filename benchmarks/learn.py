@@ -1,17 +1,16 @@
 """How many DFT jobs a learning loop needs, with the shipped model in the place of DFT.
 
     python benchmarks/learn.py choose FOLDER      the choice alone, on a search that is done
-    python benchmarks/learn.py loop FOLDER        whole loops, with training; hours
     python benchmarks/learn.py report
 
 `choose` takes a run folder of NaxFePO4, 1x2x1, searched with plain CHGNet, held (`gasearch init
 FOLDER --host nafepo4-olivine --supercell 1 2 1 --potential chgnet`, then `gasearch run`). What DFT
 would say of a candidate is the energy of its order in the table of all 874, relaxed with
-chgnet-nafepo4. Jobs are given out in rounds of eight, by three rules: as `gasearch learn` does it
-(with its correction); the lowest of each composition, as the held potential has them; and at random. Counted are the jobs until
-the order that is lowest in the table was computed at each of the nine x, so that the hull is
-right to the last member, and the largest error of the hull that is expected after each round. No network
-is trained: this is what the choice and the correction are worth.
+chgnet-nafepo4. Jobs are given out in rounds of eight, by three rules: as `gasearch learn` does it,
+with its correction; the lowest of each composition, as the held potential has them; and at random.
+Counted are the jobs until the order that is lowest in the table was computed at each of the nine x,
+and the largest errors of the hull. No network is trained: this is what the choice and the
+correction are worth.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
 import numpy as np
 import typer
 from machine import describe_machine
@@ -193,9 +193,9 @@ def _milli(value: float | None) -> float | None:
 
 
 _HEAD = (
-    "{} candidates of NaxFePO4, 1x2x1, relaxed with plain CHGNet, held; chgnet-nafepo4 in the place "
-    "of DFT; no training. Errors are in meV/f.u. after 8, 16, 24 and 40 jobs: largest deviations "
-    "from the hull of the whole table."
+    "{} candidates of NaxFePO4, 1x2x1, relaxed with plain CHGNet, held; chgnet-nafepo4 in the "
+    "place of DFT; no training. Errors are in meV/f.u. after 8, 16, 24 and 40 jobs: largest "
+    "deviations from the hull of the whole table."
 )
 _COLUMNS = ("rule", "jobs until all nine minima", "hull of DFT results", "expected hull")
 

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -14,7 +15,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from typer.testing import CliRunner
 from waited import wait_for
 
+from gasearch import processes
 from gasearch.cli.app import app
+from gasearch.dft.codes import potential_job
 from gasearch.dft.jobs.folders import job_folders
 from gasearch.learning.folder import LearnFolder
 from gasearch.learning.loop import Loop
@@ -69,6 +72,53 @@ def without_times(result):
     return {key: value for key, value in result.items() if not key.endswith("_s")}
 
 
+@pytest.fixture(scope="module")
+def in_process():
+    """Programs of DFT jobs run in this process: at once, where torch is loaded already."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gasearch.execution.jobs.start_local_job", Here)
+        patch.setattr("gasearch.dft.codes.gpaw_job.fcntl.flock", lambda *_: None)
+        yield Here
+        Here.moved = None
+
+
+class Here:
+    """What `potential_job.py` does, without a process.
+
+    `moved`: in cells with so many Na the hole of the result is on another site.
+    """
+
+    moved = None
+
+    def __init__(self, request):
+        before = Path.cwd()
+        os.chdir(request.folder)
+        try:
+            self.exit_status = potential_job.main()
+        finally:
+            os.chdir(before)
+        for name in ("result.traj", "relax.traj"):
+            if self.moved is not None and (request.folder / name).exists():
+                self._move(request.folder / name)
+        self.record = processes.identity()
+
+    def _move(self, result):
+        atoms = ase.io.read(result)
+        if np.count_nonzero(atoms.symbols == "Na") == self.moved:
+            results, (hole,) = atoms.calc.results, np.flatnonzero(atoms.get_initial_charges() == 3)
+            sites = np.flatnonzero(atoms.symbols == "Fe")
+            distances = atoms.get_distances(hole, sites, mic=True)
+            other = sites[np.argsort(distances)[1]]
+            results["magmoms"][[hole, other]] = results["magmoms"][[other, hole]]
+            ase.io.write(result, atoms)
+
+    def poll(self):
+        return "ended"
+
+    def cancel(self):
+        pass
+
+
 LEARN = """
 [rounds]
 jobs = 2
@@ -79,7 +129,7 @@ rattled = 1
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, make_run):
+def undisturbed(tmp_path_factory, make_run, in_process):
     place = write_loop(make_run, tmp_path_factory.mktemp("loop") / "loop", LEARN)
     ending, lines = run(place)
     return place, ending, lines
@@ -188,7 +238,7 @@ def test_no_learning_folder_is_one_line(tmp_path):
     assert "--learn" in str(result.exception)
 
 
-def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run):
+def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run, in_process):
     """Weights that start at random and hardly learn: the potential of before stays."""
     learn_text = (
         "[rounds]\njobs = 4\nmost = 2\n[geometries]\nhalfway = 0\nrattled = 1\nswapped = 0\n"
@@ -204,29 +254,33 @@ def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run):
     assert any("it is kept out, and the potential of before stays" in line for line in lines)
 
 
-def test_failed_and_moved_jobs_stop_nothing(tmp_path, make_run):
-    """The toy refuses one composition, and has the moments of another order at another."""
+def test_failed_and_moved_jobs_stop_nothing(tmp_path, make_run, in_process):
+    """One composition gives no result; in another the hole goes to another site."""
     place = write_loop(
-        tmp_path / "loop",
-        "[rounds]\njobs = 5\nmost = 1\n[geometries]\nhalfway = 0\nrattled = 0\nswapped = 0\n",
+        make_run, tmp_path / "loop", f"[rounds]\njobs = 5\nmost = 1\n{NOTHING_BESIDE}"
     )
-    text = (place.path / "toy.py").read_text()
-    (place.path / "toy.py").write_text(text + FAULTY)
+    (place.path / "toy.py").write_text((place.path / "toy.py").read_text() + REFUSING)
     run_file = place.path / "run.toml"
-    run_file.write_text(run_file.read_text().replace("toy.py:Oracle", "toy.py:Faulty"))
-    _, lines = run(place)
+    run_file.write_text(run_file.read_text().replace("toy.py:Oracle", "toy.py:Refusing"))
+    in_process.moved = 3  # Na in the cell
+    ending, lines = run(place)
+    assert ending == "rounds"
     (one,) = place.rounds()
     counts = one.result()["jobs"]
-    assert counts["jobs"] == 5
-    assert counts["failed"] == 1
-    assert any("failed" in line for line in lines)
-    again, _ = run(place)
-    assert again == "rounds"
+    assert (counts["jobs"], counts["failed"], counts["moved"], counts["kept"]) == (5, 1, 1, 3)
+    assert any("no convergence here" in line for line in lines)
+    names = {frame.info["decoration"] for frame in ase.io.read(one.frames, index=":")}
+    chosen = {row["decoration"] for row in one.plan()["chosen"]}
+    assert len(names) == 4
+    assert len(names & chosen) == 3
+    known = [m["fingerprint"] for m in one.result()["hull"]]
+    assert {"ff", "00"} <= set(known)
 
 
-FAULTY = """
+NOTHING_BESIDE = "[geometries]\nhalfway = 0\nrattled = 0\nswapped = 0\n"
+REFUSING = """
 
-class Faulty(Oracle):
+class Refusing(Oracle):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         super().calculate(atoms, properties, system_changes)
         if np.count_nonzero(atoms.symbols == "Na") == 1:
