@@ -4,10 +4,11 @@ A potential may rank the orders at one x well and yet have the energies across x
 universal potential does. Then the difference to DFT is smooth in x, and a handful of energies
 determine it. Energies of the lowest orders at each x and of both ends say most.
 
-All energies are of whole cells, and the model is one of energies per formula unit. It is fitted
-for one supercell: x, the bow and the scale would be the same in all supercells of a host, but the
-features of an order belong to a supercell (as those of the search's surrogate do). To fit several
-at once takes features that they share, as `gasearch.phases.energies.clusters` has them.
+Energies are of whole cells, and the model is one of energies per formula unit of one supercell: x,
+the bow and the scale are the same in all supercells of a host, but the features of an order belong
+to a supercell, as those of the search's surrogate do. Orders of a smaller supercell count in a
+larger one as what they are there, their repeats (`gasearch.search.seeds.tilings.tiled_sites`),
+with energies multiplied; smaller cells learn nothing from larger ones.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from gasearch.learning.process import Floats, Integers, Mixture, Orders, n_line_
 from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.fitting import one_thread
 
-_BETTER = 1 - 1e-6
+_AS_GOOD = 1 + 1e-6
 
 
 class UnevenInputError(GasearchError, ValueError):
@@ -87,8 +88,11 @@ class Correction:
 
     @property
     def is_used(self) -> bool:
-        """Whether it predicts better than the potential alone, by what was left out."""
-        return bool(self.error_eV_per_fu < _BETTER * self.error_without_eV_per_fu)
+        """Whether it predicts no worse than the potential alone, by what was left out.
+
+        With one order between the ends it is as good: left out, both say the straight line.
+        """
+        return bool(self.error_eV_per_fu <= _AS_GOOD * self.error_without_eV_per_fu)
 
     def predict(self, occupations: ArrayLike, energies_eV: ArrayLike) -> Corrected:
         """Return what DFT would give for orders, whether or not it `is_used`.
@@ -124,8 +128,8 @@ class Correction:
         return np.asarray(np.isclose(place, known[0], atol=1e-9))
 
     @property
-    def bow_eV_per_fu(self) -> float:
-        """By how much the lowest orders in the middle of the range go up, the ends kept."""
+    def bow_per_fu(self) -> float:
+        """By how much the lowest orders halfway in x go up, in eV, the ends kept; NaN at one x."""
         if self._mixture is None or n_line_terms(self._mixture.known.place) < 2:
             return float("nan")
         left, middle, right = self._mixture.predict(self._view.lowest(np.array([0, 0.5, 1])))[0]
@@ -144,10 +148,10 @@ class Correction:
         if not np.isfinite(self.error_eV_per_fu):
             return f"correction from {number}: too few to tell whether it is better than none"
         scale, spread = self.scale
-        bow = f"{1000 * self.bow_eV_per_fu:+.0f} meV/f.u. halfway in x, "
+        bow = f"{1000 * self.bow_per_fu:+.0f} meV/f.u. halfway in x, "
         return (
             f"correction from {number}, {'used' if self.is_used else 'not used'}: "
-            f"{bow if np.isfinite(self.bow_eV_per_fu) else ''}"
+            f"{bow if np.isfinite(self.bow_per_fu) else ''}"
             f"orders scaled by {scale:.2f} ± {spread:.2f}; error "
             f"{1000 * self.error_eV_per_fu:.0f} meV/f.u. where left out, "
             f"{1000 * self.error_without_eV_per_fu:.0f} without"

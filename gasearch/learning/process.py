@@ -11,6 +11,7 @@ MIT Press 2006, sections 2.7, 5.4).
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -24,10 +25,12 @@ Integers = NDArray[np.int64]
 
 NOISE = 1e-3
 """eV/f.u. by which an energy that was computed is not known."""
-N_DRAWS = 400
-_WEIGHS = 1e-4
-"""Draws that weigh less are left out of predictions."""
-_UNDETERMINED = 1e-9
+N_DRAWS = 300
+"""Of the prior, and as many where the first ones are probable."""
+_WIDER, _LEAST_VARIANCE = 1.3, 0.02
+_WEIGHS = 1e-3
+"""Draws that weigh so much less than the heaviest are left out of predictions."""
+_SAME_PLACE = 1e-9
 
 
 class Strengths(NamedTuple):
@@ -54,22 +57,59 @@ class Strengths(NamedTuple):
     own: float
 
 
-_CENTRES = Strengths(bow=0.1, length=0.5, scale=0.25, features=0.02, own=0.01)
+_CENTRES = Strengths(bow=0.25, length=0.8, scale=0.25, features=0.02, own=0.02)
 _WIDTHS = Strengths(bow=1.2, length=0.4, scale=0.8, features=1.0, own=1.0)
 """Of log-normal priors: medians, and widths in natural logarithms."""
 
 
+@dataclass(frozen=True, eq=False)
+class Draws:
+    """Strengths that predictions are averaged over, always the same for the same energies.
+
+    Parameters
+    ----------
+    places
+        (n_draws, n_strengths) logarithms, in widths of the prior from its centre.
+    log_prior
+        (n_draws,) logarithm of the prior's density over that of the draws.
+    """
+
+    places: Floats
+    log_prior: Floats
+
+    @property
+    def strengths(self) -> list[Strengths]:
+        """The strengths themselves."""
+        values = np.array(_CENTRES) * np.exp(self.places * np.array(_WIDTHS))
+        return [Strengths(*row) for row in values.tolist()]
+
+    @classmethod
+    def of_prior(cls) -> Draws:
+        """Return draws of the prior."""
+        return cls(_even_normals(), np.zeros(N_DRAWS))
+
+    def with_closer(self, weights: Floats) -> Draws:
+        """Return as many more where the weights (n_draws,) are, and these (of the prior)."""
+        mean = weights @ self.places
+        apart = self.places - mean
+        covariance = _WIDER**2 * (apart.T * weights) @ apart + _LEAST_VARIANCE * np.eye(len(mean))
+        factor = np.linalg.cholesky(covariance)
+        places = np.concatenate([self.places, mean + _even_normals() @ factor.T])
+        from_mean = np.linalg.solve(factor, (places - mean).T)
+        ratio = 0.5 * ((places**2).sum(axis=1) - (from_mean**2).sum(axis=0))
+        ratio -= np.log(np.diag(factor)).sum()
+        return Draws(places, -np.logaddexp(0.0, ratio))
+
+
 @functools.cache
-def drawn_strengths(number: int = N_DRAWS) -> tuple[Strengths, ...]:
-    """Return a sample of the prior, evenly spread (an additive recurrence), always the same."""
+def _even_normals() -> Floats:
+    """Return (N_DRAWS, n_strengths) normal numbers, evenly spread (an additive recurrence)."""
     n = len(_CENTRES)
     root = 1.0
     for _ in range(64):
         root = (1 + root) ** (1 / (n + 1))
     steps = root ** -np.arange(1.0, n + 1)
-    places = ndtri((0.5 + np.arange(1, number + 1)[:, None] * steps) % 1)
-    values = np.array(_CENTRES) * np.exp(places * np.array(_WIDTHS))
-    return tuple(Strengths(*row) for row in values.tolist())
+    return np.asarray(ndtri((0.5 + np.arange(1, N_DRAWS + 1)[:, None] * steps) % 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +235,7 @@ class Process:
         solved = precision @ self._terms
         precision -= solved @ self._inverse_normal @ solved.T
         diagonal = np.diag(precision)
-        undetermined = diagonal < _UNDETERMINED
+        undetermined = _determine_the_line(self._known.place)
         safe = np.where(undetermined, 1.0, diagonal)
         mean = self._difference - self._weights / safe
         return (
@@ -212,54 +252,75 @@ class Process:
         return 1 + variance * float(height @ self._weights), variance * (1 - variance * seen)
 
 
+def _determine_the_line(place: Floats) -> NDArray[np.bool_]:
+    """Return (n,) the orders without which a straight line would have fewer terms."""
+    n_terms = n_line_terms(place)
+    rest = (np.delete(place, n) for n in range(len(place)))
+    return np.array([n_line_terms(others) < n_terms for others in rest])
+
+
 def n_line_terms(place: Floats) -> int:
     """Return how many terms of a straight line some values of x determine: 0, 1 or 2."""
     if not len(place):
         return 0
-    return 1 if np.ptp(place) < _UNDETERMINED else 2
+    return 1 if np.ptp(place) < _SAME_PLACE else 2
 
 
 class Mixture:
-    """Processes of many strengths, weighted by the evidence."""
+    """Processes of many strengths, weighted by prior and evidence.
 
-    def __init__(self, known: Orders, difference: Floats) -> None:
+    Parameters
+    ----------
+    draws
+        Strengths to average over; by default those that suit the differences.
+    """
+
+    def __init__(self, known: Orders, difference: Floats, draws: Draws | None = None) -> None:
         self.known = known
         self._difference = difference
-        covariances = Covariances(known, known)
-        every = [Process(known, difference, covariances, s) for s in drawn_strengths()]
-        self._log_weights = np.array([one.log_evidence() for one in every])
-        self._every = every
-        weights = _normalised(self._log_weights)
+        self._covariances = Covariances(known, known)
+        self.draws = draws or self._suited()
+        strengths = self.draws.strengths
+        log_weights = self._log_evidence(strengths) + self.draws.log_prior
+        weights = _normalised(log_weights)
         chosen = np.flatnonzero(weights >= _WEIGHS * weights.max())
-        self._chosen = [every[k] for k in chosen]
+        self._chosen = [self._process(strengths[k]) for k in chosen]
+        self._log_weights = log_weights[chosen]
         self.weights = weights[chosen] / weights[chosen].sum()
+
+    def _process(self, strengths: Strengths) -> Process:
+        return Process(self.known, self._difference, self._covariances, strengths)
+
+    def _suited(self) -> Draws:
+        first = Draws.of_prior()
+        return first.with_closer(_normalised(self._log_evidence(first.strengths)))
+
+    def _log_evidence(self, strengths: Sequence[Strengths]) -> Floats:
+        return np.array([self._process(s).log_evidence() for s in strengths])
 
     def predict(self, orders: Orders) -> tuple[Floats, Floats]:
         """Return means and variances (n,) of the differences of orders, in eV/f.u."""
         covariances = Covariances(orders, self.known)
         found = [one.predict(orders, covariances) for one in self._chosen]
-        return _mixed(*(np.array(part) for part in zip(*found, strict=True)), self.weights)
+        return _mixed(found, self.weights[:, None])
 
     def left_out(self) -> tuple[Floats, Floats]:
         """Return means and variances (n,) of differences, each predicted from all the others.
 
-        As refits would have it, to the weights of the strengths: what the one left out adds to
+        As a refit would have it, to the weights of the strengths: what the one left out adds to
         the evidence of each is taken back.
         """
-        found = [one.left_out() for one in self._every]
+        found = [one.left_out() for one in self._chosen]
         means, variances = (np.array(part) for part in zip(*found, strict=True))
-        ratio = (self._difference - means) ** 2 / variances
-        added = -0.5 * (ratio + np.log(2 * np.pi * variances))
+        added = -0.5 * ((self._difference - means) ** 2 / variances + np.log(2 * np.pi * variances))
         added = np.where(np.isinf(variances), 0.0, added)
-        weights = np.apply_along_axis(_normalised, 0, self._log_weights[:, None] - added)
-        return _mixed(means, variances, weights)
+        weights = [_normalised(self._log_weights - column) for column in added.T]
+        return _mixed(found, np.array(weights).T)
 
     def scale(self) -> tuple[float, float]:
         """Return mean and standard deviation of the factor on energies of orders."""
-        means, variances = (
-            np.array(p) for p in zip(*(o.scale() for o in self._chosen), strict=True)
-        )
-        mean, variance = _mixed(means[:, None], variances[:, None], self.weights)
+        found = [tuple(np.array([value]) for value in one.scale()) for one in self._chosen]
+        mean, variance = _mixed(found, self.weights[:, None])
         return float(mean[0]), float(np.sqrt(variance[0]))
 
 
@@ -268,8 +329,16 @@ def _normalised(logarithms: Floats) -> Floats:
     return np.asarray(weights / weights.sum())
 
 
-def _mixed(means: Floats, variances: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Return mean and variance (n,) of a mixture of (n_draws, n) ones."""
-    shares = weights.reshape(len(weights), -1)
-    mean = (shares * means).sum(axis=0)
-    return mean, (shares * (variances + (means - mean) ** 2)).sum(axis=0)
+def _mixed(found: Sequence[tuple[Floats, ...]], weights: Floats) -> tuple[Floats, Floats]:
+    """Return mean and variance (n,) of a mixture of normal distributions.
+
+    Parameters
+    ----------
+    found
+        Means and variances (n,) of each.
+    weights
+        (n_found, n) or (n_found, 1), which sum up to 1.
+    """
+    means, variances = (np.array(part) for part in zip(*found, strict=True))
+    mean = (weights * means).sum(axis=0)
+    return mean, (weights * (variances + (means - mean) ** 2)).sum(axis=0)
