@@ -19,9 +19,12 @@ from gasearch import processes
 from gasearch.cli.app import app
 from gasearch.dft.codes import potential_job
 from gasearch.dft.jobs.folders import job_folders
-from gasearch.learning.folder import LearnFolder
+from gasearch.learning.folder import LearnFolder, runs_of
 from gasearch.learning.loop import Loop
 from gasearch.learning.summary import hull_error, learn_document, rows
+from gasearch.report.chapters.learning import learning_section
+from gasearch.report.material import opened
+from gasearch.report.sections import Table
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.store.promotions import promotions
@@ -176,6 +179,31 @@ def test_dft_is_what_was_asked_for_at_the_relaxed_geometry(undisturbed):
     assert len(jobs) == 4
     assert {job.status().level for job in jobs} == {level}
     assert {job.status().charge_order for job in jobs} == {"kept"}
+
+
+def test_the_report_of_a_loop_has_its_last_runs_and_its_learning_curve(undisturbed):
+    place, *_ = undisturbed
+    last = place.rounds()[-1].result()
+    assert [path.relative_to(place.path).as_posix() for path in runs_of(place.path)] == last["runs"]
+    with opened([place.path]) as material:
+        assert [run.name for run in material.runs] == [str(place.path / n) for n in last["runs"]]
+        section = learning_section(material)
+    (numbers,) = section.numbers["learning"]
+    assert [one["jobs"] for one in numbers["learning_curve"]] == [2, 4]
+    table, chosen = (block for block in section.blocks if isinstance(block, Table))
+    assert [row[2] for row in table.rows] == ["2", "4"]
+    assert len(chosen.rows) == 4
+    (chart,) = section.charts
+    assert list(chart.series[-1].x) == [2, 4]
+    assert chart.series[-1].y[-1] == 0
+
+
+def test_ordinary_runs_are_no_loop(undisturbed):
+    place, *_ = undisturbed
+    run_path = place.path / "round-1" / "1x1x1"
+    assert runs_of(run_path) == [run_path]
+    with opened([run_path]) as material:
+        assert learning_section(material).blocks[0].text.startswith("Nothing here")
 
 
 def learn(place, *words):

@@ -7,6 +7,7 @@ from typing import Any
 
 from gasearch.display.plotting import BLUE, ORANGE
 from gasearch.learning import summary
+from gasearch.learning.folder import LearnFolder
 from gasearch.report.material import Material
 from gasearch.report.sections import Block, Chart, Section, Series, Table, Text, file_name
 
@@ -60,9 +61,9 @@ def _curve(name: str, curve: Sequence[Mapping[str, Any]]) -> Chart:
     )
 
 
-def _chosen(loop: Any) -> tuple[list[str], list[tuple[str, ...]]]:
+def _chosen(loop: LearnFolder) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the head and rows of the table of all that was sent to DFT."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for one in loop.rounds():
         for row in (one.plan() or {})["chosen"]:
             sigma = row["sigma_per_fu"]
