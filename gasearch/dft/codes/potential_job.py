@@ -83,7 +83,7 @@ def _calculator(job: dict[str, Any]) -> Any:
     class WithMoments(PotentialCalculator):
         """Own moments on elements of which it tells all species apart, else those of labels."""
 
-        implemented_properties = [*PotentialCalculator.implemented_properties, "magmom"]
+        implemented_properties = [*PotentialCalculator.implemented_properties, "magmom"]  # noqa: RUF012
 
         def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
             super().calculate(atoms, *arguments, **options)
