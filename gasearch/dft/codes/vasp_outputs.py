@@ -109,8 +109,7 @@ def complete_vasprun(path: Path, frames: Sequence[Atoms]) -> None:
             steps: Any = ase.io.read(plain, index=":", format="vasp-out")
     except Exception:  # noqa: BLE001 -- then it says nothing of the steps
         return
-    energies = [[_result(one, "free_energy") for one in those] for those in (frames, steps)]
-    if len(frames) != len(steps) or not np.allclose(*energies, rtol=0, atol=_SAME_ENERGY_eV):
+    if len(frames) != len(steps) or not _have_same_energies(frames, steps):
         return
     for frame, step in zip(frames, steps, strict=True):
         moments = _result(step, "magmoms")
@@ -125,6 +124,14 @@ def without_half_a_stress(path: Path, frames: Sequence[Atoms]) -> None:
     for frame in frames:
         if frame.calc is not None and (isif == 1 or _result(frame, "stress") is None):
             frame.calc.results.pop("stress", None)
+
+
+def _have_same_energies(some: Sequence[Atoms], others: Sequence[Atoms]) -> bool:
+    first, second = (
+        np.array([_result(one, "free_energy") for one in those], dtype=np.float64)
+        for those in (some, others)
+    )
+    return bool(np.allclose(first, second, rtol=0, atol=_SAME_ENERGY_eV))
 
 
 def _result(atoms: Atoms, name: str) -> Any:
