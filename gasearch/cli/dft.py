@@ -68,7 +68,7 @@ def run(
             return
         from gasearch.dft.jobs.run import run_jobs
 
-        with _ProgressLine() as progress:
+        with ProgressLine() as progress:
             ended = run_jobs(
                 place,
                 numbers,
@@ -292,7 +292,7 @@ def _print_collected(
         out.print("nothing to collect")
 
 
-class _ProgressLine:
+class ProgressLine:
     """What a job does just now: one line that changes on a terminal, a line a minute elsewhere."""
 
     def __init__(self) -> None:
@@ -304,6 +304,7 @@ class _ProgressLine:
         return self
 
     def __call__(self, text: str) -> None:
+        """Show what jobs do just now."""
         import time
 
         if text == self._shown:
