@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import field_validator, model_validator
 
 from gasearch.crystal.species import Species
-from gasearch.run.execution_section import WALLTIME
+from gasearch.run.execution_section import WALLTIME, known_device
 from gasearch.settings import AtLeastOne, Count, NotNegative, Number, Positive, Section, key
 
 KPoint = tuple[Number, Number, Number]
@@ -103,7 +103,12 @@ class DftPotentialSection(Section):
 
     name: str = key("chgnet-nafepo4", "any that name in [potential] takes")
     species: dict[str, str | int] = key({}, "as in [potential]")
-    device: str = key("cpu", '"cpu", "cuda", "cuda:1"')
+    device: str = key("auto", "as in [execution]")
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        return known_device(device)
 
 
 class DftSection(Section):

@@ -15,6 +15,13 @@ WALLTIME = re.compile(r"\d+:[0-5]\d:[0-5]\d")
 _BATCHES = 4  # that a lease waits for beside the relaxation itself
 
 
+def known_device(device: str) -> str:
+    """Return a device as it is, or raise `ValueError` for what is none."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError('expected "auto", "cpu", "cuda", or one of several as "cuda:1"')
+    return device
+
+
 class ExecutionSection(Section):
     """[execution]: where relaxations run."""
 
@@ -53,9 +60,7 @@ class ExecutionSection(Section):
     @field_validator("device")
     @classmethod
     def _known_device(cls, device: str) -> str:
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-            raise ValueError('expected "auto", "cpu", "cuda", or one of several as "cuda:1"')
-        return device
+        return known_device(device)
 
     @field_validator("lease_s", mode="before")
     @classmethod

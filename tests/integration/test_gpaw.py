@@ -16,7 +16,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from fake_dft import start_driver, wait_until
+from fake_dft import compute, start_driver, wait_until
 from places import SHIPPED_FRAMES, TOYS
 from typer.testing import CliRunner
 
@@ -24,7 +24,9 @@ from gasearch.cli.app import app
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.dft.codes.gpaw import RETRIES, SCRIPT, job_input, with_retry
+from gasearch.dft.jobs.export import training_frames
 from gasearch.dft.jobs.folders import job_folders
+from gasearch.dft.jobs.prepare import Workplace
 from gasearch.run.dft_section import DftSection
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
@@ -175,6 +177,44 @@ def test_electrons_that_never_converge_make_a_failed_job_with_its_reason(folder)
     assert [line.split(":")[0] for line in job.status().tried] == [*RETRIES]
     assert results(folder)[1] == []
     assert "failed" in json.loads(dft(folder, "status", "--json"))[0]["state"]
+
+
+def test_samples_go_on_from_the_electrons_of_the_job(folder, tmp_path):
+    number = empty(folder)
+    with RunFolder(folder).open_store() as store:
+        start = store.relaxed(number).atoms
+
+    def samples(number):
+        near, strained = start.copy(), start.copy()
+        near.rattle(0.01, seed=1)
+        strained.set_cell(1.01 * start.cell, scale_atoms=True)
+        near.info["tag"], strained.info["tag"] = "near", "strained"
+        return [near, strained]
+
+    (status,), _ = compute(folder, number, relax=False, samples=samples)
+    assert (status.state, status.charge_order) == ("collected", "kept")
+    (job,) = job_folders(folder)
+    texts = (job.path / "gpaw-1.txt").read_text().lower().split("converged after ")[1:]
+    of_job, of_near, of_strained = (int(text.split()[0]) for text in texts)
+    assert of_near < 0.8 * of_job
+    assert of_strained > of_near  # another cell begins anew
+    run = RunFolder(folder)
+    with run.open_store() as store:
+        found = training_frames(Workplace.of(run, store), status.level)
+    assert [frame.info["tag"] for frame in found.frames] == ["relax0", "near", "strained"]
+    assert found.left_out == {}
+    near, strained = [frame.get_potential_energy() for frame in found.frames[1:]]
+    again = tmp_path / "the other way round"
+    again.mkdir()
+    shutil.copy(SCRIPT, again)
+    shutil.copy(job.path / "job.json", again)
+    ase.io.write(again / "start.traj", samples(number)[1])
+    ase.io.write(again / "samples.traj", samples(number)[:1])
+    subprocess.run([sys.executable, SCRIPT.name], cwd=again, check=True, capture_output=True)
+    found = ase.io.read(again / "result.traj").get_potential_energy()
+    assert found == pytest.approx(strained, abs=2e-3)
+    found = ase.io.read(again / "samples-result.traj").get_potential_energy()
+    assert found == pytest.approx(near, abs=2e-3)
 
 
 @pytest.mark.slow

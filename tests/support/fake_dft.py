@@ -1,5 +1,6 @@
 """Run folders whose GPAW is `fake_gpaw.py`, as processes or in the process of the tests."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import fake_gpaw
 import pytest
 
 from gasearch import processes
+from gasearch.dft.codes import potential_job
 from gasearch.dft.codes.outputs import read_output
 from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.jobs.folders import job_folders
@@ -52,6 +54,27 @@ class FakeProgram:
 
     def cancel(self):
         self._polls_left, self.exit_status = 0, -15
+
+
+class PotentialProgram:
+    """What `potential_job.py` does, in this process: torch is loaded once for many jobs."""
+
+    def __init__(self, request):
+        with contextlib.chdir(request.folder):
+            self.exit_status = potential_job.main()
+        self.record = processes.identity()
+
+    def poll(self):
+        return "ended"
+
+    def cancel(self):
+        """It has ended."""
+
+
+def with_potential(folder, name="pmmcs"):
+    """Let `gasearch dft run` compute with a potential."""
+    set_keys(folder, "dft", code="potential")
+    set_keys(folder, "dft.potential", name=name)
 
 
 def compute(folder, *numbers, watch=lambda line: None, **options):

@@ -21,6 +21,8 @@ def outcar(
     scale=1.0,
     signs=None,
     energy=-170.0,
+    stress_kB=None,
+    hop_at=None,
     **tags,
 ):
     """Return the text of an OUTCAR.
@@ -37,6 +39,10 @@ def outcar(
         Of each edge of the cell.
     signs
         Of the moments (n_atoms,).
+    stress_kB
+        Of each step, as VASP has it: xx, yy, zz, xy, yz, zx.
+    hop_at
+        The step from which on the hole is on the first Fe2+.
     tags
         Of the INCAR that differ from the one in the folder.
     """
@@ -74,7 +80,13 @@ def outcar(
         moments += [_SPIN.get(float(moment), 0.02)] * int(number)
     atoms.set_cell(atoms.cell.array * scale, scale_atoms=True)
     moments = np.array(moments) * (1 if signs is None else np.asarray(signs))
-    steps = [_step(atoms, moments, k, n, energy - 0.01 * k) for k, n in enumerate(iterations)]
+    steps = []
+    for k, n in enumerate(iterations):
+        own = moments.copy()
+        if hop_at is not None and k >= hop_at:
+            pair = [int(np.flatnonzero(own == moment)[0]) for moment in _SPIN.values()]
+            own[pair] = own[pair[::-1]]
+        steps.append(_step(atoms, own, k, n, energy - 0.01 * k, stress_kB and stress_kB[k]))
     end = [
         " reached required accuracy - stopping structural energy minimisation",
         " General timing and accounting informations for this job:",
@@ -82,7 +94,7 @@ def outcar(
     return "\n".join([*head, "", *itertools.chain(*steps), *end, ""])
 
 
-def _step(atoms, moments, step, n_iterations, energy):
+def _step(atoms, moments, step, n_iterations, energy, stress_kB):
     """Return the lines of one step of the atoms; VASP 5 always says that EDIFF is reached."""
     lines = [
         f"{'-' * 39} Iteration {step + 1:6d}({n:4d})  {'-' * 39}"
@@ -91,6 +103,12 @@ def _step(atoms, moments, step, n_iterations, energy):
     lines += ["------ aborting loop because EDIFF is reached ------"]
     lines += [" magnetization (x)", "", "# of ion       s       p       d       tot", "-" * 42]
     lines += [f"{n + 1:5d}   0.0  0.0  {m:.3f}  {m:.3f}" for n, m in enumerate(moments)]
+    if stress_kB:
+        lines += ["", "  FORCE on cell =-STRESS in cart. coord.  units (eV):"]
+        lines += ["  Direction    XX          YY          ZZ          XY          YZ          ZX"]
+        lines += ["  in kB   " + "".join(f"{value:12.5f}" for value in stress_kB)]
+        pressure = sum(stress_kB[:3]) / 3
+        lines += [f"  external pressure = {pressure:11.2f} kB  Pullay stress =        0.00 kB"]
     lines += ["", " VOLUME and BASIS-vectors are now :"]
     lines += ["      direct lattice vectors                 reciprocal lattice vectors"]
     lines += ["".join(f"{v:15.9f}" for v in row) + "  0.1 0.0 0.0" for row in atoms.cell.array]
@@ -100,3 +118,47 @@ def _step(atoms, moments, step, n_iterations, energy):
     lines += ["  FREE ENERGIE OF THE ION-ELECTRON SYSTEM (eV)", "  " + "-" * 51]
     lines += [f"  free  energy   TOTEN  =       {energy:.8f} eV", ""]
     return [*lines, f"  energy  without entropy=  {energy:.8f}  energy(sigma->0) =  {energy:.8f}"]
+
+
+def vasprun(folder, *, iterations=(12, 9, 7), energy=-170.0, stress_kB=None, **tags):
+    """Return the text of the vasprun.xml of the same run, in which no atom has a moment."""
+    atoms = ase.io.read(folder / "POSCAR", format="vasp")
+    steps = []
+    for k, n in enumerate(iterations):
+        energies = "".join(
+            f'<i name="{name}"> {energy - 0.01 * k:.8f} </i>'
+            for name in ("e_fr_energy", "e_0_energy")
+        )
+        scsteps = f"<scstep><energy>{energies}</energy></scstep>" * n
+        stress = "" if stress_kB is None else _varray("stress", _matrix(stress_kB[k]))
+        forces = _varray("forces", [[0.01, 0.0, 0.0]] * len(atoms))
+        steps.append(
+            f"<calculation>{scsteps}{_structure(atoms)}{forces}{stress}"
+            f"<energy>{energies}</energy></calculation>"
+        )
+    names = "".join(f"<rc><c>{symbol}</c><c>1</c></rc>" for symbol in atoms.symbols)
+    own = "".join(f'<i name="{tag}"> {value}</i>' for tag, value in tags.items())
+    points = _varray("kpointlist", [[0, 0, 0]]) + _varray("weights", [[1]])
+    return (
+        f'<?xml version="1.0"?>\n<modeling><kpoints>{points}</kpoints>'
+        f'<parameters>{own}<i type="int" name="NELM"> 200</i></parameters>'
+        f'<atominfo><array name="atoms"><set>{names}</set></array></atominfo>'
+        f"{_structure(atoms, 'initialpos')}{''.join(steps)}\n</modeling>\n"
+    )
+
+
+def _matrix(stress_kB):
+    xx, yy, zz, xy, yz, zx = stress_kB
+    return [[xx, xy, zx], [xy, yy, yz], [zx, yz, zz]]
+
+
+def _varray(name, rows):
+    inside = "".join(f"<v> {' '.join(f'{value:.8f}' for value in row)} </v>" for row in rows)
+    return f'<varray name="{name}">{inside}</varray>'
+
+
+def _structure(atoms, name=None):
+    named = f' name="{name}"' if name else ""
+    crystal = f"<crystal>{_varray('basis', atoms.cell.array)}</crystal>"
+    positions = _varray("positions", atoms.get_scaled_positions())
+    return f"<structure{named}>{crystal}{positions}</structure>"

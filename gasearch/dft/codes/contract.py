@@ -147,6 +147,9 @@ class Code:
     converged_steps
         By the name that ASE gives a format: returns for each step of the atoms whether its
         electrons converged, from the text.
+    complete_steps
+        By the name that ASE gives a format: changes the steps that ASE read of a file. Adds what
+        other files of the run say of them, and takes away what the output holds in part only.
     beside
         Files beside an output that say more of its settings.
     write_inputs
@@ -165,6 +168,9 @@ class Code:
     settings_in: Callable[[str], OutputSettings | None] = lambda text: None  # noqa: ARG005
     expected: Callable[[Mapping[str, Any], Atoms | None], ExpectedSettings] = expected_as_named
     converged_steps: Mapping[str, Callable[[str], list[bool]]] = field(default_factory=dict)
+    complete_steps: Mapping[str, Callable[[Path, Sequence[Atoms]], None]] = field(
+        default_factory=dict
+    )
     beside: Callable[[Path], list[Path]] = lambda output: []  # noqa: ARG005
     write_inputs: Callable[..., dict[str, str]] | None = None
     program: Program | None = None

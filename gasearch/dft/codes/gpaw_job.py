@@ -64,11 +64,12 @@ def carry_out(compute: Any, packages: Sequence[str], world: Any = None) -> int:
     is_first = world is None or world.rank == 0
     start_s = time.time()
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
+    lock = os.open(".computing", os.O_RDWR | os.O_CREAT, 0o644) if is_first else -1
     if is_first:
-        file = os.open(".computing", os.O_RDWR | os.O_CREAT, 0o644)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(lock)
             return ALREADY_RUNNING
         for name in ("outcome.json", "progress.json"):
             Path(name).unlink(missing_ok=True)
@@ -87,6 +88,7 @@ def carry_out(compute: Any, packages: Sequence[str], world: Any = None) -> int:
     outcome["versions"] = _versions(packages)
     if is_first:
         replace("outcome.json", json.dumps(outcome, indent=2))
+        os.close(lock)
     return 0 if outcome["end"] == "done" else 1
 
 

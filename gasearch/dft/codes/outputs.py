@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -144,6 +144,7 @@ def read_steps(path: Path) -> list[tuple[Atoms, bool]]:
     """Return each step of the atoms in an output, and whether its electrons converged."""
     source, kind, _ = _whole(path)
     frames = _frames(source, kind)
+    complete_steps(source, kind, frames)
     return list(zip(frames, converged_steps(source, kind, len(frames)), strict=True))
 
 
@@ -155,6 +156,19 @@ def _whole(path: Path) -> tuple[Path, str, str]:
             source = code.outputs[kind](path)
             return source, kind if source == path else _kind(source), code.name
     return path, kind, ""
+
+
+def complete_steps(path: Path, kind: str, frames: Sequence[Atoms]) -> None:
+    """Change the frames of a file to what its code's run says of them, as a whole.
+
+    Parameters
+    ----------
+    kind
+        The name that ASE gives the format.
+    """
+    for code in CODES.values():
+        if kind in code.complete_steps:
+            code.complete_steps[kind](path, frames)
 
 
 def converged_steps(path: Path, kind: str, n_frames: int) -> list[bool]:

@@ -141,18 +141,21 @@ def _known(own: DftPotentialSection) -> _Known:
     path = Path(own.name.rpartition(":")[0] if ":" in own.name else own.name)
     files = sorted(path.glob("*")) if path.is_dir() else [path] if path.is_file() else []
     stamps = tuple((file.name, file.stat().st_mtime_ns) for file in files)
-    return _loaded(own.name, tuple(sorted(own.species.items())), own.device, stamps)
+    return _loaded(own.name, tuple(sorted(own.species.items())), stamps)
 
 
 @functools.lru_cache(maxsize=16)
 def _loaded(
-    name: str, species: tuple[tuple[str, str | int], ...], device: str, stamps: tuple[object, ...]
+    name: str, species: tuple[tuple[str, str | int], ...], stamps: tuple[object, ...]
 ) -> _Known:
-    """Load a potential for what a level says of it, once for each state of its files."""
+    """Load a potential for what a level says of it, once for each state of its files.
+
+    On the CPU: jobs may run on another machine.
+    """
     from gasearch.potentials.registry import load_potential
 
     del stamps
-    potential = load_potential(name, None, device, dict(species))
+    potential = load_potential(name, species=dict(species))
     return _Known(potential.weights_hash, getattr(potential, "moment_ranges", None) or {})
 
 

@@ -70,10 +70,12 @@ def _calculator(job: dict[str, Any]) -> Any:
     """Return the potential as ASE's calculator, with the moments that a result has."""
     import numpy as np
 
+    from gasearch.execution.devices import choose_device
     from gasearch.potentials.calculator import PotentialCalculator
     from gasearch.potentials.registry import load_potential
 
-    potential = load_potential(job["potential"], Path.cwd(), job["device"], job["species"])
+    device = choose_device(job["device"], job["potential"], Path.cwd())
+    potential = load_potential(job["potential"], Path.cwd(), device, job["species"])
     if potential.weights_hash != job["weights_hash"]:
         raise ValueError(
             f"potential {job['potential']!r} has other weights than when this job was prepared "
@@ -83,7 +85,7 @@ def _calculator(job: dict[str, Any]) -> Any:
     class WithMoments(PotentialCalculator):
         """Own moments on elements of which it tells all species apart, else those of labels."""
 
-        implemented_properties = [*PotentialCalculator.implemented_properties, "magmom"]
+        implemented_properties = [*PotentialCalculator.implemented_properties, "magmom"]  # noqa: RUF012
 
         def calculate(self, atoms: Any = None, *arguments: Any, **options: Any) -> None:
             super().calculate(atoms, *arguments, **options)

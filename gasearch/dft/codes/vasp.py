@@ -447,6 +447,10 @@ VASP = Code(
         "vasp-out": vasp_outputs.converged_steps,
         "vasp-xml": vasp_outputs.converged_steps_of_vasprun,
     },
+    complete_steps={
+        "vasp-out": vasp_outputs.without_half_a_stress,
+        "vasp-xml": vasp_outputs.complete_vasprun,
+    },
     beside=vasp_outputs.vasprun_beside,
     write_inputs=input_files,
 )

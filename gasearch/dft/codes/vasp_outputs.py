@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import ase.io
+import numpy as np
+from ase import Atoms
 from ase.io.formats import get_compression
 
 from gasearch.dft.codes.contract import (
@@ -13,6 +18,7 @@ from gasearch.dft.codes.contract import (
     OutputSettings,
     first_number,
     kpoint_table,
+    plain_file,
     read_tail,
     read_text,
 )
@@ -27,6 +33,7 @@ _DEFAULTS: Mapping[str, str] = {
 """Tags that energies depend on, as an INCAR has them that does not name them."""
 _STEP = re.compile(r"-+ Iteration +(\d+)\( *(\d+)\) +-+")
 _CONVERGED = "aborting loop because EDIFF is reached"
+_SAME_ENERGY_eV = 1e-4  # of a step in two files of a run
 _COMPRESSIONS = ("", ".gz", ".bz2", ".xz")
 
 
@@ -77,10 +84,58 @@ def outcar_of_vasprun(path: Path) -> Path:
     """Return the OUTCAR beside a vasprun.xml, which itself holds no moments."""
     if "</modeling>" not in read_tail(path):
         raise RefusedOutputError(path, "it is truncated: VASP did not end by itself")
-    outcar = _beside(path, "vasprun{}.xml", "vasprun.xml{}", others=("OUTCAR{}",))
+    outcar = _outcar_beside(path)
     if outcar is None:
         raise RefusedOutputError(path, "it holds no moments of atoms: put the OUTCAR beside it")
     return finished_outcar(outcar)
+
+
+def _outcar_beside(path: Path) -> Path | None:
+    return _beside(path, "vasprun{}.xml", "vasprun.xml{}", others=("OUTCAR{}",))
+
+
+def complete_vasprun(path: Path, frames: Sequence[Atoms]) -> None:
+    """Give the steps of a vasprun.xml, which has none, the moments of the OUTCAR beside it.
+
+    Where both have the same steps: the same number, with the same energies.
+    """
+    without_half_a_stress(path, frames)
+    outcar = _outcar_beside(path)
+    if outcar is None:
+        return
+    try:
+        with warnings.catch_warnings(), plain_file(outcar) as plain:
+            warnings.simplefilter("ignore")
+            steps: Any = ase.io.read(plain, index=":", format="vasp-out")
+    except Exception:  # noqa: BLE001 -- then it says nothing of the steps
+        return
+    if len(frames) != len(steps) or not _have_same_energies(frames, steps):
+        return
+    for frame, step in zip(frames, steps, strict=True):
+        moments = _result(step, "magmoms")
+        if moments is not None and frame.calc is not None:
+            frame.calc.results["magmoms"] = moments
+
+
+def without_half_a_stress(path: Path, frames: Sequence[Atoms]) -> None:
+    """Take away stresses of which VASP computes nothing but the trace, with ISIF below 2."""
+    text = read_text(path)
+    isif = first_number(r"\bISIF *= *(\d)", text) or first_number(r'name="ISIF" *>\s*(\d)', text)
+    for frame in frames:
+        if frame.calc is not None and (isif == 1 or _result(frame, "stress") is None):
+            frame.calc.results.pop("stress", None)
+
+
+def _have_same_energies(some: Sequence[Atoms], others: Sequence[Atoms]) -> bool:
+    first, second = (
+        np.array([_result(one, "free_energy") for one in those], dtype=np.float64)
+        for those in (some, others)
+    )
+    return bool(np.allclose(first, second, rtol=0, atol=_SAME_ENERGY_eV))
+
+
+def _result(atoms: Atoms, name: str) -> Any:
+    return None if atoms.calc is None else atoms.calc.results.get(name)
 
 
 def vasprun_beside(output: Path) -> list[Path]:

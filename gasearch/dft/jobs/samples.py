@@ -17,7 +17,7 @@ import numpy as np
 from ase import Atoms
 
 from gasearch.crystal.host import Host
-from gasearch.dft.codes.outputs import find_output, read_steps, refuse_other_settings
+from gasearch.dft.codes.outputs import ELSEWHERE, find_output, read_steps, refuse_other_settings
 from gasearch.dft.codes.registry import is_run_here
 from gasearch.dft.errors import JobFolderError, NoOutputError, RefusedOutputError
 from gasearch.dft.jobs.folders import JobFolder
@@ -86,15 +86,16 @@ def computed_samples(
     settings
         Of the job's level: outputs of other settings are left out.
     """
-    given = _frames(job.path / SAMPLES)
     if is_run_here(row.code):
         outcome = job.read_json("outcome.json") or {}
         reasons = outcome.get("samples", {}).get("left_out", {}).values()
         frames = [(one, True, str(one.info["tag"])) for one in _frames(job.path / SAMPLES_RESULT)]
         return ComputedSamples(frames, Counter(map(str, reasons)))
+    if settings.get("geometry") != ELSEWHERE:
+        settings = {**settings, "geometry": "as given"}  # single points, of relaxations too
     found: list[tuple[Atoms, bool, str]] = []
     left_out = Counter[str]()
-    for count, sample in enumerate(given, start=1):
+    for count, sample in enumerate(_frames(job.path / SAMPLES), start=1):
         try:
             output = find_output(sample_folder(job, count))
             refuse_other_settings(output, row.level, settings, host, sample)

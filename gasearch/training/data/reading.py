@@ -20,7 +20,7 @@ from ase.io.formats import UnknownFileTypeError, filetype
 
 from gasearch.analysis.findings import HELD_FROM
 from gasearch.dft.codes.contract import plain_file
-from gasearch.dft.codes.outputs import converged_steps
+from gasearch.dft.codes.outputs import complete_steps, converged_steps
 from gasearch.errors import UsageError
 from gasearch.potentials.contract import Array
 from gasearch.training.data.columns import ACCEPTED, NAMES, ColumnError, Labels, read_labels
@@ -230,6 +230,7 @@ def _structures(path: Path) -> tuple[list[Atoms], int]:
             return _rows(path, kind), 0
         with plain_file(path) as plain:
             found: Any = ase.io.read(plain, index=":", format="extxyz" if kind == "xyz" else kind)
+        complete_steps(path, kind, found)
         is_converged = converged_steps(path, kind, len(found))
     except Exception as error:
         text = " ".join(str(error).split())[:200]

@@ -1,12 +1,14 @@
 """Relaxations of `gpaw_job.py` on forces as DFT gives them: noisy, and now and then misleading."""
 
 import importlib.util
+import json
 import types
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.io import read, write
 
 from gasearch.dft.codes.gpaw import SCRIPT
 
@@ -121,3 +123,81 @@ def test_a_trajectory_that_was_cut_off_is_no_frame(relax, tmp_path):
     (tmp_path / "relax.traj").write_bytes(b"- of UlmASE-Traj")
     assert relax.job.read_frame("relax.traj") is None
     assert relax.job.read_frame("missing.traj", lowest=True) is None
+
+
+class TestSamples:
+    """Geometries after the job itself, from the electrons of before."""
+
+    @pytest.fixture
+    def compute(self, relax, tmp_path, monkeypatch):
+        """A function that computes the job of a folder, with calculators that are kept."""
+        atoms = Atoms("H8", sites(), cell=[4, 4, 4], pbc=True)
+        samples = []
+        for number, tag in enumerate(["near", "lost", "strained", "far"], start=1):
+            sample = atoms.copy()
+            sample.rattle(0.01 * number, seed=number)
+            sample.set_cell(sample.cell * (1.01 if tag == "strained" else 1.0), scale_atoms=True)
+            sample.info["tag"] = tag
+            samples.append(sample)
+        write(tmp_path / "start.traj", atoms)
+        write(tmp_path / "samples.traj", samples)
+        made = []
+
+        def calculator(**settings):
+            made.append(Springs(lost=(3,) if not made else ()))
+            made[-1].text = settings["txt"]
+            return made[-1]
+
+        program = types.SimpleNamespace(
+            KohnShamConvergenceError=ElectronsLostError, GPAW=calculator, PW=float,
+            FermiDirac=lambda *_, **__: None, MixerDif=lambda *_: None,
+        )  # fmt: skip
+        world = types.SimpleNamespace(world=types.SimpleNamespace(barrier=lambda: None, rank=0))
+        monkeypatch.setattr(
+            relax.job, "load_gpaw", lambda name="gpaw": world if "mpi" in name else program
+        )
+        job = {
+            **TASK, "task": "single-point", "rung": "as set", "attempt": 1, "cutoff_eV": 450.0,
+            "xc": "PBE", "kpoints": [[0, 0, 0]], "hubbard": {}, "smearing_eV": 0.05,
+            "mixer": [0.1, 5, 50.0], "convergence": {}, "moments": [1.0] * 8,
+        }  # fmt: skip
+        (tmp_path / "job.json").write_text(json.dumps(job))
+
+        def call():
+            assert relax.job.main() == 0
+            return json.loads((tmp_path / "outcome.json").read_text())
+
+        call.made, call.job = made, relax.job
+        return call
+
+    def test_they_are_computed_by_the_jobs_own_calculator_and_a_lost_one_begins_afresh(
+        self, compute, tmp_path
+    ):
+        outcome = compute()
+        assert (outcome["end"], outcome["n_steps"]) == ("done", 0)
+        reasons = {"2": "the electrons did not converge"}
+        assert outcome["samples"] == {"done": 3, "left_out": reasons}
+        first, second = compute.made
+        assert (first.n_calls, second.n_calls) == (3, 2)
+        assert (first.text, second.text) == ("gpaw-1.txt", "gpaw-1-afresh.txt")
+        found = compute.job.read_frames("samples-result.traj")
+        given = {sample.info["tag"]: sample for sample in read(tmp_path / "samples.traj", ":")}
+        assert [frame.info["tag"] for frame in found] == ["near", "strained", "far"]
+        for frame in found:
+            sample = given[frame.info["tag"]]
+            assert np.array_equal(frame.positions, sample.positions)
+            assert np.array_equal(frame.cell, sample.cell)
+            energy = 0.5 * (STIFFNESS * (sample.positions - sites()) ** 2).sum()
+            assert frame.get_potential_energy() == pytest.approx(energy)
+            assert frame.get_initial_magnetic_moments().tolist() == [1.0] * 8
+        assert read(tmp_path / "result.traj").get_potential_energy() == 0.0
+
+    def test_what_is_there_is_not_computed_again(self, compute, tmp_path):
+        compute()
+        frames = compute.job.read_frames("samples-result.traj")
+        compute.job.write_frames("samples-result.traj", frames[:1])
+        (tmp_path / "outcome.json").unlink()
+        before = sum(one.n_calls for one in compute.made)
+        assert compute()["samples"]["done"] == 3
+        assert sum(one.n_calls for one in compute.made) == before + 2
+        assert len(compute.job.read_frames("relax.traj")) == 1
