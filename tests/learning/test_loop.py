@@ -6,18 +6,16 @@ import signal
 import subprocess
 import sys
 from contextlib import contextmanager
-from pathlib import Path
 
 import ase.io
 import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
+from fake_dft import PotentialProgram
 from typer.testing import CliRunner
 from waited import wait_for
 
-from gasearch import processes
 from gasearch.cli.app import app
-from gasearch.dft.codes import potential_job
 from gasearch.dft.jobs.folders import job_folders
 from gasearch.learning.folder import LearnFolder, runs_of
 from gasearch.learning.loop import Loop
@@ -80,30 +78,20 @@ def in_process():
     """Programs of DFT jobs run in this process: at once, where torch is loaded already."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gasearch.execution.jobs.start_local_job", Here)
-        patch.setattr("gasearch.dft.codes.gpaw_job.fcntl.flock", lambda *_: None)
         yield Here
         Here.moved = None
 
 
-class Here:
-    """What `potential_job.py` does, without a process.
-
-    `moved`: in cells with so many Na the hole of the result is on another site.
-    """
+class Here(PotentialProgram):
+    """With `moved`, in cells with so many Na the hole of the result is on another site."""
 
     moved = None
 
     def __init__(self, request):
-        before = Path.cwd()
-        os.chdir(request.folder)
-        try:
-            self.exit_status = potential_job.main()
-        finally:
-            os.chdir(before)
+        super().__init__(request)
         for name in ("result.traj", "relax.traj"):
             if self.moved is not None and (request.folder / name).exists():
                 self._move(request.folder / name)
-        self.record = processes.identity()
 
     def _move(self, result):
         atoms = ase.io.read(result)
@@ -114,12 +102,6 @@ class Here:
             other = sites[np.argsort(distances)[1]]
             results["magmoms"][[hole, other]] = results["magmoms"][[other, hole]]
             ase.io.write(result, atoms)
-
-    def poll(self):
-        return "ended"
-
-    def cancel(self):
-        pass
 
 
 LEARN = """
