@@ -257,6 +257,7 @@ class Certain(Pmmcs):
     """Knows how certain it is, and by whom it was asked."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[Atoms] = []
 
     def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty:
