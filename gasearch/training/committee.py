@@ -1,16 +1,15 @@
 """The committee of a trained network, in closed form: Bayesian regression of its last linear layer.
 
 The energy per atom of a frame is linear in the mean of what goes into that layer. Given the frames,
-its weights have a Gaussian posterior, whose principal axes are the members. How strong the prior is,
-and how large the errors, is chosen by leaving out one decoration after the other, since frames of
-one decoration are nearly repetitions; errors of decorations that the network was not trained on,
-where there are any, correct the size.
+its weights have a Gaussian posterior, whose principal axes are the members. The strength of the
+prior is chosen by leaving out one decoration after the other, since frames of one decoration are
+nearly repetitions, and the size of the whole by errors on decorations that were held out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,11 +17,90 @@ from numpy.typing import NDArray
 
 from gasearch.potentials.contract import Array
 from gasearch.potentials.networks.committee import Committee, readout_sums
+from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import Network, make_graph
-from gasearch.training.data.samples import Sample, Unit, join
+from gasearch.potentials.networks.network_potential import NetworkPotential, reference_table
+from gasearch.training.data.frames import Frame
+from gasearch.training.data.samples import Sample, Unit, join, make_sample
+from gasearch.training.data.splitting import Split
+from gasearch.training.evaluation.predict import predict
 
 _PRIORS = np.logspace(-10, 2, 49)
 """Strengths of the prior that are tried, relative to the largest eigenvalue of the data."""
+_WITHIN = 0.6827
+
+
+def fit_committee(network: Network, card: ModelCard, split: Split, size: int) -> Committee | None:
+    """Return the committee of a trained network; None where it has no last linear layer.
+
+    Parameters
+    ----------
+    card
+        With the energy reference that goes with the network.
+    split
+        Frames that the network was trained on, and others by whose errors the committee is
+        calibrated; those that it was trained on where there are no others, which is too hopeful.
+    size
+        Members; 0 for no committee.
+    """
+    known = [frame for frame in split.training if frame.energy is not None]
+    if size == 0 or not known or network.readout is None:
+        return None
+    samples = [make_sample(f.atoms, card.species_map, network.cutoff, f) for f in known]
+    features, targets = mean_inputs(network, samples), _targets(card, samples)
+    posterior = fit_last_layer(features, targets, [frame.decoration for frame in known])
+    committee = Committee(principal_axes(posterior.covariance, features)[:size])
+    return calibrated(network, card, committee, split.validation or known)
+
+
+def calibrated(
+    network: Network, card: ModelCard, committee: Committee, frames: Sequence[Frame]
+) -> Committee:
+    """Return a committee by whose word 68 % of the errors on frames are within one deviation."""
+    potential = NetworkPotential(network, replace(card, committee=committee))
+    structures = [frame.atoms for frame in frames]
+    said, found = potential.uncertainty(structures), predict(potential, structures)
+    if said is None:
+        return committee
+    both = list(zip(frames, found, strict=True))
+    energies = [np.nan if f.energy is None else abs(p.energy - f.energy) for f, p in both]
+    forces = [np.nan if f.forces is None else _largest(p.forces - f.forces) for f, p in both]
+    scale = _ratio(energies, said.energy_eV)
+    by_forces = _ratio(forces, said.force_eV_per_A)
+    return Committee(scale * committee.members, by_forces / scale)
+
+
+def _ratio(errors: Sequence[float], sigmas: Array) -> float:
+    """Return which multiple of the deviations 68 % of the errors stay below; 1 if none is known."""
+    ratios = np.asarray(errors) / sigmas
+    known = ratios[np.isfinite(ratios)]
+    return float(np.quantile(known, _WITHIN)) if len(known) else 1.0
+
+
+def _largest(errors: Array) -> float:
+    return float(np.linalg.norm(errors, axis=1).max())
+
+
+def _targets(card: ModelCard, samples: Sequence[Sample]) -> Array:
+    """Return energies per atom (n,) without their reference, in eV."""
+    table = reference_table(card.reference, [int(one.slots.max()) for one in samples])
+    return np.array([
+        float(one.targets.energies - table[one.slots].sum()) / len(one.slots) for one in samples
+    ])  # fmt: skip
+
+
+def principal_axes(covariance: Array, features: Array) -> Array:
+    """Return vectors (F, F) whose squares sum to a covariance, by how much features see of each.
+
+    Parameters
+    ----------
+    features
+        (n, F).
+    """
+    values, vectors = np.linalg.eigh(covariance)
+    factor = vectors * np.sqrt(np.maximum(values, 0))
+    _, _, turns = np.linalg.svd(features @ factor)
+    return turns @ factor.T
 
 
 @dataclass(frozen=True, eq=False)
