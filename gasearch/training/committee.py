@@ -8,6 +8,7 @@ nearly repetitions, and the size of the whole by errors on decorations that were
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -28,6 +29,7 @@ from gasearch.training.evaluation.predict import predict
 _PRIORS = np.logspace(-10, 2, 49)
 """Strengths of the prior that are tried, relative to the largest eigenvalue of the data."""
 _WITHIN = 0.6827
+_MOST = 64
 
 
 def fit_committee(network: Network, card: ModelCard, split: Split, size: int) -> Committee | None:
@@ -39,35 +41,49 @@ def fit_committee(network: Network, card: ModelCard, split: Split, size: int) ->
         With the energy reference that goes with the network.
     split
         Frames that the network was trained on, and others by whose errors the committee is
-        calibrated; those that it was trained on where there are no others, which is too hopeful.
+        calibrated. Where there are no others, energies are as certain as the regression says, and
+        forces by the errors of frames that were trained on, which is a little too hopeful.
     size
         Members; 0 for no committee.
     """
-    known = [frame for frame in split.training if frame.energy is not None]
+    committee = posterior(network, card, split.training, size)
+    if committee is None:
+        return None
+    scale, force_scale = ratios(network, card, committee, split.validation or split.training)
+    scale = scale if split.validation else 1.0
+    return Committee(scale * committee.members, force_scale / scale)
+
+
+def posterior(
+    network: Network, card: ModelCard, frames: Sequence[Frame], size: int
+) -> Committee | None:
+    """Return the committee as the regression of energies gives it; forces are not calibrated."""
+    known = [frame for frame in frames if frame.energy is not None]
     if size == 0 or not known or network.readout is None:
         return None
     samples = [make_sample(f.atoms, card.species_map, network.cutoff, f) for f in known]
     features, targets = mean_inputs(network, samples), _targets(card, samples)
-    posterior = fit_last_layer(features, targets, [frame.decoration for frame in known])
-    committee = Committee(principal_axes(posterior.covariance, features)[:size])
-    return calibrated(network, card, committee, split.validation or known)
+    found = fit_last_layer(features, targets, [frame.decoration for frame in known])
+    return Committee(principal_axes(found.covariance, features)[:size])
 
 
-def calibrated(
+def ratios(
     network: Network, card: ModelCard, committee: Committee, frames: Sequence[Frame]
-) -> Committee:
-    """Return a committee by whose word 68 % of the errors on frames are within one deviation."""
+) -> tuple[float, float]:
+    """Return which multiples of its deviations 68 % of the errors on frames stay below.
+
+    Of energies and of largest forces; 1 where none is known. Of many frames some are taken.
+    """
+    chosen = frames[:: math.ceil(len(frames) / _MOST)]
     potential = NetworkPotential(network, replace(card, committee=committee))
-    structures = [frame.atoms for frame in frames]
+    structures = [frame.atoms for frame in chosen]
     said, found = potential.uncertainty(structures), predict(potential, structures)
     if said is None:
-        return committee
-    both = list(zip(frames, found, strict=True))
-    energies = [np.nan if f.energy is None else abs(p.energy - f.energy) for f, p in both]
-    forces = [np.nan if f.forces is None else _largest(p.forces - f.forces) for f, p in both]
-    scale = _ratio(energies, said.energy_eV)
-    by_forces = _ratio(forces, said.force_eV_per_A)
-    return Committee(scale * committee.members, by_forces / scale)
+        return 1.0, 1.0
+    both = list(zip(chosen, found, strict=True))
+    energies = [math.nan if f.energy is None else abs(p.energy - f.energy) for f, p in both]
+    forces = [math.nan if f.forces is None else _largest(p.forces - f.forces) for f, p in both]
+    return _ratio(energies, said.energy_eV), _ratio(forces, said.force_eV_per_A)
 
 
 def _ratio(errors: Sequence[float], sigmas: Array) -> float:
@@ -100,7 +116,7 @@ def principal_axes(covariance: Array, features: Array) -> Array:
     values, vectors = np.linalg.eigh(covariance)
     factor = vectors * np.sqrt(np.maximum(values, 0))
     _, _, turns = np.linalg.svd(features @ factor)
-    return turns @ factor.T
+    return np.asarray(turns @ factor.T)
 
 
 @dataclass(frozen=True, eq=False)

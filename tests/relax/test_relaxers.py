@@ -283,10 +283,16 @@ def test_a_potential_is_asked_once_of_each_result_how_certain_it_is(make: Make) 
     assert np.isnan(one(make, Pmmcs(), starts[0], fmax=0.3).energy_sigma)
 
 
+class Mistaken(Pmmcs):
+    """Breaks when it is asked how certain it is."""
+
+    def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty:
+        """Raise."""
+        raise ZeroDivisionError(len(structures))
+
+
 def test_a_potential_that_cannot_say_how_certain_it_is_costs_the_result(make: Make) -> None:
-    potential = Certain()
-    potential.uncertainty = lambda structures: 1 / 0  # type: ignore[assignment]
-    ((_, found),) = make(potential, QUICK).relax([(3, olivine(0.5))])
+    ((_, found),) = make(Mistaken(), QUICK).relax([(3, olivine(0.5))])
     assert found.verdict == "failed"
     assert "ZeroDivisionError" in found.reason
     assert found.n_calls > 1
