@@ -41,7 +41,7 @@ from gasearch.training.state import write_durably
 
 PLACE = ROOT / "build" / "uncertainty"
 N_FOLDS = 5
-N_MEMBERS = 3
+N_MEMBERS = 2
 N_AXES = 8
 WITHIN = 0.6827
 PER_DECORATION = 6
