@@ -77,6 +77,8 @@ def keys(row: Ranked, level: str) -> dict[str, str | int | float]:
         "formation_energy_per_fu": row.formation_energy_eV_per_fu,
         "above_hull_per_fu": row.above_hull_eV_per_fu,
         "penalty": row.penalty_eV if row.exists_only_while_held else None,
+        "energy_sigma_per_fu": row.sigma_eV_per_fu,
+        "force_sigma": row.force_sigma_eV_per_A,
     }
     return {key: value for key, value in known.items() if value is not None}
 

@@ -79,6 +79,9 @@ class Ranked:
         Why its verdict is not ok; "" where it is.
     penalty_eV
         What is left of a hold, per cell, contained in the energy.
+    sigma_eV_per_fu, force_sigma_eV_per_A
+        How certain the potential is of the energy, and of the forces: standard deviations; None
+        where it does not know.
     same_as
         A lower candidate of another charge order that relaxed into the same crystal, so that both
         are one outcome; None where there is none, or where it was not looked for.
@@ -96,6 +99,8 @@ class Ranked:
     operator: str
     reason: str = ""
     penalty_eV: float = 0.0
+    sigma_eV_per_fu: float | None = None
+    force_sigma_eV_per_A: float | None = None
     same_as: int | None = None
 
     @property
@@ -122,7 +127,13 @@ def known_of(row: EvaluationRow, host: Host) -> dict[str, Any]:
         "operator": row.operator,
         "reason": row.reason,
         "penalty_eV": row.penalty,
+        "sigma_eV_per_fu": _known(row.energy_sigma / host.n_formula_units),
+        "force_sigma_eV_per_A": _known(row.force_sigma),
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value
 
 
 @dataclass(frozen=True)

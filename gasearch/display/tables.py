@@ -157,6 +157,8 @@ def ranked_table(rows: Iterable[Ranked]) -> Table:
         FORMATION: lambda row: milli(row.formation_energy_eV_per_fu),
         ABOVE: lambda row: milli(row.above_hull_eV_per_fu),
     }
+    if any(row.sigma_eV_per_fu is not None for row in rows):
+        columns["+-\n(meV/f.u.)"] = lambda row: milli(row.sigma_eV_per_fu)
     if any(row.verdict != "ok" for row in rows):
         columns |= {"verdict": lambda row: row.verdict, "reason": lambda row: row.reason}
     if any(row.exists_only_while_held for row in rows):

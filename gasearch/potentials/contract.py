@@ -252,12 +252,30 @@ class Prediction:
     moments: Array | None
 
 
+@dataclass(frozen=True, eq=False)
+class Uncertainty:
+    """How certain a potential is of some structures: standard deviations.
+
+    Parameters
+    ----------
+    energy_eV
+        (B,) of the energy of each cell; NaN for a structure that makes no sense.
+    force_eV_per_A
+        (B,) of the largest error of a force on any of its atoms (norm).
+    """
+
+    energy_eV: Array
+    force_eV_per_A: Array
+
+
 @runtime_checkable
 class Potential(Protocol):
     """A function from crystals with formal charges to energies, at one level of theory.
 
     A potential whose moments tell oxidation states apart has an attribute `moment_ranges` besides:
-    the lowest and highest moment of each species, by `Species` (see `gasearch.relax.audit`).
+    the lowest and highest moment of each species, by `Species` (see `gasearch.relax.audit`). One
+    that knows how certain it is has `uncertainty(structures) -> Uncertainty | None` for a sequence
+    of Atoms: relaxers ask it once, of what they relaxed.
 
     `evaluate` is a pure function of the batch. It raises for a batch that makes no sense (untrained
     species, a charged cell), and gives non-finite numbers, not exceptions, for bad geometry.

@@ -27,7 +27,7 @@ from gasearch.relax.geometry import check_handedness
 from gasearch.relax.hessian import model_hessian
 from gasearch.relax.moment_reader import MomentReader
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.results import ResultBuilder, largest
+from gasearch.relax.results import ResultBuilder, largest, with_uncertainty
 from gasearch.relax.settings import RelaxSettings
 
 Array = NDArray[np.float64]
@@ -78,7 +78,7 @@ class ReferenceRelaxer:
         work = start.copy()
         work.calc = calculator
         converged, given_up = self._descend(start, work)
-        return self._results.build(
+        found = self._results.build(
             start,
             work.copy(),
             self.settings,
@@ -91,6 +91,8 @@ class ReferenceRelaxer:
             trouble=given_up,
             penalty=calculator.results.get("penalty", 0.0),
         )
+        (found,) = with_uncertainty(self.potential, [found])
+        return found
 
     def _descend(self, start: Atoms, work: Atoms) -> tuple[bool, str]:
         """Relax `work` in place; return whether it converged, and why it was given up."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
@@ -117,6 +120,26 @@ class ResultBuilder:
             wall_s=wall_s,
             penalty=penalty,
         )
+
+
+def with_uncertainty(potential: Potential, results: Sequence[Relaxed]) -> list[Relaxed]:
+    """Return results with what the potential knows of how certain it is of them, if anything.
+
+    It is asked once, of all that did not fail together.
+    """
+    ask = getattr(potential, "uncertainty", None)
+    places = [k for k, one in enumerate(results) if one.verdict != "failed"]
+    answer = ask([results[k].atoms for k in places]) if ask is not None and places else None
+    found = list(results)
+    if answer is not None:
+        for k, energy, force in zip(places, answer.energy_eV, answer.force_eV_per_A, strict=True):
+            found[k] = replace(found[k], energy_sigma=_known(energy), force_sigma=_known(force))
+    return found
+
+
+def _known(sigma: float) -> float:
+    """Return a standard deviation; NaN where it is not finite."""
+    return float(sigma) if np.isfinite(sigma) else float("nan")
 
 
 def check_labels(start: Atoms, final: Atoms) -> None:

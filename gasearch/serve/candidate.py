@@ -114,6 +114,10 @@ def _facts(run: LiveRun, proposal: Proposal, row: EvaluationRow | None) -> list[
     ]
     if row.penalty:
         pairs.append(("left of the hold", f"{milli(row.penalty)} meV per cell"))
+    if math.isfinite(row.energy_sigma):
+        sigma, force = milli(row.energy_sigma), milli(row.force_sigma)
+        told = f"energy +- {sigma} meV per cell, largest force +- {force} meV/Å"
+        pairs.append(("how certain the potential is", told))
     return [Table(("", ""), pairs)]
 
 

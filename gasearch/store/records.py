@@ -310,10 +310,10 @@ class EvaluationRow:
     reason: str
     audit: str
     wall_s: float
-    penalty: float
-    energy_sigma: float
-    force_sigma: float
     result: int | None
+    penalty: float = 0.0
+    energy_sigma: float = float("nan")
+    force_sigma: float = float("nan")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from gasearch.errors import UsageError
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
 from gasearch.potentials.networks.network_potential import identity, reference_table
+from gasearch.training.committee import fit_committee
 from gasearch.training.data.columns import ACCEPTED
 from gasearch.training.data.frames import Frame, all_species, data_hash, without_repeats
 from gasearch.training.data.label_pairs import LabelPair, label_pairs
@@ -90,8 +91,10 @@ def fit(
         working_ion_metal=dict(settings.working_ion_metal) or card.working_ion_metal,
         domain=TrainingDomain.from_frames([frame.atoms for frame in split.training]),
         data_hash=data_hash(split.training),
+        committee=None,
     )
-    return Fitted(network, finished, counters)
+    committee = fit_committee(network, finished, split, settings.committee)
+    return Fitted(network, replace(finished, committee=committee), counters)
 
 
 def moment_ranges(network: Network, samples: Sequence[Sample]) -> MomentRanges:
@@ -195,7 +198,7 @@ def replay_stresses(network: Network, samples: Sequence[Sample]) -> None:
 def _identity(network: Network, card: ModelCard, split: Split, settings: TrainingSettings) -> str:
     """Return what a training's course depends on, as a digest."""
     chosen: dict[str, Any] = settings.to_json()
-    for operational in ("save_every_s", "device"):
+    for operational in ("save_every_s", "device", "committee"):
         chosen.pop(operational)
     document = {
         "settings": chosen,

@@ -122,6 +122,9 @@ class TrainingSettings:
         0 for none.
     drop_repeats
         Whether of two labels on one geometry only that of lower energy is used.
+    committee
+        Members by which the model knows how certain it is of energies and forces; 0 for none. Each
+        costs one more gradient per relaxed structure, and nothing in training.
     working_ion_metal
         Energy per atom of the metals of working ions at the level of the data, in eV: goes into the
         model for voltages.
@@ -148,6 +151,7 @@ class TrainingSettings:
     loss: LossSettings = field(default_factory=LossSettings)
     replay_stress: float = 0.0
     drop_repeats: bool = True
+    committee: int = 8
     working_ion_metal: Mapping[str, float] = field(default_factory=dict)
     save_every_s: float = 20.0
     seed: int = 0
@@ -165,6 +169,7 @@ class TrainingSettings:
         self._require("patience", self.patience >= 0, "0 or more")
         self._require("patience", self.keep_best or not self.patience, "0 with keep_best = false")
         self._require("validation_share", 0 <= self.validation_share <= 0.5, "a number up to 0.5")
+        self._require("committee", self.committee >= 0, "0 or more")
         self._require("replay_stress", self.replay_stress >= 0, "0 or more")
 
     def to_json(self) -> dict[str, Any]:

@@ -93,3 +93,14 @@ def test_what_is_left_of_a_hold_is_shown_where_any_is():
     text = shown(tables.ranked_table([ranked(), ranked(2, penalty_eV=0.0123)]))
     assert "held by" in text
     assert "12.3" in text
+
+
+def test_how_certain_a_potential_is_stands_beside_the_energy_where_it_knows():
+    certain = ranked(3, sigma_eV_per_fu=0.0047, force_sigma_eV_per_A=0.1)
+    assert "+-" not in shown(tables.ranked_table([ranked()]))
+    lines = shown(tables.ranked_table([ranked(2), certain])).splitlines()
+    assert "+-" in lines[0]
+    assert "4.7" in lines[-1]
+    assert " - " in lines[-2]
+    document = tables.ranked_documents([ranked(2), certain])
+    assert [one["sigma_eV_per_fu"] for one in document] == [None, 0.0047]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from olivine import LabelReader, WithMoments, assert_equal, olivine, undistorted
 
-from gasearch.potentials.contract import Batch, Evaluated
+from gasearch.potentials.contract import Batch, Evaluated, Uncertainty
 from gasearch.potentials.pmmcs import Pmmcs
 from gasearch.relax.ase_relaxer import ReferenceRelaxer
 from gasearch.relax.batched.memory import BatchLimit, expected_edges
@@ -251,3 +251,48 @@ def test_an_independent_reader_counts_before_the_potential(make: Make) -> None:
     assert relaxed.verdict == "ok"
     assert relaxed.moments is not None
     assert relaxed.moments.max() == pytest.approx(4.6)
+
+
+class Certain(Pmmcs):
+    """Knows how certain it is, and by whom it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[Atoms] = []
+
+    def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty:
+        """Return a tenth of the volume, and nothing of forces."""
+        self.asked += structures
+        volumes = np.array([atoms.cell.volume for atoms in structures])
+        return Uncertainty(volumes / 10, np.full(len(volumes), np.inf))
+
+
+def test_a_potential_is_asked_once_of_each_result_how_certain_it_is(make: Make) -> None:
+    potential = Certain()
+    starts = {number: olivine(0.5, number) for number in range(3)}
+    starts[1].positions[1] = starts[1].positions[0]
+    starts[1].cell = [1, 1, 1]
+    results = dict(make(potential, QUICK).relax(starts.items()))
+    assert len(potential.asked) == 2
+    for number in (0, 2):
+        sigma = results[number].energy_sigma
+        assert sigma == pytest.approx(results[number].atoms.cell.volume / 10)
+        assert np.isnan(results[number].force_sigma)
+    assert results[1].verdict == "failed"
+    assert np.isnan(results[1].energy_sigma)
+    assert np.isnan(one(make, Pmmcs(), starts[0], fmax=0.3).energy_sigma)
+
+
+class Mistaken(Pmmcs):
+    """Breaks when it is asked how certain it is."""
+
+    def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty:
+        """Raise."""
+        raise ZeroDivisionError(len(structures))
+
+
+def test_a_potential_that_cannot_say_how_certain_it_is_costs_the_result(make: Make) -> None:
+    ((_, found),) = make(Mistaken(), QUICK).relax([(3, olivine(0.5))])
+    assert found.verdict == "failed"
+    assert "ZeroDivisionError" in found.reason
+    assert found.n_calls > 1

@@ -78,6 +78,12 @@ class ChgnetNetwork(Network):
         energies = graph.sum_by_system(model.mlp(final).squeeze(1))
         return NetworkOutput(energies, moments, features=atoms)
 
+    @property
+    def readout(self) -> torch.nn.Module:
+        """The last linear layer of the energy."""
+        linear = [one for one in self.model.mlp.modules() if isinstance(one, torch.nn.Linear)]
+        return linear[-1]
+
     def _bends(self, graph: Graph, angles: Angles) -> torch.Tensor:
         """Return the Fourier features (A, 31) of the angles."""
         units = graph.vectors / graph.distances[:, None]

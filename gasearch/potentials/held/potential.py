@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -16,7 +17,7 @@ from ase.data import chemical_symbols
 
 from gasearch.crystal.species import SPINS, MomentRanges
 from gasearch.errors import UsageError
-from gasearch.potentials.contract import Batch, Evaluated, Potential
+from gasearch.potentials.contract import Batch, Evaluated, Potential, Uncertainty
 from gasearch.potentials.held.hold import Hold
 from gasearch.potentials.held.valence import Valences, ValenceTable
 from gasearch.potentials.networks.network import Edges, NetworkOutput
@@ -147,6 +148,12 @@ class HeldByBonds:
         """Return in what a crystal lies outside of the base's training domain, in words."""
         known = getattr(self.base, "extrapolations", None)
         return () if known is None else tuple(known(atoms))
+
+    def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty | None:
+        """Return how certain the base is, or None where it does not know."""
+        known = getattr(self.base, "uncertainty", None)
+        found: Uncertainty | None = None if known is None else known(structures)
+        return found
 
     def evaluate(self, batch: Batch) -> Evaluated:
         """Return what the potential gives, the penalty added."""

@@ -138,6 +138,13 @@ class MaceNetwork(Network):
             features=found["node_feats"][:, -self.n_features :],
         )
 
+    @property
+    def readout(self) -> torch.nn.Module | None:
+        """The last linear layer of the last readout; the readouts before it have no members."""
+        last = self.model.readouts[-1]
+        found: torch.nn.Module | None = getattr(last, "linear_2", None)
+        return found
+
     def _run_once(self, graph: Graph) -> None:
         """Evaluate for nothing: the forces of a process's first evaluation have other last digits.
 

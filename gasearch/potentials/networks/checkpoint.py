@@ -17,6 +17,7 @@ from typing import Any
 from gasearch.crystal.species import Species
 from gasearch.errors import GasearchError, UsageError
 from gasearch.potentials.networks.architectures import ARCHITECTURES, architecture
+from gasearch.potentials.networks.committee import Committee, readout_width
 from gasearch.potentials.networks.model_card import ModelCard, TrainingDomain
 from gasearch.potentials.networks.network import Network
 from gasearch.potentials.networks.network_potential import (
@@ -78,7 +79,9 @@ def read_checkpoint(folder: Path) -> tuple[Network, ModelCard]:
     if hashlib.sha256(weights).hexdigest() != document["weights_sha256"]:
         problem = f"{WEIGHTS_FILE} is not the file that {MODEL_FILE} describes: its sha256 differs"
         raise CheckpointError(str(folder), f"{problem}; get an undamaged copy")
-    return _network(folder, document, weights), card_from_json(folder, document)
+    network, card = _network(folder, document, weights), card_from_json(folder, document)
+    _check_committee(folder, network, card)
+    return network, card
 
 
 def read_model_file(folder: Path) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def read_model_file(folder: Path) -> dict[str, Any]:
 def card_from_json(folder: Path, document: Mapping[str, Any]) -> ModelCard:
     """Return the card that a model description holds."""
     try:
-        domain = document["domain"]
+        domain, committee = document["domain"], document.get("committee")
         return ModelCard(
             name=document["name"],
             species_map=SpeciesMap.from_json(document["species"], document["is_open"]),
@@ -114,6 +117,7 @@ def card_from_json(folder: Path, document: Mapping[str, Any]) -> ModelCard:
             working_ion_metal=document["working_ion_metal"],
             domain=None if domain is None else TrainingDomain.from_json(domain),
             data_hash=document["data_hash"],
+            committee=None if committee is None else Committee.from_json(committee),
             notes=document["card"],
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
@@ -139,6 +143,7 @@ def _document(network: Network, card: ModelCard, weights_sha256: str) -> dict[st
         "data_hash": card.data_hash,
         "versions": versions(network),
         "weights_sha256": weights_sha256,
+        **({} if card.committee is None else {"committee": card.committee.to_json()}),
         "card": dict(card.notes),
     }
 
@@ -159,6 +164,16 @@ def _network(folder: Path, document: Mapping[str, Any], weights: bytes) -> Netwo
         problem = f"its weights do not fit its description: {type(error).__name__}: {first}"
         raise CheckpointError(str(folder), problem) from error
     return network
+
+
+def _check_committee(folder: Path, network: Network, card: ModelCard) -> None:
+    """Raise where the members have other weights than the last layer of the network."""
+    if card.committee is None:
+        return
+    found, known = card.committee.members.shape[1], readout_width(network)
+    if found != known:
+        problem = f"{MODEL_FILE} has a committee of {found} weights each, its network {known}"
+        raise CheckpointError(str(folder), f"{problem}; get an undamaged copy")
 
 
 def _read(folder: Path, name: str) -> bytes:

@@ -11,6 +11,7 @@ from ase.formula import Formula
 
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.contract import species_of
+from gasearch.potentials.networks.committee import Committee
 from gasearch.potentials.networks.species_map import SpeciesMap
 from gasearch.potentials.networks.surroundings import USUAL, Surroundings
 
@@ -129,6 +130,9 @@ class ModelCard:
         What it was trained on; None where that is unknown.
     data_hash
         sha256 of the training data, or "".
+    committee
+        By which the model knows how certain it is; None for one that does not. No part of what
+        energies depend on: a model with and without it is one level of theory.
     notes
         Anything else that a reader should know (split, errors, licence, what not to use it for); as
         JSON writes it.
@@ -141,6 +145,7 @@ class ModelCard:
     working_ion_metal: Mapping[str, float] = field(default_factory=dict)
     domain: TrainingDomain | None = None
     data_hash: str = ""
+    committee: Committee | None = None
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -167,6 +167,14 @@ class Network(torch.nn.Module, ABC):
         """Return energies and per-atom results; differentiable by `graph.vectors`."""
 
     @property
+    def readout(self) -> torch.nn.Module | None:
+        """The last linear layer, in whose weights the energy is linear; None where it has none.
+
+        What goes into it, (N, F), does not depend on how the crystal is turned.
+        """
+        return None
+
+    @property
     def dtype(self) -> torch.dtype:
         """Of the weights, and of the vectors that the network wants."""
         return next(self.parameters()).dtype

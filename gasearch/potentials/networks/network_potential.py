@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from gasearch.crystal.species import MomentRanges, Species
 from gasearch.potentials.contract import (
+    Array,
     Batch,
     Evaluated,
+    Uncertainty,
     UntrainedSpeciesError,
 )
+from gasearch.potentials.networks.committee import Committee, spread
 from gasearch.potentials.networks.model_card import ModelCard
 from gasearch.potentials.networks.network import Derived, Edges, Network, energies_forces_stress
 from gasearch.potentials.networks.species_map import SpeciesMap, UnmappedSpeciesError
@@ -97,6 +101,36 @@ class NetworkPotential:
             found = self._evaluate(_subset(batch, systems, atoms), slots[atoms], bound)
             evaluated.put(found, systems, atoms)
         return evaluated
+
+    def uncertainty(self, structures: Sequence[Atoms]) -> Uncertainty | None:
+        """Return standard deviations of energies and largest forces, or None without a committee.
+
+        They are those of the network, whatever holds it. On the CPU the numbers of a structure do
+        not depend on the others.
+        """
+        committee = self.card.committee
+        if committee is None:
+            return None
+        is_alone = torch.device(self.device).type == "cpu"
+        groups = [[one] for one in structures] if is_alone else [list(structures)]
+        found = [self._spread(committee, group) for group in groups if group]
+        energies, forces = np.concatenate([np.empty((2, 0)), *found], axis=1)
+        return Uncertainty(energies, committee.force_scale * forces)
+
+    def _spread(self, committee: Committee, structures: Sequence[Atoms]) -> Array:
+        """Return the spread of energies and of the forces that are least certain, (2, B)."""
+        batch = Batch.from_atoms(structures, self.device)
+        slots, sane = self.slots(batch), is_sane(batch)
+        rows = np.full((2, len(batch)), np.nan)
+        if bool(sane.any()):
+            atoms = sane[batch.system]
+            some = _subset(batch, sane, atoms)
+            members = torch.from_numpy(committee.members).to(self.device)
+            found = spread(self.network, some, slots[atoms], members)
+            by_structure = found.forces.cpu().split(some.counts)
+            largest = torch.stack([forces.max() for forces in by_structure])
+            rows[:, sane.cpu().numpy()] = torch.stack([found.energies.cpu(), largest]).numpy()
+        return rows
 
     def slots(self, batch: Batch) -> torch.Tensor:
         """Return the slots (N,) of the atoms, or raise for a species that was not trained."""

@@ -29,6 +29,8 @@ from gasearch.potentials.painn import ARCHITECTURES
 class _Painn(Network):
     """What PaiNN and cPaiNN have in common: the representation, and a slot for each row of it."""
 
+    energy_head: torch.nn.Sequential
+
     def __init__(self, basis: str, arguments: dict[str, Any]) -> None:
         super().__init__()
         self.arguments = arguments
@@ -45,6 +47,11 @@ class _Painn(Network):
             cutoff_fn=spk.nn.CosineCutoff(self.cutoff),
             nuclear_embedding=torch.nn.Embedding(len(self.table), width),
         )
+
+    @property
+    def readout(self) -> torch.nn.Module:
+        """The last linear layer of the energy."""
+        return self.energy_head[-1]
 
 
 class PainnNetwork(_Painn):

@@ -32,7 +32,7 @@ from gasearch.relax.batched.state import State, on_cpu, select
 from gasearch.relax.geometry import check_handedness
 from gasearch.relax.moment_reader import MomentReader
 from gasearch.relax.relaxed import Relaxed
-from gasearch.relax.results import ResultBuilder, largest
+from gasearch.relax.results import ResultBuilder, largest, with_uncertainty
 from gasearch.relax.settings import RelaxSettings
 
 _LEAST_AHEAD, _AHEAD = 8, 0.25
@@ -261,7 +261,8 @@ class BatchRelaxer:
         geometry = on_cpu(select(geometry, judged.ended, system))
         found = on_cpu(select(found, judged.ended, system))
         judged = on_cpu(select(judged, judged.ended, system))
-        for k, (row, place) in enumerate(zip(rows, state.ids.tolist(), strict=True)):
+        places, results = state.ids.tolist(), list[Relaxed]()
+        for k, (row, place) in enumerate(zip(rows, places, strict=True)):
             candidate = self._placed[place]
             try:
                 relaxed = self._result(candidate, k, state, geometry, found, judged)
@@ -272,8 +273,18 @@ class BatchRelaxer:
                 reason = faults.get(row) or reason_of(error)
                 n_calls, wall_s = int(state.n_calls[k]), float(state.wall_s[k])
                 relaxed = Relaxed.failed(candidate.atoms, reason, n_calls, wall_s)
-            del self._placed[place]
-            yield candidate.number, relaxed
+            results.append(relaxed)
+        try:
+            results = with_uncertainty(self.potential, results)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            starts = [self._placed[place].atoms for place in places]
+            results = [
+                _failed(*pair, reason_of(error)) for pair in zip(results, starts, strict=True)
+            ]
+        for place, relaxed in zip(places, results, strict=True):
+            yield self._placed.pop(place).number, relaxed
 
     def _result(
         self,
@@ -303,6 +314,13 @@ class BatchRelaxer:
             wall_s=float(state.wall_s[row]),
             penalty=0.0 if found.penalties is None else float(found.penalties[row]),
         )
+
+
+def _failed(found: Relaxed, start: Atoms, reason: str) -> Relaxed:
+    """Return the account of a result that is none, unless it was none before."""
+    if found.verdict == "failed":
+        return found
+    return Relaxed.failed(start, reason, found.n_calls, found.wall_s)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float64]:

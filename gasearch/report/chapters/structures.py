@@ -66,8 +66,11 @@ def _structure(run: OneRun, hull: JointHull, point: HullPoint, key: str) -> dict
     relaxed = run.relaxed(point.id, hull.level.name)
     name = f"x = {point.x:.4g}, candidate {point.id} ({point.cell}), {hull.level.name}"
     ground = ", ground state" if point.on_hull else ""
+    sigma = point.sigma_eV_per_fu
+    certain = "" if sigma is None else f" (+- {milli(sigma)}, as certain as the potential is)"
+    above = f"{milli(point.above_hull_eV_per_fu)}{certain} meV/f.u. above the hull{ground}"
     caption = (
-        f"{point.formula}, {milli(point.above_hull_eV_per_fu)} meV/f.u. above the hull{ground}; "
+        f"{point.formula}, {above}; "
         f"where it comes from: gasearch lineage {run.folder.quoted} {point.id}"
     )
     moments = None if relaxed.moments is None else np.abs(relaxed.moments).tolist()

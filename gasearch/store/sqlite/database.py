@@ -209,6 +209,9 @@ def _translated(path: Path) -> Iterator[None]:
             found = f"is damaged ({cause})"  # such as text that is no UTF-8, or a lost column
             raise TruncatedFileError(path, found, _RESTORE) from error
         raise
+    except UnicodeDecodeError as error:  # of SQLite's own message, which cites the schema
+        found = f"is damaged (its schema is no UTF-8: {error.reason})"
+        raise TruncatedFileError(path, found, _RESTORE) from error
 
 
 def open_database(

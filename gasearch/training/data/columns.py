@@ -40,7 +40,7 @@ _NO_LABELS = frozenset(
     {"decoration", "tag", "level", "level_of_theory", "order_kept", "gaid", "relaxed", "x"}
     | {"composition", "fingerprint", "orbit_size", "verdict", "origin", "unique_id"}
     | {"formation_energy_per_fu", "above_hull_per_fu", "penalty", "numbers", "positions", "tags"}
-    | {"initial_charges", "initial_magmoms", "magmom"}
+    | {"energy_sigma_per_fu", "force_sigma", "initial_charges", "initial_magmoms", "magmom"}
 )
 _LARGEST_STRESS = 1.0  # eV/Å^3, which is 160 GPa
 _RELATIVE, _ABSOLUTE = 1e-6, 1e-4  # within which a label is equal that is written twice

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import ase.db
+import numpy as np
 import pytest
 from places import RELEASED_DATABASES, STORE_PROCESS, TESTS
 from sqlalchemy import create_engine
@@ -26,6 +27,7 @@ from gasearch.store.errors import (
     DatabaseExistsError,
     EmptyFileError,
     ForeignFileError,
+    InvalidRecordError,
     NewerSchemaError,
     NoDatabaseError,
     OlderSchemaError,
@@ -259,6 +261,29 @@ def test_candidates_of_schema_0001_get_no_budget_and_no_details(tmp_path: Path) 
     connection.close()
     (problem,) = check_store(path)
     assert "candidate 1: 'budget' differs" in str(problem)
+
+
+@pytest.mark.parametrize(("version", "sigma"), [("0005", None), ("0006", 0.02)])
+def test_how_certain_results_are_is_kept_and_unknown_in_older_files(
+    tmp_path: Path, version: str, sigma: float | None
+) -> None:
+    released = TESTS / "databases" / f"schema_{version}.db"
+    path = Path(shutil.copy(released, tmp_path / "search.db"))
+    known = {"energy_sigma": 0.5, "force_sigma": float("nan")}
+    with PopulationStore.open(path) as store:
+        old = {row.candidate: row.energy_sigma for row in store.evaluations("ok")}
+        record(store, propose_and_lease(store, 1), **known)
+        row = store.evaluation(store.n_candidates)
+        again = store.relaxed(store.n_candidates)
+        leases = propose_and_lease(store, 1)
+        with pytest.raises(InvalidRecordError, match="energy_sigma is inf"):
+            record(store, leases, energy_sigma=float("inf"))
+    assert len(old) > 2
+    assert all(np.isnan(value) if sigma is None else value == sigma for value in old.values())
+    assert (row.energy_sigma, again.energy_sigma) == (0.5, 0.5)
+    assert np.isnan([row.force_sigma, again.force_sigma]).all()
+    assert row.penalty == 0.0
+    assert check_store(path) == []
 
 
 REVISION = """
