@@ -115,15 +115,22 @@ class _Choice:
         return (number, is_inside, math.inf if math.isnan(height) else height, row.x, row.id)
 
     def _uncertain(self) -> Iterator[tuple[Expected, str]]:
-        """Yield those near the hull by their uncertainty, where there is one."""
-        near = [
-            row
-            for row in self._open
-            if row.above_hull_per_fu <= self._settings.window_per_fu and row.sigma_eV > 0
-        ]
-        for row in sorted(near, key=lambda row: (-row.sigma_per_fu, row.x, row.id)):
-            above, sigma = 1000 * row.above_hull_per_fu, 1000 * row.sigma_per_fu
-            yield row, f"+- {sigma:.1f} meV/f.u., {above:.1f} meV/f.u. above the hull"
+        """Yield those near the hull by their uncertainty, where there is one.
+
+        That of the largest force where the model has a committee, for it follows the true errors
+        better (`benchmarks/results/uncertainty.md`); else that of the corrected energy.
+        """
+        window = self._settings.window_per_fu
+        near = [row for row in self._open if row.above_hull_per_fu <= window]
+        by_force = any(row.force_sigma > 0 for row in near)
+
+        def sigma(row: Expected) -> float:
+            return row.force_sigma if by_force else row.sigma_per_fu
+
+        known = [row for row in near if sigma(row) > 0]
+        for row in sorted(known, key=lambda row: (-sigma(row), row.x, row.id)):
+            what = f"{sigma(row):.2f} eV/Å" if by_force else f"{1000 * sigma(row):.1f} meV/f.u."
+            yield row, f"+- {what}, {1000 * row.above_hull_per_fu:.1f} meV/f.u. above the hull"
 
     def _different(self) -> Iterator[tuple[Expected, str]]:
         """Yield again and again the one most unlike all that are known or were taken."""

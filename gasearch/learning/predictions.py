@@ -42,6 +42,8 @@ class Expected:
         Of the same geometry, where DFT has kept its order; None elsewhere.
     has_job
         Whether its DFT job exists.
+    force_sigma
+        Of the largest error of a force by the model's committee, in eV/Å; NaN without one.
     above_hull_per_fu
         Of the expected energies of all, in eV; NaN without both ends.
     """
@@ -58,6 +60,7 @@ class Expected:
     sigma_eV: float
     dft_eV: float | None
     has_job: bool
+    force_sigma: float = math.nan
     above_hull_per_fu: float = math.nan
     formation_per_fu: float = math.nan
 
@@ -127,7 +130,7 @@ def expectations(
 def _rows(findings: Findings, run: str, level: str) -> list[Expected]:
     kept, jobs = _dft(findings.store, level)
     cell, units = cell_name(findings.host), findings.run.n_formula_units
-    sigmas = {row.candidate: row.energy_sigma for row in findings.store.evaluations(verdict="ok")}
+    results = {row.candidate: row for row in findings.store.evaluations(verdict="ok")}
     return [
         Expected(
             run,
@@ -139,9 +142,10 @@ def _rows(findings: Findings, run: str, level: str) -> list[Expected]:
             units,
             row.energy_eV,
             row.energy_eV,
-            sigmas.get(row.id, math.nan),
+            results[row.id].energy_sigma,
             kept.get(row.id),
             row.id in jobs,
+            results[row.id].force_sigma,
         )
         for row in findings.ranked()
     ]

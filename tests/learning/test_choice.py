@@ -14,7 +14,7 @@ from gasearch.learning.settings import ChoiceSection
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
 
 
-def every(heights=None, sigma=math.nan, known=()):
+def every(heights=None, sigma=math.nan, known=(), force_sigma=math.nan):
     """Return all sixteen decorations, as if relaxed; heights by fingerprint, in meV/f.u."""
     rows, number = [], 0
     for composition in HOST.compositions:
@@ -26,7 +26,7 @@ def every(heights=None, sigma=math.nan, known=()):
                 Expected(
                     "round-1/1x1x1", number, "1x1x1", fingerprint, composition.formula,
                     composition.x, 4, above, above, sigma, 0.0 if has_job else None,
-                    has_job, above, above,
+                    has_job, force_sigma, above, above,
                 )
             )  # fmt: skip
     rows.sort(key=lambda row: (row.x, row.expected_eV))
@@ -85,3 +85,10 @@ def test_the_most_different_come_from_where_nothing_is_known():
 def test_jobs_are_as_many_as_asked_for_or_all_there_are(jobs):
     chosen = choose(every(sigma=0.01), ChoiceSection(), jobs, ())
     assert len({one.row.key for one in chosen}) == len(chosen) == min(jobs, 16)
+
+
+def test_the_uncertainty_of_forces_counts_where_a_model_has_it():
+    settings = ChoiceSection(lowest=0.0, uncertain=1.0, different=0.0)
+    chosen = choose(every(sigma=0.02, force_sigma=0.3), settings, 3, ())
+    assert [one.rule for one in chosen] == ["uncertain"] * 3
+    assert chosen[0].reason == "+- 0.30 eV/Å, 0.0 meV/f.u. above the hull"
