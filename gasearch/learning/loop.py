@@ -46,7 +46,7 @@ from gasearch.learning.results import (
     x_range,
 )
 from gasearch.learning.settings import LEARN_FILE
-from gasearch.learning.training import Judged, held_out, train_and_judge
+from gasearch.learning.training import Judged, checked, held_out, train_and_judge
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
 from gasearch.run.location import RUN_FILE
@@ -126,6 +126,7 @@ class Loop:
         """Go on until it is done, and return why it ended."""
         settings = self.folder.settings()
         self.folder.document()
+        checked(settings.train, self.folder.path)
         with driver_lock(self.folder.path / "learn"):
             while True:
                 results = [one.result() or {} for one in self.folder.rounds()]
@@ -236,11 +237,11 @@ class Loop:
         return next(iter(levels.values()))
 
     def _refuse_other_hosts(self, state: State) -> None:
-        """Refuse runs of another crystal than that of the rounds before."""
+        """Refuse another crystal than that of the rounds before."""
         every = {"supercell": 1, "structure": ""}
         told = [
             (one.settings().host.model_copy(update=every), _structure(one))
-            for one in (*state.earlier[:1], *state.runs)
+            for one in (RunFolder(self.folder.path), *state.earlier[:1])
         ]
         if any(one != told[0] for one in told):
             raise UsageError(
@@ -452,20 +453,18 @@ class Loop:
             compared.append(one)
             if (row.run, row.id) in is_new:
                 fresh.append(one)
-        return agreement(fresh, compared)
+        return agreement(fresh, compared, x_range(state.runs))
 
     def _train(self, own: Round, state: State, plan: Mapping[str, Any], level: str) -> Judged:
         """Train on all frames so far, and judge what came of it."""
-        settings = self.folder.settings()
+        section = checked(self.folder.settings().train, self.folder.path)
         if not own.frames.exists():
             all_frames(state.all_runs, level, own.frames)
         files = [own.frames, *self._data()]
         judges = self._judges(plan, files)
         old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)
         with self.tools.training(own.model) as progress:
-            return train_and_judge(
-                files, own.model, settings.train, old, judges, own.number, progress
-            )
+            return train_and_judge(files, own.model, section, old, judges, own.number, progress)
 
     def _judges(self, plan: Mapping[str, Any], files: Sequence[Path]) -> tuple[str, ...]:
         """Return the decorations of this round that are kept out of its training, to judge it."""
@@ -476,10 +475,9 @@ class Loop:
         for frame in frames:
             compositions.setdefault(frame.composition, set()).add(frame.decoration)
         shared = {n for names in compositions.values() if len(names) > 1 for n in names}
-        learned = [one.frames for one in self.folder.rounds() if one.frames.exists()]
-        before = (
-            {frame.decoration for frame in read_frames(learned[-1:]).frames} if learned else set()
-        )
+        over = [one.frames for one in self.folder.rounds() if one.frames.exists()]
+        learned = [*over[-1:], *self._data()]
+        before = {frame.decoration for frame in read_frames(learned).frames} if learned else set()
         names = [one["decoration"] for one in plan["chosen"]]
         fresh = [name for name in dict.fromkeys(names) if name in shared and name not in before]
         return held_out(fresh, self.folder.settings().train.held_out)
