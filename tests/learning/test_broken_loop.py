@@ -194,3 +194,12 @@ class Failing(Oracle):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         raise RuntimeError("no")
 """
+
+
+def test_a_model_beside_run_toml_is_found_from_each_run(tmp_path, make_run):
+    place = write_loop(make_run, tmp_path / "loop", ONE)
+    (place.path / "my-model").mkdir()
+    change(place, "./toy.py:LabelEnergy", "my-model", "run.toml")
+    made = place.make_run(place.path / "round-1", [1, 1, 1], lambda path: {})
+    assert made.settings().potential.name == "../../my-model"
+    assert made.settings().dft.potential.name == "../../toy.py:Oracle"
