@@ -22,11 +22,11 @@ from gasearch.crystal.io.builtin import BUILTIN_HOSTS
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import written
 from gasearch.learning.settings import LEARN_FILE, LearnSettings, read_learn_file
+from gasearch.plugins import registered
 from gasearch.run.config import read_document, run_settings
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
 from gasearch.run.location import RUN_FILE
-from gasearch.plugins import registered
 from gasearch.settings import as_toml, bare_key
 
 PLAN, FRAMES, MODEL, RESULT = "plan.json", "frames.xyz", "model", "round.json"
@@ -251,6 +251,7 @@ def _moved(document: Mapping[str, Any], source: Path, target: Path) -> dict[str,
     for section, name in _LISTS_OF_FILES:
         if name in document.get(section, {}):
             moved[section][name] = [path(one) for one in document[section][name]]
+    # a model may lie in a folder beside run.toml: its name has no slash
     for table in (moved["potential"], moved.get("dft", {}).get("potential", {})):
         name = table.get("name", "")
         if (
