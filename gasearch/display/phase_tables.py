@@ -20,9 +20,10 @@ def model_lines(found: Study) -> list[str]:
     screening = f"dielectric constant {1 / inverse:.1f}" if inverse > 1e-6 else "charges unscreened"
     cell = " x ".join(map(str, found.repeats))
     attempts = f"{found.n_attempts:.3g} attempted moves"
+    many = f"{len(full.hamiltonian.interactions)} interactions"
     return [
         f"energies      {cells}{held}",
-        f"Hamiltonian   {len(full.hamiltonian.interactions)} interactions, {screening}",
+        f"Hamiltonian   {many} ({full.n_told_apart} combinations told apart), {screening}",
         f"Monte Carlo   {cell} unit cells, {found.n_formula_units} f.u., {attempts}",
     ]
 
@@ -49,8 +50,8 @@ def quality_table(models: tuple[Model, ...]) -> Table:
     return make_table(columns, rows, ("disorder", "left out"))
 
 
-def phases_table(diagram: PhaseDiagram, at: tuple[float, ...]) -> Table:
-    """Return the two-phase regions at some temperatures."""
+def phases(diagram: PhaseDiagram, at: tuple[float, ...]) -> list[Table]:
+    """Return a table of the two-phase regions at some temperatures; none where there is none."""
     rows = [
         (
             f"{diagram.temperatures_K[n]:.0f}",
@@ -61,7 +62,7 @@ def phases_table(diagram: PhaseDiagram, at: tuple[float, ...]) -> Table:
         for n in (diagram.at(temperature_K) for temperature_K in at)
         for gap in diagram.gaps[n]
     ]
-    return make_table(("T\n(K)", "x", "to x", "depth\n(meV/f.u.)"), rows, ())
+    return [make_table(("T\n(K)", "x", "to x", "depth\n(meV/f.u.)"), rows, ())] if rows else []
 
 
 def _with_error(value: float, error: float) -> str:

@@ -22,7 +22,7 @@ from gasearch.phases.diagram import (
     potentials_of,
 )
 from gasearch.phases.energies.fitting import LEAST_EXPLAINED, Fit
-from gasearch.phases.energies.training import Training
+from gasearch.phases.energies.training import LEAST_RESULTS, Training
 from gasearch.phases.study import (
     Model,
     Options,
@@ -188,7 +188,7 @@ def study(
         scan,
         _size_differences(diagrams[0], small, options),
         n_attempts,
-        (*cautions, *_notes(models, diagrams, plan)),
+        (*cautions, *_notes(training, models, diagrams, plan)),
     )
 
 
@@ -277,13 +277,18 @@ def _counted(progress: Progress | None, n_more: int) -> Progress | None:
     return lambda done, total, task: progress(done, total + n_more, task)
 
 
-def _notes(models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan) -> list[str]:
+def _notes(
+    training: Training, models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan
+) -> list[str]:
     own = models[0].fit.crystals
     notes = [
-        f"note: {model.disorder}: explains {max(model.fit.crystals.explained, 0):.0%} of "
-        "what it did not see: its diagram is not worth much"
-        for model in models
-        if not model.fit.is_worth_a_diagram
+        *_few_notes(training, models[0].fit),
+        *(
+            f"note: {model.disorder}: explains {max(model.fit.crystals.explained, 0):.0%} of "
+            "what it did not see: its diagram is not worth much"
+            for model in models
+            if not model.fit.is_worth_a_diagram
+        ),
     ]
     if models[0].fit.is_worth_a_diagram and not models[0].fit.is_good:
         notes.append(
@@ -306,6 +311,21 @@ def _notes(models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan
         where = ", ".join(sorted({f"x = {t.x:.4g}" for t in late}))
         notes.append(
             f"note: the order at {where} did not form on cooling: near it F is an upper bound"
+        )
+    return notes
+
+
+def _few_notes(training: Training, full: Fit) -> list[str]:
+    """Return what energies of one cell, or a handful of them, leave open."""
+    notes, n = [], len(training.energy)
+    if n < LEAST_RESULTS:
+        notes.append(f"note: {n} energies are few: below {LEAST_RESULTS} errors are guesses too")
+    if len(training.cells) == 1:
+        cell, many = training.cells[0].name, len(full.hamiltonian.interactions)
+        notes.append(
+            f"note: all energies are of {cell}: they tell {full.n_told_apart} combinations of "
+            f"{many} interactions apart, and nothing tests what is said of longer orders; "
+            "search another supercell too"
         )
     return notes
 
