@@ -148,7 +148,7 @@ def _print(found: Study, lines: list[str], *, json: bool) -> None:
     shown += [
         f"ions and charges at {found.options.temperature_K:g} K:",
         tables.short_range_table(found),
-        tables.size_line(found),
+        *tables.size_lines(found),
         "",
         *lines,
     ]

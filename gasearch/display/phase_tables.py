@@ -118,16 +118,30 @@ def _line(diagram: PhaseDiagram, n: int, x: float) -> float:
     return float(first.free_energy[n] + slope * (x - first.x))
 
 
-def size_line(found: Study) -> str:
-    """Return what a smaller cell gives."""
-    if not found.sizes or found.small_repeats is None:
-        return "no smaller cell to compare with"
-    worst = max(found.sizes, key=lambda one: abs(one[1]))
-    cell = " x ".join(map(str, found.small_repeats))
-    return (
-        f"at {found.options.temperature_K:g} K a cell of {cell} differs by at most "
-        f"{1000 * abs(worst[1]):.2f} ± {1000 * worst[2]:.2f} meV/f.u. (x = {worst[0]:.3g})"
-    )
+def size_lines(found: Study) -> list[str]:
+    """Return what a smaller cell gives: free energies, and where orders are lost."""
+    smaller = found.smaller
+    if smaller is None:
+        return ["no smaller cell to compare with: what the size of this one does is not known"]
+    cell = " x ".join(map(str, smaller.repeats))
+    lines = [f"a cell of {cell} for comparison, at {found.options.temperature_K:g} K:"]
+    for is_two_phase, where in ((False, "of one phase"), (True, "within two phases, where F")):
+        worst = smaller.worst(is_two_phase=is_two_phase)
+        if worst is not None:
+            more = " is that of no phase" if is_two_phase else ""
+            lines.append(
+                f"  F differs by {1000 * worst.difference:+.2f} ± {1000 * worst.error:.2f} "
+                f"meV/f.u. at most {where}{more} (x = {worst.x:.3g})"
+            )
+    large = {(one.x, one.what): one for one in found.diagrams[0].transitions}
+    for one in smaller.transitions:
+        other = large.get((one.x, one.what))
+        if other is not None:
+            lines.append(
+                f"  the order of {one.what} at x = {one.x:.3g} is lost at "
+                f"{_kelvin(one.temperature_K)} K, not {_kelvin(other.temperature_K)} K"
+            )
+    return lines
 
 
 def closing_line(diagram: PhaseDiagram) -> str:

@@ -207,14 +207,19 @@ def test_runs_of_several_hosts_make_no_diagram(folder, searched):
 
 def test_few_energies_of_one_cell_make_a_diagram_anyway_which_says_what_they_are_worth(folder):
     place = folder / "few"
-    words = ("--anyway", "--both-only", "--output", place)
+    words = ("--anyway", "--both-only", "--output", place, "--cell", 1, 2, 4)
     answer = run_here("phase-diagram", folder / "small", *QUICK, *words)
     assert answer.status == 0, answer.err
     assert "note: 16 energies are few" in answer.err
     assert "note: all energies are of 1x1x1: they tell 9 combinations of" in answer.err
     document = json.loads((place / "phase-diagram.json").read_text())
     assert document["models"][0]["n_told_apart"] == 9
-    assert len(document["notes"]) >= 2
+    assert document["notes"][:2] == answer.err.splitlines()[-len(document["notes"]) :][:2]
+    smaller = document["smaller_cell"]
+    assert smaller["cell"] == [1, 2, 2]
+    assert [one["x"] for one in smaller["differences"]] == [0.25, 0.5, 0.75]
+    assert "a cell of 1 x 2 x 2 for comparison, at 300 K:" in answer.out
+    assert "meV/f.u. at most of one phase (x = " in answer.out
 
 
 def test_a_diagram_of_dft_energies_is_made_of_the_level_that_is_named(report_runs, tmp_path):
