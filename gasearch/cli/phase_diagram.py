@@ -144,7 +144,8 @@ def _print(found: Study, lines: list[str], *, json: bool) -> None:
     for diagram in found.diagrams:
         temperatures = _some(diagram.temperatures_K, found.options)
         shown += [tables.closing_line(diagram), *tables.phases(diagram, temperatures), ""]
-    shown += ["orders of ground states:", tables.transitions_table(found.diagrams), ""]
+    if any(diagram.transitions for diagram in found.diagrams):
+        shown += ["orders of ground states:", tables.transitions_table(found.diagrams), ""]
     shown += [
         f"ions and charges at {found.options.temperature_K:g} K:",
         tables.short_range_table(found),
