@@ -146,6 +146,8 @@ def _print(found: Study, lines: list[str], *, json: bool) -> None:
         shown += [tables.closing_line(diagram), *tables.phases(diagram, temperatures), ""]
     if any(diagram.transitions for diagram in found.diagrams):
         shown += ["orders of ground states:", tables.transitions_table(found.diagrams), ""]
+    else:
+        shown += ["orders of ground states: none between the ends in this cell", ""]
     shown += [
         f"ions and charges at {found.options.temperature_K:g} K:",
         tables.short_range_table(found),
