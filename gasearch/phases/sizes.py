@@ -100,6 +100,6 @@ def size_notes(smaller: SmallerCell | None, full: Fit) -> list[str]:
     line = (
         f"note: a cell of {' x '.join(map(str, smaller.repeats))} differs by "
         f"{1000 * abs(worst.difference):.1f} meV/f.u. at x = {worst.x:.3g}, more than the "
-        "Hamiltonian errs near the hull: take a larger --cell"
+        "Hamiltonian errs near the hull: take more --sweeps, or a larger --cell"
     )
     return [line]
