@@ -62,6 +62,20 @@ class Exploding(Misbehaving):
         self.results["forces"] = np.full_like(self.results["forces"], 1e6)
 
 
+class NoFullEnd(Exploding):
+    """Comes to no end where every site is filled."""
+
+    def is_poison(self, atoms):
+        return np.count_nonzero(atoms.symbols == "Na") == np.count_nonzero(atoms.symbols == "Fe")
+
+
+class NoEnds(NoFullEnd):
+    """Nor where all sites are empty."""
+
+    def is_poison(self, atoms):
+        return "Na" not in atoms.symbols or super().is_poison(atoms)
+
+
 class Raising(Misbehaving):
     def misbehave(self):
         raise RuntimeError("the calculator gave up")
