@@ -57,11 +57,37 @@ def _toml_value(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+LONGEST = (
+    "test_notebooks",
+    "integration/test_parsl",
+    "docs/test_code",
+    "integration/test_search_faults",
+    "potentials/test_shipped",
+    "training/test_train",
+    "integration/test_gpaw",
+    "integration/test_postgresql_search",
+    "search/test_session",
+    "dft/jobs/test_run",
+    "cli/test_app",
+    "cli/potentials",
+    "serve/test_server",
+    "docs/test_site",
+    "cli/test_run",
+    "benchmarks",
+    "integration",
+    "potentials",
+    "search",
+    "training",
+    "execution",
+    "relax",
+)
+"""Files and folders of tests that take minutes, and then tens of seconds: those of most first."""
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take minutes, so that no core waits for them at the end."""
-    long = ("test_parsl", "test_search_faults", "test_notebooks", "integration")
+    """Begin with the files that take longest, so that no core waits for one at the end."""
     items.sort(
-        key=lambda item: next((n for n, w in enumerate(long) if w in item.nodeid), len(long))
+        key=lambda item: next((n for n, w in enumerate(LONGEST) if w in item.nodeid), len(LONGEST))
     )
 
 

@@ -78,7 +78,7 @@ def start(folder):
     )
 
 
-def wait_for(condition, limit_s=60.0):
+def wait_for(condition, limit_s=300.0):
     end = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < end, "waited in vain"
