@@ -152,7 +152,7 @@ def _compute(folder):
             atoms.calc = SinglePointCalculator(
                 atoms, energy=energy, magmoms=moments, forces=[[0.01] * 3] * len(atoms)
             )
-            job = prepare_job(place, row.candidate, relax=True)
+            job = prepare_job(place, row.candidate, "gpaw", relax=True)
             write(job.path / "result.traj", atoms)
             job.write_json("outcome.json", {"end": "done", "reason": "", "n_steps": 0})
             collect_job(place, job)

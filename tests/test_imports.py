@@ -104,7 +104,9 @@ ORDER = [
     {"dft"},
     {"phases"},
     {"display"},
-    {"report", "training", "doctor"},
+    {"training"},
+    {"learning"},
+    {"report", "doctor"},
     {"serve"},
     {"cli"},
 ]

@@ -14,6 +14,7 @@ import typer
 from gasearch import __version__
 from gasearch.cli import doctor as doctor_cli
 from gasearch.cli import hull as hull_cli
+from gasearch.cli import learn as learn_cli
 from gasearch.cli import phase_diagram as phase_cli
 from gasearch.cli import release as release_cli
 from gasearch.cli import report as report_cli
@@ -121,6 +122,10 @@ def init(
     symprec: Symprec = None,
     charges: Charges = "integer",
     moving: Moving = None,
+    learning: Annotated[
+        bool,
+        typer.Option("--learn", help="Write a learn.toml beside it: for `gasearch learn`."),
+    ] = False,
 ) -> None:
     """Write a commented run.toml into a new folder."""
     from gasearch.display.tables import host_lines
@@ -145,6 +150,12 @@ def init(
         err.print(f"note: {note}")
     if named.file is not None:
         out.print(f"check the sublattices in {run_folder.run_file}: they are a first guess")
+    if learning:
+        from gasearch.learning.settings import write_learn_file
+
+        out.print(f"wrote {run_folder.run_file} and {write_learn_file(folder)}; check both")
+        out.print(f"start the loop with: gasearch learn {run_folder.quoted}")
+        return
     out.print(
         f"wrote {run_folder.run_file}; start the search with: gasearch run {run_folder.quoted}"
     )
@@ -292,6 +303,7 @@ app.command()(hull_cli.hull)
 app.command()(hull_cli.voltage)
 app.command()(hull_cli.promote)
 app.command()(release_cli.release)
+app.command()(learn_cli.learn)
 app.command("phase-diagram")(phase_cli.phase_diagram)
 app.command()(report_cli.report)
 app.command()(serve_cli.serve)

@@ -120,6 +120,13 @@ def read_supercell(text: str | None) -> Any:
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def run_folders(folders: Iterable[Path]) -> list[Path]:
+    """Return the run folders that are meant: a learning loop stands for those of its last round."""
+    from gasearch.learning.folder import runs_of
+
+    return [own for folder in folders for own in runs_of(folder)]
+
+
 def command_group(help: str) -> typer.Typer:  # noqa: A002 -- typer's name
     """Return a group of commands, such as `gasearch dft`."""
     return typer.Typer(no_args_is_help=True, rich_markup_mode=None, help=help)

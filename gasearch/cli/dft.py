@@ -48,7 +48,7 @@ def run(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
 ) -> None:
-    """Compute candidates with GPAW.
+    """Compute candidates with GPAW, or with the potential that [dft] names.
 
     Each as a program of its own: here, or as a job of the scheduler that [execution] names. Ctrl-C
     ends those of this machine; the same command goes on, and finds again what still runs. Results
@@ -59,16 +59,16 @@ def run(
         if not numbers:
             out.print(_nothing(place))
             return
-        for line in place.assumptions():
+        for line in place.assumptions(place.section.code):
             err.print(line)
-        for doubt in place.doubts():
+        for doubt in place.doubts(place.section.code):
             err.print(f"note: {doubt}")
         if dry_run:
             _print_plan(place, numbers, relax)
             return
         from gasearch.dft.jobs.run import run_jobs
 
-        with _ProgressLine() as progress:
+        with ProgressLine() as progress:
             ended = run_jobs(
                 place,
                 numbers,
@@ -90,7 +90,7 @@ def run(
 def export(
     folder: Folder,
     ids: Ids = None,
-    code: Annotated[str, typer.Option(help="vasp, espresso, abinit or gpaw.")] = "vasp",
+    code: Annotated[str, typer.Option(help="vasp, espresso, abinit, gpaw or potential.")] = "vasp",
     relax: Relax = True,
     antiferromagnetic: Annotated[
         bool, typer.Option("--antiferromagnetic", help="Neighbouring moments antiparallel.")
@@ -122,7 +122,7 @@ def export(
         numbers = place.chosen(ids or ())
         jobs = export_jobs(place, numbers, code, relax=relax, ferromagnetic=not antiferromagnetic)
         nothing, doubts = _nothing(place), place.doubts(code) if jobs else []
-        assumed = place.assumptions() if jobs else []
+        assumed = place.assumptions(code) if jobs else []
     for line in assumed:
         err.print(line)
     for doubt in doubts:
@@ -225,12 +225,11 @@ def _workplace(folder: Path, read_only: bool = False) -> Iterator[Workplace]:
 def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
     """Return the candidates to compute: chosen ones, and those whose job was interrupted."""
     from gasearch.dft.jobs.folders import job_folders
-    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
     if ids:
         return place.chosen(ids)
-    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
+    level = dft_level(place.section.code, place.section, place.host, relax=relax)
     waiting = [
         status.candidate
         for status in (job.status() for job in job_folders(place.folder.path))
@@ -240,10 +239,9 @@ def _numbers(place: Workplace, ids: Sequence[int], relax: bool) -> list[int]:
 
 
 def _print_plan(place: Workplace, numbers: Sequence[int], relax: bool) -> None:
-    from gasearch.dft.jobs.prepare import PROGRAM
     from gasearch.dft.levels import dft_level
 
-    level = dft_level(PROGRAM, place.section, place.host, relax=relax)
+    level = dft_level(place.section.code, place.section, place.host, relax=relax)
     out.print(f"level {level.name}: {', '.join(f'{k} {v}' for k, v in level.settings.items())}")
     for number in numbers:
         job = place.job(number, level)
@@ -294,7 +292,7 @@ def _print_collected(
         out.print("nothing to collect")
 
 
-class _ProgressLine:
+class ProgressLine:
     """What a job does just now: one line that changes on a terminal, a line a minute elsewhere."""
 
     def __init__(self) -> None:
@@ -306,6 +304,7 @@ class _ProgressLine:
         return self
 
     def __call__(self, text: str) -> None:
+        """Show what jobs do just now."""
         import time
 
         if text == self._shown:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.cli.common import Folder, Json, Plot, err, open_findings, print_result
+from gasearch.cli.common import (
+    Folder,
+    Json,
+    Plot,
+    err,
+    open_findings,
+    print_result,
+    run_folders,
+)
 from gasearch.errors import UsageError
 
 # What is heavy is imported by the commands: their errors, and Ctrl-C, then meet `main`.
@@ -22,7 +30,7 @@ Folders = Annotated[
     list[Path],
     typer.Argument(
         metavar="FOLDER...",
-        help="Run folders of one level of theory: of one host, or of polymorphs.",
+        help="Run folders of one level of theory: of one host, of polymorphs, or a learning loop.",
         show_default=False,
     ),
 ]
@@ -50,6 +58,7 @@ def hull(
     from gasearch.display import hull_tables
     from gasearch.display.tables import notes
 
+    folders = run_folders(folders)
     found = joint_hull(folders, level)
     for note in _outliers(folders, found):
         err.print(note)
@@ -157,6 +166,7 @@ def voltage(
     from gasearch.display import hull_tables
     from gasearch.display.tables import notes
 
+    folders = run_folders(folders)
     found = joint_hull(folders, level)
     if temperature is not None:
         _thermal(found, temperature, metal_energy, json, plot)

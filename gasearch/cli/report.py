@@ -11,7 +11,11 @@ from gasearch.cli.common import print_result, see_also
 
 Folders = Annotated[
     list[Path],
-    typer.Argument(metavar="FOLDER...", help="Run folders of one host.", show_default=False),
+    typer.Argument(
+        metavar="FOLDER...",
+        help="Run folders of one host, or of a learning loop.",
+        show_default=False,
+    ),
 ]
 
 
@@ -41,6 +45,7 @@ def report(
 
     Several run folders of one host (other supercells, other levels of theory) make one report.
     """
+    from gasearch.learning.folder import runs_of
     from gasearch.report.collect import collect
     from gasearch.report.page import write_page
 
@@ -51,5 +56,5 @@ def report(
         from gasearch.report.figures import write_figures
 
         lines.insert(0, f"wrote {len(write_figures(found, figures))} figures to {figures}")
-    advice = [see_also(folders[0], None, "show", "lineage", "serve")]
+    advice = [see_also(runs_of(folders[0])[0], None, "show", "lineage", "serve")]
     print_result(found.numbers, *lines, json=json, notes=advice)

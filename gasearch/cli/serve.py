@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gasearch.cli.common import on_stop_signals, out
+from gasearch.cli.common import on_stop_signals, out, run_folders
 from gasearch.display.terminal import is_screen
 from gasearch.errors import UsageError
 
@@ -37,7 +37,7 @@ def serve(
     """
     from gasearch.serve.server import open_server
 
-    server, watcher = open_server(folders, port, every)
+    server, watcher = open_server(run_folders(folders), port, every)
     stop = threading.Event()
     thread = threading.Thread(target=server.serve_forever, name="server", daemon=True)
     with on_stop_signals(stop.set):

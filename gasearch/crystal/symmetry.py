@@ -111,6 +111,19 @@ def find_space_group(
     )
 
 
+def cell_operations(
+    cell: Floats, scaled_positions: Floats, kinds: Integers, symprec: float
+) -> tuple[Integers, Floats]:
+    """Return the operations of a cell as it is: rotations (n, 3, 3), translations (n, 3).
+
+    On fractional coordinates f of that cell: rotation f + translation. Parameters as in
+    `find_space_group`.
+    """
+    dataset = _spglib_dataset((cell, scaled_positions, kinds), symprec)
+    rotations = np.asarray(dataset.rotations, dtype=np.int64)
+    return rotations, np.asarray(dataset.translations, dtype=np.float64)
+
+
 def _spglib_dataset(crystal: tuple[Any, Any, Any], symprec: float) -> Any:
     """Return what spglib finds; nothing found is an error of ours, in old and new versions."""
     with warnings.catch_warnings():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -19,6 +19,7 @@ from gasearch.crystal.species import MomentRanges, Species
 from gasearch.dft.errors import DftError
 from gasearch.dft.spins import spin_of
 from gasearch.errors import GasearchError
+from gasearch.run.dft_section import DftSection
 
 ChargeOrder = Literal["kept", "moved", "delocalised"]
 RULE = "dft-moments-1"
@@ -95,6 +96,25 @@ def moment_ranges(
             found[one] = known.get(one) or derived[one]
         _refuse_overlap(element, {one: found[one] for one in species})
     return found
+
+
+def ranges_of_level(
+    host: Host, code: str, section: DftSection, settings: Mapping[str, Any]
+) -> dict[Species, tuple[float, float]]:
+    """Return `moment_ranges` with those that a level states of its own code.
+
+    Parameters
+    ----------
+    code
+        Whose moments they are.
+    section
+        [dft] of the run, with the usual spin states; its ranges come first.
+    settings
+        Of the level.
+    """
+    stated = settings.get("moments", {}) if settings.get("code") == code else {}
+    ranges = {**section.moments, code: {**stated, **section.moments.get(code, {})}}
+    return moment_ranges(host, code, section.spin_states, ranges)
 
 
 def redox_species(host: Host) -> dict[str, list[Species]]:

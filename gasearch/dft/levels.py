@@ -43,21 +43,30 @@ def dft_level(
     code: str, section: DftSection, host: Host, *, relax: bool = True, ferromagnetic: bool = True
 ) -> DftLevel:
     """Return the level that a code has with these settings in this supercell."""
-    own = code_named(code).level_settings(section, host)
+    known = code_named(code)
+    own = known.level_settings(section, host)
     relaxed = "relaxed with its cell" if own.pop("cell_is_free", False) else "relaxed at fixed cell"
+    electrons = _electrons(section, host, ferromagnetic) if known.has_electrons else {}
+    geometry = relaxed if relax else "as given"
+    named = own.pop("label", "")
+    settings = {"code": code, **electrons, "geometry": geometry, **own}
+    label = named or _label(section, settings)
+    label += "" if relax else "-sp"
+    return DftLevel.of(code, label if ferromagnetic else f"{label}-afm", settings)
+
+
+def _electrons(section: DftSection, host: Host, ferromagnetic: bool) -> dict[str, Any]:
     elements = {e for s in host.sublattices for e in s.elements} | set(host.atoms.symbols)
-    hubbard = {e: u for e, u in section.hubbard_u_eV.items() if e in elements and u}
-    settings = {
-        "code": code,
+    return {
         "xc": section.xc,
-        "hubbard_u_eV": hubbard,
+        "hubbard_u_eV": {e: u for e, u in section.hubbard_u_eV.items() if e in elements and u},
         "smearing_eV": section.smearing_eV,
         "spin": "ferromagnetic" if ferromagnetic else "antiferromagnetic",
         "spin_states": dict(with_usual_spins(section, host).spin_states),
-        "geometry": relaxed if relax else "as given",
-        **own,
     }
-    label = f"{section.xc.lower()}{'u' if hubbard else ''}{own['cutoff_eV']:.0f}"
-    label += f"-{own['preset']}" if "preset" in own else ""
-    label += "" if relax else "-sp"
-    return DftLevel.of(code, label if ferromagnetic else f"{label}-afm", settings)
+
+
+def _label(section: DftSection, settings: Mapping[str, Any]) -> str:
+    hubbard = "u" if settings["hubbard_u_eV"] else ""
+    label = f"{section.xc.lower()}{hubbard}{settings['cutoff_eV']:.0f}"
+    return f"{label}-{settings['preset']}" if "preset" in settings else label

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+from gasearch.dft.codes.potential import at_home
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.errors import NoCodeError
-from gasearch.dft.jobs.prepare import PROGRAM
 from gasearch.dft.jobs.submit import Submitter, command_line
 from gasearch.doctor.checks import Check, failed, passed, warned, with_advice
 from gasearch.run.dft_section import DftSection
@@ -22,13 +22,13 @@ def is_used(session: Session) -> bool:
 
 
 def dft(session: Session) -> Iterator[Check]:
-    """Say which GPAW would run, and what starts its MPI ranks.
+    """Say which code would run, and what starts its MPI ranks.
 
     What is missing is a failure only where it was named, and jobs run on this machine.
     """
-    section = session.settings.dft
+    section = at_home(session.settings.dft, session.folder.path)
     is_local = Submitter(session.folder, section, session.settings.execution).is_local
-    program = program_of(PROGRAM)
+    program = program_of(section.code)
     command, words = program.command(section), command_line(program, section)
     report = failed if is_local else warned
     elsewhere = "" if is_local else "; the start-up lines may bring it on the nodes"
@@ -41,8 +41,8 @@ def dft(session: Session) -> Iterator[Check]:
         version = program.require(section)
     except NoCodeError as error:
         found, advice = with_advice(error)
-        is_named = bool(section.gpaw.command)
+        is_named = section.code != "gpaw" or bool(section.gpaw.command)
         yield (report if is_named else warned)(_NAME, found, f"{advice}{elsewhere}")
         return
     at_once = f"{section.jobs} at once, as processes here" if is_local else "as jobs of a scheduler"
-    yield passed(_NAME, f"GPAW {version} by {' '.join(words)}, {at_once}")
+    yield passed(_NAME, f"{version} by {' '.join(words)}, {at_once}")

@@ -50,6 +50,11 @@ class Relaxed:
     penalty
         What is left of a hold at the end, in eV per cell, contained in `energy`; 0 where nothing is
         held by force.
+    energy_sigma
+        Standard deviation of `energy` by the committee of the potential, in eV per cell; NaN where
+        it has none.
+    force_sigma
+        The same of the largest error of a force on any atom (norm), in eV/Å.
     """
 
     atoms: Atoms
@@ -67,6 +72,8 @@ class Relaxed:
     audit: str
     wall_s: float
     penalty: float = 0.0
+    energy_sigma: float = float("nan")
+    force_sigma: float = float("nan")
 
     @classmethod
     def failed(cls, start: Atoms, reason: str, n_calls: int = 0, wall_s: float = 0.0) -> Relaxed:

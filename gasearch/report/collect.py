@@ -11,6 +11,7 @@ from typing import Any
 from gasearch.report.chapters import (
     cells,
     energies,
+    learning,
     moments,
     orders,
     parity,
@@ -39,6 +40,7 @@ CHAPTERS: tuple[Callable[[Material], Section], ...] = (
     moments.moments_section,
     parity.parity_section,
     parity.jobs_section,
+    learning.learning_section,
     progress.progress_section,
     progress.searched_section,
     progress.lineage_section,

@@ -21,6 +21,7 @@ from gasearch.analysis.polymorphs import host_names, refuse_other_chemistry
 from gasearch.crystal.declaration import HostError
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
+from gasearch.learning.folder import LearnFolder, runs_of
 from gasearch.relax.relaxed import Relaxed
 from gasearch.report.sections import NothingToReportError
 from gasearch.run.folder import RunFolder
@@ -100,12 +101,15 @@ class Material:
         The composition that the user wants to see in detail, or None.
     temperature_K
         At which free energies are shown.
+    loops
+        Learning loops whose last rounds are among the runs.
     """
 
     runs: tuple[OneRun, ...]
     hulls: tuple[JointHull, ...]
     asked_x: str | None
     temperature_K: float = ROOM_TEMPERATURE_K
+    loops: tuple[LearnFolder, ...] = ()
 
     @property
     def host(self) -> Host:
@@ -178,9 +182,10 @@ def opened(
     """
     if not folders:
         raise NothingToReportError
+    loops = tuple(LearnFolder(path) for path in folders if LearnFolder(path).is_one)
     with ExitStack() as stack:
         runs = []
-        for folder in folders:
+        for folder in (own for path in folders for own in runs_of(path)):
             place = RunFolder(folder)
             findings = Findings(stack.enter_context(place.open_store()))
             runs.append(OneRun(str(folder), place, findings, findings.status()))
@@ -188,7 +193,7 @@ def opened(
             refuse_other_chemistry((first.name, first.findings.run), (str(folder), findings.run))
         names = host_names([(run.name, run.findings.run) for run in runs])
         runs = [replace(run, host_name=name) for run, name in zip(runs, names, strict=True)]
-        yield Material(tuple(runs), tuple(_hulls(runs)), x, temperature_K)
+        yield Material(tuple(runs), tuple(_hulls(runs)), x, temperature_K, loops)
 
 
 def _hulls(runs: Sequence[OneRun]) -> Iterator[JointHull]:

@@ -90,11 +90,11 @@ class RunSettings(Section):
                     yield f"{name}.{field_name}", values[field_name]
 
 
-def settings_table() -> list[Key]:
-    """Return every key of a run.toml in the order of its sections, for documentation."""
+def settings_table(root: type[Section] = RunSettings) -> list[Key]:
+    """Return every key of a file such as run.toml in the order of its sections."""
     return [
         row
-        for name, field in RunSettings.model_fields.items()
+        for name, field in root.model_fields.items()
         if (section := section_in(field.annotation)) is not None
         for row in keys_of(section, name)
     ]
@@ -131,21 +131,27 @@ def run_settings(document: Mapping[str, Any], source: str) -> RunSettings:
     try:
         return RunSettings.model_validate(document)
     except ValidationError as error:
-        raise RunFileError(f"{source}: {_one_line(error)}") from error
+        raise RunFileError(f"{source}: {in_one_line(error, RunSettings)}") from error
 
 
-def _one_line(error: ValidationError) -> str:
-    """Return the first error that tells most: a misspelt key explains why another is missing."""
+def in_one_line(error: ValidationError, root: type[Section]) -> str:
+    """Return the first error that tells most: a misspelt key explains why another is missing.
+
+    Parameters
+    ----------
+    root
+        What was validated, such as `RunSettings`.
+    """
     errors = error.errors(include_url=False)
     unknown = [found for found in errors if found["type"] == "extra_forbidden"]
-    return _in_words((unknown or errors)[0])
+    return _in_words((unknown or errors)[0], root)
 
 
-def _in_words(error: ErrorDetails) -> str:
+def _in_words(error: ErrorDetails, root: type[Section]) -> str:
     place, found = error["loc"], error["input"]
     key = _key(place)
     if error["type"] == "extra_forbidden":
-        known = _fields_at(place[:-1])
+        known = _fields_at(place[:-1], root)
         return (
             f"unknown key {key!r}{nearest(str(place[-1]), known)}; known here: {', '.join(known)}."
         )
@@ -182,8 +188,7 @@ def _expectation(message: str) -> str:
     return message.rstrip(".")
 
 
-def _fields_at(place: Sequence[str | int]) -> list[str]:
-    section: type[Section] = RunSettings
+def _fields_at(place: Sequence[str | int], section: type[Section]) -> list[str]:
     for part in place:
         if isinstance(part, str):
             section = section_in(section.model_fields[part].annotation) or section

@@ -98,9 +98,20 @@ class AbinitSection(Section):
     pseudopotentials: dict[str, str] = key({}, 'files: { Fe = "Fe.xml" }')
 
 
+class DftPotentialSection(Section):
+    """[dft.potential]: what computes with code = "potential"."""
+
+    name: str = key("chgnet-nafepo4", "any that name in [potential] takes")
+    species: dict[str, str | int] = key({}, "as in [potential]")
+    device: str = key("cpu", '"cpu", "cuda", "cuda:1"')
+
+
 class DftSection(Section):
     """[dft]: what computes promoted candidates: gasearch dft run, or export."""
 
+    code: Literal["gpaw", "potential"] = key(
+        "gpaw", 'what gasearch dft run computes with; "potential": one in the place of DFT'
+    )
     xc: Literal["PBE"] = key("PBE", "exchange and correlation")
     hubbard_u_eV: dict[str, NotNegative] = key(
         HUBBARD_U_EV,
@@ -139,6 +150,7 @@ class DftSection(Section):
     vasp: VaspSection = VaspSection()
     espresso: EspressoSection = EspressoSection()
     abinit: AbinitSection = AbinitSection()
+    potential: DftPotentialSection = DftPotentialSection()
 
     @model_validator(mode="before")
     @classmethod

@@ -97,11 +97,11 @@ def _run_file(host: str, written: Mapping[str, Any]) -> str:
         elif section is None:
             found.append(_headed(f"# [{name}]", True, field.description) + _OPERATOR_EXAMPLES)
         else:
-            found += _tables(section, name, written)
+            found += section_tables(section, name, written)
     return "\n".join(found)
 
 
-def _tables(section: type[Section], name: str, written: Mapping[str, Any]) -> Iterator[str]:
+def section_tables(section: type[Section], name: str, written: Mapping[str, Any]) -> Iterator[str]:
     """Yield the text of a section, then that of each section inside it."""
     rows = list(keys_of(section, name))
     own = [row for row in rows if row.section == name]
@@ -109,7 +109,7 @@ def _tables(section: type[Section], name: str, written: Mapping[str, Any]) -> It
     for field_name, field in section.model_fields.items():
         inner = section_in(field.annotation)
         if inner is not None:
-            yield from _tables(inner, f"{name}.{field_name}", written)
+            yield from section_tables(inner, f"{name}.{field_name}", written)
 
 
 def _flat(row: Key) -> str:

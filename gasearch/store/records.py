@@ -288,6 +288,9 @@ class EvaluationRow:
         Its number among the results of the search; None for a tight relaxation.
     penalty
         What is left of a hold, in eV per cell.
+    energy_sigma, force_sigma
+        Standard deviations by the committee of the potential, in eV per cell and eV/Å; NaN where
+        it has none.
     """
 
     candidate: int
@@ -308,6 +311,8 @@ class EvaluationRow:
     audit: str
     wall_s: float
     penalty: float
+    energy_sigma: float
+    force_sigma: float
     result: int | None
 
 

@@ -39,7 +39,7 @@ TEXT = Text().with_variant(Text(collation="C"), "postgresql")
 WIDE = Integer().with_variant(BigInteger(), "postgresql")
 """A whole number of 64 bits."""
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0006"
 RUN = 1
 SEARCH_LEVEL = 1
 HOST_STRUCTURE = 0

@@ -89,10 +89,13 @@ def example_relaxed(seed: int = 0, n_formula_units: int = 1, **changes: Any) -> 
         reason="",
         audit="moments-1",
         wall_s=1.5,
+        energy_sigma=0.02,
+        force_sigma=0.1,
     )
     if changes.get("verdict") == "failed":
         nan = float("nan")
         results = {"energy": nan, "fmax": nan, "smax": nan, "moments": None, "converged": False}
+        results |= {"energy_sigma": nan, "force_sigma": nan}
         arrays = {"forces": np.full((n_atoms, 3), nan), "stress": np.full((3, 3), nan)}
         changes = {**results, **arrays, "bond_lengths": np.zeros(0), **changes}
     return dataclasses.replace(relaxed, **changes)

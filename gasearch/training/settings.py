@@ -250,7 +250,30 @@ def read_training_file(path: Path | None, changes: Mapping[str, Any]) -> Trainin
         Settings that count instead of the file's, such as {"epochs": 10}.
     """
     source = "training settings" if path is None else str(path)
-    document = {} if path is None else _toml(path)
+    return _training_file(source, {} if path is None else _toml(path), changes)
+
+
+def training_options(
+    source: str, settings: Mapping[str, Any], network: Mapping[str, Any]
+) -> TrainingFile:
+    """Return the options of a training whose settings stand in another file.
+
+    Parameters
+    ----------
+    source
+        How errors name that place.
+    settings
+        What a file of settings has, [network] left out.
+    network
+        Arguments of a fresh network.
+    """
+    return _training_file(source, {**settings, "network": dict(network)}, {})
+
+
+def _training_file(
+    source: str, given: Mapping[str, Any], changes: Mapping[str, Any]
+) -> TrainingFile:
+    document = dict(given)
     tables = {name: document.pop(name, {}) for name in _TABLES}
     for name, table in tables.items():
         if not isinstance(table, dict):

@@ -126,3 +126,12 @@ class UnhurriedKiller(Unhurried, Killer):
         if self.is_poison(atoms) and "PARSL_WORKER_RANK" in os.environ:
             os.abort()
         super().calculate(atoms, properties, system_changes)
+
+
+class Oracle(LabelEnergy):
+    """What DFT would say in a test: other energies across x, and a pull on each atom."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        x = np.count_nonzero(atoms.symbols == "Na") / np.count_nonzero(atoms.symbols == "Fe")
+        self.results["energy"] = 0.5 * self.results["energy"] - 40 * x + 3 * x * (1 - x)

@@ -15,7 +15,8 @@ from places import ROOT
 
 import gasearch
 from gasearch.cli.app import app
-from gasearch.run.config import settings_table
+from gasearch.learning.settings import LearnSettings
+from gasearch.run.config import RunSettings, settings_table
 
 pytest.importorskip("mkdocs", reason="no MkDocs here: pip install '.[docs]'")
 pytest.importorskip("material", reason="no Material theme here: pip install '.[docs]'")
@@ -116,10 +117,13 @@ def test_every_command_and_every_option_has_its_place(html, site):
                 assert all(option in text for option in parameter.opts), name
 
 
-def test_every_key_of_run_toml_has_its_place(html, site):
-    page = html[site / "reference" / "run-toml.html"]
-    text = text_of(html, site, "reference/run-toml.html")
-    for row in settings_table():
+@pytest.mark.parametrize(
+    ("name", "root"), [("run-toml.html", RunSettings), ("learn-toml.html", LearnSettings)]
+)
+def test_every_key_has_its_place(html, site, name, root):
+    page = html[site / "reference" / name]
+    text = text_of(html, site, f"reference/{name}")
+    for row in settings_table(root):
         assert row.section.replace(".", "-") in page.anchors
         assert f" {row.name} " in text
         assert " ".join(row.sentence.replace("`", "").split()) in text, row.name

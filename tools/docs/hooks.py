@@ -25,6 +25,7 @@ import reference  # noqa: E402
 GENERATED = {
     "reference/commands.md": reference.commands_page,
     "reference/run-toml.md": reference.run_file_page,
+    "reference/learn-toml.md": reference.learn_file_page,
     "reference/python.md": reference.python_page,
 }
 

@@ -11,6 +11,7 @@ import typer
 
 import gasearch
 from gasearch.cli.app import app
+from gasearch.learning.settings import LearnSettings
 from gasearch.run.config import RunSettings, settings_table
 from gasearch.settings import Key, Section, as_toml, section_in
 
@@ -70,11 +71,19 @@ def _option(record: str) -> str:
 
 def run_file_page() -> str:
     """Return the page of all keys of run.toml, from the settings classes."""
-    text = ["# Every key of run.toml\n", _MADE, _OF_ALL_KEYS]
+    return _file_page(["# Every key of run.toml\n", _MADE, _OF_ALL_KEYS], RunSettings)
+
+
+def learn_file_page() -> str:
+    """Return the page of all keys of learn.toml, from the settings classes."""
+    return _file_page(["# Every key of learn.toml\n", _MADE, _OF_LEARN_KEYS], LearnSettings)
+
+
+def _file_page(text: list[str], root: type[Section]) -> str:
     by_section: dict[str, list[Key]] = {}
-    for row in settings_table():
+    for row in settings_table(root):
         by_section.setdefault(row.section, []).append(row)
-    classes = dict(_classes(RunSettings, ""))
+    classes = dict(_classes(root, ""))
     names = list(classes)
     links = " · ".join(f"[`{_heading(name)}`](#{_anchor(name)})" for name in names)
     text.append(f"{links}\n")
@@ -97,6 +106,11 @@ refused in one line, with the nearest known one.
 A section with a dot is a table of its own, such as `[dft.gpaw]`; a table may be written inline,
 such as `hubbard_u_eV = { Fe = 5.3 }`. Units other than eV and Å are in the name of the key or in
 the column of units.
+"""
+_OF_LEARN_KEYS = """\
+`gasearch init FOLDER --learn` writes a learn.toml in which every key stands as a comment with its
+default, beside the run.toml that says what is searched, with which potential at first, and at which
+DFT level. All keys may be changed between rounds; see [how to learn](../how-to/learn.md).
 """
 _OPERATORS = """\
 The moves of the search and how often each is drawn; all are fixed. Without this section all

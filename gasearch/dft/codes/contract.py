@@ -109,9 +109,10 @@ class Program:
     command
         Returns the words that start an interpreter that has the code.
     require
-        Returns the version of the code that would compute, or raises `NoCodeError`.
+        Returns in words what would compute, with its version, or raises `NoCodeError`.
     n_iterations
-        Returns how many iterations of the electrons an attempt has done in a folder.
+        Returns how many iterations of the electrons an attempt has done in a folder; None where
+        there are none.
     """
 
     script: Path
@@ -121,7 +122,7 @@ class Program:
     with_retry: Callable[[Mapping[str, Any], int, int], dict[str, Any]]
     command: Callable[[DftSection], list[str]]
     require: Callable[[DftSection], str]
-    n_iterations: Callable[[Path, int], int]
+    n_iterations: Callable[[Path, int], int] | None = None
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,8 @@ class Code:
     ----------
     level_settings
         Its own part of a level: cutoff_eV, kpoints_of_unit_cell, and whatever else energies depend
-        on.
+        on. Of a code whose moments have no ranges in `gasearch.crystal.moments`, "moments" may be
+        the ranges, by species; "label" may be what names its levels.
     output_names
         Names of its outputs in a job's folder, the best first; one with * where only one fits.
     outputs
@@ -152,6 +154,8 @@ class Code:
         ferromagnetic=..., lattice=...); None where jobs are computed here and nowhere else.
     program
         None where gasearch does not run the code.
+    has_electrons
+        Whether what [dft] says of electrons (functional, U, spin) belongs to its levels.
     """
 
     name: str
@@ -164,6 +168,7 @@ class Code:
     beside: Callable[[Path], list[Path]] = lambda output: []  # noqa: ARG005
     write_inputs: Callable[..., dict[str, str]] | None = None
     program: Program | None = None
+    has_electrons: bool = True
 
 
 def read_text(path: Path) -> str:

@@ -150,8 +150,8 @@ def command_of(section: DftSection) -> list[str]:
 
 
 def require_gpaw(section: DftSection) -> str:
-    """Return the version of GPAW that would compute, or raise `NoCodeError`."""
-    return _version(tuple(command_of(section)))
+    """Return GPAW with the version that would compute, or raise `NoCodeError`."""
+    return "GPAW " + _version(tuple(command_of(section)))
 
 
 @functools.cache

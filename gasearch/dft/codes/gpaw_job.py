@@ -4,7 +4,8 @@
 
 It needs GPAW and ASE alone, so a folder can be computed on another machine, under MPI too. It goes
 on from relax.traj where there is one. What it leaves: progress.json while it runs; result.traj,
-and last of all outcome.json, each complete or not there.
+and last of all outcome.json, each complete or not there. Where there is a samples.traj, its
+geometries are computed after the job itself, one by one into samples-result.traj.
 """
 
 from __future__ import annotations
@@ -16,10 +17,13 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ALREADY_RUNNING = 3
+_LEFT_OUT = "samples-left-out.json"
 _STRETCH = 4  # by which the retry "smearing" broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
@@ -42,7 +46,22 @@ class NotConvergedError(Exception):
 def main() -> int:
     """Compute the job of the current folder, and return the exit status."""
     world = load_gpaw("gpaw.mpi").world
-    is_first = world.rank == 0
+    return carry_out(_compute, ("gpaw", "gpaw-data", "ase", "numpy"), world)
+
+
+def carry_out(compute: Any, packages: Sequence[str], world: Any = None) -> int:
+    """Compute the job of the current folder, with the lock that says so; return the exit status.
+
+    Parameters
+    ----------
+    compute
+        Returns what outcome.json says of a job that is done, from (job, start_s, is_first).
+    packages
+        Whose versions it says.
+    world
+        Of the MPI ranks; None where there are none.
+    """
+    is_first = world is None or world.rank == 0
     start_s = time.time()
     job = json.loads(Path("job.json").read_text(encoding="utf-8"))
     if is_first:
@@ -53,9 +72,10 @@ def main() -> int:
             return ALREADY_RUNNING
         for name in ("outcome.json", "progress.json"):
             Path(name).unlink(missing_ok=True)
-    world.barrier()
+    if world is not None:
+        world.barrier()
     try:
-        outcome = _compute(job, start_s, is_first)
+        outcome = compute(job, start_s, is_first)
     except NotConvergedError as error:
         outcome = {"end": error.end, "reason": error.reason}
     except Exception as error:  # noqa: BLE001 -- recorded for whoever started this process
@@ -63,9 +83,10 @@ def main() -> int:
 
         traceback.print_exc()
         outcome = {"end": "error", "reason": f"{type(error).__name__}: {error}"[:500]}
-    outcome |= {"wall_s": time.time() - start_s, "versions": _versions(), "attempt": job["attempt"]}
+    outcome |= {"wall_s": time.time() - start_s, "attempt": job["attempt"]}
+    outcome["versions"] = _versions(packages)
     if is_first:
-        _replace("outcome.json", json.dumps(outcome, indent=2))
+        replace("outcome.json", json.dumps(outcome, indent=2))
     return 0 if outcome["end"] == "done" else 1
 
 
@@ -73,20 +94,89 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     from ase.io import read
 
     atoms: Any = read("start.traj")
-    if job["rung"] == "surrogate":
+    known = known_result()
+    if known is None and job["rung"] == "surrogate":
         atoms.positions = _surrogate_positions(job, atoms, start_s, is_first)
-    lowest = read_frame("relax.traj", lowest=True)
+    lowest = known or read_frame("relax.traj", lowest=True)
     if job["task"] == "relax" and lowest is not None and len(lowest) == len(atoms):
         atoms.positions = lowest.positions
     atoms.set_initial_magnetic_moments(job["moments"])
     atoms.calc = _calculator(job, spinpol=True)
+    if known is None:
+        known = _result(job, atoms, start_s, is_first)
+    elif job["rung"] == "smearing":
+        with suppress(NotConvergedError):
+            _begin_broad(job, atoms)
+    electrons = Electrons(_convergence_error(), lambda: _calculator(job, spinpol=True, again=True))
+    return outcome_of(known, compute_samples(atoms, electrons, start_s, is_first))
+
+
+def _result(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> Any:
+    """Compute the job itself, write its result and return it."""
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
     n_steps, frame = relax(atoms, task, "relax", start_s, is_first)
+    frame.info["n_steps"] = n_steps
     if is_first:
-        _write_frames("result.traj", [frame])
-    return {"end": "done", "reason": "", "n_steps": n_steps}
+        write_frames("result.traj", [frame])
+    return frame
+
+
+def known_result() -> Any:
+    """Return the result of a job that was interrupted among its samples, or None."""
+    frame = read_frame("result.traj")
+    return None if frame is None or "n_steps" not in frame.info else frame
+
+
+def outcome_of(result: Any, samples: dict[str, Any]) -> dict[str, Any]:
+    """Return what outcome.json says of a job that is done."""
+    return {"end": "done", "reason": "", "n_steps": result.info["n_steps"], **samples}
+
+
+class Electrons(NamedTuple):
+    """What a code does where electrons do not converge: the error, and how to begin afresh."""
+
+    lost: type[Exception]
+    afresh: Callable[[], Any]
+
+
+def compute_samples(
+    atoms: Any, electrons: Electrons, start_s: float, is_first: bool = True
+) -> dict[str, Any]:
+    """Compute the geometries of samples.traj that are not computed yet; return how many there are.
+
+    Each goes on from the electrons of the one before. One that cannot be computed is left out.
+
+    Parameters
+    ----------
+    atoms
+        With the calculator of the job, and its moments.
+    """
+    samples, frames = read_frames("samples.traj"), read_frames("samples-result.traj")
+    left_out = json.loads(Path(_LEFT_OUT).read_text()) if Path(_LEFT_OUT).exists() else {}
+    done = {*(str(frame.info["sample"]) for frame in frames), *left_out}
+    for number, sample in enumerate(samples, start=1):
+        if str(number) in done:
+            continue
+        atoms.set_cell(sample.cell)
+        atoms.positions = sample.positions
+        try:
+            frame = frozen(atoms)
+        except Exception as error:  # noqa: BLE001 -- the job itself is done, whatever a sample does
+            is_lost = isinstance(error, electrons.lost)
+            reason = f"{type(error).__name__}: {error}"[:300]
+            left_out[str(number)] = "the electrons did not converge" if is_lost else reason
+            atoms.calc = electrons.afresh()
+            if is_first:
+                replace(_LEFT_OUT, json.dumps(left_out))
+            continue
+        frame.info = {**sample.info, "sample": number}
+        frames.append(frame)
+        if is_first:
+            write_frames("samples-result.traj", frames)
+            note_progress(frame, "sample", number, start_s)
+    return {"samples": {"done": len(frames), "left_out": left_out}} if samples else {}
 
 
 def relax(
@@ -147,7 +237,7 @@ class Descent:
         restart = _readable_json(memory) if self._task["max_steps"] else None
         optimizer = BFGS(atoms, logfile=None, restart=restart, maxstep=self._length)
         for _ in optimizer.irun(fmax=1e-9, steps=self._task["max_steps"] - self.n_calls):
-            frame = _frozen(atoms)
+            frame = frozen(atoms)
             self._note(frame)
             if self.is_done:
                 return
@@ -164,7 +254,7 @@ class Descent:
         import numpy as np
 
         self.n_calls += 1
-        self.fmax = _largest_force(frame)
+        self.fmax = largest_force(frame)
         gain, is_back = float("inf"), False
         if self.lowest is not None:
             gain = self.lowest.get_potential_energy() - frame.get_potential_energy()
@@ -173,30 +263,38 @@ class Descent:
         is_converged = self.fmax <= self._task["fmax"]
         if gain > 0 or is_converged or is_back:
             self.lowest = frame
-        is_stalled = self._n_idle >= _IDLE_STEPS and _largest_force(self.lowest) <= _STALLED_FMAX
+        is_stalled = self._n_idle >= _IDLE_STEPS and largest_force(self.lowest) <= _STALLED_FMAX
         self.is_done = is_converged or is_stalled
         if self._is_first:
-            self._write(frame)
-
-    def _write(self, frame: Any) -> None:
-        import numpy as np
-        from ase.io import Trajectory
-
-        last = read_frame(f"{self._name}.traj")
-        if last is None or not np.array_equal(last.positions, frame.positions):
-            with Trajectory(f"{self._name}.traj", "a") as trajectory:
-                trajectory.write(frame)
-        progress = {
-            "stage": self._name,
-            "step": self.n_calls - 1,
-            "fmax": self.fmax,
-            "energy_eV": frame.get_potential_energy(),
-            "wall_s": time.time() - self._start_s,
-        }
-        _replace("progress.json", json.dumps(progress))
+            note_step(frame, self._name, self.n_calls - 1, self._start_s)
 
 
-def _largest_force(frame: Any) -> float:
+def note_step(frame: Any, name: str, step: int, start_s: float) -> None:
+    """Add a step to the trajectory of that name, and say in progress.json where the job is."""
+    import numpy as np
+    from ase.io import Trajectory
+
+    last = read_frame(f"{name}.traj")
+    if last is None or not np.array_equal(last.positions, frame.positions):
+        with Trajectory(f"{name}.traj", "a") as trajectory:
+            trajectory.write(frame)
+    note_progress(frame, name, step, start_s)
+
+
+def note_progress(frame: Any, stage: str, step: int, start_s: float) -> None:
+    """Say in progress.json where the job is."""
+    progress = {
+        "stage": stage,
+        "step": step,
+        "fmax": largest_force(frame),
+        "energy_eV": frame.get_potential_energy(),
+        "wall_s": time.time() - start_s,
+    }
+    replace("progress.json", json.dumps(progress))
+
+
+def largest_force(frame: Any) -> float:
+    """Return the largest force on an atom, in eV/Å."""
     import numpy as np
 
     return float(np.linalg.norm(frame.get_forces(), axis=1).max())
@@ -227,7 +325,7 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     return read_frame("surrogate.traj", lowest=True).positions
 
 
-def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
+def _calculator(job: dict[str, Any], spinpol: bool, again: bool = False) -> Any:
     gpaw = load_gpaw()
     beta, history, weight = job["mixer"]
     return gpaw.GPAW(
@@ -241,7 +339,7 @@ def _calculator(job: dict[str, Any], spinpol: bool) -> Any:
         maxiter=job["max_scf"],
         convergence=job["convergence"],
         mixer=gpaw.MixerDif(beta, history, weight),
-        txt=f"gpaw-{job['attempt']}.txt",
+        txt=f"gpaw-{job['attempt']}{'-afresh' if again else ''}.txt",
     )
 
 
@@ -273,18 +371,20 @@ def load_gpaw(name: str = "gpaw") -> Any:
     return importlib.import_module(name)
 
 
-def _frozen(atoms: Any) -> Any:
+def frozen(atoms: Any) -> Any:
     """Return a copy with the results of this moment and no calculator of a code."""
     from ase.calculators.singlepoint import SinglePointCalculator
 
     copy = atoms.copy()
-    copy.calc = SinglePointCalculator(
-        copy,
-        energy=float(atoms.get_potential_energy()),
-        forces=atoms.get_forces().copy(),
-        magmoms=atoms.get_magnetic_moments().copy(),
-        magmom=float(atoms.get_magnetic_moment()),
-    )
+    results = {
+        "energy": float(atoms.get_potential_energy()),
+        "forces": atoms.get_forces().copy(),
+        "magmoms": atoms.get_magnetic_moments().copy(),
+        "magmom": float(atoms.get_magnetic_moment()),
+    }
+    if "stress" in atoms.calc.results:  # of this moment too, where it costs nothing
+        results["stress"] = atoms.calc.results["stress"].copy()
+    copy.calc = SinglePointCalculator(copy, **results)
     return copy
 
 
@@ -300,6 +400,16 @@ def read_frame(name: str, *, lowest: bool = False) -> Any:
     return min(frames, key=lambda frame: frame.get_potential_energy(), default=None)
 
 
+def read_frames(name: str) -> list[Any]:
+    """Return all frames of a trajectory; none where it is not there."""
+    from ase.io import Trajectory
+
+    if not Path(name).exists():
+        return []
+    with Trajectory(name) as trajectory:
+        return list(trajectory)
+
+
 def _readable_json(name: str) -> str:
     """Return a restart file's name, after removing one that was cut off."""
     try:
@@ -309,14 +419,18 @@ def _readable_json(name: str) -> str:
     return name
 
 
-def _write_frames(name: str, frames: list[Any]) -> None:
+def write_frames(name: str, frames: list[Any]) -> None:
+    """Write a trajectory that is there whole, or not at all."""
     from ase.io import write
 
     write(f".{name}", frames, format="traj")
+    with Path(f".{name}").open("rb") as file:
+        os.fsync(file.fileno())
     Path(f".{name}").replace(name)
 
 
-def _replace(name: str, text: str) -> None:
+def replace(name: str, text: str) -> None:
+    """Write a file that is there whole, or not at all."""
     partial = Path(f".{name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
@@ -325,9 +439,9 @@ def _replace(name: str, text: str) -> None:
     partial.replace(name)
 
 
-def _versions() -> dict[str, str]:
+def _versions(packages: Sequence[str]) -> dict[str, str]:
     found = {}
-    for name in ("gpaw", "gpaw-data", "ase", "numpy"):
+    for name in packages:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -8,10 +8,11 @@ from gasearch.dft.codes.abinit import ABINIT
 from gasearch.dft.codes.contract import Code, Program
 from gasearch.dft.codes.espresso import ESPRESSO
 from gasearch.dft.codes.gpaw import GPAW
+from gasearch.dft.codes.potential import POTENTIAL
 from gasearch.dft.codes.vasp import VASP
 from gasearch.errors import UsageError
 
-CODES: Mapping[str, Code] = {code.name: code for code in (VASP, GPAW, ESPRESSO, ABINIT)}
+CODES: Mapping[str, Code] = {code.name: code for code in (VASP, GPAW, ESPRESSO, ABINIT, POTENTIAL)}
 """In the order in which their outputs are looked for in a folder."""
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.species import MomentRanges
-from gasearch.dft.classify import RULE, Classified, classify, moment_ranges
+from gasearch.dft.classify import RULE, Classified, classify, ranges_of_level
 from gasearch.dft.codes.outputs import (
     ELSEWHERE,
     Computed,
@@ -56,8 +56,7 @@ def collect_job(place: Workplace, job: JobFolder, output: Path | None = None) ->
     refuse_other_settings(computed.source, status.level, status.settings, place.host, start)
     refuse_other_geometry(computed, start, status.settings)
     asked = Decoration.from_bytes(place.host, place.store.proposal(status.candidate).occupation)
-    section = place.section
-    ranges = moment_ranges(place.host, computed.code, section.spin_states, section.moments)
+    ranges = ranges_of_level(place.host, computed.code, place.section, status.settings)
     found = classify(asked, computed.atoms, computed.moments, ranges, place.host)
     record = dft_jobs.DftRecord(
         folder=place.relative(job),

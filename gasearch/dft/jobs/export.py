@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from gasearch.analysis.export import decoration_name
 from gasearch.crystal.decoration import Decoration
-from gasearch.dft.classify import Classified, classify, moment_ranges
+from gasearch.dft.classify import Classified, classify, ranges_of_level
 from gasearch.dft.codes.outputs import find_output, read_steps
 from gasearch.dft.codes.registry import CODES, code_named, is_run_here
 from gasearch.dft.errors import (
@@ -28,6 +29,7 @@ from gasearch.dft.errors import (
 )
 from gasearch.dft.jobs.folders import MOMENTS, JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
+from gasearch.dft.jobs.samples import SamplesOf, computed_samples, sample_folder, write_samples
 from gasearch.dft.levels import dft_level
 from gasearch.errors import UsageError
 from gasearch.files import inside, make_folder, written
@@ -35,15 +37,32 @@ from gasearch.store import dft_jobs
 
 
 def export_jobs(
-    place: Workplace, numbers: Sequence[int], code: str, *, relax: bool, ferromagnetic: bool
+    place: Workplace,
+    numbers: Sequence[int],
+    code: str,
+    *,
+    relax: bool,
+    ferromagnetic: bool,
+    samples: SamplesOf | None = None,
 ) -> list[JobFolder]:
-    """Write a folder of inputs for each candidate; those that are there are left as they are."""
+    """Write a folder of inputs for each candidate; those that are there are left as they are.
+
+    Parameters
+    ----------
+    samples
+        Returns further geometries of a candidate, as in `prepare_job`; each has inputs for a single
+        point in a folder of its own, sample-1, sample-2 and so on.
+    """
+    given = samples or (lambda number: ())  # noqa: ARG005
     write_inputs = code_named(code).write_inputs
     if write_inputs is None:
         if not ferromagnetic:
             others = ", ".join(one.name for one in CODES.values() if one.write_inputs)
             raise UsageError(f"--antiferromagnetic is for the codes {others}.")
-        return [prepare_job(place, number, code, relax=relax) for number in numbers]
+        return [
+            prepare_job(place, number, code, relax=relax, samples=partial(given, number))
+            for number in numbers
+        ]
     level = dft_level(code, place.section, place.host, relax=relax, ferromagnetic=ferromagnetic)
     jobs = []
     for number in numbers:
@@ -54,22 +73,24 @@ def export_jobs(
         atoms = place.structure(number)
         own = Decoration.from_bytes(place.host, place.store.proposal(number).occupation)
         name = f"candidate {number} {own.formula}"
-        texts = write_inputs(
-            atoms,
-            place.section,
-            name,
-            relax=relax,
-            ferromagnetic=ferromagnetic,
-            lattice=place.host.atoms,
-        )
+        fixed = {"ferromagnetic": ferromagnetic, "lattice": place.host.atoms}
+        further = given(number)
         job.make()
-        for file, text in texts.items():
-            make_folder((job.path / file).parent)
-            with written(job.path / file, replace=True) as partial:
-                partial.write_text(text, encoding="utf-8")
+        _write_texts(job.path, write_inputs(atoms, place.section, name, relax=relax, **fixed))
         write_start(job.path, atoms)
+        write_samples(job.path, atoms, further)
+        for count, sample in enumerate(further, start=1):
+            named = (sample, place.section, f"{name}, sample {count}")
+            _write_texts(sample_folder(job, count), write_inputs(*named, relax=False, **fixed))
         register(place, job, number, level, "relax" if relax else "single-point", "exported")
     return jobs
+
+
+def _write_texts(folder: Path, texts: Mapping[str, str]) -> None:
+    for file, text in texts.items():
+        make_folder((folder / file).parent)
+        with written(folder / file, replace=True) as partly:
+            partly.write_text(text, encoding="utf-8")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +111,8 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
     """Return the results of DFT as labelled frames: each step of a relaxation that kept an order.
 
     Oxidation states are those that the moments show, so frames on either side of a hole's jump
-    carry different labels. Steps whose electrons did not converge are left out.
+    carry different labels. Steps whose electrons did not converge are left out. Samples that a job
+    computed besides are frames too, with their own tags.
 
     Parameters
     ----------
@@ -98,16 +120,18 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
+    settings = {one.name: one.settings for one in dft_jobs.dft_levels(place.store)}
     frames = []
     left_out = Counter[str]()
     for row in dft_jobs.jobs(place.store):
         if row.level not in names or row.state != "collected":
             continue
         job = JobFolder(inside(place.folder.path, row.folder))
-        ranges = moment_ranges(
-            place.host, row.code, place.section.spin_states, place.section.moments
-        )
-        for count, (atoms, is_converged) in enumerate(_steps(place, job, row)):
+        ranges = ranges_of_level(place.host, row.code, place.section, settings[row.level])
+        samples = computed_samples(job, row, settings[row.level], place.host)
+        left_out.update(samples.left_out)
+        steps = [(*one, f"relax{n}") for n, one in enumerate(_steps(place, job, row))]
+        for atoms, is_converged, tag in (*steps, *samples.frames):
             moments = _moments(atoms)
             if not is_converged:
                 left_out["the electrons did not converge"] += 1
@@ -118,7 +142,7 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
                 if found.decoration is None:
                     left_out["without a charge order"] += 1
                 else:
-                    frame = _frame(place, found, atoms, f"relax{count}", row)
+                    frame = _frame(place, found, atoms, tag, row)
                     frame.info["level"] = min(names)  # they differ in geometry alone
                     frames.append(frame)
     return TrainingFrames(tuple(frames), dict(sorted(left_out.items())))
@@ -176,7 +200,7 @@ def _frame(
 ) -> Atoms:
     decoration = found.decoration
     frame: Atoms = found.atoms.copy()
-    known = ("energy", "forces", "magmoms")
+    known = ("energy", "forces", "stress", "magmoms")
     results = {name: atoms.calc.results[name] for name in known if name in atoms.calc.results}
     frame.calc = SinglePointCalculator(frame, **results)
     if decoration is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from ase import Atoms
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.hosts import host_from_json
-from gasearch.dft.classify import moment_ranges, not_judged, unjudged
-from gasearch.dft.codes.registry import program_of
+from gasearch.dft.classify import not_judged, ranges_of_level, unjudged
+from gasearch.dft.codes.potential import at_home
+from gasearch.dft.codes.registry import code_named, program_of
 from gasearch.dft.errors import JobFolderError, UnknownJobError
 from gasearch.dft.jobs.folders import START, JobFolder, Status
+from gasearch.dft.jobs.samples import write_bare, write_samples
 from gasearch.dft.levels import DftLevel, dft_level
 from gasearch.dft.spins import assumptions, doubts, with_usual_spins
 from gasearch.run.dft_section import DftSection
@@ -24,8 +26,6 @@ from gasearch.store import dft_jobs
 from gasearch.store.errors import UnknownCandidateError
 from gasearch.store.population_store import PopulationStore
 
-PROGRAM = "gpaw"
-"""The code of which `gasearch dft run` computes jobs."""
 JOB = "job.json"
 SETTINGS = "settings.json"
 
@@ -49,7 +49,8 @@ class Workplace:
     def of(cls, folder: RunFolder, store: PopulationStore) -> Workplace:
         """Return the workplace of a run; its host is the one in the database."""
         host = host_from_json(store.run.host)
-        return cls(folder, store, host, with_usual_spins(folder.settings().dft, host))
+        section = at_home(folder.settings().dft, folder.path)
+        return cls(folder, store, host, with_usual_spins(section, host))
 
     def chosen(self, ids: Sequence[int]) -> list[int]:
         """Return the candidates that the user names, or those promoted without a job yet."""
@@ -73,16 +74,19 @@ class Workplace:
         """Return the geometry that DFT begins with: the lowest valid evaluation of the search."""
         return self.store.relaxed(number).atoms
 
-    def assumptions(self) -> list[str]:
-        """Return what inputs for this host assume of moments and U."""
-        return assumptions(self.host, self.folder.settings().dft)
+    def assumptions(self, code: str) -> list[str]:
+        """Return what inputs for this host assume of moments and U, where a code has them."""
+        has_electrons = code_named(code).has_electrons
+        return assumptions(self.host, self.folder.settings().dft) if has_electrons else []
 
-    def doubts(self, code: str = PROGRAM) -> list[str]:
+    def doubts(self, code: str) -> list[str]:
         """Return what of it is likely to be wrong, and what the moments of a code do not tell."""
         section = self.folder.settings().dft
-        ranges = moment_ranges(self.host, code, self.section.spin_states, section.moments)
+        settings = dft_level(code, self.section, self.host).settings
+        ranges = ranges_of_level(self.host, code, self.section, settings)
         alike = unjudged(self.host, ranges)
-        return [*doubts(self.host, section), *([not_judged(alike)] if alike else [])]
+        of_electrons = doubts(self.host, section) if code_named(code).has_electrons else []
+        return [*of_electrons, *([not_judged(alike)] if alike else [])]
 
     def job(self, number: int, level: DftLevel) -> JobFolder:
         """Return the folder of a job, whether it exists or not."""
@@ -108,8 +112,23 @@ class Workplace:
         )
 
 
-def prepare_job(place: Workplace, number: int, code: str = PROGRAM, *, relax: bool) -> JobFolder:
-    """Return the folder of a job that gasearch itself can run, made unless it is there."""
+def prepare_job(
+    place: Workplace,
+    number: int,
+    code: str,
+    *,
+    relax: bool,
+    samples: Sequence[Atoms] | Callable[[], Sequence[Atoms]] = (),
+) -> JobFolder:
+    """Return the folder of a job that gasearch itself can run, made unless it is there.
+
+    Parameters
+    ----------
+    samples
+        Further geometries of the candidate's decoration, or what gives them for a new job: with
+        its labels, in any cell, each with `info["tag"]`. They are computed after the job itself,
+        for training alone. A job that is there keeps those that it has.
+    """
     program = program_of(code)
     level = dft_level(code, place.section, place.host, relax=relax)
     job = place.job(number, level)
@@ -119,6 +138,7 @@ def prepare_job(place: Workplace, number: int, code: str = PROGRAM, *, relax: bo
     settings = program.job_input(atoms, place.host, place.section, relax=relax)
     job.make()
     write_start(job.path, atoms)
+    write_samples(job.path, atoms, samples() if callable(samples) else samples)
     shutil.copyfile(program.script, job.path / program.script.name)
     job.write_json(SETTINGS, settings)
     job.write_json(JOB, program.with_retry(settings, 0, 0))
@@ -146,11 +166,7 @@ def register(
 
 def write_start(folder: Path, atoms: Atoms) -> None:
     """Write the structure that a job begins with, labels included, to the last digit."""
-    bare = atoms.copy()
-    bare.calc = None
-    partial = folder / f".{START}"
-    ase.io.write(partial, bare, format="traj")
-    partial.replace(folder / START)
+    write_bare(folder / START, [atoms])
 
 
 def read_start(job: JobFolder) -> Atoms:

@@ -11,6 +11,7 @@ from gasearch.dft.errors import RefusedOutputError
 from gasearch.dft.jobs.collect import collect_job
 from gasearch.dft.jobs.folders import JobFolder, Status
 from gasearch.dft.jobs.prepare import JOB, SETTINGS, Workplace
+from gasearch.dft.jobs.samples import LEFT_OUT, SAMPLES_RESULT
 from gasearch.dft.jobs.submit import (
     Submitter,
     UnknownProgram,
@@ -48,7 +49,7 @@ class RetriedJob:
         self._ended_s: float | None = None
         self.doing = "begins"
         if self._handle is None and self._status.state == "failed":
-            forget_outcome(job)
+            forget_result(job)
             self._status = job.change(state="prepared", reason="", retry=0, tried=())
 
     @property
@@ -162,9 +163,10 @@ class RetriedJob:
         force = f", largest force {left['fmax']:.2f} eV/Å" if left.get("step") is not None else ""
         step = f"{left.get('stage', 'first')} step {left.get('step', 0)}"
         on = f"{self._retries[self._status.retry]}, " if self._status.retry else ""
-        iterations = self._program.n_iterations(self.job.path, self._status.attempt)
+        count = self._program.n_iterations
+        done = f", {count(self.job.path, self._status.attempt)} iterations" if count else ""
         lead = f"{in_words(self._status.process)} computes it already: waiting; "
-        return f"{lead if self._is_found else ''}{on}{step}{force}, {iterations} iterations"
+        return f"{lead if self._is_found else ''}{on}{step}{force}{done}"
 
     def _outcome(self) -> dict[str, Any] | None:
         """Return what the newest attempt left, or None."""
@@ -215,5 +217,12 @@ def _adopted(job: JobFolder) -> Status:
 
 
 def forget_outcome(job: JobFolder) -> None:
-    """Remove what an earlier attempt left."""
+    """Remove what an earlier attempt said of its end."""
     (job.path / _OUTCOME).unlink(missing_ok=True)
+
+
+def forget_result(job: JobFolder) -> None:
+    """Remove what an earlier attempt computed, so that the next one computes it anew."""
+    forget_outcome(job)
+    for name in ("result.traj", SAMPLES_RESULT, LEFT_OUT):
+        (job.path / name).unlink(missing_ok=True)

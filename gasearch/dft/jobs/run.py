@@ -6,12 +6,14 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 
 from gasearch.dft.codes.registry import program_of
 from gasearch.dft.jobs.folders import JobFolder, Status, one_runner
-from gasearch.dft.jobs.prepare import PROGRAM, SETTINGS, Workplace, prepare_job
-from gasearch.dft.jobs.retries import RetriedJob, forget_outcome
+from gasearch.dft.jobs.prepare import SETTINGS, Workplace, prepare_job
+from gasearch.dft.jobs.retries import RetriedJob, forget_result
+from gasearch.dft.jobs.samples import SamplesOf
 from gasearch.dft.jobs.submit import Submitter
 
 _TICK_S = 0.1
@@ -27,6 +29,7 @@ def run_jobs(
     progress: Say,
     surrogate: bool = False,
     at_once: int | None = None,
+    samples: SamplesOf | None = None,
 ) -> list[Status]:
     """Compute candidates, some at once; return where their jobs ended.
 
@@ -46,12 +49,14 @@ def run_jobs(
         whose charge order was not kept.
     at_once
         Programs at the most; as [dft] says if None.
+    samples
+        Returns further geometries of a candidate, which a new job computes too; see `prepare_job`.
     """
     submitter = Submitter(place.folder, place.section, place.folder.settings().execution)
     if submitter.is_local:
-        program_of(PROGRAM).require(place.section)
+        program_of(place.section.code).require(place.section)
     with one_runner(place.folder.path), _sigterm_as_ctrl_c():
-        pool = _JobPool(place, submitter, numbers, say, progress)
+        pool = _JobPool(place, submitter, numbers, say, progress, samples)
         return pool.run(at_once or place.section.jobs, relax=relax, surrogate=surrogate)
 
 
@@ -65,12 +70,14 @@ class _JobPool:
         numbers: Sequence[int],
         say: Say,
         progress: Say,
+        samples: SamplesOf | None,
     ) -> None:
         self._place = place
         self._submitter = submitter
         self._numbers = numbers
         self._say = say
         self._progress = progress
+        self._samples = samples or (lambda number: ())  # noqa: ARG005
         self._under_way: dict[int, RetriedJob] = {}
         self._ended: dict[int, Status] = {}
 
@@ -93,7 +100,8 @@ class _JobPool:
                 self._say(f"{self._head(number, one.job)} goes on; the same command finds it")
 
     def _begin(self, number: int, *, relax: bool, surrogate: bool) -> None:
-        job = prepare_job(self._place, number, relax=relax)
+        code, samples = self._place.section.code, partial(self._samples, number)
+        job = prepare_job(self._place, number, code, relax=relax, samples=samples)
         status = job.status()
         if surrogate:
             status = _from_surrogate(job, status, self._submitter)
@@ -128,7 +136,7 @@ def _from_surrogate(job: JobFolder, status: Status, submitter: Submitter) -> Sta
         return status
     if submitter.find(job, status) is not None:
         return status
-    forget_outcome(job)
+    forget_result(job)
     last = len(program_of(status.code).retries(written)) - 1
     return job.change(state="prepared", reason="", retry=last, tried=(), charge_order=None)
 

@@ -18,7 +18,7 @@ from gasearch.display.hull_tables import (
 from gasearch.display.plotting import BLUE, GREY, MARKERS, plateaus
 from gasearch.display.tables import RANKS_ONLY, cautions, hull_runs, milli
 from gasearch.errors import GasearchError
-from gasearch.report.chapters.held import held_blocks, held_column
+from gasearch.report.held import held_blocks, held_column
 from gasearch.report.material import Material, key_of, same_x
 from gasearch.report.sections import (
     Block,

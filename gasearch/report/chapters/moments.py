@@ -12,7 +12,7 @@ import numpy as np
 
 from gasearch.crystal.moments import MOMENT_RANGES
 from gasearch.crystal.species import Species, species_of
-from gasearch.dft.classify import moment_ranges
+from gasearch.dft.classify import ranges_of_level
 from gasearch.dft.spins import with_usual_spins
 from gasearch.display.plotting import GREY
 from gasearch.errors import GasearchError
@@ -33,6 +33,7 @@ from gasearch.report.sections import (
 from gasearch.run.dft_section import DftSection
 from gasearch.store.dft_jobs import dft_levels, jobs
 from gasearch.store.sql.events import DFT_JOB
+from gasearch.store.sql.other_levels import LevelRow
 
 _MOST = 200  # structures that are read, evenly spread
 _UNCLEAR = "ambiguous"
@@ -233,18 +234,18 @@ def _of_dft(run: OneRun) -> list[Block]:
                 f"Moments after DFT, {level.name}, {run.name}: by the species that they mean",
                 "moment (μB)",
                 values,
-                _bands(dft_ranges(run, level.code)),
+                _bands(dft_ranges(run, level)),
             )
         )
     return blocks
 
 
-def dft_ranges(run: OneRun, code: str) -> Ranges:
+def dft_ranges(run: OneRun, level: LevelRow) -> Ranges:
     """Return which moments a DFT code gives which species, with what run.toml says of it."""
     try:
         section = run.folder.settings().dft
     except GasearchError:
         section = DftSection()
-    states = with_usual_spins(section, run.host).spin_states
-    ranges = moment_ranges(run.host, code, states, section.moments)
+    section = with_usual_spins(section, run.host)
+    ranges = ranges_of_level(run.host, level.code, section, level.settings)
     return {str(species): own for species, own in ranges.items()}

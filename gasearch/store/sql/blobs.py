@@ -90,7 +90,7 @@ def _plain(value: Any, one: Field[Any], what: str) -> Any:
         case "int" | "Wide":
             return int(value)
         case "float":
-            return _finite(value, one.name, what)
+            return None if _is_unknown(value, one) else _finite(value, one.name, what)
         case "bool":
             return bool(value)
         case "str":
@@ -98,6 +98,11 @@ def _plain(value: Any, one: Field[Any], what: str) -> Any:
         case "Details":
             return to_json(dict(value), f"{one.name} of {what}") if value else None
     return value
+
+
+def _is_unknown(value: float, one: Field[Any]) -> bool:
+    """Return whether a number is not known, of a field for which that is nothing wrong: NULL."""
+    return isinstance(one.default, float) and math.isnan(one.default) and math.isnan(value)
 
 
 def digest(blob: bytes) -> str:

@@ -97,7 +97,7 @@ def result_of(decoration, moments=MOMENTS, energy=-170.0, forces=True, like=None
 def computed(place, number, atoms=None, *, steps=1, relax=True):
     """Leave in a job's folder what GPAW would have left; by default of the order asked for."""
     atoms = result_of(decoration_of(place, number)) if atoms is None else atoms
-    job = prepare_job(place, number, relax=relax)
+    job = prepare_job(place, number, "gpaw", relax=relax)
     ase.io.write(job.path / "relax.traj", [atoms] * steps)
     ase.io.write(job.path / "result.traj", atoms)
     outcome = {"end": "done", "reason": "", "n_steps": steps - 1, "wall_s": 12.0, "attempt": 1}

@@ -54,7 +54,7 @@ def with_holes(folder):
 def prepared(folder):
     run = RunFolder(folder)
     with run.open_store(read_only=False) as store:
-        return prepare_job(Workplace.of(run, store), 1, relax=True)
+        return prepare_job(Workplace.of(run, store), 1, "gpaw", relax=True)
 
 
 @pytest.mark.usefixtures("in_process")

@@ -1,0 +1,431 @@
+"""`gasearch learn`: rounds of search, choice, DFT, training and verdict, one after another.
+
+A round asks of each of its parts whether it is there already. So a loop that was killed anywhere
+goes on with the same call, and nothing is computed twice.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from ase import Atoms
+
+from gasearch.analysis.export import decoration_name
+from gasearch.analysis.findings import Findings
+from gasearch.analysis.hull import ON_HULL
+from gasearch.dft.errors import NoOutputError, RefusedOutputError
+from gasearch.dft.jobs.collect import collect_job
+from gasearch.dft.jobs.export import export_jobs
+from gasearch.dft.jobs.folders import JobFolder
+from gasearch.dft.jobs.prepare import Workplace
+from gasearch.dft.jobs.run import run_jobs
+from gasearch.dft.levels import DftLevel, dft_level
+from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
+from gasearch.learning.choice import Chosen, choose
+from gasearch.learning.folder import LearnFolder, Round
+from gasearch.learning.geometries import Geometries
+from gasearch.learning.predictions import Expectations, expectations
+from gasearch.learning.results import (
+    all_frames,
+    count_jobs,
+    hull_members,
+    known_results,
+    mean_force,
+    x_range,
+)
+from gasearch.learning.training import Judged, held_out, train_and_judge
+from gasearch.run.folder import RunFolder
+from gasearch.search.session import Session
+from gasearch.store.opening import driver_lock
+from gasearch.store.promotions import NewPromotion, add_promotions
+
+Ending = Literal["done", "rounds", "exhausted", "stopped", "waiting"]
+_OPEN = ("prepared", "exported", "running")
+_NOT_HELD = {"hold": "off", "hold_stiffness": 0.0, "species": {}, "allow_charge_blind": False}
+
+
+class Tools(Protocol):
+    """What the caller of a loop brings: how searches are run, and what is shown of it all."""
+
+    def search(self, folders: Sequence[RunFolder]) -> None:
+        """Start or resume searches, and wait for them; one that was stopped is not done then."""
+        ...
+
+    def say(self, line: str) -> None:
+        """Show a line that stays."""
+        ...
+
+    def dft(self, text: str) -> None:
+        """Show what DFT jobs do just now."""
+        ...
+
+    def training(self, output: Path) -> Any:
+        """Return a context in which a training runs: it gives what is called with its progress."""
+        ...
+
+
+@dataclass(frozen=True)
+class State:
+    """What a round starts from.
+
+    Parameters
+    ----------
+    number
+        Of the round.
+    runs
+        The run folders that it searches.
+    earlier
+        All run folders of the rounds before, these included where they go on.
+    model
+        Folder of the network that they search with; None where it is the one of run.toml.
+    """
+
+    number: int
+    runs: tuple[RunFolder, ...]
+    earlier: tuple[RunFolder, ...]
+    model: Path | None
+
+    @property
+    def all_runs(self) -> tuple[RunFolder, ...]:
+        """All run folders up to this round."""
+        return tuple(dict.fromkeys([*self.earlier, *self.runs]))
+
+
+@dataclass
+class Loop:
+    """One learning loop.
+
+    Parameters
+    ----------
+    go_on
+        Whether a round ends without the results of external jobs that are not there yet.
+    """
+
+    folder: LearnFolder
+    tools: Tools
+    go_on: bool = False
+    _started_s: float = field(default_factory=time.time)
+
+    def run(self) -> Ending:
+        """Go on until it is done, and return why it ended."""
+        settings = self.folder.settings()
+        self.folder.document()
+        with driver_lock(self.folder.path / "learn"):
+            while True:
+                results = [one.result() or {} for one in self.folder.rounds()]
+                if is_done(results, settings.done):
+                    return "done"
+                if results and not results[-1]["n_jobs"]:
+                    return "exhausted"
+                if len(results) >= settings.rounds.most:
+                    return "rounds"
+                ending = self._round(len(results) + 1, results)
+                if ending is not None:
+                    return ending
+
+    def _round(self, number: int, results: Sequence[Mapping[str, Any]]) -> Ending | None:
+        """Do what is left of a round; return why it could not be ended."""
+        own = self.folder.round(number)
+        state = self._state(number, results)
+        if own.plan() is None:
+            self.tools.say(f"round {number}: searching with {self._potential(state)}")
+            if not all(map(_is_searched, state.runs)):
+                self.tools.search(state.runs)
+            if not all(map(_is_searched, state.runs)):
+                return "stopped"
+            self._choose(own, state)
+        plan = own.plan() or {}
+        ending = self._compute(plan, state)
+        if ending is not None:
+            return ending
+        self._conclude(own, state, plan, results)
+        return None
+
+    def _potential(self, state: State) -> str:
+        if state.model is None:
+            return str(self.folder.document()["potential"]["name"])
+        return self._name(state.model)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder.path).as_posix()
+
+    def _state(self, number: int, results: Sequence[Mapping[str, Any]]) -> State:
+        """Return what a round starts from: the runs of before, or new ones of a new potential."""
+        earlier = tuple(
+            RunFolder(self.folder.path / name)
+            for name in dict.fromkeys(name for one in results for name in one["runs"])
+        )
+        model: Path | None = None
+        if results and results[-1]["model"]:
+            model = self.folder.path / results[-1]["model"]
+        if results and results[-1]["model"] == results[-1]["searched_with"]:
+            runs = tuple(RunFolder(self.folder.path / name) for name in results[-1]["runs"])
+            return State(number, runs, earlier, model)
+        parent = self.folder.round(number).path
+        last = [self.folder.path / name for name in (results[-1]["runs"] if results else ())]
+        runs = tuple(
+            self._new_run(parent, supercell, model, last) for supercell in self.folder.supercells()
+        )
+        return State(number, runs, earlier, model)
+
+    def _new_run(
+        self, parent: Path, supercell: Any, model: Path | None, last: Sequence[Path]
+    ) -> RunFolder:
+        """Return the run of a supercell; with a new potential the old lowest are relaxed anew."""
+        again = self.folder.settings().rounds.lowest_again
+
+        def changes(path: Path) -> dict[str, dict[str, Any]]:
+            if model is None:
+                return {}
+            old = [os.path.relpath(one, path) for one in last if one.name == path.name]
+            return {
+                "potential": {"name": os.path.relpath(model, path), **_NOT_HELD},
+                "relax": {"reader": "own"},
+                "seeds": {"runs": old, "tilings_per_composition": again},
+            }
+
+        return self.folder.make_run(parent, supercell, changes)
+
+    def level(self, run: RunFolder) -> DftLevel:
+        """Return the DFT level of the loop."""
+        with run.open_store() as store:
+            place = Workplace.of(run, store)
+        code = self.folder.settings().rounds.external or place.section.code
+        return dft_level(code, place.section, place.host, relax=False)
+
+    def _expected(self, state: State) -> Expectations:
+        correct = self.folder.settings().choice.correction
+        level = self.level(state.runs[0]).name
+        return expectations(state.runs, self.folder.path, level, correct=correct)
+
+    def _choose(self, own: Round, state: State) -> None:
+        """Write which candidates go to DFT, and what is expected of them."""
+        settings = self.folder.settings()
+        level = self.level(state.runs[0])
+        expected = self._expected(state)
+        known = {one.key for one in known_results(state.all_runs, self.folder.path, level.name)}
+        chosen = choose(expected, settings.choice, settings.rounds.jobs, known)
+        own.write(
+            own.plan_file,
+            {
+                "number": own.number,
+                "level": level.name,
+                "code": level.code,
+                "chosen": [_as_json(one, expected) for one in chosen],
+                "known": [
+                    {"run": row.run, "id": row.id, "expected_per_fu": row.expected_per_fu}
+                    for row in expected.candidates
+                    if row.dft_eV is not None
+                ],
+                "expected_hull": _members(expected),
+                "corrections": dict(expected.corrections),
+                "started_s": self._started_s,
+            },
+        )
+        for told in expected.corrections.values():
+            self.tools.say(f"round {own.number}: {told}")
+
+    def _compute(self, plan: Mapping[str, Any], state: State) -> Ending | None:
+        """Promote and compute what a plan says; return why not all of it can be done now."""
+        waiting = 0
+        for run in state.runs:
+            chosen = [one for one in plan["chosen"] if one["run"] == self._name(run.path)]
+            if not chosen:
+                continue
+            with run.open_store(read_only=False) as store:
+                rules = [NewPromotion(c["id"], f"learn {c['rule']}", c["reason"]) for c in chosen]
+                add_promotions(store, rules)
+                place = Workplace.of(run, store)
+                waiting += self._jobs(place, plan, [one["id"] for one in chosen])
+        if waiting and not self.go_on:
+            self.tools.say(
+                f"waiting for {waiting} results: put the outputs into the job folders, and start "
+                "the same command again; --go-on goes on without them"
+            )
+            return "waiting"
+        return None
+
+    def _jobs(self, place: Workplace, plan: Mapping[str, Any], numbers: list[int]) -> int:
+        """Run or export jobs, and collect them; return how many have no result yet."""
+        settings = self.folder.settings()
+        level = dft_level(plan["code"], place.section, place.host, relax=False)
+        jobs = {number: place.job(number, level) for number in numbers}
+        open_ = [n for n, job in jobs.items() if not job.exists or job.status().state in _OPEN]
+        geometries = Geometries(Findings(place.store), settings.geometries, place.store.run.seed)
+        samples: Callable[[int], Sequence[Atoms]] = geometries.of
+        if not settings.rounds.external:
+            if open_:
+                run_jobs(
+                    place,
+                    open_,
+                    relax=False,
+                    say=self.tools.say,
+                    progress=self.tools.dft,
+                    samples=samples,
+                )
+            return 0
+        exported = export_jobs(
+            place, open_, plan["code"], relax=False, ferromagnetic=True, samples=samples
+        )
+        return sum(not self._is_collected(place, job) for job in exported)
+
+    def _is_collected(self, place: Workplace, job: JobFolder) -> bool:
+        """Whether the result of an exported job is there."""
+        try:
+            status = collect_job(place, job)
+        except NoOutputError:
+            self.tools.say(f"no result yet: {job.path}")
+            return False
+        except RefusedOutputError as error:
+            self.tools.say(str(error))
+            return False
+        self.tools.say(f"{job.path.name}: charge order {status.charge_order}")
+        return True
+
+    def _conclude(
+        self,
+        own: Round,
+        state: State,
+        plan: Mapping[str, Any],
+        results: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Compare, train and judge; write what the round found."""
+        settings = self.folder.settings()
+        level = plan["level"]
+        known = known_results(state.all_runs, self.folder.path, level)
+        found = self._agreement(plan, state)
+        counts = count_jobs(state.all_runs, level)
+        document: dict[str, Any] = {
+            "number": own.number,
+            "runs": [self._name(run.path) for run in state.runs],
+            "searched_with": None if state.model is None else self._name(state.model),
+            "level": level,
+            "n_jobs": len(plan["chosen"]),
+            "jobs": asdict(counts),
+            "expected_hull": plan["expected_hull"],
+            "corrections": plan["corrections"],
+            "agreement": found.to_json(),
+            "hull": [asdict(one) for one in hull_members(known, x_range(state.runs))],
+            "training": None,
+            "model": None if state.model is None else self._name(state.model),
+            "started_s": plan["started_s"],
+        }
+        if plan["chosen"] and not is_done([*results, document], settings.done):
+            judged = self._train(own, state, plan, level)
+            document["training"] = judged.to_json()
+            if judged.is_kept:
+                document["model"] = self._name(own.model)
+            self.tools.say(f"round {own.number}: {judged.in_words()}")
+        own.write(own.result_file, {**document, "ended_s": time.time()})
+        self._tell(document, found)
+
+    def _tell(self, document: Mapping[str, Any], found: Agreement) -> None:
+        error = found.formation_error_per_fu
+        told = "" if error is None else f", formation energies off by {1000 * error:.1f} meV/f.u."
+        hull = ", ".join(f"{one['x']:.4g}" for one in document["hull"]) or "not known yet"
+        self.tools.say(
+            f"round {document['number']} is over: {document['jobs']['jobs']} DFT jobs so far"
+            f"{told}; hull at x = {hull}"
+        )
+
+    def _agreement(self, plan: Mapping[str, Any], state: State) -> Agreement:
+        """Return how well what was expected of this round's candidates agrees with DFT."""
+        level = plan["level"]
+        now = expectations(state.runs, self.folder.path, level, correct=False)
+        said = {(one["run"], one["id"]): one for one in (*plan["known"], *plan["chosen"])}
+        is_new = {(one["run"], one["id"]) for one in plan["chosen"]}
+        compared, fresh = [], []
+        for row in now.candidates:
+            before = said.get((row.run, row.id))
+            if row.dft_eV is None or before is None:
+                continue
+            one = Compared(
+                row.cell,
+                row.fingerprint,
+                row.x,
+                before["expected_per_fu"],
+                row.dft_eV / row.n_units,
+                mean_force(RunFolder(self.folder.path / row.run), row.id, level),
+                before.get("sigma_per_fu"),
+            )
+            compared.append(one)
+            if (row.run, row.id) in is_new:
+                fresh.append(one)
+        return agreement(fresh, compared)
+
+    def _train(self, own: Round, state: State, plan: Mapping[str, Any], level: str) -> Judged:
+        """Train on all frames so far, and judge what came of it."""
+        settings = self.folder.settings()
+        if not own.frames.exists():
+            all_frames(state.all_runs, level, own.frames)
+        files = [own.frames, *(self.folder.path / name for name in settings.rounds.data)]
+        judges = self._judges(plan, files)
+        old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)
+        with self.tools.training(own.model) as progress:
+            return train_and_judge(
+                files, own.model, settings.train, old, judges, own.number, progress
+            )
+
+    def _judges(self, plan: Mapping[str, Any], files: Sequence[Path]) -> tuple[str, ...]:
+        """Return the decorations of this round that are kept out of its training, to judge it."""
+        from gasearch.training.data.reading import read_frames
+
+        frames = read_frames(list(files)).frames
+        compositions: dict[str, set[str]] = {}
+        for frame in frames:
+            compositions.setdefault(frame.composition, set()).add(frame.decoration)
+        shared = {n for names in compositions.values() if len(names) > 1 for n in names}
+        learned = [one.frames for one in self.folder.rounds() if one.frames.exists()]
+        before = (
+            {frame.decoration for frame in read_frames(learned[-1:]).frames} if learned else set()
+        )
+        names = [one["decoration"] for one in plan["chosen"]]
+        fresh = [name for name in dict.fromkeys(names) if name in shared and name not in before]
+        return held_out(fresh, self.folder.settings().train.held_out)
+
+
+def _is_searched(folder: RunFolder) -> bool:
+    if not folder.is_started:
+        return False
+    with folder.open_store() as store:
+        return Findings(store).status().done
+
+
+def _as_json(one: Chosen, expected: Expectations) -> dict[str, Any]:
+    row = one.row
+    sigma = row.sigma_per_fu
+    return {
+        "run": row.run,
+        "id": row.id,
+        "decoration": decoration_name(expected.hosts[row.run], row.fingerprint),
+        "cell": row.cell,
+        "fingerprint": row.fingerprint,
+        "x": row.x,
+        "rule": one.rule,
+        "reason": one.reason,
+        "expected_per_fu": row.expected_per_fu,
+        "sigma_per_fu": sigma if 0 < sigma < math.inf else None,
+    }
+
+
+def _members(expected: Expectations) -> list[dict[str, Any]]:
+    """Return the hull that is expected, one candidate for each x."""
+    found: dict[float, dict[str, Any]] = {}
+    for row in expected.candidates:
+        if row.above_hull_per_fu <= ON_HULL:
+            found.setdefault(
+                row.x,
+                {
+                    "cell": row.cell,
+                    "fingerprint": row.fingerprint,
+                    "x": row.x,
+                    "formation_per_fu": row.formation_per_fu,
+                },
+            )
+    return list(found.values())

@@ -1,0 +1,67 @@
+"""When predictions agree with DFT: known numbers."""
+
+import pytest
+
+from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
+from gasearch.learning.settings import DoneSection
+
+SETTINGS = DoneSection()
+
+
+def one(x, expected, dft, fingerprint="", force=0.05, sigma=None, cell="1x1x1"):
+    return Compared(cell, fingerprint or f"{x}{dft}", x, expected, dft, force, sigma)
+
+
+def test_formation_energies_are_against_the_ends_of_each_level():
+    """The potential has another zero and another slope in x: neither counts."""
+    known = [one(0, 5.0, 0.0), one(1, 7.0, -1.0), one(0.5, 6.02, -0.5, sigma=0.01)]
+    found = agreement(known[2:], known)
+    assert found.formation_error_per_fu == pytest.approx(0.02)
+    assert found.spread == pytest.approx(2.0)
+    assert found.order_tau is None
+
+
+def test_without_both_ends_there_is_no_formation_energy():
+    found = agreement([one(0.5, 1, 1)], [one(0.5, 1, 1)])
+    assert found.formation_error_per_fu is None
+    assert not found.is_within(SETTINGS)
+    assert agreement([], []).n == 0
+
+
+def test_tau_counts_pairs_with_a_new_order_at_one_x_and_cell():
+    new = one(0.5, 0.3, 0.1, "a")
+    known = [
+        new, one(0.5, 0.2, 0.2, "b"), one(0.5, 0.4, 0.3, "c"),  # one wrong, one right
+        one(0.5, 0.1, 0.4, "d", cell="1x2x1"),  # another cell
+        one(0.25, 0.0, 0.9, "e"),  # another x
+        one(0.5, 0.9, 0.1004, "f"),  # equal in DFT
+    ]  # fmt: skip
+    assert agreement([new], known).order_tau == 0.0
+    assert agreement([new], [new, known[2]]).order_tau == 1.0
+
+
+def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05):
+    found = Agreement(3, error, tau, forces, None)
+    members = [{"cell": "1x1x1", "fingerprint": one} for one in hull]
+    return {"agreement": found.to_json(), "hull": members}
+
+
+@pytest.mark.parametrize(
+    ("rounds", "expected"),
+    [
+        ([], False),
+        ([result()], False),
+        ([result(), result()], True),
+        ([result(), result(error=0.011)], False),
+        ([result(forces=0.2), result()], False),
+        ([result(tau=0.5), result()], False),
+        ([result(tau=None, forces=None), result()], True),
+        ([result(error=None), result()], False),
+        ([result(hull="ab"), result(hull="abc")], False),
+        ([result(hull="ba"), result(hull="ab")], True),
+        ([result(hull=""), result(hull="")], False),
+        ([result(error=1.0), result(), result()], True),
+    ],
+)
+def test_done_is_twice_in_a_row_with_the_same_hull(rounds, expected):
+    assert is_done(rounds, SETTINGS) is expected
