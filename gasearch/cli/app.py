@@ -34,6 +34,7 @@ from gasearch.cli.common import (
     out,
     print_result,
     read_supercell,
+    refuse_loop,
     see_also,
 )
 from gasearch.cli.dft import dft_app
@@ -226,6 +227,8 @@ def run(
     from gasearch.cli.run import run_searches
     from gasearch.run.folder import RunFolder
 
+    for folder in folders:
+        refuse_loop(folder)
     run_searches([RunFolder(folder) for folder in folders], out, err)
 
 

@@ -136,7 +136,22 @@ def open_findings(folder: Path) -> AbstractContextManager[Findings]:
     """Open the database of a run that was started."""
     from gasearch.analysis.findings import read_run
 
+    refuse_loop(folder)
     return read_run(folder)
+
+
+def refuse_loop(folder: Path) -> None:
+    """Refuse a learning folder where one run is needed; one that was searched itself is a run."""
+    from gasearch.learning.folder import LearnFolder, runs_of
+    from gasearch.run.folder import RunFolder
+
+    place = LearnFolder(folder)
+    if place.is_one and not RunFolder(folder).is_started:
+        runs = ", ".join(RunFolder(one).quoted for one in runs_of(folder))
+        raise UsageError(
+            f"{folder} is a learning loop of several runs, and this command is for one: name one "
+            f"of the last round ({runs}), or see: gasearch learn {place.quoted} --status"
+        )
 
 
 def print_json(document: object) -> None:

@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Self
 
 import typer
 
-from gasearch.cli.common import Folder, Json, command_group, err, out, print_json, print_result
+from gasearch.cli.common import (
+    Folder,
+    Json,
+    command_group,
+    err,
+    out,
+    print_json,
+    print_result,
+    refuse_loop,
+)
 from gasearch.display.terminal import is_screen, printable
 from gasearch.errors import GasearchError, UsageError
 
@@ -196,6 +205,7 @@ def status(folder: Folder, json: Json = False) -> None:
     from gasearch.run.folder import RunFolder
     from gasearch.store import dft_jobs
 
+    refuse_loop(folder)
     run_folder = RunFolder(folder)
     with run_folder.open_store() as store:
         found = {Path(row.folder).name: row.found for row in dft_jobs.jobs(store)}
@@ -217,6 +227,7 @@ def _workplace(folder: Path, read_only: bool = False) -> Iterator[Workplace]:
     from gasearch.dft.jobs.prepare import Workplace
     from gasearch.run.folder import RunFolder
 
+    refuse_loop(folder)
     run_folder = RunFolder(folder)
     with run_folder.open_store(read_only=read_only) as store:
         yield Workplace.of(run_folder, store)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 _HOW = {
     "done": "done: predictions agree with DFT, and the hull stays",
     "rounds": "ended: as many rounds as rounds.most of {file} says; raise it to go on",
-    "exhausted": "ended: all that the searches found and that is worth it has its DFT result",
+    "exhausted": "ended: all that the searches found and that is worth it has its DFT result; "
+    "after more supercells, or a larger budget of the runs, remove plan.json and round.json of the "
+    "last round to go on",
     "stopped": "stopped cleanly; nothing is lost. Go on with: gasearch learn {folder}",
     "waiting": "go on with: gasearch learn {folder}",
 }

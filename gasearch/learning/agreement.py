@@ -16,6 +16,9 @@ _SAME_EV_PER_FU = 1e-3
 """Orders that are nearer than this in DFT count as equal: within the noise of two calculations."""
 
 
+_SAME_X = 1e-6
+
+
 @dataclass(frozen=True)
 class Compared:
     """A candidate of a round with what was expected of it and what DFT says.
@@ -77,7 +80,11 @@ class Agreement:
         return asdict(self)
 
 
-def agreement(new: Sequence[Compared], all_known: Sequence[Compared]) -> Agreement:
+def agreement(
+    new: Sequence[Compared],
+    all_known: Sequence[Compared],
+    ends: tuple[float, float] | None = None,
+) -> Agreement:
     """Return how well predictions agree with DFT.
 
     Parameters
@@ -86,8 +93,11 @@ def agreement(new: Sequence[Compared], all_known: Sequence[Compared]) -> Agreeme
         The candidates of this round.
     all_known
         They and all others that the same potential relaxed and DFT computed: ends and partners.
+    ends
+        Both ends of x, without which there are no formation energies; the outermost of all that are
+        known if None.
     """
-    line = _line(all_known)
+    line = _line(all_known, ends)
     inner = [] if line is None else [one for one in new if not line.is_end(one)]
     errors = [] if line is None else [abs(line.error(one)) for one in inner]
     forces = [one.force_error for one in new if one.force_error is not None]
@@ -122,11 +132,14 @@ class _Line:
         return differences[0] - (1 - share) * differences[1] - share * differences[2]
 
 
-def _line(known: Sequence[Compared]) -> _Line | None:
+def _line(known: Sequence[Compared], ends: tuple[float, float] | None) -> _Line | None:
     if not known:
         return None
     low = min(known, key=lambda one: (one.x, one.dft_per_fu))
     high = min(known, key=lambda one: (-one.x, one.dft_per_fu))
+    reached = (low.x, high.x)
+    if ends is not None and max(abs(a - b) for a, b in zip(reached, ends, strict=True)) > _SAME_X:
+        return None
     return _Line(low, high) if high.x > low.x else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,9 @@ from gasearch.run.location import RUN_FILE
 from gasearch.settings import as_toml, bare_key
 
 PLAN, FRAMES, MODEL, RESULT = "plan.json", "frames.xyz", "model", "round.json"
+_IN_PLAN = frozenset(("level", "code", "chosen", "known", "expected_hull", "corrections"))
+_IN_RESULT = frozenset(("number", "runs", "searched_with", "level", "n_jobs", "jobs", "agreement"))
+_IN_RESULT |= {"expected_hull", "hull", "training", "model"}
 _LISTS_OF_FILES = (("seeds", "structures"), ("seeds", "runs"), ("promote", "reference"))
 Changes = Callable[[Path], Mapping[str, Mapping[str, Any]]]
 
@@ -86,11 +89,11 @@ class Round:
 
     def plan(self) -> dict[str, Any] | None:
         """Return what was chosen; None where nothing is yet."""
-        return _read(self.plan_file)
+        return _read(self.plan_file, _IN_PLAN)
 
     def result(self) -> dict[str, Any] | None:
         """Return what the round found; None while it goes on."""
-        return _read(self.result_file)
+        return _read(self.result_file, _IN_RESULT)
 
     def write(self, path: Path, document: Mapping[str, Any]) -> None:
         """Write a file of the round that is there whole, or not at all."""
@@ -150,18 +153,25 @@ class LearnFolder:
         """Return the supercells that each round searches, as host.supercell has them."""
         return self.settings().rounds.supercells or [self.document()["host"]["supercell"]]
 
-    def make_run(self, parent: Path, supercell: Any, changes: Changes) -> RunFolder:
+    def make_run(
+        self, parent: Path, supercell: Any, changes: Changes, kept: Sequence[RunFolder] = ()
+    ) -> RunFolder:
         """Return the run folder of a supercell in a round, made unless it is there.
 
         Parameters
         ----------
         changes
             Returns what its run.toml says otherwise, by section and key, of the new folder.
+        kept
+            Runs of the round before that go on in this one.
         """
         document = self.document()
         document["host"] = {**document["host"], "supercell": supercell}
+        if "store" in document:  # each run has a schema of its own
+            document["store"] = {k: v for k, v in document["store"].items() if k != "schema_name"}
         settings = run_settings(document, str(self.path / RUN_FILE))
-        folder = RunFolder(parent / _name(build_host(settings.host, self.path)))
+        name = _name(build_host(settings.host, self.path))
+        folder = next((one for one in kept if one.path.name == name), RunFolder(parent / name))
         if not folder.run_file.exists():
             moved = _moved(document, self.path, folder.path)
             for section, values in changes(folder.path).items():
@@ -201,7 +211,7 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
         os.fsync(file.fileno())
 
 
-def _read(path: Path) -> dict[str, Any] | None:
+def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -210,6 +220,9 @@ def _read(path: Path) -> dict[str, Any] | None:
         raise DamagedRoundError(path, str(error)) from error
     if not isinstance(document, dict):
         raise DamagedRoundError(path, "it is no table")
+    missing = sorted(set(keys).difference(document))
+    if missing:
+        raise DamagedRoundError(path, f"it lacks {', '.join(missing)}")
     return document
 
 

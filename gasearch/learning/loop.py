@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,8 @@ from ase import Atoms
 from gasearch.analysis.export import decoration_name
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull import ON_HULL
+from gasearch.crystal.io.builtin import BUILTIN_HOSTS
+from gasearch.dft.codes.potential import at_home
 from gasearch.dft.errors import NoOutputError, RefusedOutputError
 from gasearch.dft.jobs.collect import collect_job
 from gasearch.dft.jobs.export import export_jobs
@@ -26,6 +29,9 @@ from gasearch.dft.jobs.folders import JobFolder
 from gasearch.dft.jobs.prepare import Workplace
 from gasearch.dft.jobs.run import run_jobs
 from gasearch.dft.levels import DftLevel, dft_level
+from gasearch.dft.spins import with_usual_spins
+from gasearch.errors import UsageError
+from gasearch.files import inside
 from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
 from gasearch.learning.choice import Chosen, choose
 from gasearch.learning.folder import LearnFolder, Round
@@ -39,9 +45,13 @@ from gasearch.learning.results import (
     mean_force,
     x_range,
 )
-from gasearch.learning.training import Judged, held_out, train_and_judge
+from gasearch.learning.settings import LEARN_FILE
+from gasearch.learning.training import Judged, checked, held_out, train_and_judge
 from gasearch.run.folder import RunFolder
+from gasearch.run.host import build_host
+from gasearch.run.location import RUN_FILE
 from gasearch.search.session import Session
+from gasearch.store import dft_jobs
 from gasearch.store.opening import driver_lock
 from gasearch.store.promotions import NewPromotion, add_promotions
 
@@ -116,6 +126,7 @@ class Loop:
         """Go on until it is done, and return why it ended."""
         settings = self.folder.settings()
         self.folder.document()
+        checked(settings.train, self.folder.path)
         with driver_lock(self.folder.path / "learn"):
             while True:
                 results = [one.result() or {} for one in self.folder.rounds()]
@@ -133,6 +144,9 @@ class Loop:
         """Do what is left of a round; return why it could not be ended."""
         own = self.folder.round(number)
         state = self._state(number, results)
+        self._refuse_other_hosts(state)
+        self._refuse_other_data(self._common_level(state))
+        self._collect_late(own, state, results)
         if own.plan() is None:
             self.tools.say(f"round {number}: searching with {self._potential(state)}")
             if not all(map(_is_searched, state.runs)):
@@ -149,7 +163,7 @@ class Loop:
 
     def _potential(self, state: State) -> str:
         if state.model is None:
-            return str(self.folder.document()["potential"]["name"])
+            return state.runs[0].settings().potential.name
         return self._name(state.model)
 
     def _name(self, path: Path) -> str:
@@ -164,18 +178,27 @@ class Loop:
         model: Path | None = None
         if results and results[-1]["model"]:
             model = self.folder.path / results[-1]["model"]
-        if results and results[-1]["model"] == results[-1]["searched_with"]:
-            runs = tuple(RunFolder(self.folder.path / name) for name in results[-1]["runs"])
+        plan = self.folder.round(number).plan() or {}
+        if "runs" in plan:
+            runs = tuple(RunFolder(self.folder.path / name) for name in plan["runs"])
             return State(number, runs, earlier, model)
         parent = self.folder.round(number).path
         last = [self.folder.path / name for name in (results[-1]["runs"] if results else ())]
-        runs = tuple(
-            self._new_run(parent, supercell, model, last) for supercell in self.folder.supercells()
-        )
-        return State(number, runs, earlier, model)
+        goes_on = bool(results) and results[-1]["model"] == results[-1]["searched_with"]
+        made = [
+            self._run(parent, supercell, model, last, goes_on=goes_on)
+            for supercell in self.folder.supercells()
+        ]
+        return State(number, tuple(dict.fromkeys(made)), earlier, model)
 
-    def _new_run(
-        self, parent: Path, supercell: Any, model: Path | None, last: Sequence[Path]
+    def _run(
+        self,
+        parent: Path,
+        supercell: Any,
+        model: Path | None,
+        last: Sequence[Path],
+        *,
+        goes_on: bool,
     ) -> RunFolder:
         """Return the run of a supercell; with a new potential the old lowest are relaxed anew."""
         again = self.folder.settings().rounds.lowest_again
@@ -190,24 +213,90 @@ class Loop:
                 "seeds": {"runs": old, "tilings_per_composition": again},
             }
 
-        return self.folder.make_run(parent, supercell, changes)
+        kept = [RunFolder(one) for one in last] if goes_on else []
+        return self.folder.make_run(parent, supercell, changes, kept)
 
     def level(self, run: RunFolder) -> DftLevel:
-        """Return the DFT level of the loop."""
-        with run.open_store() as store:
-            place = Workplace.of(run, store)
-        code = self.folder.settings().rounds.external or place.section.code
-        return dft_level(code, place.section, place.host, relax=False)
+        """Return the DFT level of a run, which may be one that was not started yet."""
+        settings = run.settings()
+        host = build_host(settings.host, run.path)
+        section = with_usual_spins(at_home(settings.dft, run.path), host)
+        code = self.folder.settings().rounds.external or section.code
+        return dft_level(code, section, host, relax=False)
+
+    def _common_level(self, state: State) -> DftLevel:
+        """Return the DFT level of the loop; refuse supercells whose energies make no hull."""
+        levels = {self._name(run.path): self.level(run) for run in state.runs}
+        if len({level.name for level in levels.values()}) > 1:
+            found = ", ".join(f"{run}: {level.name}" for run, level in levels.items())
+            raise UsageError(
+                f"the supercells of this loop have different DFT levels ({found}), and energies of "
+                "two levels make no hull. Most often their k-points differ: take supercells whose "
+                "meshes are the same set in the unit cell, or another k_spacing in [dft]."
+            )
+        return next(iter(levels.values()))
+
+    def _refuse_other_hosts(self, state: State) -> None:
+        """Refuse another crystal than that of the rounds before."""
+        every = {"supercell": 1, "structure": ""}
+        told = [
+            (one.settings().host.model_copy(update=every), _structure(one))
+            for one in (RunFolder(self.folder.path), *state.earlier[:1])
+        ]
+        if any(one != told[0] for one in told):
+            raise UsageError(
+                f"[host] of {self.folder.path / RUN_FILE} is not that of the rounds before: put it "
+                "back; another crystal needs a loop of its own."
+            )
+
+    def _refuse_other_data(self, level: DftLevel) -> None:
+        """Refuse labelled frames that name another level, before anything is computed."""
+        files = self._data()
+        if files:
+            from gasearch.training.data.reading import read_frames
+
+            found = Counter(frame.level for frame in read_frames(files).frames)
+            others = sorted(set(found) - {"", level.name})
+            if others:
+                raise UsageError(
+                    f"rounds.data of {self.folder.path / LEARN_FILE}: its frames are of level "
+                    f"{', '.join(others)}, and the DFT of this loop is {level.name}: take frames "
+                    f"of that level, or write level={level.name} into all frames if these are "
+                    "names of the same."
+                )
+
+    def _data(self) -> list[Path]:
+        return [self.folder.path / name for name in self.folder.settings().rounds.data]
+
+    def _collect_late(self, own: Round, state: State, results: Sequence[Mapping[str, Any]]) -> None:
+        """Collect external results that rounds before this one did not wait for."""
+        levels = {one["level"] for one in results}
+        chosen = {(one["run"], one["id"]) for one in (own.plan() or {}).get("chosen", ())}
+        for run in state.earlier:
+            with run.open_store() as store:
+                late = [
+                    job
+                    for row in dft_jobs.jobs(store)
+                    if row.state == "exported"
+                    and row.level in levels
+                    and (self._name(run.path), row.candidate) not in chosen
+                    and (job := JobFolder(inside(run.path, row.folder))).exists
+                ]
+            if late:
+                with run.open_store(read_only=False) as store:
+                    place = Workplace.of(run, store)
+                    for job in late:
+                        self._is_collected(place, job, is_awaited=False)
 
     def _expected(self, state: State) -> Expectations:
         correct = self.folder.settings().choice.correction
-        level = self.level(state.runs[0]).name
+        level = self._common_level(state).name
         return expectations(state.runs, self.folder.path, level, correct=correct)
 
     def _choose(self, own: Round, state: State) -> None:
         """Write which candidates go to DFT, and what is expected of them."""
         settings = self.folder.settings()
-        level = self.level(state.runs[0])
+        level = self._common_level(state)
         expected = self._expected(state)
         known = {one.key for one in known_results(state.all_runs, self.folder.path, level.name)}
         chosen = choose(expected, settings.choice, settings.rounds.jobs, known)
@@ -215,6 +304,7 @@ class Loop:
             own.plan_file,
             {
                 "number": own.number,
+                "runs": [self._name(run.path) for run in state.runs],
                 "level": level.name,
                 "code": level.code,
                 "chosen": [_as_json(one, expected) for one in chosen],
@@ -254,7 +344,14 @@ class Loop:
     def _jobs(self, place: Workplace, plan: Mapping[str, Any], numbers: list[int]) -> int:
         """Run or export jobs, and collect them; return how many have no result yet."""
         settings = self.folder.settings()
-        level = dft_level(plan["code"], place.section, place.host, relax=False)
+        code = settings.rounds.external or place.section.code
+        level = dft_level(code, place.section, place.host, relax=False)
+        if level.name != plan["level"]:
+            raise UsageError(
+                f"the DFT of {place.folder.path} has level {level.name} now, and this round chose "
+                f"its candidates for {plan['level']}: put [dft] of {place.folder.run_file} and "
+                "rounds.external of learn.toml back until the round is over."
+            )
         jobs = {number: place.job(number, level) for number in numbers}
         open_ = [n for n, job in jobs.items() if not job.exists or job.status().state in _OPEN]
         geometries = Geometries(Findings(place.store), settings.geometries, place.store.run.seed)
@@ -270,17 +367,16 @@ class Loop:
                     samples=samples,
                 )
             return 0
-        exported = export_jobs(
-            place, open_, plan["code"], relax=False, ferromagnetic=True, samples=samples
-        )
+        exported = export_jobs(place, open_, code, relax=False, ferromagnetic=True, samples=samples)
         return sum(not self._is_collected(place, job) for job in exported)
 
-    def _is_collected(self, place: Workplace, job: JobFolder) -> bool:
+    def _is_collected(self, place: Workplace, job: JobFolder, *, is_awaited: bool = True) -> bool:
         """Whether the result of an exported job is there."""
         try:
             status = collect_job(place, job)
         except NoOutputError:
-            self.tools.say(f"no result yet: {job.path}")
+            if is_awaited:
+                self.tools.say(f"no result yet: {job.path}")
             return False
         except RefusedOutputError as error:
             self.tools.say(str(error))
@@ -357,20 +453,18 @@ class Loop:
             compared.append(one)
             if (row.run, row.id) in is_new:
                 fresh.append(one)
-        return agreement(fresh, compared)
+        return agreement(fresh, compared, x_range(state.runs))
 
     def _train(self, own: Round, state: State, plan: Mapping[str, Any], level: str) -> Judged:
         """Train on all frames so far, and judge what came of it."""
-        settings = self.folder.settings()
+        section = checked(self.folder.settings().train, self.folder.path)
         if not own.frames.exists():
             all_frames(state.all_runs, level, own.frames)
-        files = [own.frames, *(self.folder.path / name for name in settings.rounds.data)]
+        files = [own.frames, *self._data()]
         judges = self._judges(plan, files)
         old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)
         with self.tools.training(own.model) as progress:
-            return train_and_judge(
-                files, own.model, settings.train, old, judges, own.number, progress
-            )
+            return train_and_judge(files, own.model, section, old, judges, own.number, progress)
 
     def _judges(self, plan: Mapping[str, Any], files: Sequence[Path]) -> tuple[str, ...]:
         """Return the decorations of this round that are kept out of its training, to judge it."""
@@ -381,10 +475,9 @@ class Loop:
         for frame in frames:
             compositions.setdefault(frame.composition, set()).add(frame.decoration)
         shared = {n for names in compositions.values() if len(names) > 1 for n in names}
-        learned = [one.frames for one in self.folder.rounds() if one.frames.exists()]
-        before = (
-            {frame.decoration for frame in read_frames(learned[-1:]).frames} if learned else set()
-        )
+        over = [one.frames for one in self.folder.rounds() if one.frames.exists()]
+        learned = [*over[-1:], *self._data()]
+        before = {frame.decoration for frame in read_frames(learned).frames} if learned else set()
         names = [one["decoration"] for one in plan["chosen"]]
         fresh = [name for name in dict.fromkeys(names) if name in shared and name not in before]
         return held_out(fresh, self.folder.settings().train.held_out)
@@ -395,6 +488,12 @@ def _is_searched(folder: RunFolder) -> bool:
         return False
     with folder.open_store() as store:
         return Findings(store).status().done
+
+
+def _structure(run: RunFolder) -> str:
+    """Return the structure of a run's host: a file by its full path."""
+    name = run.settings().host.structure
+    return name if name in BUILTIN_HOSTS else str((run.path / name).resolve())
 
 
 def _as_json(one: Chosen, expected: Expectations) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from gasearch.analysis.hull import places
 from gasearch.analysis.joint_hull import cell_name
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
+from gasearch.dft.jobs.folders import JobFolder
+from gasearch.files import inside
 from gasearch.learning.correction import fit_correction
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
@@ -111,24 +113,23 @@ def expectations(
     correct
         Whether results at that level may correct the energies of the others.
     """
-    found: list[Expected] = []
-    corrections, hosts = {}, {}
+    found: dict[str, list[Expected]] = {}
+    corrections: dict[str, str] = {}
+    hosts = {}
     for folder in folders:
         name = folder.path.relative_to(base).as_posix()
         with folder.open_store() as store:
             findings = Findings(store)
-            rows = _rows(findings, name, level)
+            found[name] = _rows(findings, name, level, folder.path)
             hosts[name] = findings.host
-        if correct:
-            rows, told = corrected(findings.host, rows)
-            if told:
-                corrections[name] = told
-        found += rows
-    return Expectations(placed(found, hosts), corrections, hosts)
+    if correct:
+        found, corrections = on_one_scale(hosts, found)
+    rows = [row for own in found.values() for row in own]
+    return Expectations(placed(rows, hosts), corrections, hosts)
 
 
-def _rows(findings: Findings, run: str, level: str) -> list[Expected]:
-    kept, jobs = _dft(findings.store, level)
+def _rows(findings: Findings, run: str, level: str, path: Path) -> list[Expected]:
+    kept, jobs = _dft(findings.store, level, path)
     cell, units = cell_name(findings.host), findings.run.n_formula_units
     results = {row.candidate: row for row in findings.store.evaluations(verdict="ok")}
     return [
@@ -151,15 +152,72 @@ def _rows(findings: Findings, run: str, level: str) -> list[Expected]:
     ]
 
 
-def _dft(store: PopulationStore, level: str) -> tuple[dict[int, float], set[int]]:
-    """Return the energies of jobs at a level that kept their order, and all that have a job."""
+def _dft(store: PopulationStore, level: str, path: Path) -> tuple[dict[int, float], set[int]]:
+    """Return the energies of jobs at a level that kept their order, and all that have a job.
+
+    Of a candidate that a job of another one has moved to, the lowest result is known alone: it
+    counts only where it is that of the candidate's own job, by its status file.
+    """
     rows = [row for row in dft_jobs.jobs(store) if row.level == level]
     kept = [row for row in rows if row.charge_order == _KEPT and row.found == row.candidate]
     energies = (
         {row.candidate: row.energy for row in dft_jobs.dft_rows(store, level)} if rows else {}
     )
-    own = {row.candidate: energies[row.candidate] for row in kept if row.candidate in energies}
+    moved_to = {row.found for row in rows if row.found != row.candidate}
+    own = {
+        row.candidate: energies[row.candidate]
+        for row in kept
+        if row.candidate in energies
+        and (row.candidate not in moved_to or _job_energy(path, row) == energies[row.candidate])
+    }
     return own, {row.candidate for row in rows}
+
+
+def _job_energy(run: Path, row: dft_jobs.DftJobRow) -> float | None:
+    job = JobFolder(inside(run, row.folder))
+    return job.status().energy_eV if job.exists else None
+
+
+def on_one_scale(
+    hosts: Mapping[str, Host], found: Mapping[str, list[Expected]]
+) -> tuple[dict[str, list[Expected]], dict[str, str]]:
+    """Return the candidates of all runs with corrected energies, and the corrections in words.
+
+    Runs share a hull: one whose own results do not tie it to the scale of DFT is shifted as those
+    that are tied are at the same x. Where there is none, several runs stay as they are.
+    """
+    own = {run: corrected(hosts[run], rows) for run, rows in found.items()}
+    if len(own) > 1:
+        own = {run: one for run, one in own.items() if one[1] and _has_both_ends(found[run])}
+    told = {run: words for run, (_, words) in own.items() if words}
+    if not told:
+        return dict(found), {}
+    shifts = _shifts([row for run in told for row in own[run][0]])
+    return {
+        run: own[run][0] if run in told else [_shifted(row, *shifts) for row in rows]
+        for run, rows in found.items()
+    }, told
+
+
+def _has_both_ends(rows: Sequence[Expected]) -> bool:
+    known = {row.x for row in rows if row.dft_eV is not None}
+    ends = {min(row.x for row in rows), max(row.x for row in rows)} if rows else set()
+    return bool(rows) and ends <= known
+
+
+def _shifts(rows: Sequence[Expected]) -> tuple[list[float], list[float]]:
+    """Return by how much the lowest order at each x is corrected, in eV per formula unit."""
+    lowest: dict[float, Expected] = {}
+    for row in sorted(rows, key=lambda row: (row.x, row.energy_eV / row.n_units)):
+        lowest.setdefault(row.x, row)
+    shifts = [(row.expected_eV - row.energy_eV) / row.n_units for row in lowest.values()]
+    return list(lowest), shifts
+
+
+def _shifted(row: Expected, x: Sequence[float], shifts: Sequence[float]) -> Expected:
+    """Return a candidate with its own DFT energy, or shifted as others at its x."""
+    shifted = row.energy_eV + row.n_units * float(np.interp(row.x, x, shifts))
+    return replace(row, expected_eV=shifted if row.dft_eV is None else row.dft_eV)
 
 
 def corrected(host: Host, rows: list[Expected]) -> tuple[list[Expected], str]:

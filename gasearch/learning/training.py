@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gasearch.errors import UsageError
 from gasearch.learning.settings import TrainSection
 from gasearch.training.settings import LossSettings, TrainingPlan, training_options
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from gasearch.training.loop import TrainingProgress
 
 _SCALES = LossSettings()
+_SOURCE = "learn.toml, train.settings"
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,30 @@ def held_out(names: Sequence[str], share: float) -> tuple[str, ...]:
     return tuple(names[k] for k in dict.fromkeys(round(place) for place in places))
 
 
+def checked(section: TrainSection, home: Path) -> TrainSection:
+    """Return [train] with its start as a full path, or raise: before hours of DFT, not after.
+
+    Parameters
+    ----------
+    home
+        Folder of the learn.toml.
+    """
+    from gasearch.potentials.networks.architectures import declaration
+    from gasearch.training.starting import STARTS
+
+    declaration(section.architecture)
+    training_options(_SOURCE, section.settings, section.network)
+    if not section.start or section.start in STARTS:
+        return section
+    start = home / section.start
+    if not start.exists():
+        raise UsageError(
+            f"learn.toml, train.start: there is no {start}; expected {', '.join(STARTS)}, or the "
+            "folder of a model, relative to that of learn.toml."
+        )
+    return section.model_copy(update={"start": str(start.resolve())})
+
+
 def train_and_judge(
     files: Sequence[Path],
     output: Path,
@@ -127,6 +153,9 @@ def train_and_judge(
     except DivergedError as error:
         return Judged(names, before, None, is_kept=False, n_frames=len(frames), problem=str(error))
     after = errors(load_checkpoint(output), seen, unseen or seen)
+    if not np.isfinite(after.score):
+        problem = "what it predicts is no finite number"
+        return Judged(names, before, None, is_kept=False, n_frames=len(frames), problem=problem)
     return Judged(names, before, after, bool(after.score < before.score), len(frames))
 
 
@@ -140,7 +169,7 @@ def _plan(
 ) -> TrainingPlan:
     own = {**section.settings, "seed": seed}
     own |= {"held_out": list(judges)} if judges else {"validation_share": 0.0}
-    options = training_options("learn.toml, train.settings", own, section.network)
+    options = training_options(_SOURCE, own, section.network)
     chosen = start or section.start or None
     return TrainingPlan(section.architecture, list(files), output, chosen, options)
 

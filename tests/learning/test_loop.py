@@ -5,68 +5,24 @@ import os
 import signal
 import subprocess
 import sys
-from contextlib import contextmanager
 
 import ase.io
 import numpy as np
 import pytest
-from ase.calculators.singlepoint import SinglePointCalculator
 from fake_dft import PotentialProgram
+from loops import NOTHING_BESIDE, compute_elsewhere, run, write_external, write_loop
 from typer.testing import CliRunner
 from waited import wait_for
 
 from gasearch.cli.app import app
 from gasearch.dft.jobs.folders import job_folders
-from gasearch.learning.folder import LearnFolder, runs_of
-from gasearch.learning.loop import Loop
+from gasearch.learning.folder import runs_of
 from gasearch.learning.summary import hull_error, learn_document, rows
 from gasearch.report.chapters.learning import learning_section
 from gasearch.report.material import opened
 from gasearch.report.sections import Table
 from gasearch.run.folder import RunFolder
-from gasearch.search.session import Session
 from gasearch.store.promotions import promotions
-
-TINY = """
-[train]
-architecture = "painn"
-settings = { epochs = 3, save_every_s = 0.001 }
-network = { n_features = 8, n_interactions = 1, n_radial = 6, cutoff = 3.0 }
-"""
-
-
-def write_loop(make_run, folder, learn="", **sections):
-    """Write a loop over the sixteen orders of 1x1x1, whose DFT is a toy."""
-    dft = {"code": "potential", "jobs": 2, "potential": {"name": "./toy.py:Oracle"}}
-    make_run(folder, relax={"rattle": 0.0}, dft=dft, **sections)
-    (folder / "learn.toml").write_text(learn + TINY)
-    return LearnFolder(folder)
-
-
-class Quiet:
-    """What a loop is given: searches run in this process, lines are kept."""
-
-    def __init__(self):
-        self.lines = []
-
-    def search(self, folders):
-        for folder in folders:
-            Session(folder).run()
-
-    def say(self, line):
-        self.lines.append(line)
-
-    def dft(self, text):
-        pass
-
-    @contextmanager
-    def training(self, output):
-        yield lambda progress: None
-
-
-def run(place, **options):
-    tools = Quiet()
-    return Loop(place, tools, **options).run(), tools.lines
 
 
 def without_times(result):
@@ -287,7 +243,6 @@ def test_failed_and_moved_jobs_stop_nothing(tmp_path, make_run, in_process):
     assert {"ff", "00"} <= set(known)
 
 
-NOTHING_BESIDE = "[geometries]\nhalfway = 0\nrattled = 0\nswapped = 0\n"
 REFUSING = """
 
 class Refusing(Oracle):
@@ -301,24 +256,8 @@ class Refusing(Oracle):
 class TestExternal:
     """Inputs are exported; results come in later."""
 
-    def write(self, make_run, folder):
-        learn_text = (
-            '[rounds]\njobs = 3\nmost = 1\nexternal = "espresso"\n'
-            "[geometries]\nhalfway = 0\nrattled = 1\nswapped = 0\n"
-        )
-        names = {name: f"{name}.UPF" for name in ("Na", "Fe", "P", "O")}
-        place = write_loop(make_run, folder, learn_text)
-        run_file = place.path / "run.toml"
-        listed = ", ".join(f'{k} = "{v}"' for k, v in names.items())
-        run_file.write_text(
-            run_file.read_text().replace(
-                "[dft]\n", f'[dft]\n"espresso" = {{ "pseudopotentials" = {{ {listed} }} }}\n'
-            )
-        )
-        return place
-
     def test_files_that_appear_later_are_collected(self, tmp_path, make_run):
-        place = self.write(make_run, tmp_path / "loop")
+        place = write_external(make_run, tmp_path / "loop")
         ending, lines = run(place)
         assert ending == "waiting"
         assert "waiting for 3 results" in lines[-1]
@@ -328,23 +267,13 @@ class TestExternal:
         ending, lines = run(place)
         assert ending == "waiting"
         for job in jobs[:2]:
-            self.compute(job)
+            compute_elsewhere(job)
         ending, lines = run(place)
         assert ending == "waiting"
         assert "waiting for 1 results" in lines[-1]
         ending, lines = run(place, go_on=True)
         assert ending == "rounds"
         assert place.round(1).result()["jobs"]["kept"] == 2
-
-    def compute(self, job):
-        """Leave what a code could have written, in a format of ASE."""
-        atoms = ase.io.read(job.path / "start.traj")
-        moments = np.where(atoms.get_initial_charges() == 3, 4.3, 0.0)
-        moments[(atoms.symbols == "Fe") & (atoms.get_initial_charges() == 2)] = 3.7
-        atoms.calc = SinglePointCalculator(
-            atoms, energy=-100.0, forces=np.full((len(atoms), 3), 0.01), magmoms=moments
-        )
-        ase.io.write(job.path / "result.traj", atoms)
 
 
 def test_the_error_of_a_hull_is_its_largest_deviation():

@@ -65,7 +65,7 @@ def _chosen(loop: LearnFolder) -> tuple[list[str], list[tuple[str, ...]]]:
     """Return the head and rows of the table of all that was sent to DFT."""
     rows: list[tuple[str, ...]] = []
     for one in loop.rounds():
-        for row in (one.plan() or {})["chosen"]:
+        for row in (one.plan() or {}).get("chosen", ()):
             sigma = row["sigma_per_fu"]
             rows.append(
                 (
