@@ -209,7 +209,7 @@ def classify(
         return Classified("delocalised", None, atoms, sites, str(error).rstrip("."))
     labelled = with_species(atoms, sites, host, rest)
     charge = round(float(labelled.get_initial_charges().sum()))
-    if charge:
+    if charge and host.declaration.charges == "integer":
         listed = ", ".join(f"{site.element} {site.index} {site.moment:.2f}" for site in sites)
         reason = f"the moments ({listed}) leave a charge of {charge:+d}"
         return Classified("delocalised", None, atoms, sites, reason)

@@ -122,12 +122,19 @@ class _Line:
     low: Compared
     high: Compared
 
+    @property
+    def is_point(self) -> bool:
+        """Whether there is one x alone: then energies are against the lowest of DFT."""
+        return self.high.x - self.low.x <= _SAME_X
+
     def is_end(self, one: Compared) -> bool:
+        if self.is_point:
+            return one == self.low
         return math.isclose(one.x, self.low.x) or math.isclose(one.x, self.high.x)
 
     def error(self, one: Compared) -> float:
         """Return the error of a formation energy, in eV per formula unit."""
-        share = (one.x - self.low.x) / (self.high.x - self.low.x)
+        share = 0.0 if self.is_point else (one.x - self.low.x) / (self.high.x - self.low.x)
         differences = [e.expected_per_fu - e.dft_per_fu for e in (one, self.low, self.high)]
         return differences[0] - (1 - share) * differences[1] - share * differences[2]
 
@@ -140,7 +147,7 @@ def _line(known: Sequence[Compared], ends: tuple[float, float] | None) -> _Line 
     reached = (low.x, high.x)
     if ends is not None and max(abs(a - b) for a, b in zip(reached, ends, strict=True)) > _SAME_X:
         return None
-    return _Line(low, high) if high.x > low.x else None
+    return _Line(low, high) if ends is not None or high.x > low.x else None
 
 
 def _tau(new: Sequence[Compared], known: Sequence[Compared]) -> float | None:

@@ -22,6 +22,7 @@ from gasearch.crystal.io.builtin import BUILTIN_HOSTS
 from gasearch.errors import GasearchError, UsageError
 from gasearch.files import written
 from gasearch.learning.settings import LEARN_FILE, LearnSettings, read_learn_file
+from gasearch.plugins import registered
 from gasearch.run.config import read_document, run_settings
 from gasearch.run.folder import RunFolder
 from gasearch.run.host import build_host
@@ -169,7 +170,8 @@ class LearnFolder:
         document["host"] = {**document["host"], "supercell": supercell}
         if "store" in document:  # each run has a schema of its own
             document["store"] = {k: v for k, v in document["store"].items() if k != "schema_name"}
-        settings = run_settings(document, str(self.path / RUN_FILE))
+        source = LEARN_FILE if self.settings().rounds.supercells else RUN_FILE
+        settings = run_settings(document, str(self.path / source))
         name = _name(build_host(settings.host, self.path))
         folder = next((one for one in kept if one.path.name == name), RunFolder(parent / name))
         if not folder.run_file.exists():
@@ -249,6 +251,13 @@ def _moved(document: Mapping[str, Any], source: Path, target: Path) -> dict[str,
     for section, name in _LISTS_OF_FILES:
         if name in document.get(section, {}):
             moved[section][name] = [path(one) for one in document[section][name]]
+    # a model may lie in a folder beside run.toml: its name has no slash
+    for table in (moved["potential"], moved.get("dft", {}).get("potential", {})):
+        name = table.get("name", "")
+        if (
+            name and ":" not in name and name not in registered("potential")
+        ):  # a model's folder beside it
+            table["name"] = path(name)
     if document["host"]["structure"] not in BUILTIN_HOSTS:
         moved["host"]["structure"] = path(document["host"]["structure"])
     return moved

@@ -220,6 +220,12 @@ class Loop:
         """Return the DFT level of a run, which may be one that was not started yet."""
         settings = run.settings()
         host = build_host(settings.host, run.path)
+        if host.declaration.charges != "integer":
+            raise UsageError(
+                f"[host] of {self.folder.path / RUN_FILE} has charges = "
+                f'"{host.declaration.charges}", and networks learn from neutral frames alone: '
+                'expected charges = "integer".'
+            )
         section = with_usual_spins(at_home(settings.dft, run.path), host)
         code = self.folder.settings().rounds.external or section.code
         return dft_level(code, section, host, relax=False)

@@ -103,9 +103,13 @@ def checked(section: TrainSection, home: Path) -> TrainSection:
         Folder of the learn.toml.
     """
     from gasearch.potentials.networks.architectures import declaration
+    from gasearch.potentials.networks.declaration import StartError
     from gasearch.training.starting import STARTS
 
-    declaration(section.architecture)
+    declared = declaration(section.architecture)
+    if section.start in ("ga", "clone") and not declared.own_weights:
+        problem = "it has no weights of its own; take 'fresh' or a model"
+        raise StartError(section.architecture, section.start, problem)
     training_options(_SOURCE, section.settings, section.network)
     if not section.start or section.start in STARTS:
         return section

@@ -5,6 +5,7 @@ import dataclasses
 import ase.io
 import numpy as np
 import pytest
+from host_classes import p2
 from places import SHIPPED_FRAMES
 
 from gasearch.crystal.decoration import Decoration
@@ -185,3 +186,14 @@ class TestThresholds:
     def test_ranges_that_overlap_are_refused(self, host):
         with pytest.raises(DftError, match="overlap"):
             moment_ranges(host, "gpaw", {}, {"gpaw": {"Fe3+": (3.5, 4.5)}})
+
+
+def test_orders_of_ions_alone_need_no_charge_that_adds_up():
+    """Of a delocalised host no moment is read, and each order is kept as it is."""
+    host = p2((1, 1, 1), charges="delocalised")
+    asked = Decoration.random(host, host.compositions[0], np.random.default_rng(0))
+    atoms = asked.to_atoms()
+    assert round(atoms.get_initial_charges().sum()) != 0
+    found = classify(asked, atoms, np.zeros(len(atoms)), {}, host)
+    assert found.order == "kept"
+    assert found.decoration.fingerprint == asked.fingerprint

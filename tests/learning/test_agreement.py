@@ -28,6 +28,19 @@ def test_without_both_ends_there_is_no_formation_energy():
     assert agreement([], []).n == 0
 
 
+def test_ends_that_failed_leave_no_formation_energy():
+    known = [one(0.25, 5.0, 0.0), one(1, 7.0, -1.0), one(0.5, 6.02, -0.5)]
+    assert agreement(known, known).formation_error_per_fu is not None
+    assert agreement(known, known, (0.0, 1.0)).formation_error_per_fu is None
+
+
+def test_at_one_x_energies_are_against_the_lowest():
+    """Orders of a host whose ions stay, such as magnetite."""
+    known = [one(1, 5.0, 0.0), one(1, 5.13, 0.1)]
+    assert agreement(known, known, (1.0, 1.0)).formation_error_per_fu == pytest.approx(0.03)
+    assert agreement(known, known).formation_error_per_fu is None
+
+
 def test_tau_counts_pairs_with_a_new_order_at_one_x_and_cell():
     new = one(0.5, 0.3, 0.1, "a")
     known = [

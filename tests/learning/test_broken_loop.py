@@ -79,6 +79,13 @@ def test_another_crystal_in_a_later_round_is_refused(copy):
         run(copy)
 
 
+def test_a_host_without_charge_order_is_refused(tmp_path, make_run):
+    place = write_loop(make_run, tmp_path / "loop", ONE)
+    change(place, "[host]", '[host]\ncharges = "delocalised"', "run.toml")
+    with pytest.raises(UsageError, match="networks learn from neutral frames alone"):
+        run(place)
+
+
 def test_a_supercell_that_is_added_is_searched_in_the_next_round(copy):
     change(copy, "most = 1", "most = 2\nsupercells = [[1, 1, 1], [1, 1, 1], [1, 2, 1]]")
     change(copy, '"budget" = 16', '"budget" = 6', "run.toml")
@@ -194,3 +201,12 @@ class Failing(Oracle):
     def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
         raise RuntimeError("no")
 """
+
+
+def test_a_model_beside_run_toml_is_found_from_each_run(tmp_path, make_run):
+    place = write_loop(make_run, tmp_path / "loop", ONE)
+    (place.path / "my-model").mkdir()
+    change(place, "./toy.py:LabelEnergy", "my-model", "run.toml")
+    made = place.make_run(place.path / "round-1", [1, 1, 1], lambda path: {})
+    assert made.settings().potential.name == "../../my-model"
+    assert made.settings().dft.potential.name == "../../toy.py:Oracle"
