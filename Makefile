@@ -33,8 +33,10 @@ $(READY): $(SEARCHES) tools/gpaw.sh tools/gpaw-siteconfig.py
 run: $(SEARCHES)
 	$(BIN)/gasearch run runs/quickstart
 
+# One process more than cores: some tests wait, for other processes, a browser or a server.
+test: PROCESSES = $(shell $(BIN)/python -c 'import os; print(min(os.cpu_count() or 1, 4) + 1)')
 test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 
 check: setup
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """Phase diagrams: NaxFePO4 from a real search, Onsager's transition, and what a move costs.
 
     python benchmarks/phase_diagram.py speed
-    python benchmarks/phase_diagram.py onsager
+    python benchmarks/phase_diagram.py onsager --sizes 8,16,32
     python benchmarks/phase_diagram.py nafepo4 --work FOLDER      searches first, where it did not
 
 Each writes its part of results/phase_diagram.json; `nafepo4` also the figures. The text around the
@@ -10,6 +10,7 @@ numbers is in results/phase_diagram.md.
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -18,6 +19,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -88,14 +90,13 @@ def speed() -> None:
     _record("speed", found)
 
 
-def square(coupling: float) -> Hamiltonian:
-    """Return ions and charges on the two colours of a square lattice, with one coupling."""
-    side = 4 * 2**0.5
-    places = [(0, 0, 0), (0.5, 0.5, 0), (0.5, 0, 0.5)]
-    atoms = Atoms(["Na", "Fe", "N"], scaled_positions=places, cell=[side, side, 20], pbc=True)
+def rows(coupling: float) -> Hamiltonian:
+    """Return rows of ions and rows of charges on a square lattice; unlike neighbours are lower."""
+    places = [(0, 0, 0), (0, 0.5, 0), (0.5, 0.25, 0.5)]
+    atoms = Atoms(["Na", "Fe", "N"], scaled_positions=places, cell=[4, 8, 20], pbc=True)
     parse = Species.parse
     declaration = HostDeclaration(
-        "square",
+        "rows",
         atoms,
         (
             SublatticeDeclaration("working_ion", ("Na",), (parse("Na+"), parse("vacancy"))),
@@ -105,39 +106,107 @@ def square(coupling: float) -> Hamiltonian:
         "NaFeN",
     )
     basis = ClusterBasis(Lattice(declaration), Reach(4.1, 0.0))
-    return Hamiltonian(basis, np.array([-coupling if o.size == 2 else 0.0 for o in basis.orbits]))
+    return Hamiltonian(basis, np.array([coupling if o.size == 2 else 0.0 for o in basis.orbits]))
+
+
+COUPLING = 0.02
+CRITICAL_K = 2 * COUPLING / math.log(1 + 2**0.5) / kB
+"""Onsager's transition."""
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A walk at one temperature: energies in eV and the order of checkerboards, sweep by sweep."""
+
+    temperature_K: float
+    energy: np.ndarray
+    order: np.ndarray
+
+    def cumulant(self, temperature_K: float) -> float:
+        """Return Binder's 1 - <m^4> / 3 <m^2>^2 at a temperature nearby, by reweighting."""
+        change = 1 / (kB * temperature_K) - 1 / (kB * self.temperature_K)
+        exponent = -change * self.energy
+        weights = np.exp(exponent - exponent.max())
+        weights /= weights.sum()
+        square = weights @ self.order**2
+        return float(1 - weights @ self.order**4 / (3 * square**2))
+
+    def without(self, block: int, of: int) -> Sampled:
+        """Return all but one of so many blocks of sweeps."""
+        kept = np.arange(len(self.energy)) * of // len(self.energy) != block
+        return Sampled(self.temperature_K, self.energy[kept], self.order[kept])
+
+
+def checkerboard(cell: Cell) -> np.ndarray:
+    """Return (n_sites,) the signs of a checkerboard on the rows."""
+    b, x, y, _ = np.unravel_index(np.arange(cell.n_sites), (2, *cell.repeats))
+    return 1.0 - 2 * ((x + 2 * y + b) % 2)
+
+
+def sampled(size: int, sweeps: int, temperature_K: float, seed: int) -> Sampled:
+    """Return a walk in which ions come in and go out with their electrons, around x = 1/2."""
+    cell = Cell(rows(COUPLING), (size, size // 2, 1))
+    rng = np.random.default_rng((seed, size))
+    walk = Walk(cell, random_spins(cell, cell.n_working // 2, rng), rng)
+    pattern = checkerboard(cell) / cell.n_sites
+    walk.run(sweeps // 10 * cell.n_sites, temperature_K, 0.0)
+    walk.refresh()
+    energy, order = np.empty(sweeps), np.empty(sweeps)
+    for n in range(sweeps):
+        walk.run(cell.n_sites, temperature_K, 0.0)
+        energy[n], order[n] = walk.energy, pattern @ walk.spins
+    return Sampled(temperature_K, energy, order)
+
+
+def crossing(small: Sampled, large: Sampled) -> float:
+    """Return where the cumulants of two sizes are alike, in units of Onsager's temperature."""
+    shares = np.linspace(0.94, 1.04, 41)
+    apart = [large.cumulant(s * CRITICAL_K) - small.cumulant(s * CRITICAL_K) for s in shares]
+    below = int(np.flatnonzero(np.diff(np.sign(apart)))[-1])
+    first, second = apart[below : below + 2]
+    return float(shares[below] + first / (first - second) * (shares[1] - shares[0]))
+
+
+def crossing_with_error(small: Sampled, large: Sampled, n: int = 20) -> tuple[float, float]:
+    """Return where they are alike, and its standard deviation by a jackknife over n blocks."""
+    left = [crossing(small.without(k, n), large.without(k, n)) for k in range(n)]
+    return crossing(small, large), float(np.sqrt((n - 1) * np.var(left)))
 
 
 @app.command()
 def onsager(
-    sizes: Annotated[str, typer.Option(help="Cells along each side.")] = "8,16",
-    sweeps: Annotated[int, typer.Option(help="Per temperature.")] = 20_000,
+    sizes: Annotated[str, typer.Option(help="Sites along each side, each twice the last.")] = (
+        "8,16,32"
+    ),
+    sweeps: Annotated[int, typer.Option(help="Per size.")] = 100_000,
+    seed: Annotated[int, typer.Option()] = 1,
 ) -> None:
-    """Find the transition of the square lattice, where Binder's cumulants of two sizes meet."""
-    coupling = 0.02
-    critical_K = 2 * coupling / math.log(1 + 2**0.5) / kB
-    shares = np.linspace(0.96, 1.04, 9)
-    cumulants: dict[int, list[float]] = {}
-    for size in map(int, sizes.split(",")):
-        cell = Cell(square(coupling), (size, size, 1))
-        rng = np.random.default_rng(size)
-        walk = Walk(cell, random_spins(cell, cell.n_working, rng), rng)
-        cumulants[size] = []
-        for share in shares:
-            walk.run(sweeps // 5 * cell.n_sites, share * critical_K, 0.0)
-            magnetisation = []
-            for _ in range(sweeps):
-                walk.run(cell.n_sites, share * critical_K, 0.0)
-                magnetisation.append(float(walk.spins.mean()))
-            m = np.array(magnetisation)
-            cumulants[size].append(float(1 - (m**4).mean() / (3 * (m**2).mean() ** 2)))
-    small, large = (np.array(cumulants[size]) for size in sorted(cumulants))
-    line = np.polynomial.Polynomial.fit(shares, large - small, 1)
-    found = float(line.roots()[0])
-    _record(
-        "onsager",
-        {"shares": shares.tolist(), "cumulants": cumulants, "found_over_exact": found},
-    )
+    """Find the transition of a square lattice, where Binder's cumulants of two sizes meet.
+
+    As many ions as charges are up, and that costs a small cell some energy, in proportion to 1 over
+    its sites: crossings of pairs of sizes are extrapolated by it.
+    """
+    started = time.process_time()
+    chosen = sorted(map(int, sizes.split(",")))
+    walks = [sampled(size, sweeps, 1.01 * CRITICAL_K, seed) for size in chosen]
+    found = [crossing_with_error(*pair) for pair in itertools.pairwise(walks)]
+    result: dict[str, Any] = {
+        "sizes": chosen,
+        "sweeps": sweeps,
+        "cumulants": [walk.cumulant(CRITICAL_K) for walk in walks],
+        "crossings": [
+            {"sizes": [a, b], "found_over_exact": value, "error": error}
+            for (a, b), (value, error) in zip(itertools.pairwise(chosen), found, strict=True)
+        ],
+        "processor_s": time.process_time() - started,
+    }
+    if len(found) > 1:
+        (one, error), (other, own) = found[-2:]
+        result["extrapolated"] = {
+            "found_over_exact": (4 * other - one) / 3,
+            "error": math.hypot(4 * own, error) / 3,
+        }
+    _record("onsager", result)
 
 
 @app.command()

@@ -135,8 +135,9 @@ def _forget_strangers(home: Path) -> None:
         if "." in name or name.startswith("gasearch_plugin_") or not file:
             continue
         place = Path(file).parent if Path(file).name != "__init__.py" else Path(file).parents[1]
-        is_here = (home / f"{name}.py").exists() or (home / name).is_dir()
-        if place in _HOMES and place != home and is_here:
+        if place not in _HOMES or place == home:
+            continue
+        if (home / f"{name}.py").exists() or (home / name).is_dir():
             for loaded in [one for one in sys.modules if one.partition(".")[0] == name]:
                 del sys.modules[loaded]
 

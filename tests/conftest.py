@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -11,6 +12,13 @@ from places import FAKE_SLURM, TOYS
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 hypothesis.settings.register_profile("any machine", deadline=None)  # no test of wall time
 hypothesis.settings.load_profile("any machine")
+MEMORY = Path("/dev/shm")
+
+
+def pytest_configure():
+    """Let the folders of tests lie in memory where there is room: no commit waits for a disk."""
+    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 4e9:
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 def write_run(folder, potential="./toy.py:LabelEnergy", supercell=(1, 1, 1), budget=16, **sections):
@@ -49,11 +57,37 @@ def _toml_value(value):
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
+LONGEST = (
+    "test_notebooks",
+    "integration/test_parsl",
+    "docs/test_code",
+    "integration/test_search_faults",
+    "potentials/test_shipped",
+    "training/test_train",
+    "integration/test_gpaw",
+    "integration/test_postgresql_search",
+    "search/test_session",
+    "dft/jobs/test_run",
+    "cli/test_app",
+    "cli/potentials",
+    "serve/test_server",
+    "docs/test_site",
+    "cli/test_run",
+    "benchmarks",
+    "integration",
+    "potentials",
+    "search",
+    "training",
+    "execution",
+    "relax",
+)
+"""Files and folders of tests that take minutes, and then tens of seconds: those of most first."""
+
+
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take minutes, so that no core waits for them at the end."""
-    long = ("test_parsl", "test_search_faults", "test_notebooks", "integration")
+    """Begin with the files that take longest, so that no core waits for one at the end."""
     items.sort(
-        key=lambda item: next((n for n, w in enumerate(long) if w in item.nodeid), len(long))
+        key=lambda item: next((n for n, w in enumerate(LONGEST) if w in item.nodeid), len(LONGEST))
     )
 
 

@@ -1,6 +1,7 @@
 """Who may import whom, and what stays out of the quick commands."""
 
 import ast
+import functools
 import json
 import os
 import re
@@ -36,6 +37,7 @@ def modules(folder):
         yield name, ast.parse(path.read_text(encoding="utf-8"), str(path))
 
 
+@functools.cache
 def imported(tree, *, everywhere=True):
     """Return the modules that a module imports; only on its own level if not everywhere."""
     nodes = ast.walk(tree) if everywhere else _on_import(tree.body)
@@ -227,47 +229,55 @@ def finished(tmp_path_factory, make_run):
     return folder
 
 
-COMMAND = """
-import sys
+COMMANDS = """
+import json, sys
 from gasearch.cli.app import main
-sys.argv = ["gasearch", *sys.argv[1:]]
-try:
-    main()
-except SystemExit as ending:
-    assert not ending.code, ending.code
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["gasearch", *words]
+    status = None
+    try:
+        main()
+    except SystemExit as ending:
+        status = ending.code
+    loaded = sorted({name.partition(".")[0] for name in sys.modules})
+    print("loaded", json.dumps([words[0], status, loaded]), file=sys.stderr)
 """
+QUICK = ("status", "best", "hull", "check", "export", "enumerate", "init", "run")
+"""In this order, for `run` alone loads operators."""
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["status"],
-        ["best"],
-        ["hull"],
-        ["check"],
-        ["run"],
-        ["export", "--output"],
-        ["enumerate", "--host"],
-        ["init"],
-    ],
-    ids=lambda command: command[0],
-)
-def test_quick_commands_import_nothing_heavy(finished, tmp_path, command):
-    verb, *options = command
-    arguments = [verb, str(finished), *options]
-    if verb == "export":
-        arguments.append(str(tmp_path / "all.extxyz"))
-    elif verb == "enumerate":
-        arguments = [verb, *options, str(finished)]
-    elif verb == "init":
-        arguments = [verb, str(tmp_path / "new")]
-    loaded = {name.partition(".")[0] for name in loaded_by(COMMAND, *arguments)}
+def loaded_after(*commands):
+    """Return what one process has loaded after each of some commands: [verb, status, packages]."""
+    words = json.dumps([[*map(str, one)] for one in commands])
+    result = subprocess.run(
+        [sys.executable, "-c", COMMANDS, words], capture_output=True, text=True, cwd=ROOT
+    )
+    lines = [line for line in result.stderr.splitlines() if line.startswith("loaded ")]
+    return [json.loads(line.removeprefix("loaded ")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def quick(finished, tmp_path_factory):
+    """What is loaded once each quick command has ended, by verb."""
+    place = tmp_path_factory.mktemp("quick")
+    more = {"export": ["--output", place / "all.extxyz"]}
+    commands = [[verb, finished, *more.get(verb, [])] for verb in QUICK]
+    commands[QUICK.index("enumerate")] = ["enumerate", "--host", finished]
+    commands[QUICK.index("init")] = ["init", place / "new"]
+    found = loaded_after(*commands)
+    return {verb: (status, set(loaded)) for verb, status, loaded in found}
+
+
+@pytest.mark.parametrize("verb", QUICK)
+def test_quick_commands_import_nothing_heavy(quick, verb):
+    status, loaded = quick[verb]
+    assert not status
     assert not loaded & {*HEAVY}
-    if verb != "run":
-        assert "gasearch_operators" not in loaded
+    assert ("gasearch_operators" in loaded) <= (verb == "run")
 
 
 def test_help_and_usage_errors_need_no_numpy():
-    code = COMMAND.replace("assert not ending.code, ending.code", "pass")
-    for arguments in (["--help"], ["status"]):
-        assert "numpy" not in loaded_by(code, *arguments)
+    found = loaded_after(["--help"], ["status"])
+    assert len(found) == 2
+    for _, _, loaded in found:
+        assert "numpy" not in loaded

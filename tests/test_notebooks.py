@@ -59,6 +59,9 @@ ASKED = {
     },
 }
 
+SHORTER = {"02_hull_and_voltage": ("(1, 2, 1): 20", "(1, 2, 1): 9")}
+"""Budgets in the first cell that are lowered here: nothing that is asked depends on them."""
+
 
 def execute(name, folder):
     """Run a committed notebook, and return what its variables are at the end, and its folder."""
@@ -66,6 +69,10 @@ def execute(name, folder):
     from nbclient import NotebookClient
 
     notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    if name in SHORTER:
+        first = next(cell for cell in notebook.cells if cell["cell_type"] == "code")
+        assert SHORTER[name][0] in first["source"]
+        first["source"] = first["source"].replace(*SHORTER[name])
     asked = ", ".join(f"{key!r}: {value}" for key, value in ASKED[name].items())
     source = f"import json, os\nprint(json.dumps({{{asked}, 'folder': os.getcwd()}}))"
     notebook.cells.append(nbformat.v4.new_code_cell(source))

@@ -64,7 +64,7 @@ def phase_diagram(
     together, then each of them with the other slaved. Killed and started again, it goes on.
     """
     from gasearch.phases.energies.clusters import Reach
-    from gasearch.phases.energies.training import read_training
+    from gasearch.phases.energies.training import read_training, worthless
     from gasearch.phases.phase_diagram import study, write_document
     from gasearch.phases.study import Options
 
@@ -80,8 +80,9 @@ def phase_diagram(
         disorders=("ions and charges",) if both_only else Options.disorders,
     )
     options.check()
-    hull, training = read_training(folders, level)
-    cautions = _cautions(hull, anyway=anyway)
+    hull, training = read_training(folders, level, anyway=anyway)
+    reason = worthless(hull)
+    cautions = [f"note: {reason}"] if reason else []
     place = output or folders[0] / "phase-diagram"
     with _progress(json) as progress:
         found = study(
@@ -96,23 +97,6 @@ def phase_diagram(
     write_document(found, place / "phase-diagram.json")
     lines = [f"wrote {place / 'phase-diagram.json'}", *_figures(found, hull, metal_energy, place)]
     _print(found, lines, json=json)
-
-
-def _cautions(hull: JointHull, *, anyway: bool) -> list[str]:
-    """Refuse energies that say nothing across x, unless they are wanted anyway."""
-    from gasearch.errors import GasearchError
-
-    what = None
-    if hull.level.ranks_only:
-        what = "only ranks orders at one x"
-    elif hull.level.is_held:
-        what = "was not trained on this host: its mixing energies are its own"
-    if what is None:
-        return []
-    text = f"{hull.level.name} {what}: a Hamiltonian of it is not worth a diagram"
-    if not anyway:
-        raise GasearchError(f"{text}; train a model (gasearch potential train), or take --anyway.")
-    return [f"note: {text}"]
 
 
 @contextmanager
@@ -159,12 +143,15 @@ def _print(found: Study, lines: list[str], *, json: bool) -> None:
     shown: list[object] = [*tables.model_lines(found), "", tables.quality_table(found.models), ""]
     for diagram in found.diagrams:
         temperatures = _some(diagram.temperatures_K, found.options)
-        shown += [tables.closing_line(diagram), tables.phases_table(diagram, temperatures), ""]
-    shown += ["orders of ground states:", tables.transitions_table(found.diagrams), ""]
+        shown += [tables.closing_line(diagram), *tables.phases(diagram, temperatures), ""]
+    if any(diagram.transitions for diagram in found.diagrams):
+        shown += ["orders of ground states:", tables.transitions_table(found.diagrams), ""]
+    else:
+        shown += ["orders of ground states: none between the ends in this cell", ""]
     shown += [
         f"ions and charges at {found.options.temperature_K:g} K:",
         tables.short_range_table(found),
-        tables.size_line(found),
+        *tables.size_lines(found),
         "",
         *lines,
     ]

@@ -20,9 +20,10 @@ def model_lines(found: Study) -> list[str]:
     screening = f"dielectric constant {1 / inverse:.1f}" if inverse > 1e-6 else "charges unscreened"
     cell = " x ".join(map(str, found.repeats))
     attempts = f"{found.n_attempts:.3g} attempted moves"
+    many = f"{len(full.hamiltonian.interactions)} interactions"
     return [
         f"energies      {cells}{held}",
-        f"Hamiltonian   {len(full.hamiltonian.interactions)} interactions, {screening}",
+        f"Hamiltonian   {many} ({full.n_told_apart} combinations told apart), {screening}",
         f"Monte Carlo   {cell} unit cells, {found.n_formula_units} f.u., {attempts}",
     ]
 
@@ -49,8 +50,8 @@ def quality_table(models: tuple[Model, ...]) -> Table:
     return make_table(columns, rows, ("disorder", "left out"))
 
 
-def phases_table(diagram: PhaseDiagram, at: tuple[float, ...]) -> Table:
-    """Return the two-phase regions at some temperatures."""
+def phases(diagram: PhaseDiagram, at: tuple[float, ...]) -> list[Table]:
+    """Return a table of the two-phase regions at some temperatures; none where there is none."""
     rows = [
         (
             f"{diagram.temperatures_K[n]:.0f}",
@@ -61,7 +62,7 @@ def phases_table(diagram: PhaseDiagram, at: tuple[float, ...]) -> Table:
         for n in (diagram.at(temperature_K) for temperature_K in at)
         for gap in diagram.gaps[n]
     ]
-    return make_table(("T\n(K)", "x", "to x", "depth\n(meV/f.u.)"), rows, ())
+    return [make_table(("T\n(K)", "x", "to x", "depth\n(meV/f.u.)"), rows, ())] if rows else []
 
 
 def _with_error(value: float, error: float) -> str:
@@ -117,16 +118,30 @@ def _line(diagram: PhaseDiagram, n: int, x: float) -> float:
     return float(first.free_energy[n] + slope * (x - first.x))
 
 
-def size_line(found: Study) -> str:
-    """Return what a smaller cell gives."""
-    if not found.sizes or found.small_repeats is None:
-        return "no smaller cell to compare with"
-    worst = max(found.sizes, key=lambda one: abs(one[1]))
-    cell = " x ".join(map(str, found.small_repeats))
-    return (
-        f"at {found.options.temperature_K:g} K a cell of {cell} differs by at most "
-        f"{1000 * abs(worst[1]):.2f} ± {1000 * worst[2]:.2f} meV/f.u. (x = {worst[0]:.3g})"
-    )
+def size_lines(found: Study) -> list[str]:
+    """Return what a smaller cell gives: free energies, and where orders are lost."""
+    smaller = found.smaller
+    if smaller is None:
+        return ["no smaller cell to compare with: what the size of this one does is not known"]
+    cell = " x ".join(map(str, smaller.repeats))
+    lines = [f"a cell of {cell} for comparison, at {found.options.temperature_K:g} K:"]
+    for is_two_phase, where in ((False, "of one phase"), (True, "within two phases, where F")):
+        worst = smaller.worst(is_two_phase=is_two_phase)
+        if worst is not None:
+            more = " is that of no phase" if is_two_phase else ""
+            lines.append(
+                f"  F differs by {1000 * worst.difference:+.2f} ± {1000 * worst.error:.2f} "
+                f"meV/f.u. at most {where}{more} (x = {worst.x:.3g})"
+            )
+    large = {(one.x, one.what): one for one in found.diagrams[0].transitions}
+    for one in smaller.transitions:
+        other = large.get((one.x, one.what))
+        if other is not None:
+            lines.append(
+                f"  the order of {one.what} at x = {one.x:.3g} is lost at "
+                f"{_kelvin(one.temperature_K)} K, not {_kelvin(other.temperature_K)} K"
+            )
+    return lines
 
 
 def closing_line(diagram: PhaseDiagram) -> str:

@@ -5,16 +5,14 @@ What is searched, with which potential at first and at which DFT level, is the r
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError, field_validator
+from pydantic import field_validator
 
-from gasearch.errors import UsageError
 from gasearch.files import written
-from gasearch.run.config import in_one_line
+from gasearch.run.config import read_document, validated
 from gasearch.run.template import section_tables
 from gasearch.settings import (
     AtLeastOne,
@@ -35,10 +33,6 @@ _HEAD = """\
 # gasearch learn FOLDER. The run.toml beside this file says what is searched, with which potential
 # at first, and at which DFT level. Lines that begin with "# " and a key show what holds without it.
 """
-
-
-class LearnFileError(UsageError):
-    """A learn.toml that cannot be read, or says something that it may not."""
 
 
 class RoundsSection(Section):
@@ -134,20 +128,7 @@ class LearnSettings(Section):
 
 def read_learn_file(path: Path) -> LearnSettings:
     """Return the settings of a learn.toml; every error is one line that names the key."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError as error:
-        raise LearnFileError(
-            f"there is no {path}; write one with: gasearch init FOLDER --learn"
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise LearnFileError(f"{path} is not TOML: {error}.") from error
-    except OSError as error:
-        raise LearnFileError(f"{path} cannot be read: {error.strerror}.") from error
-    try:
-        return LearnSettings.model_validate(document)
-    except ValidationError as error:
-        raise LearnFileError(f"{path}: {in_one_line(error, LearnSettings)}") from error
+    return validated(read_document(path, " --learn"), str(path), LearnSettings)
 
 
 def learn_file_text(written: Mapping[str, Any]) -> str:

@@ -22,7 +22,8 @@ from gasearch.phases.diagram import (
     potentials_of,
 )
 from gasearch.phases.energies.fitting import LEAST_EXPLAINED, Fit
-from gasearch.phases.energies.training import Training
+from gasearch.phases.energies.training import LEAST_RESULTS, Training
+from gasearch.phases.sizes import SmallerCell, compared, halved, size_notes
 from gasearch.phases.study import (
     Model,
     Options,
@@ -68,9 +69,8 @@ class Study:
     ----------
     diagrams
         By disorder, that of ions and charges first.
-    sizes
-        Free energies at `options.temperature_K` in a smaller cell: x, and the difference from the
-        large cell with its standard deviation, in eV/f.u.
+    smaller
+        What a smaller cell gives; None where the cell is too small for one.
     notes
         What a reader must know.
     """
@@ -78,11 +78,10 @@ class Study:
     training: Training
     options: Options
     repeats: tuple[int, int, int]
-    small_repeats: tuple[int, int, int] | None
     models: tuple[Model, ...]
     diagrams: tuple[PhaseDiagram, ...]
     isotherm: Isotherm
-    sizes: tuple[tuple[float, float, float], ...]
+    smaller: SmallerCell | None
     n_attempts: int
     notes: tuple[str, ...] = ()
 
@@ -118,13 +117,7 @@ class Study:
                 "x_emptying": scan.emptying.tolist(),
                 "errors": scan.errors.tolist(),
             },
-            "smaller_cell": {
-                "cell": self.small_repeats,
-                "differences": [
-                    {"x": x, "difference_eV_per_fu": d, "error_eV_per_fu": e}
-                    for x, d, e in self.sizes
-                ],
-            },
+            "smaller_cell": None if self.smaller is None else self.smaller.document(),
             "notes": list(self.notes),
         }
 
@@ -178,17 +171,25 @@ def study(
     n_attempts = sum(
         walked.n_attempts for _, results, task in jobs if (walked := results.get(task)) is not None
     )
+    smaller = (
+        compared(diagrams[0], small[0].diagram(options.highest_K), small[0].plan.repeats, options)
+        if small
+        else None
+    )
     return Study(
         training,
         options,
         repeats,
-        small[0].plan.repeats if small else None,
         tuple(models),
         diagrams,
         scan,
-        _size_differences(diagrams[0], small, options),
+        smaller,
         n_attempts,
-        (*cautions, *_notes(models, diagrams, plan)),
+        (
+            *cautions,
+            *_notes(training, models, diagrams, plan),
+            *size_notes(smaller, models[0].fit),
+        ),
     )
 
 
@@ -215,29 +216,14 @@ def _name_of(plan: Plan) -> str:
 
 
 def _smaller(full: _Walking, plan: Plan, options: Options, folder: Path) -> list[_Walking]:
-    """Return the same at four compositions in a smaller cell, to see what its size does."""
-    halves = [n // 2 if n % 2 == 0 and n > 2 else n for n in plan.repeats]
-    repeats = (halves[0], halves[1], halves[2])
+    """Return the same at a few compositions in a smaller cell, to see what its size does."""
+    repeats = halved(plan.repeats)
     if repeats == plan.repeats:
         return []
     few = replace(options, n_compositions=5, repeats=repeats)
-    model = Model(full.model.disorder, full.model.fit, ())
+    states = tuple(one for one in full.model.states if one.fits(repeats))
+    model = Model(full.model.disorder, full.model.fit, states)
     return [_Walking(model, replace(plan, repeats=repeats), few, folder)]
-
-
-def _size_differences(
-    large: PhaseDiagram, small: Sequence[_Walking], options: Options
-) -> tuple[tuple[float, float, float], ...]:
-    if not small:
-        return ()
-    other = small[0].diagram(options.highest_K)
-    n, m = large.at(options.temperature_K), other.at(options.temperature_K)
-    curve, found = large.curves[n], []
-    for branch in other.branches[1:-1]:
-        here = float(np.interp(branch.x, curve.fine, curve.curve()))
-        error = float(np.hypot(np.interp(branch.x, curve.x, curve.error), branch.error[m]))
-        found.append((branch.x, float(branch.free_energy[m]) - here, error))
-    return tuple(found)
 
 
 def _scan(
@@ -277,13 +263,18 @@ def _counted(progress: Progress | None, n_more: int) -> Progress | None:
     return lambda done, total, task: progress(done, total + n_more, task)
 
 
-def _notes(models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan) -> list[str]:
+def _notes(
+    training: Training, models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan
+) -> list[str]:
     own = models[0].fit.crystals
     notes = [
-        f"note: {model.disorder}: explains {max(model.fit.crystals.explained, 0):.0%} of "
-        "what it did not see: its diagram is not worth much"
-        for model in models
-        if not model.fit.is_worth_a_diagram
+        *_few_notes(training, models[0].fit),
+        *(
+            f"note: {model.disorder}: explains {max(model.fit.crystals.explained, 0):.0%} of "
+            "what it did not see: its diagram is not worth much"
+            for model in models
+            if not model.fit.is_worth_a_diagram
+        ),
     ]
     if models[0].fit.is_worth_a_diagram and not models[0].fit.is_good:
         notes.append(
@@ -306,6 +297,21 @@ def _notes(models: Sequence[Model], diagrams: Sequence[PhaseDiagram], plan: Plan
         where = ", ".join(sorted({f"x = {t.x:.4g}" for t in late}))
         notes.append(
             f"note: the order at {where} did not form on cooling: near it F is an upper bound"
+        )
+    return notes
+
+
+def _few_notes(training: Training, full: Fit) -> list[str]:
+    """Return what energies of one cell, or a handful of them, leave open."""
+    notes, n = [], len(training.energy)
+    if n < LEAST_RESULTS:
+        notes.append(f"note: {n} energies are few: below {LEAST_RESULTS} errors are guesses too")
+    if len(training.cells) == 1:
+        cell, many = training.cells[0].name, len(full.hamiltonian.interactions)
+        notes.append(
+            f"note: all energies are of {cell}: they tell {full.n_told_apart} combinations of "
+            f"{many} interactions apart, and nothing tests what is said of longer orders; "
+            "search another supercell too"
         )
     return notes
 

@@ -322,6 +322,7 @@ def _model_document(model: Model) -> dict[str, Any]:
     return {
         "disorder": model.disorder,
         "n_interactions": len(hamiltonian.interactions),
+        "n_told_apart": own.n_told_apart,
         "dielectric_constant": (
             1 / hamiltonian.inverse_dielectric if hamiltonian.inverse_dielectric > 1e-6 else None
         ),

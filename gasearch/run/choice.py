@@ -49,19 +49,21 @@ def species_of_declaration(declaration: HostDeclaration) -> frozenset[Species]:
 def default_choice(host: Host) -> Choice:
     """Return the potential of a run that names none.
 
-    The shipped default on crystals as it was trained on; else CHGNet with a hold; where nothing can
+    The shipped CHGNet that was trained on such crystals; else CHGNet with a hold; where nothing can
     be held, the rigid-ion potential if it knows the species, for it tells charge orders apart; else
     CHGNet, blind to them.
     """
     declaration = host.declaration
     species = species_of_declaration(declaration)
     note = ""
-    if _knows(DEFAULT, species):
-        distance = _distance(DEFAULT, declaration)
+    for name in (name for name in shipped_names() if name.startswith(f"{UNIVERSAL}-")):
+        if not _knows(name, species):
+            continue
+        distance = _distance(name, declaration)
         if distance <= USUAL:
-            return Choice(DEFAULT)
+            return Choice(name)
         note = (
-            f"{DEFAULT} knows these species, but was trained on another crystal (what surrounds "
+            f"{name} knows these species, but was trained on another crystal (what surrounds "
             f"the atoms differs by {distance:.2f}, where {USUAL:g} is usual): not taken"
         )
     problem = why_not_held(host)

@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError, field_validator
 from pydantic_core import ErrorDetails, to_jsonable_python
@@ -26,6 +26,8 @@ from gasearch.run.sections import (
     StoreSection,
 )
 from gasearch.settings import IF_REPRODUCIBLE, Key, Section, key, keys_of, section_in
+
+Found = TypeVar("Found", bound=Section)
 
 
 class RunSettings(Section):
@@ -112,14 +114,19 @@ def read_run_file(path: Path) -> RunSettings:
     return run_settings(read_document(path), str(path))
 
 
-def read_document(path: Path) -> dict[str, Any]:
-    """Return what a run.toml says, whether or not its keys are known."""
+def read_document(path: Path, option: str = "") -> dict[str, Any]:
+    """Return what a run.toml says, whether or not its keys are known.
+
+    Parameters
+    ----------
+    option
+        Of `gasearch init`, where another file is meant than run.toml.
+    """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
-        raise RunFileError(
-            f"there is no {path}; write one with: gasearch init {shlex.quote(str(path.parent))}"
-        ) from error
+        how = f"gasearch init {shlex.quote(str(path.parent))}{option}"
+        raise RunFileError(f"there is no {path}; write one with: {how}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RunFileError(f"{path} is not TOML: {error}.") from error
     except OSError as error:
@@ -128,20 +135,19 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def run_settings(document: Mapping[str, Any], source: str) -> RunSettings:
     """Return validated settings; `source` is named in errors."""
+    return validated(document, source, RunSettings)
+
+
+def validated(document: Mapping[str, Any], source: str, root: type[Found]) -> Found:
+    """Return what a file says as its settings object, such as `RunSettings`; errors in one line."""
     try:
-        return RunSettings.model_validate(document)
+        return root.model_validate(document)
     except ValidationError as error:
-        raise RunFileError(f"{source}: {in_one_line(error, RunSettings)}") from error
+        raise RunFileError(f"{source}: {_one_line(error, root)}") from error
 
 
-def in_one_line(error: ValidationError, root: type[Section]) -> str:
-    """Return the first error that tells most: a misspelt key explains why another is missing.
-
-    Parameters
-    ----------
-    root
-        What was validated, such as `RunSettings`.
-    """
+def _one_line(error: ValidationError, root: type[Section]) -> str:
+    """Return the first error that tells most: a misspelt key explains why another is missing."""
     errors = error.errors(include_url=False)
     unknown = [found for found in errors if found["type"] == "extra_forbidden"]
     return _in_words((unknown or errors)[0], root)

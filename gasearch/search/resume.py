@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -113,7 +114,10 @@ def changed_keys(stored: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str,
 
 def versions() -> dict[str, str]:
     """Return the versions that results depend on: of Python, and of packages by name."""
-    return {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in _PACKAGES}}
+
+
+_version = functools.cache(version)  # it reads a file
 
 
 def changed_versions(recorded: Mapping[str, str], names: Sequence[str]) -> dict[str, str]:

@@ -1,10 +1,16 @@
 """`gasearch phase-diagram` on small runs with a quick potential."""
 
+import contextlib
 import json
+import shutil
+import sqlite3
+from dataclasses import replace
 
 import pytest
 from command_line import run_here
 
+from gasearch.analysis.joint_hull import JointHull, joint_hull
+from gasearch.phases.energies.training import worthless
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 
@@ -107,12 +113,122 @@ def test_wrong_options_get_one_line(folder, words, told):
     assert told in wrong.line
 
 
-def test_too_little_and_what_cannot_be_mixed_get_one_line(folder, make_run, tmp_path):
+def test_too_little_and_what_cannot_be_mixed_get_one_line(folder, searched):
     alone = run_here("phase-diagram", folder / "small")
     assert alone.status == 1
     assert "16 valid energies at 5 compositions: at least 20 at 3 are needed" in alone.line
-    make_run(tmp_path / "ranks", "pmmcs", budget=8, relax={"fmax": 5.0, "smax": 5.0})
-    Session(RunFolder(tmp_path / "ranks")).run()
-    mixed = run_here("phase-diagram", folder / "large", tmp_path / "ranks")
+    assert alone.line.endswith("in a larger supercell, or take --anyway.")
+    ranks = searched("ranks", potential="pmmcs", budget=8, relax={"fmax": 5.0, "smax": 5.0})
+    mixed = run_here("phase-diagram", folder / "large", ranks)
     assert mixed.status == 2
     assert "levels of theory differ" in mixed.line
+    few = searched("few", budget=3)
+    nothing = run_here("phase-diagram", few, "--anyway")
+    assert nothing.line.endswith("with a larger budget or in a larger supercell.")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory, make_run):
+    """A function that searches in a folder of its own, and returns it."""
+
+    def search(name, **settings):
+        place = make_run(tmp_path_factory.mktemp(name) / name, **settings)
+        Session(RunFolder(place)).run()
+        return place
+
+    return search
+
+
+def test_one_composition_and_a_missing_end_get_one_line(searched):
+    half = searched("half", potential="./toy.py:NoEnds", search={"x": ["1/2"]}, budget=12)
+    one = run_here("phase-diagram", half, "--anyway")
+    assert one.status == 1
+    assert "no phase diagram from 10 valid energies at 1 composition: at least 20" in one.line
+    part = searched("part", potential="./toy.py:NoFullEnd", supercell=(1, 2, 1), budget=24)
+    end = run_here("phase-diagram", part, "--anyway")
+    assert end.status == 1
+    assert "no candidate with verdict ok at x = 1" in end.line
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        (("na3v2p3o12-nasicon", (1, 1, 1)), "it has sites that exclude each other"),
+        (("nacoo2-p2", (2, 2, 1)), "it has no charge order"),
+        (("nanfm-o3", (1, 1, 1)), "with free elements (Ni, Fe, Mn)"),
+        (("ceo2-fluorite", (1, 1, 1)), "it has sites that hold O2-, vacancy"),
+        (("fe3o4-magnetite", (1, 1, 1)), "it has no working ion"),
+    ],
+)
+def test_hosts_that_are_not_supported_get_one_line(searched, host, told):
+    structure, supercell = host
+    place = searched(structure, host={"structure": structure, "supercell": supercell}, budget=2)
+    refused = run_here("phase-diagram", place)
+    assert refused.status == 2
+    assert f"no phase diagram of {structure}" in refused.line
+    assert told in refused.line
+
+
+def test_energies_that_say_nothing_across_x_are_refused(folder, searched, tmp_path):
+    """Ranks, an untrained potential under a hold, and one that sees elements only."""
+    quick = {"fmax": 5.0, "smax": 5.0}
+    ranks = run_here("phase-diagram", searched("ranks", potential="pmmcs", budget=2, relax=quick))
+    assert ranks.status == 1
+    assert " only ranks orders at one x: a Hamiltonian of it is not worth a diagram;" in ranks.line
+    blind = run_here("phase-diagram", searched("blind", potential="./toy.py:Blind", budget=2))
+    assert "all charge orders of it cost the same: a Hamiltonian of it is not worth" in blind.line
+    held = shutil.copytree(folder / "large", tmp_path / "held")
+    with contextlib.closing(sqlite3.connect(held / "search.db")) as database, database:
+        database.execute("UPDATE level SET name = 'chgnet held by moments-12345678'")
+    refused = run_here("phase-diagram", held)
+    assert refused.status == 1
+    assert refused.line == (
+        "gasearch: chgnet held by moments-12345678 was not trained on this host: its mixing "
+        "energies are its own: a Hamiltonian of it is not worth a diagram; train a model "
+        "(gasearch potential train), or take --anyway."
+    )
+
+
+def test_released_energies_are_those_of_the_untrained_potential(folder):
+    (member,) = joint_hull([folder / "large"]).members
+    for released, told in ((False, False), (True, True)):
+        own = replace(member, is_released=released)
+        assert bool(worthless(JointHull((own,), ()))) is told
+
+
+def test_runs_of_several_hosts_make_no_diagram(folder, searched):
+    maricite = searched(
+        "maricite", host={"structure": "nafepo4-maricite", "supercell": [1, 1, 1]}, budget=2
+    )
+    two = run_here("phase-diagram", folder / "large", maricite)
+    assert two.status == 2
+    assert "a phase diagram is of one host; these runs have nafepo4-oliv" in two.line
+
+
+def test_few_energies_of_one_cell_make_a_diagram_anyway_which_says_what_they_are_worth(folder):
+    place = folder / "few"
+    words = ("--anyway", "--both-only", "--output", place, "--cell", 1, 2, 4)
+    answer = run_here("phase-diagram", folder / "small", *QUICK, *words)
+    assert answer.status == 0, answer.err
+    assert "note: 16 energies are few" in answer.err
+    assert "note: all energies are of 1x1x1: they tell 9 combinations of" in answer.err
+    document = json.loads((place / "phase-diagram.json").read_text())
+    assert document["models"][0]["n_told_apart"] == 9
+    assert document["notes"][:2] == answer.err.splitlines()[-len(document["notes"]) :][:2]
+    smaller = document["smaller_cell"]
+    assert smaller["cell"] == [1, 2, 2]
+    assert [one["x"] for one in smaller["differences"]] == [0.25, 0.5, 0.75]
+    assert "a cell of 1 x 2 x 2 for comparison, at 300 K:" in answer.out
+    assert "  F differs by " in answer.out
+
+
+def test_a_diagram_of_dft_energies_is_made_of_the_level_that_is_named(report_runs, tmp_path):
+    """DFT of 16 candidates of one cell; two of them came out as other orders, or as none."""
+    level = run_here("hull", report_runs / "one", "--level", "none").line.split("'")[-2]
+    words = ("--level", level, "--both-only", "--output", tmp_path)
+    refused = run_here("phase-diagram", report_runs / "one", *QUICK, *words)
+    assert "no phase diagram from 14 valid energies at 5 compositions" in refused.line
+    answer = run_here("phase-diagram", report_runs / "one", *QUICK, *words, "--anyway")
+    assert answer.status == 0, answer.err
+    assert "energies      14 of 1x1x1" in answer.out
+    assert "note: 14 energies are few" in answer.err

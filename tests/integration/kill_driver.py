@@ -1,8 +1,9 @@
 """Runs a search and kills it with SIGKILL at chosen commits; used by test_search_faults.py.
 
 usage: kill_driver.py FOLDER ...   for each folder, a JSON list of kill points is read from
-FOLDER/kills.json: [n, "before" | "after"] kills the process at its n-th commit. After the last kill
-the search runs to its end. Each attempt is a forked child, so that imports are paid once.
+FOLDER/kills.json: [n, "before" | "after"] kills the process at its n-th commit. The attempt that is
+not killed, at the latest that after the last kill, is the last and has to end the search. Each
+attempt is a forked child, so that imports are paid once.
 """
 
 import json
@@ -64,12 +65,22 @@ def attempt(folder, kill):
     return os.waitstatus_to_exitcode(status)
 
 
+def attempts(folder, kills):
+    """Return the exit codes of attempts until one ends by itself."""
+    codes = []
+    for kill in kills:
+        codes.append(attempt(folder, kill))
+        if codes[-1] != -signal.SIGKILL:
+            break
+    return codes
+
+
 def main():
     report = {}
     for name in sys.argv[1:]:
         folder = Path(name)
         kills = json.loads((folder / "kills.json").read_text())
-        report[name] = [attempt(folder, kill) for kill in [*kills, None]]
+        report[name] = attempts(folder, [*kills, None])
     print(json.dumps(report))
 
 

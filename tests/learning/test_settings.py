@@ -8,11 +8,11 @@ from typer.testing import CliRunner
 from gasearch.cli.app import app
 from gasearch.learning.folder import LearnFolder
 from gasearch.learning.settings import (
-    LearnFileError,
     LearnSettings,
     learn_file_text,
     read_learn_file,
 )
+from gasearch.run.sections import RunFileError
 
 
 def written(tmp_path, text):
@@ -47,7 +47,7 @@ def test_the_commented_file_says_the_defaults_and_can_be_read(tmp_path):
     ],
 )
 def test_mistakes_are_one_line(tmp_path, text, told):
-    with pytest.raises(LearnFileError) as caught:
+    with pytest.raises(RunFileError) as caught:
         read_learn_file(written(tmp_path, text))
     assert told in str(caught.value)
     assert len(str(caught.value).splitlines()) <= 2

@@ -88,7 +88,7 @@ def test_too_few_energies_and_missing_ends_are_told_apart(lattice, truth):
         training_of(lattice, [part(np.arange(19))])
     with pytest.raises(NoEndMemberError, match="x = 1"):
         training_of(lattice, [part(whole.x < 0.9)])
-    with pytest.raises(TooFewEnergiesError, match="at 1 compositions"):
+    with pytest.raises(TooFewEnergiesError, match="at 1 composition:"):
         training_of(lattice, [part(np.isclose(whole.x, 0.5))])
 
 

@@ -2,7 +2,10 @@
 
 Unlike those of the search's surrogate, which belong to one supercell, these are the same in every
 supercell: a cluster that wraps around a small cell meets the same spin twice, as it does in the
-crystal that the cell stands for.
+crystal that the cell stands for. The surrogate is no case of these: its sites hold any number of
+species, its clusters are cut off by the shortest periodic distance, and recorded searches depend on
+its sums to the last bit. What is the same stands there once: Ewald sums, and the most probable
+prior.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import erfc
 
 from gasearch.phases.energies.lattice import Floats, Lattice
-from gasearch.search.surrogate.coulomb import COULOMB, ewald_matrix
+from gasearch.search.surrogate.coulomb import COULOMB, charged_sites
 
 _CUTOFF, _REACH = 12.0, 5.2  # Å; terms left out of both sums weigh exp(-reach^2) = 2e-12
 
@@ -73,15 +73,10 @@ class FormalCharges:
     """
 
     def __init__(self, lattice: Lattice) -> None:
-        host = lattice.host
-        matrix = ewald_matrix(host.atoms.cell.array, host.atoms.positions)
-        own, frame = host.sites, host.framework_sites
-        fixed = np.array([species.charge for species in host.framework], dtype=float)
+        among, across, frame_alone = charged_sites(lattice.host)
         middle, contrast = lattice.middle, lattice.contrast
-        among, across = matrix[np.ix_(own, own)], matrix[np.ix_(own, frame)] @ fixed
         self.lattice = lattice
         self.fields: Floats = contrast * (across + among @ middle)
-        frame_alone = float(fixed @ matrix[np.ix_(frame, frame)] @ fixed / 2)
         self.constant = frame_alone + float(middle @ across + middle @ among @ middle / 2)
 
     def pairs(self, repeats: Sequence[int]) -> Floats:

@@ -17,7 +17,7 @@ from gasearch.analysis.hull import lower_hull
 from gasearch.phases.energies.clusters import ClusterBasis
 from gasearch.phases.energies.hamiltonian import Hamiltonian, coulomb
 from gasearch.phases.energies.lattice import Floats
-from gasearch.phases.energies.training import Training
+from gasearch.phases.energies.training import Training, is_enough
 from gasearch.search.surrogate.fitting import one_thread
 from gasearch.search.surrogate.regression import Evidence, Moments
 
@@ -27,6 +27,7 @@ _FADING = 0.05  # eV/f.u. above the hull at which an energy counts a quarter
 _OF_HULL, _OF_ENDS = 3.0, 20.0
 _ON_HULL = 1e-4  # eV/f.u.
 _DECAY, _NEAREST = 4.0, 3.0  # Å
+_SAME = 1e-5  # of the largest singular value
 _NAMES = {1: "points", 2: "pairs", 3: "triplets"}
 LEAST_EXPLAINED, GOOD_EXPLAINED = 0.5, 0.75
 GOOD_ERROR = 0.013
@@ -75,6 +76,9 @@ class Fit:
         Errors where each supercell was left out in turn.
     deviation
         (n,) standard deviation of the fitted formation energies that the model itself expects.
+    n_told_apart
+        Combinations of interactions, the screened charges among them, that the energies tell apart:
+        a small cell meets itself again, so that many clusters are one there.
     """
 
     hamiltonian: Hamiltonian
@@ -83,6 +87,7 @@ class Fit:
     crystals: LeftOut
     cells: tuple[LeftOut, ...]
     deviation: Floats
+    n_told_apart: int = 0
 
     @property
     def is_worth_a_diagram(self) -> bool:
@@ -121,11 +126,12 @@ def fit(training: Training, basis: ClusterBasis, *, charges: bool = True) -> Fit
             crystals=model.judged("each crystal, not seen", missed, every),
             cells=tuple(cells),
             deviation=model.deviation(solved),
+            n_told_apart=model.n_told_apart,
         )
 
 
 def _is_enough(x: Floats) -> bool:
-    return len(x) >= 8 and len(np.unique(np.round(x, 6))) >= 3
+    return is_enough(len(x), len(np.unique(np.round(x, 6))))
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,6 +222,12 @@ class _Model:
         rows = self.columns * solved.scales
         spread = np.einsum("nc,cn->n", rows, cho_solve(solved.factor, rows.T))
         return np.asarray(self.unit * np.sqrt(np.maximum(spread, 0)))
+
+    @property
+    def n_told_apart(self) -> int:
+        """How many combinations of the columns vary independently, constant and slope aside."""
+        values = np.linalg.svd(self.columns[:, :-2], compute_uv=False)
+        return int((values > _SAME * values.max(initial=0.0)).sum())
 
     def judged(self, what: str, errors: Floats, chosen: NDArray[np.bool_]) -> LeftOut:
         chosen = chosen & ~self._is_end  # what all others are compared with

@@ -177,21 +177,23 @@ def spins_of(occupations: NDArray[np.uint8]) -> Spins:
 
 
 def _refuse(host: Host) -> None:
-    name = host.declaration.name
+    name, kinds = host.declaration.name, {s.kind for s in host.sublattices}
     if not host.has_charge_order:
         raise UnsupportedHostError(name, "no charge order")
-    if len(host.exclusions) or host.n_full != host.n_working_sites:
-        raise UnsupportedHostError(name, "sites that exclude each other")
-    free = [s for s in host.sublattices if s.is_free]
-    if free:
-        raise UnsupportedHostError(name, f"free elements ({', '.join(free[0].elements)})")
-    if not {"working_ion", "redox"} <= {s.kind for s in host.sublattices}:
-        raise UnsupportedHostError(name, "a working ion or a redox ion is missing")
     for sublattice in host.sublattices:
         charges = [one.charge for one in sublattice.species]
         text = ", ".join(map(str, sublattice.species))
         wanted = [1, 0] if sublattice.kind == "working_ion" else [charges[0], charges[0] + 1]
         if charges != wanted:
-            raise UnsupportedHostError(name, f"sites that hold {text}")
-    if len(host.compositions) < 2:
-        raise UnsupportedHostError(name, "one composition only")
+            free = f", with free elements ({', '.join(sublattice.elements)})"
+            more = free if sublattice.is_free and len(sublattice.elements) > 1 else ""
+            raise UnsupportedHostError(name, f"sites that hold {text}{more}")
+    if not {"working_ion", "redox"} <= kinds:
+        raise UnsupportedHostError(
+            name, f"no {'redox' if 'working_ion' in kinds else 'working'} ion"
+        )
+    if len(host.exclusions) or host.n_full != host.n_working_sites:
+        raise UnsupportedHostError(name, "sites that exclude each other")
+    free_ones = [s for s in host.sublattices if s.is_free]
+    if free_ones:
+        raise UnsupportedHostError(name, f"free elements ({', '.join(free_ones[0].elements)})")

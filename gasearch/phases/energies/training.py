@@ -1,4 +1,7 @@
-"""The energies that a Hamiltonian is fitted to: what run folders found, and what is left out."""
+"""The energies that a Hamiltonian is fitted to: what run folders found, and what is left out.
+
+And what they are not worth: energies of potentials that know nothing of mixing, too few, one cell.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +16,12 @@ from gasearch.analysis.findings import HELD_FROM
 from gasearch.analysis.hull import NoEndMemberError
 from gasearch.analysis.joint_hull import JointHull, Member, joint_hull
 from gasearch.crystal.host import Host
-from gasearch.errors import GasearchError
+from gasearch.errors import GasearchError, UsageError
 from gasearch.phases.energies.lattice import Floats, Lattice, Spins, Supercell, spins_of
 
 LEAST_RESULTS = 20
+LEAST_AT_ALL = 8
+"""Energies that a fit needs, whatever it is worth."""
 LEAST_COMPOSITIONS = 3
 
 
@@ -31,11 +36,46 @@ class TooFewEnergiesError(GasearchError, ValueError):
 
     def __str__(self) -> str:
         out = f" ({self.n_left_out} more are kept by force alone)" if self.n_left_out else ""
+        at = f"{self.n_compositions} composition{'s' * (self.n_compositions != 1)}"
         return (
-            f"no phase diagram from {self.n_results} valid energies at {self.n_compositions} "
-            f"compositions{out}: at least {LEAST_RESULTS} at {LEAST_COMPOSITIONS} are needed; "
-            "search on, with a larger budget or in a larger supercell."
+            f"no phase diagram from {self.n_results} valid energies at {at}{out}: at least "
+            f"{LEAST_RESULTS} at {LEAST_COMPOSITIONS} are needed; search on, with a larger budget "
+            f"or in a larger supercell{self._or_anyway}."
         )
+
+    @property
+    def _or_anyway(self) -> str:
+        return ", or take --anyway" if is_enough(self.n_results, self.n_compositions) else ""
+
+
+def is_enough(n_results: int, n_compositions: int) -> bool:
+    """Return whether a Hamiltonian can be fitted at all to so many energies."""
+    return n_results >= LEAST_AT_ALL and n_compositions >= LEAST_COMPOSITIONS
+
+
+class OtherHostsError(UsageError):
+    """Runs of several hosts, for a diagram of one."""
+
+    def __init__(self, hosts: Sequence[str]) -> None:
+        super().__init__(tuple(hosts))
+        self.hosts = tuple(hosts)
+
+    def __str__(self) -> str:
+        return (
+            f"a phase diagram is of one host; these runs have {', '.join(self.hosts)}: "
+            "name the runs of one of them."
+        )
+
+
+class WorthlessError(GasearchError, ValueError):
+    """Energies of a potential that says nothing of how a crystal mixes."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.reason}; train a model (gasearch potential train), or take --anyway."
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,8 +163,15 @@ def energies_of(
     return Energies(name, cell, spins, np.asarray(x), np.asarray(energy, dtype=float))
 
 
-def training_of(lattice: Lattice, cells: Sequence[Energies], n_left_out: int = 0) -> Training:
+def training_of(
+    lattice: Lattice, cells: Sequence[Energies], n_left_out: int = 0, *, anyway: bool = False
+) -> Training:
     """Return what a Hamiltonian can be fitted to; refuse what is too little.
+
+    Parameters
+    ----------
+    anyway
+        Whether few energies will do, as long as there can be a fit.
 
     Raises
     ------
@@ -137,23 +184,63 @@ def training_of(lattice: Lattice, cells: Sequence[Energies], n_left_out: int = 0
     x = training.x if training.cells else np.zeros(0)
     missing = [end for end in lattice.x_range if not np.isclose(x, end).any()]
     n_compositions = len(np.unique(np.round(x, 6)))
-    if len(x) < LEAST_RESULTS or n_compositions < LEAST_COMPOSITIONS:
+    least = LEAST_AT_ALL if anyway else LEAST_RESULTS
+    if len(x) < least or not is_enough(len(x), n_compositions):
         raise TooFewEnergiesError(len(x), n_compositions, n_left_out)
     if missing:
         raise NoEndMemberError(missing)
     return training
 
 
-def read_training(folders: Sequence[Path], level: str | None = None) -> tuple[JointHull, Training]:
+def read_training(
+    folders: Sequence[Path], level: str | None = None, *, anyway: bool = False
+) -> tuple[JointHull, Training]:
     """Return what some run folders of one host and one level have found.
 
     Only results with verdict `ok` count, and of these not those that a hold keeps by force.
+
+    Parameters
+    ----------
+    level
+        The name of a level of theory, of DFT too; the search's own if None.
+    anyway
+        Whether energies count that are worth no diagram.
+
+    Raises
+    ------
+    OtherHostsError, UnsupportedHostError
+        Where there is no diagram of such hosts.
+    WorthlessError
+        Where the energies say nothing across x.
     """
     found = joint_hull(folders, level)
     lattice = Lattice(found.host.declaration)
+    if len(found.hosts) > 1:
+        raise OtherHostsError(found.hosts)
+    reason = worthless(found)
+    if reason and not anyway:
+        raise WorthlessError(reason)
     parts = [_of_member(lattice, member) for member in found.members]
-    training = training_of(lattice, [one for one, _ in parts], sum(n for _, n in parts))
-    return found, training
+    left_out = sum(n for _, n in parts)
+    return found, training_of(lattice, [one for one, _ in parts], left_out, anyway=anyway)
+
+
+def worthless(hull: JointHull) -> str:
+    """Return why energies say nothing of how the crystal mixes; "" where they may."""
+    level, what = hull.level, ""
+    if level.ranks_only:
+        what = "only ranks orders at one x"
+    elif level.is_held or any(member.is_released for member in hull.members):
+        what = "was not trained on this host: its mixing energies are its own"
+    elif any(_is_blind(member) for member in hull.members):
+        what = "tells no oxidation states apart: all charge orders of it cost the same"
+    return f"{level.name} {what}: a Hamiltonian of it is not worth a diagram" if what else ""
+
+
+def _is_blind(member: Member) -> bool:
+    """Return whether the energies are those of a search with a charge-blind potential."""
+    is_of_search = member.dft_settings is None and not member.is_released
+    return is_of_search and member.run.is_charge_blind is True
 
 
 def _of_member(lattice: Lattice, member: Member) -> tuple[Energies, int]:

@@ -29,12 +29,8 @@ class CoulombEnergy:
     """
 
     def __init__(self, host: Host) -> None:
-        matrix = ewald_matrix(host.atoms.cell.array, host.atoms.positions)
-        own, frame = host.sites, host.framework_sites
-        fixed = np.array([species.charge for species in host.framework], dtype=float)
-        self._half_pairs = matrix[np.ix_(own, own)] / 2
-        self._field = matrix[np.ix_(own, frame)] @ fixed
-        self._constant = float(fixed @ matrix[np.ix_(frame, frame)] @ fixed / 2)
+        among, self._field, self._constant = charged_sites(host)
+        self._half_pairs = among / 2
         self._charges = host.charges.astype(float)
         self._sites = np.arange(host.n_sites)
         self._n_formula_units = host.n_formula_units
@@ -49,6 +45,19 @@ class CoulombEnergy:
         felt = np.matmul(charges[:, None, :], self._half_pairs)[:, 0] + self._field
         total = (charges * felt).sum(axis=1) + self._constant
         return np.asarray(total / self._n_formula_units)
+
+
+def charged_sites(host: Host) -> tuple[Floats, Floats, float]:
+    """Return what the Coulomb energy of any charges on the sublattice sites is made of.
+
+    (n_sites, n_sites) interactions of unit charges in eV/e^2, (n_sites,) what one feels of the
+    framework in eV/e, and the energy of the framework alone in eV.
+    """
+    matrix = ewald_matrix(host.atoms.cell.array, host.atoms.positions)
+    own, frame = host.sites, host.framework_sites
+    fixed = np.array([species.charge for species in host.framework], dtype=float)
+    alone = float(fixed @ matrix[np.ix_(frame, frame)] @ fixed / 2)
+    return matrix[np.ix_(own, own)], matrix[np.ix_(own, frame)] @ fixed, alone
 
 
 @functools.lru_cache(maxsize=16)
