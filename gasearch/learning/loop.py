@@ -465,7 +465,9 @@ class Loop:
         """Train on all frames so far, and judge what came of it."""
         section = checked(self.folder.settings().train, self.folder.path)
         if not own.frames.exists():
-            all_frames(state.all_runs, level, own.frames)
+            left_out = all_frames(state.all_runs, level, own.frames).left_out
+            for reason, n in left_out.items():
+                self.tools.say(f"round {own.number}: {n} left out of the frames: {reason}")
         files = [own.frames, *self._data()]
         judges = self._judges(plan, files)
         old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)

@@ -15,7 +15,9 @@ from gasearch.dft.jobs.folders import job_folders
 from gasearch.errors import UsageError
 from gasearch.learning.folder import DamagedRoundError, LearnFolder
 from gasearch.learning.predictions import expectations, on_one_scale
+from gasearch.learning.results import known_results
 from gasearch.run.folder import RunFolder
+from gasearch.store import dft_jobs
 
 ONE = f"[rounds]\njobs = 3\nmost = 1\n{NOTHING_BESIDE}"
 
@@ -159,7 +161,9 @@ def test_results_that_come_in_after_their_round_are_collected(tmp_path, make_run
     first, second, late = job_folders(place.path / "round-1" / "1x1x1")
     compute_elsewhere(first)
     compute_elsewhere(second)
-    assert run(place, go_on=True)[0] == "rounds"
+    ending, lines = run(place, go_on=True)
+    assert ending == "rounds"
+    assert "round 1: 2 left out of the frames: samples without an output" in lines
     assert late.status().state == "exported"
     (place.path / "round-2" / "round.json").unlink()
     compute_elsewhere(late)
@@ -183,6 +187,28 @@ def test_runs_without_dft_of_their_own_are_on_the_scale_of_the_others(one_round)
     for row in both["other"]:
         assert abs(row.expected_eV - mine[row.id]) < 1.0, row
         assert abs(row.expected_eV - row.energy_eV) > 1.0 or row.x == 0
+
+
+def test_a_lower_result_of_another_job_is_no_result_of_the_same_geometry(copy):
+    """A hole that moved to a candidate leaves it a result, but not at the geometry of its own."""
+    folder = RunFolder(copy.path / "round-1" / "1x1x1")
+    level = copy.round(1).plan()["level"]
+
+    def results():
+        rows = expectations([folder], copy.path, level, correct=False).candidates
+        return {row.id: row.dft_eV for row in rows if row.dft_eV is not None}
+
+    before = results()
+    first, second = sorted(before)[:2]
+    with folder.open_store(read_only=False) as store:
+        job = next(row for row in dft_jobs.jobs(store) if row.candidate == second)
+        relaxed = dft_jobs.dft_relaxed(store, first, level)
+        lower = replace(relaxed, energy=relaxed.energy - 1)
+        became = store.proposal(first)
+        dft_jobs.record(store, dft_jobs.DftRecord(job.folder, "moved", "", became, lower, {}))
+    assert results() == {n: e for n, e in before.items() if n not in (first, second)}
+    known = known_results([folder], copy.path, level)
+    assert min(one.energy_per_fu for one in known if one.id == first) == lower.energy / 4
 
 
 def test_a_loop_whose_every_job_fails_says_so(tmp_path, make_run):
