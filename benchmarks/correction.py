@@ -34,7 +34,7 @@ from gasearch.crystal.chemistry import Chemistry
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.learning.correction import Corrected, Correction, fit_correction
+from gasearch.learning.expected.correction import Corrected, Correction, fit_correction
 from gasearch.run.folder import RunFolder
 
 ROOT = Path(__file__).parents[1]

@@ -29,7 +29,7 @@ from machine import describe_machine
 from gasearch.analysis.findings import Findings, read_run
 from gasearch.crystal.host import Host
 from gasearch.learning.choice import Chosen, choose
-from gasearch.learning.predictions import Expectations, Expected, corrected, placed
+from gasearch.learning.expected.predictions import Expectations, Expected, corrected, placed
 from gasearch.learning.settings import ChoiceSection
 from gasearch.learning.summary import hull_error
 

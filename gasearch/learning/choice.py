@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gasearch.analysis.hull import ON_HULL
 from gasearch.crystal.decoration import Decoration
-from gasearch.learning.predictions import Expectations, Expected, Key
+from gasearch.learning.expected.predictions import Expectations, Expected, Key
 from gasearch.learning.settings import SHARES, ChoiceSection
 from gasearch.run.sections import ScreeningSection
 from gasearch.search.surrogate.features import Features

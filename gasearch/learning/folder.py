@@ -132,6 +132,10 @@ class LearnFolder:
             )
         return read_learn_file(self.path / LEARN_FILE)
 
+    def name_of(self, run: RunFolder) -> str:
+        """Return how plans and results name a run: its path from here."""
+        return run.path.relative_to(self.path).as_posix()
+
     def round(self, number: int) -> Round:
         """Return a round, whether it was begun or not."""
         return Round(self.path / f"round-{number}", number)

@@ -6,37 +6,24 @@ goes on with the same call, and nothing is computed twice.
 
 from __future__ import annotations
 
+import functools
 import math
 import os
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from ase import Atoms
-
 from gasearch.analysis.export import decoration_name
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull import ON_HULL
-from gasearch.crystal.io.builtin import BUILTIN_HOSTS
-from gasearch.dft.codes.potential import at_home
-from gasearch.dft.errors import NoOutputError, RefusedOutputError
-from gasearch.dft.jobs.collect import collect_job
-from gasearch.dft.jobs.export import export_jobs
-from gasearch.dft.jobs.folders import JobFolder
-from gasearch.dft.jobs.prepare import Workplace
-from gasearch.dft.jobs.run import run_jobs
-from gasearch.dft.levels import DftLevel, dft_level
-from gasearch.dft.spins import with_usual_spins
-from gasearch.errors import UsageError
-from gasearch.files import inside
 from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
+from gasearch.learning.checks import refuse_other_data, refuse_other_hosts
 from gasearch.learning.choice import Chosen, choose
+from gasearch.learning.expected.predictions import Expectations, expectations
 from gasearch.learning.folder import LearnFolder, Round
-from gasearch.learning.geometries import Geometries
-from gasearch.learning.predictions import Expectations, expectations
+from gasearch.learning.jobs import LoopJobs
 from gasearch.learning.results import (
     all_frames,
     count_jobs,
@@ -45,18 +32,12 @@ from gasearch.learning.results import (
     mean_force,
     x_range,
 )
-from gasearch.learning.settings import LEARN_FILE
 from gasearch.learning.training import Judged, checked, held_out, train_and_judge
 from gasearch.run.folder import RunFolder
-from gasearch.run.host import build_host
-from gasearch.run.location import RUN_FILE
 from gasearch.search.session import Session
-from gasearch.store import dft_jobs
 from gasearch.store.opening import driver_lock
-from gasearch.store.promotions import NewPromotion, add_promotions
 
 Ending = Literal["done", "rounds", "exhausted", "stopped", "waiting"]
-_OPEN = ("prepared", "exported", "running")
 _NOT_HELD = {"hold": "off", "hold_stiffness": 0.0, "species": {}, "allow_charge_blind": False}
 
 
@@ -144,9 +125,10 @@ class Loop:
         """Do what is left of a round; return why it could not be ended."""
         own = self.folder.round(number)
         state = self._state(number, results)
-        self._refuse_other_hosts(state)
-        self._refuse_other_data(self._common_level(state))
-        self._collect_late(own, state, results)
+        refuse_other_hosts(self.folder, state.earlier)
+        refuse_other_data(self.folder, self._data(), self.jobs.common_level(state.runs))
+        awaited = {(one["run"], one["id"]) for one in (own.plan() or {}).get("chosen", ())}
+        self.jobs.collect_late(state.earlier, {one["level"] for one in results}, awaited)
         if own.plan() is None:
             self.tools.say(f"round {number}: searching with {self._potential(state)}")
             if not all(map(_is_searched, state.runs)):
@@ -155,11 +137,20 @@ class Loop:
                 return "stopped"
             self._choose(own, state)
         plan = own.plan() or {}
-        ending = self._compute(plan, state)
-        if ending is not None:
-            return ending
+        waiting = self.jobs.compute(plan, state.runs)
+        if waiting and not self.go_on:
+            self.tools.say(
+                f"waiting for {waiting} results: put the outputs into the job folders, and start "
+                "the same command again; --go-on goes on without them"
+            )
+            return "waiting"
         self._conclude(own, state, plan, results)
         return None
+
+    @functools.cached_property
+    def jobs(self) -> LoopJobs:
+        """Its DFT."""
+        return LoopJobs(self.folder, self.tools.say, self.tools.dft)
 
     def _potential(self, state: State) -> str:
         if state.model is None:
@@ -216,93 +207,18 @@ class Loop:
         kept = [RunFolder(one) for one in last] if goes_on else []
         return self.folder.make_run(parent, supercell, changes, kept)
 
-    def level(self, run: RunFolder) -> DftLevel:
-        """Return the DFT level of a run, which may be one that was not started yet."""
-        settings = run.settings()
-        host = build_host(settings.host, run.path)
-        if host.declaration.charges != "integer":
-            raise UsageError(
-                f"[host] of {self.folder.path / RUN_FILE} has charges = "
-                f'"{host.declaration.charges}", and networks learn from neutral frames alone: '
-                'expected charges = "integer".'
-            )
-        section = with_usual_spins(at_home(settings.dft, run.path), host)
-        code = self.folder.settings().rounds.external or section.code
-        return dft_level(code, section, host, relax=False)
-
-    def _common_level(self, state: State) -> DftLevel:
-        """Return the DFT level of the loop; refuse supercells whose energies make no hull."""
-        levels = {self._name(run.path): self.level(run) for run in state.runs}
-        if len({level.name for level in levels.values()}) > 1:
-            found = ", ".join(f"{run}: {level.name}" for run, level in levels.items())
-            raise UsageError(
-                f"the supercells of this loop have different DFT levels ({found}), and energies of "
-                "two levels make no hull. Most often their k-points differ: take supercells whose "
-                "meshes are the same set in the unit cell, or another k_spacing in [dft]."
-            )
-        return next(iter(levels.values()))
-
-    def _refuse_other_hosts(self, state: State) -> None:
-        """Refuse another crystal than that of the rounds before."""
-        every = {"supercell": 1, "structure": ""}
-        told = [
-            (one.settings().host.model_copy(update=every), _structure(one))
-            for one in (RunFolder(self.folder.path), *state.earlier[:1])
-        ]
-        if any(one != told[0] for one in told):
-            raise UsageError(
-                f"[host] of {self.folder.path / RUN_FILE} is not that of the rounds before: put it "
-                "back; another crystal needs a loop of its own."
-            )
-
-    def _refuse_other_data(self, level: DftLevel) -> None:
-        """Refuse labelled frames that name another level, before anything is computed."""
-        files = self._data()
-        if files:
-            from gasearch.training.data.reading import read_frames
-
-            found = Counter(frame.level for frame in read_frames(files).frames)
-            others = sorted(set(found) - {"", level.name})
-            if others:
-                raise UsageError(
-                    f"rounds.data of {self.folder.path / LEARN_FILE}: its frames are of level "
-                    f"{', '.join(others)}, and the DFT of this loop is {level.name}: take frames "
-                    f"of that level, or write level={level.name} into all frames if these are "
-                    "names of the same."
-                )
-
     def _data(self) -> list[Path]:
         return [self.folder.path / name for name in self.folder.settings().rounds.data]
 
-    def _collect_late(self, own: Round, state: State, results: Sequence[Mapping[str, Any]]) -> None:
-        """Collect external results that rounds before this one did not wait for."""
-        levels = {one["level"] for one in results}
-        chosen = {(one["run"], one["id"]) for one in (own.plan() or {}).get("chosen", ())}
-        for run in state.earlier:
-            with run.open_store() as store:
-                late = [
-                    job
-                    for row in dft_jobs.jobs(store)
-                    if row.state == "exported"
-                    and row.level in levels
-                    and (self._name(run.path), row.candidate) not in chosen
-                    and (job := JobFolder(inside(run.path, row.folder))).exists
-                ]
-            if late:
-                with run.open_store(read_only=False) as store:
-                    place = Workplace.of(run, store)
-                    for job in late:
-                        self._is_collected(place, job, is_awaited=False)
-
     def _expected(self, state: State) -> Expectations:
         correct = self.folder.settings().choice.correction
-        level = self._common_level(state).name
+        level = self.jobs.common_level(state.runs).name
         return expectations(state.runs, self.folder.path, level, correct=correct)
 
     def _choose(self, own: Round, state: State) -> None:
         """Write which candidates go to DFT, and what is expected of them."""
         settings = self.folder.settings()
-        level = self._common_level(state)
+        level = self.jobs.common_level(state.runs)
         expected = self._expected(state)
         known = {one.key for one in known_results(state.all_runs, self.folder.path, level.name)}
         chosen = choose(expected, settings.choice, settings.rounds.jobs, known)
@@ -310,7 +226,7 @@ class Loop:
             own.plan_file,
             {
                 "number": own.number,
-                "runs": [self._name(run.path) for run in state.runs],
+                "runs": [self.folder.name_of(run) for run in state.runs],
                 "level": level.name,
                 "code": level.code,
                 "chosen": [_as_json(one, expected) for one in chosen],
@@ -327,69 +243,6 @@ class Loop:
         for told in expected.corrections.values():
             self.tools.say(f"round {own.number}: {told}")
 
-    def _compute(self, plan: Mapping[str, Any], state: State) -> Ending | None:
-        """Promote and compute what a plan says; return why not all of it can be done now."""
-        waiting = 0
-        for run in state.runs:
-            chosen = [one for one in plan["chosen"] if one["run"] == self._name(run.path)]
-            if not chosen:
-                continue
-            with run.open_store(read_only=False) as store:
-                rules = [NewPromotion(c["id"], f"learn {c['rule']}", c["reason"]) for c in chosen]
-                add_promotions(store, rules)
-                place = Workplace.of(run, store)
-                waiting += self._jobs(place, plan, [one["id"] for one in chosen])
-        if waiting and not self.go_on:
-            self.tools.say(
-                f"waiting for {waiting} results: put the outputs into the job folders, and start "
-                "the same command again; --go-on goes on without them"
-            )
-            return "waiting"
-        return None
-
-    def _jobs(self, place: Workplace, plan: Mapping[str, Any], numbers: list[int]) -> int:
-        """Run or export jobs, and collect them; return how many have no result yet."""
-        settings = self.folder.settings()
-        code = settings.rounds.external or place.section.code
-        level = dft_level(code, place.section, place.host, relax=False)
-        if level.name != plan["level"]:
-            raise UsageError(
-                f"the DFT of {place.folder.path} has level {level.name} now, and this round chose "
-                f"its candidates for {plan['level']}: put [dft] of {place.folder.run_file} and "
-                "rounds.external of learn.toml back until the round is over."
-            )
-        jobs = {number: place.job(number, level) for number in numbers}
-        open_ = [n for n, job in jobs.items() if not job.exists or job.status().state in _OPEN]
-        geometries = Geometries(Findings(place.store), settings.geometries, place.store.run.seed)
-        samples: Callable[[int], Sequence[Atoms]] = geometries.of
-        if not settings.rounds.external:
-            if open_:
-                run_jobs(
-                    place,
-                    open_,
-                    relax=False,
-                    say=self.tools.say,
-                    progress=self.tools.dft,
-                    samples=samples,
-                )
-            return 0
-        exported = export_jobs(place, open_, code, relax=False, ferromagnetic=True, samples=samples)
-        return sum(not self._is_collected(place, job) for job in exported)
-
-    def _is_collected(self, place: Workplace, job: JobFolder, *, is_awaited: bool = True) -> bool:
-        """Whether the result of an exported job is there."""
-        try:
-            status = collect_job(place, job)
-        except NoOutputError:
-            if is_awaited:
-                self.tools.say(f"no result yet: {job.path}")
-            return False
-        except RefusedOutputError as error:
-            self.tools.say(str(error))
-            return False
-        self.tools.say(f"{job.path.name}: charge order {status.charge_order}")
-        return True
-
     def _conclude(
         self,
         own: Round,
@@ -405,7 +258,7 @@ class Loop:
         counts = count_jobs(state.all_runs, level)
         document: dict[str, Any] = {
             "number": own.number,
-            "runs": [self._name(run.path) for run in state.runs],
+            "runs": [self.folder.name_of(run) for run in state.runs],
             "searched_with": None if state.model is None else self._name(state.model),
             "level": level,
             "n_jobs": len(plan["chosen"]),
@@ -496,12 +349,6 @@ def _is_searched(folder: RunFolder) -> bool:
         return False
     with folder.open_store() as store:
         return Findings(store).status().done
-
-
-def _structure(run: RunFolder) -> str:
-    """Return the structure of a run's host: a file by its full path."""
-    name = run.settings().host.structure
-    return name if name in BUILTIN_HOSTS else str((run.path / name).resolve())
 
 
 def _as_json(one: Chosen, expected: Expectations) -> dict[str, Any]:

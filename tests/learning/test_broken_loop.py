@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from gasearch.cli.app import app
 from gasearch.dft.jobs.folders import job_folders
 from gasearch.errors import UsageError
+from gasearch.learning.expected.predictions import expectations, on_one_scale
 from gasearch.learning.folder import DamagedRoundError, LearnFolder
-from gasearch.learning.predictions import expectations, on_one_scale
 from gasearch.learning.results import known_results
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs

@@ -8,7 +8,7 @@ import pytest
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.learning.choice import choose
-from gasearch.learning.predictions import Expectations, Expected
+from gasearch.learning.expected.predictions import Expectations, Expected
 from gasearch.learning.settings import ChoiceSection
 
 HOST = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))

@@ -7,8 +7,8 @@ from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import GasearchError
 from gasearch.learning import process
-from gasearch.learning.correction import UnevenInputError, fit_correction
-from gasearch.learning.process import (
+from gasearch.learning.expected.correction import UnevenInputError, fit_correction
+from gasearch.learning.expected.process import (
     NOISE,
     Covariances,
     Draws,

@@ -16,7 +16,7 @@ from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.dft.jobs.folders import JobFolder
 from gasearch.files import inside
-from gasearch.learning.correction import fit_correction
+from gasearch.learning.expected.correction import fit_correction
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
 from gasearch.store.population_store import PopulationStore

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.errors import GasearchError
-from gasearch.learning.process import Floats, Integers, Mixture, Orders, n_line_terms
+from gasearch.learning.expected.process import Floats, Integers, Mixture, Orders, n_line_terms
 from gasearch.search.surrogate.features import Features
 from gasearch.search.surrogate.fitting import one_thread
 
