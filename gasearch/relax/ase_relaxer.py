@@ -91,8 +91,7 @@ class ReferenceRelaxer:
             trouble=given_up,
             penalty=calculator.results.get("penalty", 0.0),
         )
-        (found,) = with_uncertainty(self.potential, [found])
-        return found
+        return with_uncertainty(self.potential, found)
 
     def _descend(self, start: Atoms, work: Atoms) -> tuple[bool, str]:
         """Relax `work` in place; return whether it converged, and why it was given up."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -122,19 +121,17 @@ class ResultBuilder:
         )
 
 
-def with_uncertainty(potential: Potential, results: Sequence[Relaxed]) -> list[Relaxed]:
-    """Return results with what the potential knows of how certain it is of them, if anything.
-
-    It is asked once, of all that did not fail together.
-    """
+def with_uncertainty(potential: Potential, found: Relaxed) -> Relaxed:
+    """Return a result with what the potential knows of how certain it is of it, if anything."""
     ask = getattr(potential, "uncertainty", None)
-    places = [k for k, one in enumerate(results) if one.verdict != "failed"]
-    answer = ask([results[k].atoms for k in places]) if ask is not None and places else None
-    found = list(results)
-    if answer is not None:
-        for k, energy, force in zip(places, answer.energy_eV, answer.force_eV_per_A, strict=True):
-            found[k] = replace(found[k], energy_sigma=_known(energy), force_sigma=_known(force))
-    return found
+    answer = ask([found.atoms]) if ask is not None and found.verdict != "failed" else None
+    if answer is None:
+        return found
+    return replace(
+        found,
+        energy_sigma=_known(answer.energy_eV[0]),
+        force_sigma=_known(answer.force_eV_per_A[0]),
+    )
 
 
 def _known(sigma: float) -> float:

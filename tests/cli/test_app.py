@@ -35,6 +35,7 @@ VERBS = [
     "voltage",
     "promote",
     "release",
+    "learn",
     "phase-diagram",
     "report",
     "serve",

@@ -247,6 +247,7 @@ class RunningParsl:
             self._executor.shutdown(timeout=3.0)
         end_processes(self._processes)
         end_processes([p for p in self.processes() if is_the_same(p)])
+        _log_to(None)
         return left
 
     def _cancel(self) -> list[str]:
@@ -276,13 +277,15 @@ def _role(pid: int, line: str) -> str:
     return "manager" if "process_worker_pool" in line and "bash" not in line else "block"
 
 
-def _log_to(path: Path) -> None:
-    """Write warnings of Parsl into a file, and nowhere else."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def _log_to(path: Path | None) -> None:
+    """Write warnings of Parsl into a file, and nowhere else; into none any more if None."""
     logger = logging.getLogger("parsl")
-    for handler in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
-        logger.removeHandler(handler)
-        handler.close()
+    for old in [h for h in logger.handlers if isinstance(h, logging.FileHandler)]:
+        logger.removeHandler(old)
+        old.close()
+    if path is None:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setLevel(logging.WARNING)
     handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(levelname)s %(message)s"))

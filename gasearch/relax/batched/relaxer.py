@@ -261,11 +261,11 @@ class BatchRelaxer:
         geometry = on_cpu(select(geometry, judged.ended, system))
         found = on_cpu(select(found, judged.ended, system))
         judged = on_cpu(select(judged, judged.ended, system))
-        places, results = state.ids.tolist(), list[Relaxed]()
-        for k, (row, place) in enumerate(zip(rows, places, strict=True)):
+        for k, (row, place) in enumerate(zip(rows, state.ids.tolist(), strict=True)):
             candidate = self._placed[place]
             try:
                 relaxed = self._result(candidate, k, state, geometry, found, judged)
+                relaxed = with_uncertainty(self.potential, relaxed)
             except Exception as error:
                 if is_out_of_memory(error):
                     raise
@@ -273,18 +273,8 @@ class BatchRelaxer:
                 reason = faults.get(row) or reason_of(error)
                 n_calls, wall_s = int(state.n_calls[k]), float(state.wall_s[k])
                 relaxed = Relaxed.failed(candidate.atoms, reason, n_calls, wall_s)
-            results.append(relaxed)
-        try:
-            results = with_uncertainty(self.potential, results)
-        except Exception as error:
-            if is_out_of_memory(error):
-                raise
-            starts = [self._placed[place].atoms for place in places]
-            results = [
-                _failed(*pair, reason_of(error)) for pair in zip(results, starts, strict=True)
-            ]
-        for place, relaxed in zip(places, results, strict=True):
-            yield self._placed.pop(place).number, relaxed
+            del self._placed[place]
+            yield candidate.number, relaxed
 
     def _result(
         self,
@@ -314,13 +304,6 @@ class BatchRelaxer:
             wall_s=float(state.wall_s[row]),
             penalty=0.0 if found.penalties is None else float(found.penalties[row]),
         )
-
-
-def _failed(found: Relaxed, start: Atoms, reason: str) -> Relaxed:
-    """Return the account of a result that is none, unless it was none before."""
-    if found.verdict == "failed":
-        return found
-    return Relaxed.failed(start, reason, found.n_calls, found.wall_s)
 
 
 def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
