@@ -37,11 +37,15 @@ class Geometries:
         Of the run.
     seed
         Of random displacements.
+    partners
+        Candidates that are computed too: mid-points with these come first, for only a mid-point
+        that both orders compute is a pair of labels.
     """
 
     findings: Findings
     settings: GeometriesSection
     seed: int
+    partners: frozenset[int] = frozenset()
 
     def of(self, number: int) -> list[Atoms]:
         """Return further geometries of a candidate, each with its `tag` in info; same labels."""
@@ -91,7 +95,8 @@ class Geometries:
         """
         host, store, wanted = self.findings.host, self.findings.store, self.settings.swapped
         found: list[Atoms] = []
-        for row in _others(self.findings, number) if wanted else ():
+        others = _others(self.findings, number) if wanted else []
+        for row in sorted(others, key=lambda row: row.id not in self.partners):
             other = store.relaxed(row.id).atoms
             middle = _midpoint_of(host, relaxed, other, is_first=fingerprint < row.fingerprint)
             if middle is not None:

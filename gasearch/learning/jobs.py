@@ -101,7 +101,9 @@ class LoopJobs:
             )
         jobs = {number: place.job(number, level) for number in numbers}
         open_ = [n for n, job in jobs.items() if not job.exists or job.status().state in _OPEN]
-        geometries = Geometries(Findings(place.store), settings.geometries, place.store.run.seed)
+        geometries = Geometries(
+            Findings(place.store), settings.geometries, place.store.run.seed, frozenset(numbers)
+        )
         samples: Callable[[int], Sequence[Atoms]] = geometries.of
         if not settings.rounds.external:
             if open_:

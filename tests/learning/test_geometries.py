@@ -127,3 +127,15 @@ def test_a_training_sees_them_as_pairs_of_labels(findings):
     tagged = {(one.decoration, one.tag.partition(":")[2]) for one in known}
     both = {tuple(sorted(pair)) for pair in tagged if pair[::-1] in tagged}
     assert both <= names
+
+
+def test_orders_that_are_computed_too_come_first(findings):
+    rows = {row.fingerprint: row.id for row in findings.ranked()}
+    alike = [rows[name] for name in ("53", "33", "63")]  # one ion order
+    for one in alike:
+        for other in set(alike) - {one}:
+            settings = GeometriesSection(halfway=0, rattled=0, swapped=1)
+            geometries = Geometries(findings, settings, 1, frozenset((one, other)))
+            (middle,) = geometries.of(one)
+            name = findings.store.proposal(other).fingerprint
+            assert middle.info["tag"] == f"hop50:111-{name}"

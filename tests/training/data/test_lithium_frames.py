@@ -1,0 +1,43 @@
+"""The frames of LixFePO4 say what their page says."""
+
+from collections import Counter
+
+import numpy as np
+from places import ROOT
+
+from gasearch.training.data.reading import read_frames
+
+FRAMES = ROOT / "data" / "lifepo4-pbeu" / "train.xyz"
+
+
+def test_they_are_what_the_page_says():
+    found = read_frames([FRAMES])
+    frames = found.frames
+    assert (len(frames), dict(found.dropped)) == (56, {})
+    assert len({frame.decoration for frame in frames}) == 15
+    assert {frame.level for frame in frames} == {"gpaw-pbeu450-sp-aef281c9"}
+    kinds = Counter(frame.tag.partition(":")[0] for frame in frames)
+    assert kinds == {
+        "relax0": 11, "single": 10, "way50": 10, "rattle0": 9, "rattle1": 10, "hop50": 6
+    }  # fmt: skip
+    moments = {
+        charge: np.concatenate(
+            [f.moments[(f.atoms.symbols == "Fe") & (f.charges == charge)] for f in frames]
+        )
+        for charge in (2, 3)
+    }
+    assert (moments[2].min() > 3.63, moments[2].max() < 3.75) == (True, True)
+    assert (moments[3].min() > 4.22, moments[3].max() < 4.34) == (True, True)
+
+
+def test_formation_energies_are_those_of_the_page():
+    lowest: dict[str, tuple[float, float]] = {}
+    for frame in read_frames([FRAMES]).frames:
+        if frame.tag in ("relax0", "single"):
+            known = lowest.get(frame.composition, (0.0, 0.0))
+            lowest[frame.composition] = min(known, (frame.energy / 4, frame.working_fraction))
+    by_x = {x: energy for energy, x in lowest.values()}
+    line = {x: by_x[0] + x * (by_x[1] - by_x[0]) for x in by_x}
+    found = {x: round(1000 * (by_x[x] - line[x])) for x in by_x if 0 < x < 1}
+    assert found[0.25] == 59
+    assert found[0.5] == 9
