@@ -85,7 +85,6 @@ def test_each_finds_what_it_finds_alone(tmp_path, make_run, run):
     assert all(f"done (budget): {folder}/search.db" in run.out for folder in folders)
 
 
-@pytest.mark.usefixtures("forked_workers")
 def test_none_waits_until_another_has_ended(tmp_path, make_run, run, monkeypatch):
     monkeypatch.setenv("SLOW_S", "0.4")
     folders = [slow_run(tmp_path / n, make_run, k, workers=2) for k, n in enumerate("ab", 1)]

@@ -6,7 +6,7 @@ import pytest
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.errors import GasearchError
-from gasearch.learning import process
+from gasearch.learning.expected import process
 from gasearch.learning.expected.correction import UnevenInputError, fit_correction
 from gasearch.learning.expected.process import (
     NOISE,
