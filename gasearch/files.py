@@ -6,12 +6,14 @@ Names of files that are made from data go through `name_from` and `inside`, and 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import sqlite3
 import string
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from gasearch.errors import GasearchError, UsageError
 
@@ -106,6 +108,15 @@ def written(path: Path, *, replace: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a JSON file that is there whole, on the disk, or not at all; replaces an older one."""
+    with written(path, replace=True) as partial, partial.open("w", encoding="utf-8") as file:
+        json.dump(document, file, indent=2, allow_nan=False)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _cause(error: Exception) -> str:

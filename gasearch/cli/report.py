@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gasearch.cli.common import print_result, see_also
+from gasearch.cli.common import print_result, run_folders, see_also
 
 Folders = Annotated[
     list[Path],
@@ -45,7 +45,6 @@ def report(
 
     Several run folders of one host (other supercells, other levels of theory) make one report.
     """
-    from gasearch.learning.folder import runs_of
     from gasearch.report.collect import collect
     from gasearch.report.page import write_page
 
@@ -56,5 +55,5 @@ def report(
         from gasearch.report.figures import write_figures
 
         lines.insert(0, f"wrote {len(write_figures(found, figures))} figures to {figures}")
-    advice = [see_also(runs_of(folders[0])[0], None, "show", "lineage", "serve")]
+    advice = [see_also(run_folders(folders)[0], None, "show", "lineage", "serve")]
     print_result(found.numbers, *lines, json=json, notes=advice)

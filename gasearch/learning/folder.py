@@ -96,10 +96,6 @@ class Round:
         """Return what the round found; None while it goes on."""
         return _read(self.result_file, _IN_RESULT)
 
-    def write(self, path: Path, document: Mapping[str, Any]) -> None:
-        """Write a file of the round that is there whole, or not at all."""
-        write_json(path, document)
-
 
 @dataclass(frozen=True)
 class LearnFolder:
@@ -132,9 +128,9 @@ class LearnFolder:
             )
         return read_learn_file(self.path / LEARN_FILE)
 
-    def name_of(self, run: RunFolder) -> str:
-        """Return how plans and results name a run: its path from here."""
-        return run.path.relative_to(self.path).as_posix()
+    def name_of(self, path: Path) -> str:
+        """Return how plans and results name a run folder or a model: its path from here."""
+        return path.relative_to(self.path).as_posix()
 
     def round(self, number: int) -> Round:
         """Return a round, whether it was begun or not."""
@@ -206,15 +202,6 @@ def runs_of(path: Path) -> list[Path]:
             f"{path} has no round yet; start the loop with: gasearch learn {folder.quoted}"
         )
     return [path / name for name in (over[-1].result() or {})["runs"]]
-
-
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a file that is there whole, or not at all."""
-    with written(path, replace=True) as partial, partial.open("w", encoding="utf-8") as file:
-        json.dump(document, file, indent=1, allow_nan=False)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read(path: Path, keys: Collection[str]) -> dict[str, Any] | None:

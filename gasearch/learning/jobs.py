@@ -64,7 +64,7 @@ class LoopJobs:
 
     def common_level(self, runs: Sequence[RunFolder]) -> DftLevel:
         """Return the DFT level of the loop; refuse supercells whose energies make no hull."""
-        levels = {self.folder.name_of(run): self.level(run) for run in runs}
+        levels = {self.folder.name_of(run.path): self.level(run) for run in runs}
         if len({level.name for level in levels.values()}) > 1:
             found = ", ".join(f"{run}: {level.name}" for run, level in levels.items())
             raise UsageError(
@@ -78,7 +78,7 @@ class LoopJobs:
         """Promote and compute what a plan says; return how many results are waited for."""
         waiting = 0
         for run in runs:
-            chosen = [one for one in plan["chosen"] if one["run"] == self.folder.name_of(run)]
+            chosen = [one for one in plan["chosen"] if one["run"] == self.folder.name_of(run.path)]
             if not chosen:
                 continue
             with run.open_store(read_only=False) as store:
@@ -143,7 +143,7 @@ class LoopJobs:
                     for row in dft_jobs.jobs(store)
                     if row.state == "exported"
                     and row.level in levels
-                    and (self.folder.name_of(run), row.candidate) not in awaited
+                    and (self.folder.name_of(run.path), row.candidate) not in awaited
                     and (job := JobFolder(inside(run.path, row.folder))).exists
                 ]
             if late:

@@ -11,13 +11,14 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from gasearch.analysis.export import decoration_name
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull import ON_HULL
+from gasearch.files import write_json
 from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
 from gasearch.learning.checks import refuse_other_data, refuse_other_hosts
 from gasearch.learning.choice import Chosen, choose
@@ -29,10 +30,10 @@ from gasearch.learning.results import (
     count_jobs,
     hull_members,
     known_results,
-    mean_force,
+    mean_forces,
     x_range,
 )
-from gasearch.learning.training import Judged, checked, held_out, train_and_judge
+from gasearch.learning.training import Judged, checked, train_and_judge
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.store.opening import driver_lock
@@ -101,7 +102,6 @@ class Loop:
     folder: LearnFolder
     tools: Tools
     go_on: bool = False
-    _started_s: float = field(default_factory=time.time)
 
     def run(self) -> Ending:
         """Go on until it is done, and return why it ended."""
@@ -155,10 +155,7 @@ class Loop:
     def _potential(self, state: State) -> str:
         if state.model is None:
             return state.runs[0].settings().potential.name
-        return self._name(state.model)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.folder.path).as_posix()
+        return self.folder.name_of(state.model)
 
     def _state(self, number: int, results: Sequence[Mapping[str, Any]]) -> State:
         """Return what a round starts from: the runs of before, or new ones of a new potential."""
@@ -210,23 +207,20 @@ class Loop:
     def _data(self) -> list[Path]:
         return [self.folder.path / name for name in self.folder.settings().rounds.data]
 
-    def _expected(self, state: State) -> Expectations:
-        correct = self.folder.settings().choice.correction
-        level = self.jobs.common_level(state.runs).name
-        return expectations(state.runs, self.folder.path, level, correct=correct)
-
     def _choose(self, own: Round, state: State) -> None:
         """Write which candidates go to DFT, and what is expected of them."""
         settings = self.folder.settings()
         level = self.jobs.common_level(state.runs)
-        expected = self._expected(state)
+        expected = expectations(
+            state.runs, self.folder.path, level.name, correct=settings.choice.correction
+        )
         known = {one.key for one in known_results(state.all_runs, self.folder.path, level.name)}
         chosen = choose(expected, settings.choice, settings.rounds.jobs, known)
-        own.write(
+        write_json(
             own.plan_file,
             {
                 "number": own.number,
-                "runs": [self.folder.name_of(run) for run in state.runs],
+                "runs": [self.folder.name_of(run.path) for run in state.runs],
                 "level": level.name,
                 "code": level.code,
                 "chosen": [_as_json(one, expected) for one in chosen],
@@ -237,7 +231,6 @@ class Loop:
                 ],
                 "expected_hull": _members(expected),
                 "corrections": dict(expected.corrections),
-                "started_s": self._started_s,
             },
         )
         for told in expected.corrections.values():
@@ -258,8 +251,8 @@ class Loop:
         counts = count_jobs(state.all_runs, level)
         document: dict[str, Any] = {
             "number": own.number,
-            "runs": [self.folder.name_of(run) for run in state.runs],
-            "searched_with": None if state.model is None else self._name(state.model),
+            "runs": [self.folder.name_of(run.path) for run in state.runs],
+            "searched_with": None if state.model is None else self.folder.name_of(state.model),
             "level": level,
             "n_jobs": len(plan["chosen"]),
             "jobs": asdict(counts),
@@ -268,16 +261,15 @@ class Loop:
             "agreement": found.to_json(),
             "hull": [asdict(one) for one in hull_members(known, x_range(state.runs))],
             "training": None,
-            "model": None if state.model is None else self._name(state.model),
-            "started_s": plan["started_s"],
+            "model": None if state.model is None else self.folder.name_of(state.model),
         }
         if plan["chosen"] and not is_done([*results, document], settings.done):
             judged = self._train(own, state, plan, level)
             document["training"] = judged.to_json()
             if judged.is_kept:
-                document["model"] = self._name(own.model)
+                document["model"] = self.folder.name_of(own.model)
             self.tools.say(f"round {own.number}: {judged.in_words()}")
-        own.write(own.result_file, {**document, "ended_s": time.time()})
+        write_json(own.result_file, {**document, "ended_s": time.time()})
         self._tell(document, found)
 
     def _tell(self, document: Mapping[str, Any], found: Agreement) -> None:
@@ -295,6 +287,7 @@ class Loop:
         now = expectations(state.runs, self.folder.path, level, correct=False)
         said = {(one["run"], one["id"]): one for one in (*plan["known"], *plan["chosen"])}
         is_new = {(one["run"], one["id"]) for one in plan["chosen"]}
+        forces = {self.folder.name_of(run.path): mean_forces(run, level) for run in state.runs}
         compared, fresh = [], []
         for row in now.candidates:
             before = said.get((row.run, row.id))
@@ -306,7 +299,7 @@ class Loop:
                 row.x,
                 before["expected_per_fu"],
                 row.dft_eV / row.n_units,
-                mean_force(RunFolder(self.folder.path / row.run), row.id, level),
+                forces[row.run].get(row.id),
                 before.get("sigma_per_fu"),
             )
             compared.append(one)
@@ -321,27 +314,20 @@ class Loop:
             left_out = all_frames(state.all_runs, level, own.frames).left_out
             for reason, n in left_out.items():
                 self.tools.say(f"round {own.number}: {n} left out of the frames: {reason}")
-        files = [own.frames, *self._data()]
-        judges = self._judges(plan, files)
+        files, fresh = [own.frames, *self._data()], self._fresh(plan)
         old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)
         with self.tools.training(own.model) as progress:
-            return train_and_judge(files, own.model, section, old, judges, own.number, progress)
+            return train_and_judge(files, own.model, section, old, fresh, own.number, progress)
 
-    def _judges(self, plan: Mapping[str, Any], files: Sequence[Path]) -> tuple[str, ...]:
-        """Return the decorations of this round that are kept out of its training, to judge it."""
+    def _fresh(self, plan: Mapping[str, Any]) -> list[str]:
+        """Return the decorations of this round that no potential has learned, in their order."""
         from gasearch.training.data.reading import read_frames
 
-        frames = read_frames(list(files)).frames
-        compositions: dict[str, set[str]] = {}
-        for frame in frames:
-            compositions.setdefault(frame.composition, set()).add(frame.decoration)
-        shared = {n for names in compositions.values() if len(names) > 1 for n in names}
         over = [one.frames for one in self.folder.rounds() if one.frames.exists()]
         learned = [*over[-1:], *self._data()]
         before = {frame.decoration for frame in read_frames(learned).frames} if learned else set()
-        names = [one["decoration"] for one in plan["chosen"]]
-        fresh = [name for name in dict.fromkeys(names) if name in shared and name not in before]
-        return held_out(fresh, self.folder.settings().train.held_out)
+        names = dict.fromkeys(one["decoration"] for one in plan["chosen"])
+        return [name for name in names if name not in before]
 
 
 def _is_searched(folder: RunFolder) -> bool:

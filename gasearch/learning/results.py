@@ -161,12 +161,16 @@ def all_frames(folders: Sequence[RunFolder], level: str, target: Path) -> Traini
     return TrainingFrames(tuple(frames), dict(left_out))
 
 
-def mean_force(folder: RunFolder, number: int, level: str) -> float | None:
-    """Return the mean absolute component of the DFT forces on a candidate, in eV/Å; None without.
+def mean_forces(folder: RunFolder, level: str) -> dict[int, float]:
+    """Return the mean absolute component of the DFT forces by candidate, in eV/Å; where known.
 
     At a geometry where those of the potential vanish, that is their error.
     """
+    found = {}
     with folder.open_store() as store:
-        forces = dft_jobs.dft_relaxed(store, number, level).forces
-    mean = float(np.abs(forces).mean())
-    return None if math.isnan(mean) else mean
+        for row in dft_jobs.dft_rows(store, level) if _has(store, level) else ():
+            forces = dft_jobs.dft_relaxed(store, row.candidate, level).forces
+            mean = float(np.abs(forces).mean())
+            if not math.isnan(mean):
+                found[row.candidate] = mean
+    return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +127,7 @@ def train_and_judge(
     output: Path,
     section: TrainSection,
     old: tuple[Potential, str | None],
-    judges: Collection[str],
+    fresh: Sequence[str],
     seed: int,
     progress: Callable[[TrainingProgress], None],
 ) -> Judged:
@@ -137,8 +137,9 @@ def train_and_judge(
     ----------
     old
         The potential of the round, and the folder of its model: what the training starts from.
-    judges
-        Decorations that are not learned, and that the potential before has not seen either.
+    fresh
+        Decorations that the potential before has not seen: some of those that are not alone at
+        their composition are not learned, and judge.
     """
     from gasearch.potentials.networks.checkpoint import MODEL_FILE, load_checkpoint
     from gasearch.training.data.reading import read_frames
@@ -146,6 +147,7 @@ def train_and_judge(
     from gasearch.training.train import train
 
     frames = read_frames(list(files)).frames
+    judges = held_out(_not_alone(fresh, frames), section.held_out)
     unseen = [frame for frame in frames if frame.decoration in judges]
     seen = [frame for frame in frames if frame.decoration not in judges]
     names = tuple(sorted({frame.decoration for frame in unseen}))
@@ -161,6 +163,15 @@ def train_and_judge(
         problem = "what it predicts is no finite number"
         return Judged(names, before, None, is_kept=False, n_frames=len(frames), problem=problem)
     return Judged(names, before, after, bool(after.score < before.score), len(frames))
+
+
+def _not_alone(names: Sequence[str], frames: Sequence[Frame]) -> list[str]:
+    """Return the decorations that share their composition with another one."""
+    alike: dict[str, set[str]] = {}
+    for frame in frames:
+        alike.setdefault(frame.composition, set()).add(frame.decoration)
+    shared = {name for group in alike.values() if len(group) > 1 for name in group}
+    return [name for name in names if name in shared]
 
 
 def _plan(

@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 
 from gasearch import processes
 from gasearch.dft.errors import JobFolderError, JobRunningError
-from gasearch.files import inside, make_folder, name_from, written
+from gasearch.files import inside, make_folder, name_from, write_json
 
 State = Literal["prepared", "exported", "running", "collected", "failed"]
 STATES: tuple[State, ...] = get_args(State)
@@ -137,12 +137,7 @@ class JobFolder:
 
     def write_json(self, name: str, document: Mapping[str, Any]) -> None:
         """Write a file that is there whole, or not at all."""
-        target = self.path / name
-        with written(target, replace=True) as part, part.open("w", encoding="utf-8") as file:
-            json.dump(document, file, indent=2, allow_nan=False)
-            file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
+        write_json(self.path / name, document)
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Return a file of the job; None if it is not there, or is no JSON."""

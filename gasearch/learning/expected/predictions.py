@@ -131,7 +131,6 @@ def expectations(
 def _rows(findings: Findings, run: str, level: str, path: Path) -> list[Expected]:
     kept, jobs = _dft(findings.store, level, path)
     cell, units = cell_name(findings.host), findings.run.n_formula_units
-    results = {row.candidate: row for row in findings.store.evaluations(verdict="ok")}
     return [
         Expected(
             run,
@@ -143,10 +142,10 @@ def _rows(findings: Findings, run: str, level: str, path: Path) -> list[Expected
             units,
             row.energy_eV,
             row.energy_eV,
-            results[row.id].energy_sigma,
+            math.nan if row.sigma_eV_per_fu is None else units * row.sigma_eV_per_fu,
             kept.get(row.id),
             row.id in jobs,
-            results[row.id].force_sigma,
+            math.nan if row.force_sigma_eV_per_A is None else row.force_sigma_eV_per_A,
         )
         for row in findings.ranked()
     ]
