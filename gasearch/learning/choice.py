@@ -18,8 +18,6 @@ from gasearch.learning.settings import SHARES, ChoiceSection
 from gasearch.run.sections import ScreeningSection
 from gasearch.search.surrogate.features import Features
 
-_END = 1e-9
-
 
 @dataclass(frozen=True)
 class Chosen:

@@ -27,7 +27,6 @@ from gasearch.store.dft_jobs import DftJobRow
 SAMPLES = "samples.traj"
 SAMPLES_RESULT = "samples-result.traj"
 LEFT_OUT = "samples-left-out.json"
-_LOST = "the electrons did not converge"
 
 SamplesOf = Callable[[int], Sequence[Atoms]]
 """Returns the samples of a candidate's job, by the candidate's number."""
