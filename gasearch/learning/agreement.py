@@ -31,6 +31,8 @@ class Compared:
         Mean absolute difference of the components of forces, in eV/Å; None where it is not known.
     sigma_per_fu
         Of what was expected, in eV per formula unit; None where it is not known.
+    cell_error
+        Mean strain between the axes and where the energy of DFT is lowest; None where not known.
     """
 
     cell: str
@@ -40,6 +42,7 @@ class Compared:
     dft_per_fu: float
     force_error: float | None
     sigma_per_fu: float | None
+    cell_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,8 @@ class Agreement:
     spread
         Root mean square of error over standard deviation, where there are standard deviations: 1
         where these are right.
+    cell_error
+        Mean strain between axes and where the energy of DFT is lowest.
     """
 
     n: int
@@ -65,6 +70,7 @@ class Agreement:
     order_tau: float | None
     force_error: float | None
     spread: float | None
+    cell_error: float | None = None
 
     def is_within(self, settings: DoneSection) -> bool:
         """Whether all that is known is within the tolerances, and formation energies are known."""
@@ -73,6 +79,7 @@ class Agreement:
             and self.formation_error_per_fu <= settings.energy_per_fu
             and (self.order_tau is None or self.order_tau >= settings.order)
             and (self.force_error is None or self.force_error <= settings.forces)
+            and (self.cell_error is None or self.cell_error <= settings.cells)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -101,6 +108,7 @@ def agreement(
     inner = [] if line is None else [one for one in new if not line.is_end(one)]
     errors = [] if line is None else [abs(line.error(one)) for one in inner]
     forces = [one.force_error for one in new if one.force_error is not None]
+    cells = [one.cell_error for one in new if one.cell_error is not None]
     spreads = (
         []
         if line is None
@@ -112,6 +120,7 @@ def agreement(
         order_tau=_tau(new, all_known),
         force_error=float(np.mean(forces)) if forces else None,
         spread=float(np.sqrt(np.mean(np.square(spreads)))) if spreads else None,
+        cell_error=float(np.mean(cells)) if cells else None,
     )
 
 

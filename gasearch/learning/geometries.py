@@ -1,6 +1,7 @@
 """What is computed beside the relaxed structure of a candidate: the frames that a network needs.
 
-Relaxed structures alone teach no forces. And a network listens to the labels only where it has seen
+Relaxed structures alone teach no forces, and where DFT gives no stress, no cells: those come from
+energies of strained ones. And a network listens to the labels only where it has seen
 two charge orders on one geometry: the mid-point between two relaxed ones, computed for each.
 """
 
@@ -24,6 +25,8 @@ from gasearch.learning.settings import GeometriesSection
 from gasearch.seeding import named_rng
 
 _TOLERANCE = 1.6  # Å, between an atom and its site
+STRAIN, OPPOSITES = "strain", "+-"
+"""Of the tags of strained geometries, such as strain0+ and strain0-."""
 _EQUAL = 1e-3  # Å, of geometries that are the same
 
 
@@ -52,6 +55,7 @@ class Geometries:
         relaxed = self.findings.store.relaxed(number).atoms
         fingerprint = self.findings.store.proposal(number).fingerprint
         return [
+            *self._strained(relaxed, fingerprint),
             *self._halfway(relaxed),
             *self._rattled(relaxed, fingerprint),
             *self._swapped(relaxed, number, fingerprint),
@@ -73,6 +77,22 @@ class Geometries:
             scaled = ideal.copy()
             scaled[sites[filled]] += (1 - share) * shift
             found.append(_placed(relaxed, scaled, relaxed.cell.array, f"way{round(100 * share)}"))
+        return found
+
+    def _strained(self, relaxed: Atoms, fingerprint: str) -> list[Atoms]:
+        """Return the cell with its axes longer or shorter, each second one opposite to the first.
+
+        Which axes go which way is random, of the decoration's own; fractional coordinates stay.
+        """
+        found = []
+        scaled = relaxed.get_scaled_positions(wrap=False)
+        for k in range(self.settings.strained):
+            pair, is_opposite = divmod(k, 2)
+            signs = named_rng(self.seed, f"learn strain {fingerprint} {pair}").choice([-1, 1], 3)
+            axes = 1 + self.settings.stretch * (-signs if is_opposite else signs)
+            cell = relaxed.cell.array * axes[:, None]
+            tag = f"{STRAIN}{pair}{OPPOSITES[is_opposite]}"
+            found.append(_placed(relaxed, scaled, cell, tag))
         return found
 
     def _rattled(self, relaxed: Atoms, fingerprint: str) -> list[Atoms]:

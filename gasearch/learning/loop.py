@@ -27,6 +27,7 @@ from gasearch.learning.folder import LearnFolder, Round
 from gasearch.learning.jobs import LoopJobs
 from gasearch.learning.results import (
     all_frames,
+    cell_errors,
     count_jobs,
     hull_members,
     known_results,
@@ -288,6 +289,7 @@ class Loop:
         said = {(one["run"], one["id"]): one for one in (*plan["known"], *plan["chosen"])}
         is_new = {(one["run"], one["id"]) for one in plan["chosen"]}
         forces = {self.folder.name_of(run.path): mean_forces(run, level) for run in state.runs}
+        cells = {self.folder.name_of(run.path): cell_errors(run, level) for run in state.runs}
         compared, fresh = [], []
         for row in now.candidates:
             before = said.get((row.run, row.id))
@@ -301,6 +303,7 @@ class Loop:
                 row.dft_eV / row.n_units,
                 forces[row.run].get(row.id),
                 before.get("sigma_per_fu"),
+                cells[row.run].get(row.id),
             )
             compared.append(one)
             if (row.run, row.id) in is_new:

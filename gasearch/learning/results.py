@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase import Atoms
 
 from gasearch.analysis.findings import Findings
 from gasearch.analysis.hull import ON_HULL, places
@@ -18,9 +19,12 @@ from gasearch.crystal.io.hosts import host_from_json
 from gasearch.dft.errors import UnknownJobError
 from gasearch.dft.jobs.export import TrainingFrames, training_frames, write_frames
 from gasearch.dft.jobs.prepare import Workplace
-from gasearch.learning.geometries import in_one_setting
+from gasearch.learning.geometries import OPPOSITES, STRAIN, in_one_setting
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
+
+
+_STEP = "relax"  # the tags of the steps of a job itself; the last one is its result
 
 
 @dataclass(frozen=True)
@@ -174,3 +178,45 @@ def mean_forces(folder: RunFolder, level: str) -> dict[int, float]:
             if not math.isnan(mean):
                 found[row.candidate] = mean
     return found
+
+
+def cell_errors(folder: RunFolder, level: str) -> dict[int, float]:
+    """Return by candidate the mean strain between its axes and the lowest energy of DFT.
+
+    A parabola through the energies of a pair of strained geometries and of that between them. Atoms
+    keep their fractional coordinates, so a cell that may relax with them is off by more.
+    """
+    with folder.open_store() as store:
+        if not _has(store, level):
+            return {}
+        frames = training_frames(Workplace.of(folder, store), level).frames
+    by_tag: dict[int, dict[str, Atoms]] = {}
+    middles: dict[int, Atoms] = {}
+    for frame in frames:
+        tag, number = frame.info["tag"], frame.info["gaid"]
+        by_tag.setdefault(number, {})[tag] = frame
+        if tag.startswith(_STEP):
+            middles[number] = frame
+    found = {}
+    for number, middle in middles.items():
+        strains = list(strains_to_lowest(middle, by_tag[number]))
+        if strains:
+            found[number] = float(np.mean(np.abs(strains)))
+    return found
+
+
+def strains_to_lowest(middle: Atoms, tagged: Mapping[str, Atoms]) -> Iterator[float]:
+    """Yield of each pair the strain to its lowest energy; one that lies beyond counts as there."""
+    plus, minus = OPPOSITES
+    for tag, one in tagged.items():
+        other = tagged.get(tag.removesuffix(plus) + minus)
+        if not (tag.startswith(STRAIN) and tag.endswith(plus)) or other is None:
+            continue
+        frames = (one, middle, other)
+        if len({frame.info["decoration"] for frame in frames}) > 1:
+            continue  # an energy of another charge order
+        high, energy, low = (frame.get_potential_energy() for frame in frames)
+        bend = high + low - 2 * energy
+        step = float(np.abs(one.cell.lengths() / middle.cell.lengths() - 1).mean())
+        share = (low - high) / (2 * bend) if bend > 0 else np.sign(low - high)
+        yield step * float(np.clip(share, -1, 1))

@@ -70,10 +70,14 @@ class GeometriesSection(Section):
     """[geometries]: what is computed beside the relaxed structure of a candidate."""
 
     halfway: Count = key(1, "on the way from the unrelaxed structure to the relaxed one")
-    rattled: Count = key(2, "with random displacements and strains")
+    strained: Count = key(
+        2, "with axes stretched or compressed, in pairs of opposites: they teach the cell"
+    )
+    rattled: Count = key(1, "with random displacements and strains")
     swapped: Count = key(
         1, "half-way to other charge orders of the same ion order, the nearest in energy first"
     )
+    stretch: Positive = key(0.015, "of strained ones, of each axis")
     displacement: Positive = key(0.04, "of rattled ones, standard deviation", "Å")
     strain: NotNegative = key(0.012, "of rattled ones, standard deviation of each component")
 
@@ -83,6 +87,7 @@ class DoneSection(Section):
 
     energy_per_fu: Positive = key(0.01, "mean error of formation energies", "eV/f.u.")
     forces: Positive = key(0.1, "mean error of the components of forces", "eV/Å")
+    cells: Positive = key(0.01, "mean strain between axes and where the energy of DFT is lowest")
     order: Share = key(0.9, "Kendall's tau of the orders of one composition, at the least")
     in_a_row: AtLeastOne = key(2, "rounds, in which the members of the hull stay the same")
 

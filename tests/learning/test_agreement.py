@@ -1,5 +1,7 @@
 """When predictions agree with DFT: known numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from gasearch.learning.agreement import Agreement, Compared, agreement, is_done
@@ -53,8 +55,16 @@ def test_tau_counts_pairs_with_a_new_order_at_one_x_and_cell():
     assert agreement([new], [new, known[2]]).order_tau == 1.0
 
 
-def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05):
-    found = Agreement(3, error, tau, forces, None)
+def test_cells_count_where_they_are_known():
+    known = [one(0, 5.0, 0.0), one(1, 7.0, -1.0), replace(one(0.5, 6.0, -0.5), cell_error=0.012)]
+    found = agreement(known, known)
+    assert found.cell_error == pytest.approx(0.012)
+    assert not found.is_within(SETTINGS)
+    assert agreement(known[:2] + [one(0.5, 6.0, -0.5)], known).is_within(SETTINGS)
+
+
+def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05, cells=0.001):
+    found = Agreement(3, error, tau, forces, None, cells)
     members = [{"cell": "1x1x1", "fingerprint": one} for one in hull]
     return {"agreement": found.to_json(), "hull": members}
 
@@ -68,6 +78,7 @@ def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05):
         ([result(), result(error=0.011)], False),
         ([result(forces=0.2), result()], False),
         ([result(tau=0.5), result()], False),
+        ([result(), result(cells=0.02)], False),
         ([result(tau=None, forces=None), result()], True),
         ([result(error=None), result()], False),
         ([result(hull="ab"), result(hull="abc")], False),

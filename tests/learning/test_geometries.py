@@ -27,7 +27,7 @@ def findings(tmp_path_factory, make_run):
 
 
 def of(findings, **settings):
-    none = {"halfway": 0, "rattled": 0, "swapped": 0}
+    none = {"halfway": 0, "strained": 0, "rattled": 0, "swapped": 0}
     return Geometries(findings, GeometriesSection(**none | settings), seed=1)
 
 
@@ -73,6 +73,28 @@ def test_rattled_ones_are_the_same_each_time_and_strained(findings):
     assert np.std(strains) == pytest.approx(0.01 * np.sqrt(3), rel=0.3)
     moved = [one.positions - relaxed.get_scaled_positions(wrap=False) @ one.cell for one in many]
     assert np.std(moved) == pytest.approx(0.04, rel=0.05)
+
+
+def test_strained_ones_are_pairs_of_opposites_along_the_axes(findings):
+    for row in findings.ranked():
+        relaxed = findings.store.relaxed(row.id).atoms
+        found = of(findings, strained=4, stretch=0.02).of(row.id)
+        assert [one.info["tag"] for one in found] == [
+            "strain0+",
+            "strain0-",
+            "strain1+",
+            "strain1-",
+        ]
+        axes = [one.cell.lengths() / relaxed.cell.lengths() - 1 for one in found]
+        assert np.allclose(np.abs(axes), 0.02)
+        assert np.allclose(axes[0], -axes[1])
+        assert np.allclose(axes[2], -axes[3])
+        for one in found:
+            assert np.allclose(one.cell.angles(), relaxed.cell.angles())
+            assert shifted(one, relaxed) < 1e-9
+    first = [of(findings, strained=1).of(row.id)[0].cell.lengths() for row in findings.ranked()]
+    signs = {tuple(one > findings.host.atoms.cell.lengths()) for one in first}
+    assert len(signs) > 3  # not always the same axes
 
 
 def middles(findings):
@@ -134,7 +156,7 @@ def test_orders_that_are_computed_too_come_first(findings):
     alike = [rows[name] for name in ("53", "33", "63")]  # one ion order
     for one in alike:
         for other in set(alike) - {one}:
-            settings = GeometriesSection(halfway=0, rattled=0, swapped=1)
+            settings = GeometriesSection(halfway=0, strained=0, rattled=0, swapped=1)
             geometries = Geometries(findings, settings, 1, frozenset((one, other)))
             (middle,) = geometries.of(one)
             name = findings.store.proposal(other).fingerprint

@@ -84,6 +84,7 @@ def test_two_rounds_end_with_what_they_found(undisturbed):
     assert (first["jobs"]["jobs"], second["jobs"]["jobs"]) == (2, 4)
     assert [m["x"] for m in first["hull"]][0 :: len(first["hull"]) - 1] == [0, 1]
     assert any("round 2 is over: 4 DFT jobs so far" in line for line in lines)
+    assert first["agreement"]["cell_error"] == pytest.approx(0.015)  # nothing relaxes the cells
     table = rows(learn_document(place))
     assert [row[0] for row in table] == ["1", "2"]
 
@@ -103,6 +104,7 @@ def test_frames_are_the_relaxed_ones_and_those_beside_them(undisturbed):
     frames = ase.io.read(place.round(1).frames, index=":")
     tags = [frame.info["tag"].partition(":")[0] for frame in frames]
     assert tags.count("way50") == tags.count("rattle0") == 2
+    assert tags.count("strain0+") == tags.count("strain0-") == 2
     assert all("decoration" in frame.info for frame in frames)
     later = ase.io.read(place.round(2).frames, index=":")
     assert len(later) > len(frames)
@@ -206,9 +208,7 @@ def test_no_learning_folder_is_one_line(tmp_path):
 
 def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run, in_process):
     """Weights that start at random and hardly learn: the potential of before stays."""
-    learn_text = (
-        "[rounds]\njobs = 4\nmost = 2\n[geometries]\nhalfway = 0\nrattled = 1\nswapped = 0\n"
-    )
+    learn_text = "[rounds]\njobs = 4\nmost = 2\n[geometries]\nhalfway = 0\nstrained = 0\nrattled = 1\nswapped = 0\n"
     place = write_loop(make_run, tmp_path / "loop", learn_text)
     text = (place.path / "learn.toml").read_text()
     (place.path / "learn.toml").write_text(text.replace("epochs = 3", "epochs = 1"))

@@ -26,7 +26,7 @@ def write_loop(make_run, folder, learn="", **sections):
     return LearnFolder(folder)
 
 
-NOTHING_BESIDE = "[geometries]\nhalfway = 0\nrattled = 0\nswapped = 0\n"
+NOTHING_BESIDE = "[geometries]\nhalfway = 0\nstrained = 0\nrattled = 0\nswapped = 0\n"
 
 
 class Quiet:
@@ -59,7 +59,7 @@ def write_external(make_run, folder):
     """Write a loop whose DFT is computed elsewhere."""
     learn_text = (
         '[rounds]\njobs = 3\nmost = 1\nexternal = "espresso"\n'
-        "[geometries]\nhalfway = 0\nrattled = 1\nswapped = 0\n"
+        "[geometries]\nhalfway = 0\nstrained = 0\nrattled = 1\nswapped = 0\n"
     )
     names = {name: f"{name}.UPF" for name in ("Na", "Fe", "P", "O")}
     place = write_loop(make_run, folder, learn_text)
