@@ -23,7 +23,6 @@ from gasearch.learning.geometries import OPPOSITES, STRAIN, in_one_setting
 from gasearch.run.folder import RunFolder
 from gasearch.store import dft_jobs
 
-
 _STEP = "relax"  # the tags of the steps of a job itself; the last one is its result
 
 

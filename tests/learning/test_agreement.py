@@ -60,7 +60,7 @@ def test_cells_count_where_they_are_known():
     found = agreement(known, known)
     assert found.cell_error == pytest.approx(0.012)
     assert not found.is_within(SETTINGS)
-    assert agreement(known[:2] + [one(0.5, 6.0, -0.5)], known).is_within(SETTINGS)
+    assert agreement([*known[:2], one(0.5, 6.0, -0.5)], known).is_within(SETTINGS)
 
 
 def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05, cells=0.001):
