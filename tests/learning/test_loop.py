@@ -208,7 +208,10 @@ def test_no_learning_folder_is_one_line(tmp_path):
 
 def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run, in_process):
     """Weights that start at random and hardly learn: the potential of before stays."""
-    learn_text = "[rounds]\njobs = 4\nmost = 2\n[geometries]\nhalfway = 0\nstrained = 0\nrattled = 1\nswapped = 0\n"
+    learn_text = (
+        "[rounds]\njobs = 4\nmost = 2\n"
+        "[geometries]\nhalfway = 0\nstrained = 0\nrattled = 1\nswapped = 0\n"
+    )
     place = write_loop(make_run, tmp_path / "loop", learn_text)
     text = (place.path / "learn.toml").read_text()
     (place.path / "learn.toml").write_text(text.replace("epochs = 3", "epochs = 1"))
