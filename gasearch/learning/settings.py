@@ -101,13 +101,7 @@ class TrainSection(Section):
     )
     held_out: Share = key(0.25, "of the new decorations of a round: they judge the new model")
     settings: dict[str, Any] = key(
-        {
-            "epochs": 24,
-            "learning_rate": 2e-3,
-            "anchor": 0.2,
-            "keep_best": False,
-            "replay_stress": 0.3,
-        },
+        {"epochs": 24, "learning_rate": 2e-3, "anchor": 0.2, "keep_best": False},
         "as in the settings file of `gasearch potential train`",
     )
     network: dict[str, Any] = key({}, "arguments of a fresh network")

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from gasearch.crystal.species import SPINS, MomentRanges, Species
 from gasearch.errors import UsageError
@@ -156,9 +155,6 @@ def _prepare(
     reference = fit_reference(network, samples, card.species_map)
     known = [*samples, *(unit.samples[0] for unit in validation)]
     table = reference_table(reference, [int(one.slots.max()) for one in known])
-    if settings.replay_stress:
-        replay_stresses(network, samples)
-        settings = replace(settings, loss=replace(settings.loss, stress=settings.replay_stress))
     inside, outside = _pairs(split)
     scale = settings.loss.difference_scale
     if settings.loss.difference > 0:
@@ -185,14 +181,6 @@ def _pairs(split: Split) -> tuple[list[LabelPair], list[LabelPair]]:
     pairs = label_pairs([*split.training, *split.validation])
     inside = [pair for pair in pairs if not held_out.intersection(pair.decorations)]
     return inside, [pair for pair in pairs if held_out.intersection(pair.decorations)]
-
-
-def replay_stresses(network: Network, samples: Sequence[Sample]) -> None:
-    """Write the network's present stress where a sample has none: what it knows is kept so."""
-    for sample in samples:
-        found = evaluate_minibatch(network, join([Unit((sample,))]), learn=False).stresses
-        known = sample.targets.stresses.isfinite()
-        sample.targets.stresses.copy_(torch.where(known, sample.targets.stresses, found))
 
 
 def _identity(network: Network, card: ModelCard, split: Split, settings: TrainingSettings) -> str:

@@ -117,9 +117,6 @@ class TrainingSettings:
         Decorations to hold out in place of a random choice.
     loss
         Weights and scales.
-    replay_stress
-        Weight of the starting model's own stress on the training frames, where the data have none;
-        0 for none.
     drop_repeats
         Whether of two labels on one geometry only that of lower energy is used.
     committee
@@ -149,7 +146,6 @@ class TrainingSettings:
     validation_share: float = 0.2
     held_out: tuple[str, ...] = ()
     loss: LossSettings = field(default_factory=LossSettings)
-    replay_stress: float = 0.0
     drop_repeats: bool = True
     committee: int = 8
     working_ion_metal: Mapping[str, float] = field(default_factory=dict)
@@ -170,7 +166,6 @@ class TrainingSettings:
         self._require("patience", self.keep_best or not self.patience, "0 with keep_best = false")
         self._require("validation_share", 0 <= self.validation_share <= 0.5, "a number up to 0.5")
         self._require("committee", self.committee >= 0, "0 or more")
-        self._require("replay_stress", self.replay_stress >= 0, "0 or more")
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as JSON writes them."""

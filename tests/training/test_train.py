@@ -311,22 +311,6 @@ def test_a_blind_map_cannot_learn_label_pairs(frames):
     assert torch.allclose(found[data.first], found[data.second])
 
 
-def test_stress_of_the_start_is_replayed_where_the_data_have_none(few):
-    network, card = toy_model()
-    blank = [replace(frame, stress=None) for frame in few]
-    start, _ = toy_model()
-    plain = settings(epochs=8, learning_rate=0.03)
-    drifts = []
-    for chosen in (plain, replace(plain, replay_stress=3.0)):
-        network, card = toy_model()
-        fit(network, card, Split(tuple(blank), ()), chosen)
-        data = join(units_of(blank, card, network.cutoff))
-        now = evaluate_minibatch(network, data, learn=False).stresses
-        before = evaluate_minibatch(start, data, learn=False).stresses
-        drifts.append(float((now - before).abs().mean()))
-    assert drifts[1] < 0.8 * drifts[0]
-
-
 def test_an_anchor_keeps_weights_near_their_start(few):
     drifts = []
     for anchor in (0.0, 20.0):
