@@ -25,7 +25,7 @@ from gasearch.learning.settings import GeometriesSection
 from gasearch.seeding import named_rng
 
 _TOLERANCE = 1.6  # Å, between an atom and its site
-STRAIN, OPPOSITES = "strain", "+-"
+STRAIN, OPPOSITES = "strain", ("+", "-")
 """Of the tags of strained geometries, such as strain0+ and strain0-."""
 _EQUAL = 1e-3  # Å, of geometries that are the same
 
