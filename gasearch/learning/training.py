@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from gasearch.training.loop import TrainingProgress
 
 _SCALES = LossSettings()
+_LEAST_EPOCHS, _FRAMES_READ = 24, 2000
 _SOURCE = "learn.toml, train.settings"
 
 
@@ -94,6 +96,15 @@ def held_out(names: Sequence[str], share: float) -> tuple[str, ...]:
     return tuple(names[k] for k in dict.fromkeys(round(place) for place in places))
 
 
+def epochs(n_frames: int) -> int:
+    """Return how often so many frames are read where learn.toml does not say it.
+
+    With few frames a network has too few steps to learn the cell: on 41 of LixFePO4 the errors of
+    unseen orders still fell after 24 epochs.
+    """
+    return max(_LEAST_EPOCHS, math.ceil(_FRAMES_READ / max(1, n_frames)))
+
+
 def checked(section: TrainSection, home: Path) -> TrainSection:
     """Return [train] with its start as a full path, or raise: before hours of DFT, not after.
 
@@ -155,7 +166,8 @@ def train_and_judge(
     before = errors(potential, seen, unseen or seen)
     try:
         if not (output / MODEL_FILE).exists():
-            train(_plan(files, output, section, start, names, seed), progress)
+            plan = _plan(files, output, section, start, names, seed, epochs(len(seen)))
+            train(plan, progress)
     except DivergedError as error:
         return Judged(names, before, None, is_kept=False, n_frames=len(frames), problem=str(error))
     after = errors(load_checkpoint(output), seen, unseen or seen)
@@ -181,8 +193,9 @@ def _plan(
     start: str | None,
     judges: Sequence[str],
     seed: int,
+    usual_epochs: int,
 ) -> TrainingPlan:
-    own = {**section.settings, "seed": seed}
+    own = {"epochs": usual_epochs, **section.settings, "seed": seed}
     own |= {"held_out": list(judges)} if judges else {"validation_share": 0.0}
     options = training_options(_SOURCE, own, section.network)
     chosen = start or section.start or None

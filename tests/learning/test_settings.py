@@ -12,6 +12,7 @@ from gasearch.learning.settings import (
     learn_file_text,
     read_learn_file,
 )
+from gasearch.learning.training import epochs
 from gasearch.run.sections import RunFileError
 
 
@@ -95,3 +96,7 @@ def test_a_run_of_a_round_has_the_same_files_as_the_loop(tmp_path):
     assert (
         place.make_run(folder / "round-1", [1, 2, 1], lambda path: {}).run_file.read_text() == text
     )
+
+
+def test_few_frames_are_read_more_often():
+    assert [epochs(n) for n in (27, 66, 500)] == [75, 31, 24]
