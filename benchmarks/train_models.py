@@ -10,8 +10,9 @@ frame of the data, and then from DFT together with frames of the CHGNet that was
 same training frames: no teacher knows a held-out decoration.
 
 usage: train_models.py list
-       train_models.py validate NAME [--folds 5] [--only K] [--output FOLDER] [--epochs N] [--json]
-       train_models.py ship NAME [--output FOLDER] [--epochs N]
+       train_models.py validate NAME [--crystal lifepo4] [--folds 5] [--only K] [--output FOLDER]
+                                     [--epochs N] [--json]
+       train_models.py ship NAME [--crystal lifepo4] [--output FOLDER] [--epochs N]
        train_models.py package NAME [--output FOLDER] [--to gasearch/models]
        train_models.py summary [--output FOLDER] [--to benchmarks/results]
 """
@@ -57,20 +58,63 @@ from gasearch.training.state import write_durably
 from gasearch.training.teacher import teacher_frames
 
 ROOT = Path(__file__).parents[1]
-DATA = ROOT / "data" / "nafepo4-pbeu" / "train.xyz"
-SODIUM = {"Na": -1.32195}  # eV per atom of the metal at the level of the data
 PACKAGES = ("gasearch", "torch", "chgnet", "mace-torch", "schnetpack", "numpy")
 LICENCE = "CC BY 4.0 (data); CHGNet's own weights, from which it or its teacher started: BSD-3"
 ABOUT = {"chgnet": "CHGNet", "mace": "MACE", "painn": "PaiNN", "cpainn": "cPaiNN"}
-CARD = {
-    "data": "data/nafepo4-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one k-point; 247 "
-    "frames of the 16 orders of the 28-atom cell; no stress labels",
-    "use_for": "relaxing and ranking Na/vacancy and Fe2+/Fe3+ orders of olivine NaxFePO4, x from 0 "
-    "to 1, ferromagnetic high spin; formation energies and voltages at the level of the data",
-    "not_for": "other crystals or elements, other spin states or magnetic orders, antisites, "
-    "surfaces, diffusion paths, high temperature, pressures beyond some GPa; energies of another "
-    "level of theory must not be mixed in",
+NOT_FOR = (
+    "other crystals or elements, other spin states or magnetic orders, antisites, surfaces, "
+    "diffusion paths, high temperature, pressures beyond some GPa; energies of another level of "
+    "theory must not be mixed in"
+)
+
+
+@dataclass(frozen=True)
+class Crystal:
+    """What a model is trained on.
+
+    Parameters
+    ----------
+    ion
+        The working ion.
+    metal_eV
+        Per atom of its metal, at the level of the data.
+    orders
+        How many of the 16 orders of the 28-atom cell the data have.
+    """
+
+    name: str
+    ion: str
+    metal_eV: float
+    orders: str
+
+    @property
+    def frames(self) -> list[Frame]:
+        """Its data."""
+        return list(read_frames([ROOT / "data" / f"{self.name}-pbeu" / "train.xyz"]).frames)
+
+    @property
+    def card(self) -> dict[str, str]:
+        """What the card of each of its models says."""
+        return {
+            "data": f"data/{self.name}-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one "
+            f"k-point; {len(self.frames)} frames of {self.orders} of the 28-atom cell; no stress "
+            "labels",
+            "use_for": f"relaxing and ranking {self.ion}/vacancy and Fe2+/Fe3+ orders of olivine "
+            f"{self.ion}xFePO4, x from 0 to 1, ferromagnetic high spin; formation energies and "
+            "voltages at the level of the data",
+            "not_for": NOT_FOR,
+        }
+
+
+CRYSTALS = {
+    one.name: one
+    for one in (
+        Crystal("nafepo4", "Na", -1.32195, "the 16 orders"),
+        Crystal("lifepo4", "Li", -1.8963, "the 16 orders"),
+    )
 }
+CrystalOption = Annotated[str, typer.Option(help=", ".join(CRYSTALS))]
+Output = Annotated[Path | None, typer.Option(help="Where trainings are kept.")]
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -131,7 +175,6 @@ _FINE = TrainingSettings(
     learning_rate=2e-3,
     anchor=0.2,
     keep_best=False,
-    working_ion_metal=SODIUM,
 )
 _TAUGHT = TrainingSettings(
     epochs=20,
@@ -196,17 +239,18 @@ def list_recipes() -> None:
 @app.command()
 def validate(
     name: str,
+    crystal: CrystalOption = "nafepo4",
     folds: int = 5,
     only: Annotated[int | None, typer.Option(help="One fold, from 0.")] = None,
     finished: Annotated[bool, typer.Option(help="Train nothing: the finished folds.")] = False,
-    output: Path = ROOT / "build" / "training",
+    output: Output = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
     as_json: Annotated[bool, typer.Option("--json")] = False,
 ) -> None:
     """Cross-validate a recipe over decorations; finished folds are read back."""
     keep_freed_memory()
-    recipe = _chosen(name, epochs)
-    frames = read_frames([DATA]).frames
+    recipe, output = _chosen(name, crystal, epochs), _place(output, crystal)
+    frames = CRYSTALS[crystal].frames
     rows = []
     for fold, names in enumerate(fold_names(frames, folds)):
         folder = output / name / f"fold{fold}"
@@ -224,36 +268,42 @@ def validate(
 @app.command()
 def ship(
     name: str,
-    output: Path = ROOT / "build" / "training" / "shipped",
+    crystal: CrystalOption = "nafepo4",
+    output: Output = None,
     epochs: Annotated[int | None, typer.Option(help="In place of the recipe's.")] = None,
 ) -> None:
     """Train a model on all frames: its errors are those of the cross-validation."""
     keep_freed_memory()
-    recipe = _chosen(name, epochs)
-    frames = read_frames([DATA]).frames
-    _made(name, recipe, Split(tuple(frames), ()), output / f"{name}-nafepo4")
+    recipe, output = _chosen(name, crystal, epochs), _place(output, crystal)
+    frames = CRYSTALS[crystal].frames
+    _made(name, recipe, Split(tuple(frames), ()), output / "shipped" / f"{name}-{crystal}")
 
 
 @app.command()
 def package(
     name: str,
-    output: Path = ROOT / "build" / "training",
+    crystal: CrystalOption = "nafepo4",
+    output: Output = None,
     to: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = ROOT
     / "gasearch"
     / "models",
 ) -> None:
     """Put a model that `ship` made where gasearch finds it, with the errors that were validated."""
+    output = _place(output, crystal)
     validation = json.loads((output / name / "validation.json").read_text())
-    network, card = read_checkpoint(output / "shipped" / f"{name}-nafepo4")
-    save_checkpoint(to / card.name, network, replace(card, notes=_card(name, card, validation)))
+    network, card = read_checkpoint(output / "shipped" / f"{name}-{crystal}")
+    notes = _card(name, CRYSTALS[crystal], card, validation)
+    save_checkpoint(to / card.name, network, replace(card, notes=notes))
 
 
 @app.command()
 def summary(
-    output: Path = ROOT / "build" / "training",
+    crystal: CrystalOption = "nafepo4",
+    output: Output = None,
     to: Annotated[Path | None, typer.Option(help="Folder for models.*.")] = None,
 ) -> None:
     """Show the errors of all recipes that were validated, over their finished folds."""
+    output = _place(output, crystal)
     found = {}
     for name in RECIPES:
         rows = [json.loads(path.read_text()) for path in sorted(output.glob(f"{name}/fold*/err*"))]
@@ -275,27 +325,46 @@ def summary(
     typer.echo("\n".join(lines))
 
 
-def _card(name: str, card: ModelCard, validation: Mapping[str, Any]) -> dict[str, Any]:
+def _card(
+    name: str, crystal: Crystal, card: ModelCard, validation: Mapping[str, Any]
+) -> dict[str, Any]:
     mean, rows = validation["mean"], validation["folds"]
     recipe = RECIPES[name]
     told = {key: round(value, 3) for key, value in mean.items() if value is not None}
     text = (
-        f"{ABOUT[recipe.architecture]} for olivine NaxFePO4; on unseen orders "
+        f"{ABOUT[recipe.architecture]} for olivine {crystal.ion}xFePO4; on unseen orders "
         f"{told['energy_mae_meV_per_atom']:.1f} meV/atom, {told['force_mae_meV_per_A']:.0f} meV/Å"
     )
     judged = f"means of a {len(rows)}-fold cross-validation over decorations; this model saw all"
     teachers = [one.teacher for one in (recipe.before, recipe.beside) if one]
-    notes = {"about": text, **CARD, "errors": told, "errors_are": judged, "teachers": teachers}
+    notes = {
+        "about": text,
+        **crystal.card,
+        "errors": told,
+        "errors_are": judged,
+        "teachers": teachers,
+    }
     return {**notes, **{key: card.notes[key] for key in card.notes if key not in notes}}
 
 
-def _chosen(name: str, epochs: int | None) -> Recipe:
+def _chosen(name: str, crystal: str, epochs: int | None) -> Recipe:
     if name not in RECIPES:
         raise typer.BadParameter(f"no recipe {name!r}; there are {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
-    if epochs is None:
-        return recipe
-    return replace(recipe, settings=replace(recipe.settings, epochs=epochs))
+    if crystal not in CRYSTALS:
+        raise typer.BadParameter(f"no crystal {crystal!r}; there are {', '.join(CRYSTALS)}")
+    recipe, material = RECIPES[name], CRYSTALS[crystal]
+    if crystal != "nafepo4" and (recipe.before or recipe.beside):
+        raise typer.BadParameter(f"{name} has teachers, whose lessons are of nafepo4 alone")
+    own: dict[str, Any] = {"working_ion_metal": {material.ion: material.metal_eV}}
+    if epochs is not None:
+        own["epochs"] = epochs
+    return replace(recipe, settings=replace(recipe.settings, **own))
+
+
+def _place(output: Path | None, crystal: str) -> Path:
+    """Return where trainings are kept."""
+    usual = ROOT / "build" / "training"
+    return output or (usual if crystal == "nafepo4" else usual / crystal)
 
 
 def _fold(name: str, recipe: Recipe, split: Split, folder: Path) -> dict[str, Any]:

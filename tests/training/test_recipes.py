@@ -22,7 +22,7 @@ TINY = {"n_features": 8, "n_interactions": 1, "n_radial": 6, "cutoff": 3.0}
 def script(monkeypatch):
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     module = importlib.import_module("train_models")
-    settings = module.TrainingSettings(epochs=1, batch_size=32, working_ion_metal=module.SODIUM)
+    settings = module.TrainingSettings(epochs=1, batch_size=32)
     before = module.Lessons("pmmcs", {(1, 1, 1): 5})
     recipe = module.Recipe("painn", "fresh", settings, TINY, before, settings, before)
     monkeypatch.setitem(module.RECIPES, "tiny", recipe)
@@ -51,7 +51,7 @@ def test_a_fold_is_validated_once_and_read_back(script, tmp_path):
 def test_a_shipped_model_knows_its_metal(script, tmp_path):
     result = CliRunner().invoke(script.app, ["ship", "tiny", "--output", str(tmp_path)])
     assert result.exit_code == 0, result.output
-    card = load_checkpoint(tmp_path / "tiny-nafepo4").card
+    card = load_checkpoint(tmp_path / "shipped" / "tiny-nafepo4").card
     assert card.working_ion_metal == {"Na": -1.32195}
     assert card.notes["split"]["held_out"] == []
     assert "licence" in card.notes
