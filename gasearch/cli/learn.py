@@ -22,6 +22,10 @@ _HOW = {
     "exhausted": "ended: all that the searches found and that is worth it has its DFT result; "
     "after more supercells, or a larger budget of the runs, remove plan.json and round.json of the "
     "last round to go on",
+    "invalid": "ended: with this potential no crystal stays whole, so there is nothing to compute. "
+    "A network that breaks crystals has learned too little: give it more in [geometries] and "
+    "[train] of {file}, remove the folder of this round, and model and round.json of the one "
+    "before, and go on with: gasearch learn {folder}",
     "stopped": "stopped cleanly; nothing is lost. Go on with: gasearch learn {folder}",
     "waiting": "go on with: gasearch learn {folder}",
 }

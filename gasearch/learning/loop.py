@@ -39,7 +39,7 @@ from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.store.opening import driver_lock
 
-Ending = Literal["done", "rounds", "exhausted", "stopped", "waiting"]
+Ending = Literal["done", "rounds", "exhausted", "invalid", "stopped", "waiting"]
 _NOT_HELD = {"hold": "off", "hold_stiffness": 0.0, "species": {}, "allow_charge_blind": False}
 
 
@@ -136,6 +136,13 @@ class Loop:
                 self.tools.search(state.runs)
             if not all(map(_is_searched, state.runs)):
                 return "stopped"
+            if not any(map(_has_candidates, state.runs)):
+                first = state.runs[0].quoted
+                self.tools.say(
+                    f"round {number}: no candidate that {self._potential(state)} relaxed is valid; "
+                    f"see why with: gasearch status {first}"
+                )
+                return "invalid"
             self._choose(own, state)
         plan = own.plan() or {}
         waiting = self.jobs.compute(plan, state.runs)
@@ -338,6 +345,11 @@ def _is_searched(folder: RunFolder) -> bool:
         return False
     with folder.open_store() as store:
         return Findings(store).status().done
+
+
+def _has_candidates(folder: RunFolder) -> bool:
+    with folder.open_store() as store:
+        return bool(Findings(store).ranked())
 
 
 def _as_json(one: Chosen, expected: Expectations) -> dict[str, Any]:

@@ -43,6 +43,14 @@ class LabelEnergy(Calculator):
         }
 
 
+class Opposite(LabelEnergy):
+    """Ranks all orders the wrong way round."""
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+        super().calculate(atoms, properties, system_changes)
+        self.results["energy"] *= -5
+
+
 class Blind(LabelEnergy):
     """Sees elements only."""
 

@@ -14,6 +14,7 @@ from loops import NOTHING_BESIDE, compute_elsewhere, run, write_external, write_
 from typer.testing import CliRunner
 from waited import wait_for
 
+from gasearch.analysis.findings import read_run
 from gasearch.cli.app import app
 from gasearch.dft.jobs.folders import job_folders
 from gasearch.learning.folder import runs_of
@@ -221,6 +222,50 @@ def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run, in_process):
     assert first["model"] is None
     assert second["runs"] == first["runs"]
     assert any("it is kept out, and the potential of before stays" in line for line in lines)
+
+
+def test_a_model_that_breaks_crystals_ends_the_loop_and_says_so(tmp_path, make_run, in_process):
+    """It is better than a potential that ranks the wrong way round, and has no repulsion."""
+    place = write_loop(make_run, tmp_path / "loop", LEARN)
+    run_file = place.path / "run.toml"
+    run_file.write_text(run_file.read_text().replace("toy.py:LabelEnergy", "toy.py:Opposite"))
+    ending, lines = run(place)
+    (first,) = (one.result() for one in place.rounds())
+    assert first["training"]["is_kept"]
+    assert ending == "invalid"
+    told = (
+        "round 2: no candidate that round-1/model relaxed is valid; see why with: gasearch status"
+    )
+    assert any(line.startswith(told) for line in lines)
+    result = CliRunner().invoke(app, ["learn", str(place.path)])
+    assert result.exit_code == 0, result.output
+    assert "remove the folder of this round" in " ".join(result.output.split())
+
+
+def test_a_better_model_takes_over_and_its_committee_of_one_is_enough(
+    tmp_path, make_run, in_process
+):
+    place = write_loop(make_run, tmp_path / "loop", LEARN)
+    for name, old, new in (
+        ("run.toml", "toy.py:LabelEnergy", "toy.py:Opposite"),
+        ("run.toml", "[relax]", "[relax]\nfmax = 400.0\nsmax = 400.0"),  # before it breaks
+        ("learn.toml", "epochs = 3", "epochs = 3, committee = 1"),
+    ):
+        text = (place.path / name).read_text()
+        assert old in text
+        (place.path / name).write_text(text.replace(old, new))
+    run(place)
+    first, second = (one.result() for one in place.rounds())
+    assert first["training"]["is_kept"]
+    assert second["searched_with"] == first["model"] == "round-1/model"
+    card = json.loads((place.path / "round-1" / "model" / "model.json").read_text())
+    assert len(card["committee"]["members"]) == 1
+    with read_run(place.path / "round-2" / "1x1x1") as findings:
+        found = findings.ranked()
+        made_by = [findings.store.proposal(number).operator for number in range(1, 17)]
+    assert found
+    assert all(row.sigma_eV_per_fu > 0 and row.force_sigma_eV_per_A > 0 for row in found)
+    assert made_by[:3] == ["end_member", "end_member", "seed"]  # the lowest of before come first
 
 
 def test_failed_and_moved_jobs_stop_nothing(tmp_path, make_run, in_process):
