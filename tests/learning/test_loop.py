@@ -226,7 +226,7 @@ def test_a_training_that_gets_worse_is_kept_out(tmp_path, make_run, in_process):
 
 def test_a_model_that_breaks_crystals_ends_the_loop_and_says_so(tmp_path, make_run, in_process):
     """It is better than a potential that ranks the wrong way round, and has no repulsion."""
-    place = write_loop(make_run, tmp_path / "loop", LEARN)
+    place = write_loop(make_run, tmp_path / "loop", LEARN, budget=6)
     run_file = place.path / "run.toml"
     run_file.write_text(run_file.read_text().replace("toy.py:LabelEnergy", "toy.py:Opposite"))
     ending, lines = run(place)
