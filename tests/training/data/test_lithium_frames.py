@@ -31,6 +31,13 @@ def test_they_are_what_the_page_says():
     assert (moments[3].min() > 4.22, moments[3].max() < 4.34) == (True, True)
 
 
+def test_the_frames_that_no_model_has_seen_are_others():
+    seen, later = (read_frames([FRAMES.with_name(f"{name}.xyz")]) for name in ("train", "round3"))
+    assert (len(later.frames), dict(later.dropped)) == (30, {})
+    energies = {round(frame.energy, 6) for frame in seen.frames}
+    assert not energies & {round(frame.energy, 6) for frame in later.frames}
+
+
 def test_formation_energies_are_those_of_the_page():
     lowest: dict[str, tuple[float, float]] = {}
     for frame in read_frames([FRAMES]).frames:
