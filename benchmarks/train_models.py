@@ -344,7 +344,9 @@ def _card(
         f"{ABOUT[recipe.architecture]} for olivine {crystal.ion}xFePO4; on unseen orders "
         f"{told['energy_mae_meV_per_atom']:.1f} meV/atom, {told['force_mae_meV_per_A']:.0f} meV/Å"
     )
-    judged = f"means of {len(rows)} folds of a cross-validation over decorations; this model saw all"
+    judged = (
+        f"means of {len(rows)} folds of a cross-validation over decorations; this model saw all"
+    )
     teachers = [one.teacher for one in (recipe.before, recipe.beside) if one]
     notes = {
         "about": text,
