@@ -3,9 +3,10 @@
     python benchmarks/phase_diagram.py speed
     python benchmarks/phase_diagram.py onsager --sizes 8,16,32
     python benchmarks/phase_diagram.py nafepo4 --work FOLDER      searches first, where it did not
+    python benchmarks/phase_diagram.py lifepo4 --work FOLDER      the same
 
-Each writes its part of results/phase_diagram.json; `nafepo4` also the figures. The text around the
-numbers is in results/phase_diagram.md.
+Each writes its part of results/phase_diagram.json; the last two also the figures. The text around
+the numbers is in results/phase_diagram.md.
 """
 
 from __future__ import annotations
@@ -40,11 +41,18 @@ from gasearch.phases.energies.lattice import Lattice
 from gasearch.phases.walks.monte_carlo import Cell, Walk, random_spins
 
 RESULTS = Path(__file__).parent / "results"
-_RUNS = (
-    ("121", (1, 2, 1), 150, ()),
-    ("111", (1, 1, 1), 16, ()),
-    ("131", (1, 3, 1), 70, ("2/3", "5/6")),
-)
+_RUNS: dict[str, tuple[tuple[str, tuple[int, int, int], int, tuple[str, ...]], ...]] = {
+    "nafepo4": (
+        ("121", (1, 2, 1), 150, ()),
+        ("111", (1, 1, 1), 16, ()),
+        ("131", (1, 3, 1), 70, ("2/3", "5/6")),
+    ),
+    "lifepo4": (
+        ("121", (1, 2, 1), 90, ()),
+        ("111", (1, 1, 1), 16, ()),
+        ("112", (1, 1, 2), 90, ()),
+    ),
+}
 app = typer.Typer(add_completion=False)
 
 
@@ -209,25 +217,16 @@ def onsager(
     _record("onsager", result)
 
 
+Work = Annotated[Path, typer.Option(help="Folder of the runs.")]
+MonteCarloCell = Annotated[tuple[int, int, int], typer.Option(help="Of the Monte Carlo.")]
+Number = Annotated[int, typer.Option()]
+
+
 @app.command()
 def nafepo4(
-    work: Annotated[Path, typer.Option(help="Folder of the runs.")],
-    cell: Annotated[tuple[int, int, int], typer.Option(help="Of the Monte Carlo.")] = (2, 6, 4),
-    sweeps: Annotated[int, typer.Option()] = 200,
-    compositions: Annotated[int, typer.Option()] = 13,
+    work: Work, cell: MonteCarloCell = (2, 6, 4), sweeps: Number = 200, compositions: Number = 13
 ) -> None:
     """Make the diagram of the default model, from `gasearch init` to the figure."""
-    command = [sys.executable, "-m", "gasearch"]
-    for name, repeats, budget, xs in _RUNS:
-        folder = work / name
-        if not folder.exists():
-            work.mkdir(parents=True, exist_ok=True)
-            words = ["--supercell", *map(str, repeats), "--budget", str(budget), "--seed", "1"]
-            subprocess.run([*command, "init", str(folder), *words], check=True)
-            if xs:
-                _search_at(folder / "run.toml", xs)
-        subprocess.run([*command, "run", str(folder)], check=True)
-    folders = [str(work / name) for name, *_ in _RUNS]
     words = [
         "--cell",
         *map(str, cell),
@@ -236,13 +235,43 @@ def nafepo4(
         "--compositions",
         str(compositions),
     ]
+    _diagram("nafepo4", work, words, "phase_diagram")
+
+
+@app.command()
+def lifepo4(
+    work: Work, cell: MonteCarloCell = (2, 4, 4), sweeps: Number = 200, compositions: Number = 13
+) -> None:
+    """Make that of LixFePO4, with the model that was learned for it."""
+    words = [
+        "--cell",
+        *map(str, cell),
+        "--sweeps",
+        str(sweeps),
+        "--compositions",
+        str(compositions),
+    ]
+    _diagram("lifepo4", work, words, "phase_diagram_lifepo4")
+
+
+def _diagram(crystal: str, work: Path, words: list[str], figure: str) -> None:
+    """Search where it was not, and write the diagram, its figures and its numbers."""
+    command = [sys.executable, "-m", "gasearch"]
+    for name, repeats, budget, xs in _RUNS[crystal]:
+        folder = work / name
+        if not folder.exists():
+            work.mkdir(parents=True, exist_ok=True)
+            own = ["--host", f"{crystal}-olivine", "--supercell", *map(str, repeats)]
+            own += ["--budget", str(budget), "--seed", "1"]
+            subprocess.run([*command, "init", str(folder), *own], check=True)
+            if xs:
+                _search_at(folder / "run.toml", xs)
+        subprocess.run([*command, "run", str(folder)], check=True)
+    folders = [str(work / name) for name, *_ in _RUNS[crystal]]
     started = time.monotonic()
     subprocess.run([*command, "phase-diagram", *folders, *words], check=True)
-    place = work / _RUNS[0][0] / "phase-diagram"
-    for source, target in (
-        ("phase-diagram", "phase_diagram"),
-        ("voltage", "phase_diagram_voltage"),
-    ):
+    place = work / _RUNS[crystal][0][0] / "phase-diagram"
+    for source, target in (("phase-diagram", figure), ("voltage", f"{figure}_voltage")):
         shutil.copy(place / f"{source}.png", RESULTS / f"{target}.png")
     document = json.loads((place / "phase-diagram.json").read_text("utf-8"))
     for each in document["diagrams"]:
@@ -251,7 +280,7 @@ def nafepo4(
     document["wall_s"] = time.monotonic() - started
     for model in document["models"]:
         del model["interactions"]
-    _record("nafepo4", document)
+    _record(crystal, document)
 
 
 def _search_at(file: Path, xs: tuple[str, ...]) -> None:

@@ -80,12 +80,15 @@ class Crystal:
         Per atom of its metal, at the level of the data.
     orders
         How many of the 16 orders of the 28-atom cell the data have.
+    noise
+        What is wrong with the data, beyond what holds for all; "" for nothing.
     """
 
     name: str
     ion: str
     metal_eV: float
     orders: str
+    noise: str = ""
 
     @property
     def frames(self) -> list[Frame]:
@@ -98,7 +101,7 @@ class Crystal:
         return {
             "data": f"data/{self.name}-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one "
             f"k-point; {len(self.frames)} frames of {self.orders} of the 28-atom cell; no stress "
-            "labels",
+            f"labels{self.noise}",
             "use_for": f"relaxing and ranking {self.ion}/vacancy and Fe2+/Fe3+ orders of olivine "
             f"{self.ion}xFePO4, x from 0 to 1, ferromagnetic high spin; formation energies and "
             "voltages at the level of the data",
@@ -110,7 +113,13 @@ CRYSTALS = {
     one.name: one
     for one in (
         Crystal("nafepo4", "Na", -1.32195, "the 16 orders"),
-        Crystal("lifepo4", "Li", -1.8963, "the 16 orders"),
+        Crystal(
+            "lifepo4",
+            "Li",
+            -1.8963,
+            "the 16 orders",
+            "; energies of orders at x = 1/2 are good to 50 meV/f.u. (orbital states of PBE+U)",
+        ),
     )
 }
 CrystalOption = Annotated[str, typer.Option(help=", ".join(CRYSTALS))]
@@ -335,7 +344,9 @@ def _card(
         f"{ABOUT[recipe.architecture]} for olivine {crystal.ion}xFePO4; on unseen orders "
         f"{told['energy_mae_meV_per_atom']:.1f} meV/atom, {told['force_mae_meV_per_A']:.0f} meV/Å"
     )
-    judged = f"means of a {len(rows)}-fold cross-validation over decorations; this model saw all"
+    judged = (
+        f"means of {len(rows)} folds of a cross-validation over decorations; this model saw all"
+    )
     teachers = [one.teacher for one in (recipe.before, recipe.beside) if one]
     notes = {
         "about": text,

@@ -1,4 +1,4 @@
-"""Models that come with gasearch, in `gasearch/models`, trained on `data/nafepo4-pbeu`.
+"""Models that come with gasearch, in `gasearch/models`, trained on the frames in `data`.
 
 Each is a checkpoint as anybody's (see `networks.checkpoint`) and a registered name. Their
 cards say what they were trained on, how wrong they are and what they must not be used for. No torch
@@ -53,6 +53,11 @@ def default(device: str = "cpu") -> NetworkPotential:
 def chgnet_nafepo4(device: str = "cpu") -> NetworkPotential:
     """Return CHGNet, fine-tuned from its own weights, with Ga's place for Fe3+."""
     return load_shipped("chgnet-nafepo4", device)
+
+
+def chgnet_lifepo4(device: str = "cpu") -> NetworkPotential:
+    """Return CHGNet for LixFePO4, made like that for NaxFePO4."""
+    return load_shipped("chgnet-lifepo4", device)
 
 
 def mace_nafepo4(device: str = "cpu") -> NetworkPotential:

@@ -7,8 +7,9 @@ from importlib.metadata import entry_points
 import numpy as np
 import pytest
 from crystals import rattled
-from places import SHIPPED_FRAMES
+from places import SHIPPED_DATA
 
+from gasearch.analysis.voltage import GPAW_PBE_450
 from gasearch.crystal.decoration import Decoration
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
@@ -58,9 +59,21 @@ def model(name):
     return load_potential(name)
 
 
-@pytest.fixture(scope="module")
-def frames():
-    return read_frames([SHIPPED_FRAMES]).frames
+@pytest.fixture
+def ion(name):
+    return "Li" if "lifepo4" in name else "Na"
+
+
+@pytest.fixture
+def frames(ion):
+    return read_frames([SHIPPED_DATA / f"{ion.lower()}fepo4-pbeu" / "train.xyz"]).frames
+
+
+@pytest.fixture
+def orders(ion):
+    """Three rattled crystals that a model was made for."""
+    host = f"{ion.lower()}fepo4-olivine"
+    return [rattled(x, seed, host=host) for seed, x in enumerate((0.5, 0.75, 0.25))]
 
 
 def test_all_four_architectures_are_shipped():
@@ -70,43 +83,42 @@ def test_all_four_architectures_are_shipped():
     assert {"default", *shipped_names()} <= names
 
 
-def test_it_is_small_and_says_what_it_is(name):
+def test_it_is_small_and_says_what_it_is(name, ion):
     files = sorted((MODELS / name).iterdir())
     assert [file.name for file in files] == ["model.json", "weights.safetensors"]
     assert sum(file.stat().st_size for file in files) < LIMIT
     document = model_description(name)
     assert document["name"] == name
     assert set(document["card"]) >= CARD
-    assert document["working_ion_metal"] == {"Na": -1.32195}
+    assert document["working_ion_metal"] == {ion: GPAW_PBE_450[ion]}
     assert document["card"]["errors"]["force_mae_meV_per_A"] > 0
     (row,) = [row for row in potentials() if row.name == name]
     assert row.about == document["card"]["about"]
 
 
-def test_it_keeps_the_contract(name):
+def test_it_keeps_the_contract(name, orders):
     network, card = read_checkpoint(MODELS / name)
     exact = NetworkPotential(network.double(), card)
-    check_potential(exact, [rattled(0.5), rattled(0.75, seed=1)], tolerance=1e-5, step=5e-4)
+    check_potential(exact, orders[:2], tolerance=1e-5, step=5e-4)
 
 
-def test_it_listens_to_the_labels(model):
-    structures = [rattled(0.5), rattled(0.75, seed=1), rattled(0.25, seed=2)]
-    assert charge_awareness(model, structures, np.random.default_rng(0)) > 100
+def test_it_listens_to_the_labels(model, orders):
+    assert charge_awareness(model, orders, np.random.default_rng(0)) > 100
 
 
-def test_sodium_costs_what_it_costs_in_dft(model, frames):
-    ends = {frame.decoration: frame for frame in lowest_frames(frames)}
-    full, empty = ends["111-v0-0"], ends["111-v4-0"]
+def test_the_ion_costs_what_it_costs_in_dft(model, frames):
+    ends = {frame.working_fraction: frame for frame in lowest_frames(frames)}
+    full, empty = ends[1.0], ends[0.0]
     found = model.evaluate(Batch.from_atoms([full.atoms, empty.atoms])).energies
-    true = full.energy - empty.energy  # eV for four Na
+    true = full.energy - empty.energy  # eV for four ions
     assert float(found[0] - found[1]) == pytest.approx(true, abs=0.4)
     both = [model.card.reference[model.card.species_map.slot(Species("Fe", q))] for q in (2, 3)]
     assert both[0] == both[1]
 
 
-def test_what_it_was_not_trained_on_is_refused(model):
+def test_what_it_was_not_trained_on_is_refused(model, ion):
     atoms = rattled(1.0)
-    atoms.symbols[0] = "Li"
+    atoms.symbols[0] = "Li" if ion == "Na" else "Na"
     with pytest.raises(UntrainedSpeciesError):
         model.evaluate(Batch.from_atoms([atoms]))
 
@@ -135,7 +147,8 @@ def test_the_default_is_chosen_for_hosts_that_it_knows():
         for host in ("nafepo4-olivine", "lifepo4-olivine", "na2fesio4")
     }
     assert chosen["nafepo4-olivine"] == DEFAULT
-    assert chosen["lifepo4-olivine"] == chosen["na2fesio4"] == "chgnet"
+    assert chosen["lifepo4-olivine"] == "chgnet-lifepo4"
+    assert chosen["na2fesio4"] == "chgnet"
 
 
 def test_a_run_in_a_larger_cell_is_told_that_the_default_extrapolates(tmp_path):

@@ -315,7 +315,7 @@ def test_the_folder_of_a_trained_model_is_named_as_seen_from_the_run(tmp_path, m
     ("host", "potential", "name"),
     [
         ("nafepo4-olivine", None, DEFAULT),
-        ("lifepo4-olivine", None, "chgnet"),
+        ("lifepo4-olivine", None, "chgnet-lifepo4"),
         ("na2fesio4", None, "chgnet"),
         ("nafepo4-olivine", "default", DEFAULT),
     ],

@@ -13,12 +13,13 @@ FRAMES = ROOT / "data" / "lifepo4-pbeu" / "train.xyz"
 def test_they_are_what_the_page_says():
     found = read_frames([FRAMES])
     frames = found.frames
-    assert (len(frames), dict(found.dropped)) == (56, {})
-    assert len({frame.decoration for frame in frames}) == 15
+    assert (len(frames), dict(found.dropped)) == (98, {})
+    assert len({frame.decoration for frame in frames}) == 16
     assert {frame.level for frame in frames} == {"gpaw-pbeu450-sp-aef281c9"}
     kinds = Counter(frame.tag.partition(":")[0] for frame in frames)
     assert kinds == {
-        "relax0": 11, "single": 10, "way50": 10, "rattle0": 9, "rattle1": 10, "hop50": 6
+        "relax0": 17, "single": 10, "strain0+": 12, "strain0-": 11, "way50": 16, "rattle0": 15,
+        "rattle1": 10, "hop50": 7,
     }  # fmt: skip
     moments = {
         charge: np.concatenate(
@@ -30,6 +31,13 @@ def test_they_are_what_the_page_says():
     assert (moments[3].min() > 4.22, moments[3].max() < 4.34) == (True, True)
 
 
+def test_the_frames_that_no_model_has_seen_are_others():
+    seen, later = (read_frames([FRAMES.with_name(f"{name}.xyz")]) for name in ("train", "round3"))
+    assert (len(later.frames), dict(later.dropped)) == (30, {})
+    energies = {round(frame.energy, 6) for frame in seen.frames}
+    assert not energies & {round(frame.energy, 6) for frame in later.frames}
+
+
 def test_formation_energies_are_those_of_the_page():
     lowest: dict[str, tuple[float, float]] = {}
     for frame in read_frames([FRAMES]).frames:
@@ -39,5 +47,4 @@ def test_formation_energies_are_those_of_the_page():
     by_x = {x: energy for energy, x in lowest.values()}
     line = {x: by_x[0] + x * (by_x[1] - by_x[0]) for x in by_x}
     found = {x: round(1000 * (by_x[x] - line[x])) for x in by_x if 0 < x < 1}
-    assert found[0.25] == 59
-    assert found[0.5] == 9
+    assert found == {0.25: 75, 0.5: 14, 0.75: 44}
