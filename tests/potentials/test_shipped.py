@@ -36,6 +36,7 @@ from gasearch.search.session import Session
 from gasearch.testing import check_potential
 from gasearch.training.data.frames import lowest_frames
 from gasearch.training.data.reading import read_frames
+from gasearch.training.evaluation.predict import predict
 
 CARD = {"about", "data", "split", "errors", "use_for", "not_for", "licence"}
 LIMIT = 5_000_000  # bytes
@@ -114,6 +115,19 @@ def test_the_ion_costs_what_it_costs_in_dft(model, frames):
     assert float(found[0] - found[1]) == pytest.approx(true, abs=0.4)
     both = [model.card.reference[model.card.species_map.slot(Species("Fe", q))] for q in (2, 3)]
     assert both[0] == both[1]
+
+
+@pytest.mark.parametrize("name", [n for n in shipped_names() if "nafepo4" in n], indirect=True)
+def test_it_is_right_in_the_larger_cell_that_it_has_not_seen(name, model):
+    """Single points of DFT at geometries of the default, in 1x2x1."""
+    frames = read_frames([SHIPPED_DATA / "nafepo4-pbeu" / "larger.xyz"]).frames
+    found = predict(model, [frame.atoms for frame in frames])
+    energies = [(p.energy - f.energy) / len(f.atoms) for p, f in zip(found, frames, strict=True)]
+    forces = [np.abs(p.forces - f.forces).mean() for p, f in zip(found, frames, strict=True)]
+    best = name == DEFAULT
+    assert len(frames) == 6
+    assert np.abs(energies).mean() < (2.5e-3 if best else 4.5e-3)  # eV/atom
+    assert np.mean(forces) < (0.055 if best else 0.08)  # eV/Å
 
 
 def test_what_it_was_not_trained_on_is_refused(model, ion):
