@@ -1,8 +1,8 @@
 """What is computed beside the relaxed structure of a candidate: the frames that a network needs.
 
 Relaxed structures alone teach no forces, and where DFT gives no stress, no cells: those come from
-energies of strained ones. And a network listens to the labels only where it has seen
-two charge orders on one geometry: the mid-point between two relaxed ones, computed for each.
+energies of strained ones. And a network listens to the labels only where it has seen two charge
+orders on one geometry: the mid-point between two relaxed ones, computed for each.
 """
 
 from __future__ import annotations
