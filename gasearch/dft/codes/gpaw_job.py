@@ -148,7 +148,8 @@ def compute_samples(
 ) -> dict[str, Any]:
     """Compute the geometries of samples.traj that are not computed yet; return how many there are.
 
-    Each goes on from the electrons of the one before. One that cannot be computed is left out.
+    Each goes on from the electrons of the one before, as far as the code keeps them: GPAW does in
+    one cell, and begins from free atoms in another. One that cannot be computed is left out.
 
     Parameters
     ----------
