@@ -161,10 +161,14 @@ def _module_from_file(kind: str, text: str, path: Path) -> ModuleType:
         raise PluginError(kind, text, f"{path} is not a Python file.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    writes_no_cache = sys.dont_write_bytecode
+    sys.dont_write_bytecode = True  # nothing is left in the folder of a run
     try:
         with at_home(f"{path.name}:", path.parent):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        sys.dont_write_bytecode = writes_no_cache
     return module

@@ -81,11 +81,20 @@ def main() -> NoReturn:
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:  # the reader of a pipe has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _discard_output()
         code = 1
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 -- the user gets a line of it
         code = report_error(error, err)
+        try:
+            print(end="", flush=True)
+        except OSError:  # a full disk; Python would say so once more at its end
+            _discard_output()
     sys.exit(code or 0)
+
+
+def _discard_output() -> None:
+    """Let what is left in the buffer of standard output go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _version(value: bool) -> None:

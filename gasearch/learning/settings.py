@@ -102,8 +102,8 @@ class TrainSection(Section):
     held_out: Share = key(0.25, "of the new decorations of a round: they judge the new model")
     settings: dict[str, Any] = key(
         {"learning_rate": 2e-3, "anchor": 0.2, "keep_best": False},
-        "as in the settings file of `gasearch potential train`; without epochs there as many as "
-        "read 2000 frames, and 24 at the least",
+        "as in the settings file of a training; without epochs there as many as read 2000 frames, "
+        "and 24 at the least",
     )
     network: dict[str, Any] = key({}, "arguments of a fresh network")
 

@@ -525,9 +525,11 @@ class TestUnexpected:
         assert "no room for a report" in gasearch("status", finished).line
 
     def test_a_full_disk_is_no_bug(self, finished):
+        buffered = {k: v for k, v in os.environ.items() if k != "PYTHONUNBUFFERED"}
         with Path("/dev/full").open("w") as full:
             done = subprocess.run(
                 [*COMMAND, "best", str(finished)],
+                env=buffered,
                 stdout=full,
                 stderr=subprocess.PIPE,
                 text=True,

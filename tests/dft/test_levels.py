@@ -110,11 +110,11 @@ class TestLevels:
 
 def test_the_metal_of_the_default_level_is_known_and_of_others_is_not():
     host = olivine()
-    source = "GPAW, PBE, 450 eV: Na"
+    source = "GPAW, PBE, 450 eV: Na, Li"
     for own in (level(host), level(host, relax=False)):
         assert dft_metal("Na", own.name, own.settings) == Metal("Na", -1.32195, source)
     for element, own in (
-        ("Li", level(host)),
+        ("K", level(host)),
         ("Na", level(host, gpaw={"cutoff_eV": 500.0})),
         ("Na", level(host, "vasp")),
     ):

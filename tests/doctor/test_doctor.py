@@ -168,7 +168,10 @@ class TestEngine:
     def _quick(self, no_potential, forked_workers):
         pass
 
-    def test_a_worker_relaxes_a_structure_and_nothing_is_left(self, tmp_path, make_run):
+    def test_a_worker_relaxes_a_structure_and_nothing_is_left(
+        self, tmp_path, make_run, monkeypatch
+    ):
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
         folder = make_run(tmp_path / "run", execution={"workers": 4})
         before = contents(folder)
         check = found(folder)["engine"]
