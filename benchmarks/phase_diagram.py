@@ -227,15 +227,7 @@ def nafepo4(
     work: Work, cell: MonteCarloCell = (2, 6, 4), sweeps: Number = 200, compositions: Number = 13
 ) -> None:
     """Make the diagram of the default model, from `gasearch init` to the figure."""
-    words = [
-        "--cell",
-        *map(str, cell),
-        "--sweeps",
-        str(sweeps),
-        "--compositions",
-        str(compositions),
-    ]
-    _diagram("nafepo4", work, words, "phase_diagram")
+    _diagram("nafepo4", work, cell, (sweeps, compositions), "phase_diagram")
 
 
 @app.command()
@@ -243,19 +235,21 @@ def lifepo4(
     work: Work, cell: MonteCarloCell = (2, 4, 4), sweeps: Number = 200, compositions: Number = 13
 ) -> None:
     """Make that of LixFePO4, with the model that was learned for it."""
-    words = [
-        "--cell",
-        *map(str, cell),
-        "--sweeps",
-        str(sweeps),
-        "--compositions",
-        str(compositions),
-    ]
-    _diagram("lifepo4", work, words, "phase_diagram_lifepo4")
+    _diagram("lifepo4", work, cell, (sweeps, compositions), "phase_diagram_lifepo4")
 
 
-def _diagram(crystal: str, work: Path, words: list[str], figure: str) -> None:
-    """Search where it was not, and write the diagram, its figures and its numbers."""
+def _diagram(
+    crystal: str, work: Path, cell: tuple[int, int, int], numbers: tuple[int, int], figure: str
+) -> None:
+    """Search where it was not, and write the diagram, its figures and its numbers.
+
+    Parameters
+    ----------
+    numbers
+        Of sweeps, and of compositions.
+    """
+    words = ["--cell", *map(str, cell), "--sweeps", str(numbers[0])]
+    words += ["--compositions", str(numbers[1])]
     command = [sys.executable, "-m", "gasearch"]
     for name, repeats, budget, xs in _RUNS[crystal]:
         folder = work / name
