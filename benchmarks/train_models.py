@@ -13,8 +13,8 @@ usage: train_models.py list
        train_models.py validate NAME [--crystal lifepo4] [--folds 5] [--only K] [--output FOLDER]
                                      [--epochs N] [--json]
        train_models.py ship NAME [--crystal lifepo4] [--output FOLDER] [--epochs N]
-       train_models.py package NAME [--output FOLDER] [--to gasearch/models]
-       train_models.py summary [--output FOLDER] [--to benchmarks/results]
+       train_models.py package NAME [--crystal lifepo4] [--output FOLDER] [--to gasearch/models]
+       train_models.py summary [--crystal lifepo4] [--output FOLDER] [--to benchmarks/results]
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from machine import describe_machine
 
 from gasearch.allocator import keep_freed_memory
+from gasearch.analysis.voltage import GPAW_PBE_450
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.potentials.contract import Potential
@@ -76,18 +77,12 @@ class Crystal:
     ----------
     ion
         The working ion.
-    metal_eV
-        Per atom of its metal, at the level of the data.
-    orders
-        How many of the 16 orders of the 28-atom cell the data have.
     noise
         What is wrong with the data, beyond what holds for all; "" for nothing.
     """
 
     name: str
     ion: str
-    metal_eV: float
-    orders: str
     noise: str = ""
 
     @property
@@ -100,7 +95,7 @@ class Crystal:
         """What the card of each of its models says."""
         return {
             "data": f"data/{self.name}-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one "
-            f"k-point; {len(self.frames)} frames of {self.orders} of the 28-atom cell; no stress "
+            f"k-point; {len(self.frames)} frames of the 16 orders of the 28-atom cell; no stress "
             f"labels{self.noise}",
             "use_for": f"relaxing and ranking {self.ion}/vacancy and Fe2+/Fe3+ orders of olivine "
             f"{self.ion}xFePO4, x from 0 to 1, ferromagnetic high spin; formation energies and "
@@ -112,12 +107,10 @@ class Crystal:
 CRYSTALS = {
     one.name: one
     for one in (
-        Crystal("nafepo4", "Na", -1.32195, "the 16 orders"),
+        Crystal("nafepo4", "Na"),
         Crystal(
             "lifepo4",
             "Li",
-            -1.8963,
-            "the 16 orders",
             "; energies of orders at x = 1/2 are good to 50 meV/f.u. (orbital states of PBE+U)",
         ),
     )
@@ -366,7 +359,7 @@ def _chosen(name: str, crystal: str, epochs: int | None) -> Recipe:
     recipe, material = RECIPES[name], CRYSTALS[crystal]
     if crystal != "nafepo4" and (recipe.before or recipe.beside):
         raise typer.BadParameter(f"{name} has teachers, whose lessons are of nafepo4 alone")
-    own: dict[str, Any] = {"working_ion_metal": {material.ion: material.metal_eV}}
+    own: dict[str, Any] = {"working_ion_metal": {material.ion: GPAW_PBE_450[material.ion]}}
     if epochs is not None:
         own["epochs"] = epochs
     return replace(recipe, settings=replace(recipe.settings, **own))
