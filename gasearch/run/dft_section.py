@@ -47,6 +47,9 @@ class GpawSection(Section):
     energy_convergence: Positive = key(5e-5, "change of the energy", "eV per electron")
     density_convergence: Positive = key(6e-4, "change of the density", "e per valence electron")
     eigenstates_convergence: Positive = key(2e-6, "residual of the states", "eV^2 per electron")
+    orbital_starts: Count = key(
+        0, "other occupied d orbitals that a job begins with too, to keep the lowest; 4 is a lot"
+    )
     command: tuple[str, ...] = key(
         (), 'what starts Python with GPAW: ["/its/python"]; []: this Python'
     )

@@ -217,6 +217,62 @@ def test_samples_go_on_from_the_electrons_of_the_job(folder, tmp_path):
     assert found == pytest.approx(near, abs=2e-3)
 
 
+class TestOrbitals:
+    """NaFeF3 in a flat cell, where the one electron of Fe2+ with the other spin is best in xy."""
+
+    XY, YZ = 0, 1  # among GPAW's five d orbitals
+
+    @pytest.fixture
+    def compute(self, tmp_path):
+        """A function that begins with yz; returns energies of job and sample, and orbitals."""
+        sites = [[0.5, 0.5, 0.5], [0, 0, 0], [0.5, 0, 0], [0, 0.5, 0], [0, 0, 0.5]]
+        atoms = Atoms("NaFeF3", cell=[4.2, 4.2, 3.9], pbc=True, scaled_positions=sites)
+        strained = atoms.copy()
+        strained.set_cell(1.01 * atoms.cell, scale_atoms=True)
+        written = {
+            "task": "single-point", "rung": "as set", "attempt": 1, "fmax": 0.8, "max_steps": 1,
+            "max_step_length": 0.1, "xc": "PBE", "cutoff_eV": 220.0, "kpoints": [[0, 0, 0]],
+            "hubbard": {"Fe": ["d", 4.0]}, "smearing_eV": 0.05, "mixer": [0.1, 5, 50.0],
+            "max_scf": 60, "moments": [0.0, 4.0, 0.0, 0.0, 0.0], "surrogates": {},
+            "convergence": {"energy": 5e-5, "density": 6e-4, "eigenstates": 2e-6},
+        }  # fmt: skip
+        of_yz = {"energy_eV": 0.0, "occupied": {"1:1": [np.eye(5)[self.YZ].tolist()]}, "tried": []}
+
+        def call(starts, tried=()):
+            folder = tmp_path / f"{starts}-{len(tried)}"
+            folder.mkdir()
+            shutil.copy(SCRIPT, folder)
+            ase.io.write(folder / "start.traj", atoms)
+            ase.io.write(folder / "samples.traj", strained)
+            (folder / "job.json").write_text(json.dumps({**written, "orbital_starts": starts}))
+            (folder / "orbitals.json").write_text(json.dumps(of_yz | {"tried": list(tried)}))
+            subprocess.run([sys.executable, SCRIPT.name], cwd=folder, check=True)
+            found = [ase.io.read(folder / f"{name}.traj") for name in ("result", "samples-result")]
+            kept = json.loads((folder / "orbitals.json").read_text())
+            return [frame.get_potential_energy() for frame in found], kept
+
+        return call
+
+    def test_a_job_begins_with_those_of_its_folder_and_its_samples_go_on_with_them(self, compute):
+        (of_yz, strained_yz), kept = compute(0)
+        ((occupied,),) = kept["occupied"].values()
+        assert abs(occupied[self.YZ]) > 0.99
+        (of_xy, strained_xy), kept = compute(2)
+        ((occupied,),) = kept["occupied"].values()
+        assert abs(occupied[self.XY]) > 0.99
+        assert of_yz - of_xy == pytest.approx(0.008, abs=0.003)
+        assert strained_yz - strained_xy == pytest.approx(0.068, abs=0.01)
+        zx, xy = [one["energy_eV"] for one in kept["tried"]]
+        assert zx == pytest.approx(of_yz, abs=1e-5)  # by symmetry
+        assert xy == pytest.approx(of_xy, abs=1e-3)
+        assert kept["energy_eV"] == of_xy
+
+    def test_what_was_tried_is_not_tried_again(self, compute):
+        done = [{"shells": ["1:1"], "energy_eV": None}, {"shells": ["1:1"], "energy_eV": 99.0}]
+        _, kept = compute(2, done)
+        assert kept["tried"] == done
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not os.environ.get("GASEARCH_SLOW"), reason="minutes; set GASEARCH_SLOW=1")
 def test_a_frame_of_the_shipped_data_has_the_energy_that_it_says(tmp_path):

@@ -82,6 +82,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
         "smearing_eV": section.smearing_eV,
         "mixer": list(own.mixer),
         "max_scf": own.max_scf,
+        "orbital_starts": own.orbital_starts,
         "convergence": {
             "energy": own.energy_convergence,
             "density": own.density_convergence,
@@ -118,6 +119,7 @@ def refreshed(written: Mapping[str, Any], section: DftSection) -> dict[str, Any]
         "max_step_length": section.max_step_length,
         "mixer": list(section.gpaw.mixer),
         "max_scf": section.gpaw.max_scf,
+        "orbital_starts": section.gpaw.orbital_starts,
     }
 
 

@@ -5,7 +5,8 @@
 It needs GPAW and ASE alone, so a folder can be computed on another machine, under MPI too. It goes
 on from relax.traj where there is one. What it leaves: progress.json while it runs; result.traj,
 and last of all outcome.json, each complete or not there. Where there is a samples.traj, its
-geometries are computed after the job itself, one by one into samples-result.traj.
+geometries are computed after the job itself, one by one into samples-result.traj. orbitals.json
+says which d orbitals are occupied; whatever begins from free atoms again begins with these.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any, NamedTuple
 
 ALREADY_RUNNING = 3
 _LEFT_OUT = "samples-left-out.json"
+_ORBITALS = "orbitals.json"
 _STRETCH = 4  # by which the retry "smearing" broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
@@ -32,6 +34,8 @@ _LEAST_LENGTH = 0.01  # Å, of a step after many that were taken back
 _GAIN_EV = 1e-3  # what counts as a gain in energy of the cell
 _IDLE_STEPS = 6  # without one, after which a relaxation has arrived at the noise of the forces
 _STALLED_FMAX = 0.15  # eV/Å, that its lowest geometry may have then
+_OCCUPIED = 0.5  # electrons in an orbital of one spin: more is occupied, less is empty
+_OTHERS_PER_SITE = 2  # occupations that are tried for one atom
 
 
 class NotConvergedError(Exception):
@@ -109,7 +113,7 @@ def _compute(job: dict[str, Any], start_s: float, is_first: bool) -> dict[str, A
     elif job["rung"] == "smearing":
         with suppress(NotConvergedError):
             _begin_broad(job, atoms)
-    electrons = Electrons(_convergence_error(), lambda: _calculator(job, spinpol=True, again=True))
+    electrons = Electrons(_convergence_error(), lambda: _calculator(job, True, "-afresh"))
     return outcome_of(known, compute_samples(atoms, electrons, start_s, is_first))
 
 
@@ -117,11 +121,16 @@ def _result(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> 
     """Compute the job itself, write its result and return it."""
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
+    if job.get("orbital_starts"):
+        _choose_orbitals(job, atoms, start_s, is_first)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
     n_steps, frame = relax(atoms, task, "relax", start_s, is_first)
     frame.info["n_steps"] = n_steps
     if is_first:
         write_frames("result.traj", [frame])
+    shells = _open_shells(atoms.calc, job)
+    tried = _orbitals_file().get("tried", [])
+    _keep_orbitals(_occupied(shells), frame.get_potential_energy(), tried, is_first)
     return frame
 
 
@@ -328,10 +337,22 @@ def _surrogate_positions(job: dict[str, Any], atoms: Any, start_s: float, is_fir
     return read_frame("surrogate.traj", lowest=True).positions
 
 
-def _calculator(job: dict[str, Any], spinpol: bool, again: bool = False) -> Any:
+def _calculator(
+    job: dict[str, Any],
+    spinpol: bool,
+    label: str = "",
+    orbitals: dict[str, Any] | None = None,
+) -> Any:
+    """Return a calculator that begins with these occupied d orbitals; None: of orbitals.json."""
     gpaw = load_gpaw()
     beta, history, weight = job["mixer"]
-    return gpaw.GPAW(
+
+    class FromOrbitals(gpaw.GPAW):  # type: ignore[misc, name-defined]
+        def initialize(self, atoms: Any = None, reading: bool = False) -> None:
+            super().initialize(atoms, reading)
+            _begin_with(self.density, _kept_orbitals() if orbitals is None else orbitals)
+
+    return FromOrbitals(
         mode=gpaw.PW(job["cutoff_eV"]),
         xc=job["xc"],
         kpts=job["kpoints"],
@@ -342,8 +363,147 @@ def _calculator(job: dict[str, Any], spinpol: bool, again: bool = False) -> Any:
         maxiter=job["max_scf"],
         convergence=job["convergence"],
         mixer=gpaw.MixerDif(beta, history, weight),
-        txt=f"gpaw-{job['attempt']}{'-afresh' if again else ''}.txt",
+        txt=f"gpaw-{job['attempt']}{label}.txt",
     )
+
+
+def _choose_orbitals(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> None:
+    """Begin with other occupied d orbitals too, and leave those of the lowest energy.
+
+    PBE+U keeps the d orbitals that it begins with, and from free atoms it begins with any. One that
+    ends with another number of electrons in some shell has another charge order and does not count.
+    """
+    energy, tried = _converged_energy(atoms, job), _orbitals_file().get("tried", [])
+    shells, is_other = _open_shells(atoms.calc, job), False
+    _keep_orbitals(_occupied(shells), energy, tried, is_first)
+    for number, (keys, other) in enumerate(_other_occupations(list(shells)), start=1):
+        if number <= len(tried) or number > job["orbital_starts"]:
+            continue
+        start = _occupied(shells) | {key: _exchanged(shells[key], other) for key in keys}
+        trial = atoms.copy()
+        trial.calc = _calculator(job, True, f"-orbitals-{number}", start)
+        found: dict[str, Any] = {"shells": keys, "energy_eV": None}
+        with suppress(_convergence_error()):
+            found["energy_eV"] = trial.get_potential_energy()
+            of_trial = _open_shells(trial.calc, job)
+            found["same_charges"] = _n_electrons(of_trial) == _n_electrons(shells)
+            if found["same_charges"] and found["energy_eV"] < energy - _GAIN_EV:
+                energy, shells, is_other = found["energy_eV"], of_trial, True
+            if is_first:
+                note_progress(frozen(trial), "occupation", number, start_s)
+        tried.append(found)
+        _keep_orbitals(_occupied(shells), energy, tried, is_first)
+    if is_other:
+        atoms.calc = _calculator(job, spinpol=True)
+
+
+def _converged_energy(atoms: Any, job: dict[str, Any]) -> float:
+    try:
+        return float(atoms.get_potential_energy())
+    except _convergence_error() as error:
+        reason = f"the electrons did not converge in {job['max_scf']} iterations"
+        raise NotConvergedError("scf", f"{reason} (the first geometry)") from error
+
+
+def _other_occupations(keys: list[str]) -> list[tuple[list[str], int]]:
+    """Return what to exchange, one after another: in all open shells at once, then in each."""
+    sets = [keys] if len(keys) > 1 else []
+    numbers = range(_OTHERS_PER_SITE)
+    return [(some, n) for some in sets for n in numbers] + [([k], n) for n in numbers for k in keys]
+
+
+def _exchanged(shell: Any, number: int) -> Any:
+    """Return the occupied orbitals with one of them replaced by one of the emptiest."""
+    values, vectors = shell
+    n_empty = int((values <= _OCCUPIED).sum())
+    pairs = [(full, empty) for empty in range(n_empty) for full in range(n_empty, len(values))]
+    full, empty = pairs[number]
+    occupied = vectors.copy()
+    occupied[full] = vectors[empty]
+    return occupied[n_empty:]
+
+
+def _occupied(shells: dict[str, Any]) -> dict[str, Any]:
+    return {key: vectors[values > _OCCUPIED] for key, (values, vectors) in shells.items()}
+
+
+def _n_electrons(shells: dict[str, Any]) -> dict[str, int]:
+    return {key: len(orbitals) for key, orbitals in _occupied(shells).items()}
+
+
+def _open_shells(calculator: Any, job: dict[str, Any]) -> dict[str, Any]:
+    """Return what is neither empty nor full among the d shells of one spin that have a Hubbard U.
+
+    For each, "atom:spin", occupations in rising order (5,) and orbitals (5, 5), one per row.
+    """
+    import numpy as np
+
+    hubbard, utilities = load_gpaw("gpaw.hubbard"), load_gpaw("gpaw.utilities")
+    density = calculator.density
+    matrices = np.zeros((len(density.setups), density.nspins, 5, 5))
+    for index, packed in density.D_asp.items():
+        setup = density.setups[index]
+        if job["hubbard"].get(setup.symbol, " ")[0] == "d":
+            for spin, one in enumerate(packed):
+                full = utilities.unpack_density(one)
+                found = hubbard.aoom(full, 2, setup.l_j, setup.n_j, setup.N0_q)
+                matrices[index, spin] = found[0]
+    density.gd.comm.sum(matrices)
+    shells = {}
+    for index, spin in np.ndindex(matrices.shape[:2]):
+        values, vectors = np.linalg.eigh(matrices[index, spin])
+        if 0 < (values > _OCCUPIED).sum() < len(values):
+            shells[f"{index}:{spin}"] = (values, vectors.T)
+    return shells
+
+
+def _begin_with(density: Any, orbitals: dict[str, Any]) -> None:
+    """Let a density that is made of free atoms have these d orbitals occupied."""
+    import numpy as np
+
+    if not orbitals or density.D_asp is not None:
+        return
+    utilities = load_gpaw("gpaw.utilities")
+    plain = density.calculate_normalized_charges_and_mix
+
+    def begin() -> None:
+        density.calculate_normalized_charges_and_mix = plain
+        for key, occupied in orbitals.items():
+            index, spin = map(int, key.split(":"))
+            if index in density.D_asp and spin < density.nspins:
+                first = _first_d(density.setups[index])
+                full = utilities.unpack_density(density.D_asp[index][spin])
+                full[first : first + 5, first : first + 5] = np.transpose(occupied) @ occupied
+                density.D_asp[index][spin] = utilities.pack_density(full)
+        plain()
+
+    density.calculate_normalized_charges_and_mix = begin
+
+
+def _first_d(setup: Any) -> int:
+    """Return where the d orbitals of an atom begin among its partial waves."""
+    return sum(2 * l + 1 for l in setup.l_j[: list(setup.l_j).index(2)])  # noqa: E741
+
+
+def _orbitals_file() -> dict[str, Any]:
+    file = Path(_ORBITALS)
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
+def _kept_orbitals() -> dict[str, Any]:
+    found: dict[str, Any] = _orbitals_file().get("occupied", {})
+    return found
+
+
+def _keep_orbitals(
+    orbitals: dict[str, Any], energy_eV: float, tried: list[Any], is_first: bool
+) -> None:
+    """Write which d orbitals are occupied, and what else was tried."""
+    if is_first:
+        occupied = {key: some.tolist() for key, some in orbitals.items()}
+        kept = {"energy_eV": energy_eV, "occupied": occupied, "tried": tried}
+        replace(_ORBITALS, json.dumps(kept))
+    load_gpaw("gpaw.mpi").world.barrier()
 
 
 def _occupations(width_eV: float) -> Any:

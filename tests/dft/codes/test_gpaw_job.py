@@ -143,13 +143,19 @@ class TestSamples:
         write(tmp_path / "samples.traj", samples)
         made = []
 
-        def calculator(**settings):
-            made.append(Springs(lost=(3,) if not made else ()))
-            made[-1].text = settings["txt"]
-            return made[-1]
+        class Program(Springs):
+            density = types.SimpleNamespace(
+                setups=[], nspins=2, D_asp={},
+                gd=types.SimpleNamespace(comm=types.SimpleNamespace(sum=lambda array: None)),
+            )  # fmt: skip
+
+            def __init__(self, **settings):
+                super().__init__(lost=(3,) if not made else ())
+                self.text = settings["txt"]
+                made.append(self)
 
         program = types.SimpleNamespace(
-            KohnShamConvergenceError=ElectronsLostError, GPAW=calculator, PW=float,
+            KohnShamConvergenceError=ElectronsLostError, GPAW=Program, PW=float,
             FermiDirac=lambda *_, **__: None, MixerDif=lambda *_: None,
         )  # fmt: skip
         world = types.SimpleNamespace(world=types.SimpleNamespace(barrier=lambda: None, rank=0))
