@@ -6,6 +6,10 @@ PIP := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 SEARCHES := $(VENV)/.searches
 READY := $(VENV)/.ready
 
+# Some machines set these; then files are compiled again by each process, and tests see another Python
+# than users have.
+unexport PYTHONDONTWRITEBYTECODE PYTHONUNBUFFERED
+
 .PHONY: help setup run test check bench docs clean
 
 help:

@@ -218,38 +218,22 @@ def onsager(
 
 
 Work = Annotated[Path, typer.Option(help="Folder of the runs.")]
-MonteCarloCell = Annotated[tuple[int, int, int], typer.Option(help="Of the Monte Carlo.")]
-Number = Annotated[int, typer.Option()]
 
 
 @app.command()
-def nafepo4(
-    work: Work, cell: MonteCarloCell = (2, 6, 4), sweeps: Number = 200, compositions: Number = 13
-) -> None:
-    """Make the diagram of the default model, from `gasearch init` to the figure."""
-    _diagram("nafepo4", work, cell, (sweeps, compositions), "phase_diagram")
+def nafepo4(work: Work) -> None:
+    """Make the diagram of the default model, as its page in docs/how-to makes it."""
+    _diagram("nafepo4", work, "phase_diagram")
 
 
 @app.command()
-def lifepo4(
-    work: Work, cell: MonteCarloCell = (2, 4, 4), sweeps: Number = 200, compositions: Number = 13
-) -> None:
+def lifepo4(work: Work) -> None:
     """Make that of LixFePO4, with the model that was learned for it."""
-    _diagram("lifepo4", work, cell, (sweeps, compositions), "phase_diagram_lifepo4")
+    _diagram("lifepo4", work, "phase_diagram_lifepo4")
 
 
-def _diagram(
-    crystal: str, work: Path, cell: tuple[int, int, int], numbers: tuple[int, int], figure: str
-) -> None:
-    """Search where it was not, and write the diagram, its figures and its numbers.
-
-    Parameters
-    ----------
-    numbers
-        Of sweeps, and of compositions.
-    """
-    words = ["--cell", *map(str, cell), "--sweeps", str(numbers[0])]
-    words += ["--compositions", str(numbers[1])]
+def _diagram(crystal: str, work: Path, figure: str) -> None:
+    """Search where it was not, and write the diagram, its figures and its numbers."""
     command = [sys.executable, "-m", "gasearch"]
     for name, repeats, budget, xs in _RUNS[crystal]:
         folder = work / name
@@ -263,7 +247,7 @@ def _diagram(
         subprocess.run([*command, "run", str(folder)], check=True)
     folders = [str(work / name) for name, *_ in _RUNS[crystal]]
     started = time.monotonic()
-    subprocess.run([*command, "phase-diagram", *folders, *words], check=True)
+    subprocess.run([*command, "phase-diagram", *folders, "--workers", "2"], check=True)
     place = work / _RUNS[crystal][0][0] / "phase-diagram"
     for source, target in (("phase-diagram", figure), ("voltage", f"{figure}_voltage")):
         shutil.copy(place / f"{source}.png", RESULTS / f"{target}.png")
