@@ -42,6 +42,9 @@ class GpawSection(Section):
         "of the unit cell, as fractions; []: those of the shipped data for its hosts, else a mesh",
     )
     k_spacing: Positive = key(0.3, _SPACING, "1/Å")
+    grid_spacing: NotNegative = key(
+        0.16, "of the density's grid at most; 0: GPAW's own 0.204 at 450 eV, as in data/", "Å"
+    )
     mixer: tuple[Positive, AtLeastOne, Positive] = key((0.1, 5, 50.0), "share, steps, damping")
     max_scf: AtLeastOne = key(90, "iterations of self-consistency")
     energy_convergence: Positive = key(5e-5, "change of the energy", "eV per electron")

@@ -62,8 +62,11 @@ class TestKPoints:
 
 
 class TestLevels:
-    def test_the_default_is_that_of_the_shipped_data(self):
+    def test_the_default_is_that_of_the_shipped_data_but_for_the_grid(self):
         found = level(olivine())
+        of_data = level(olivine(), relax=False, gpaw={"grid_spacing": 0.0})
+        assert of_data.name == "gpaw-pbeu450-sp-aef281c9"  # as frames in data/ say
+        assert found.settings["grid_spacing_A"] == 0.16
         assert found.settings["kpoints_of_unit_cell"] == QUARTER
         assert found.settings["hubbard_u_eV"] == {"Fe": 5.3}
         assert (found.settings["cutoff_eV"], found.settings["xc"]) == (450.0, "PBE")
@@ -80,6 +83,7 @@ class TestLevels:
             {"smearing_eV": 0.1},
             {"gpaw": {"cutoff_eV": 500.0}},
             {"gpaw": {"kpoints": [[0.0, 0.0, 0.0]]}},
+            {"gpaw": {"grid_spacing": 0.15}},
             {"spin_states": {"Fe2+": 0.0}},
             {"relax": False},
         ],
@@ -92,6 +96,7 @@ class TestLevels:
         [
             {"fmax": 0.01},
             {"gpaw": {"mixer": [0.05, 5, 50.0]}},
+            {"gpaw": {"orbital_starts": 4}},
             {"hubbard_u_eV": {"Fe": 5.3, "Mn": 4.0}},
         ],
     )

@@ -7,6 +7,7 @@ Fe3+ comes out of FeF3.
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -27,7 +28,7 @@ from gasearch.dft.codes.gpaw import RETRIES, SCRIPT, job_input, with_retry
 from gasearch.dft.jobs.export import training_frames
 from gasearch.dft.jobs.folders import job_folders
 from gasearch.dft.jobs.prepare import Workplace
-from gasearch.run.dft_section import DftSection
+from gasearch.run.dft_section import DftSection, GpawSection
 from gasearch.run.folder import RunFolder
 from gasearch.search.session import Session
 from gasearch.store import dft_jobs
@@ -119,6 +120,10 @@ def test_a_candidate_is_relaxed_collected_and_becomes_training_data(folder, tmp_
     assert level.settings["hubbard_u_eV"] == {"Fe": 4.0}
     (job,) = job_folders(folder)
     text = (job.path / "gpaw-1.txt").read_text()
+    points = [int(n) for n in re.search(r"Coarse grid: (\d+)\*(\d+)\*(\d+)", text).groups()]
+    with RunFolder(folder).open_store() as store:
+        lengths = store.relaxed(number).atoms.cell.lengths()
+    assert all(lengths / points <= level.settings["grid_spacing_A"])
     extrapolated = [line.split()[-1] for line in text.splitlines() if "Extrapolated" in line]
     assert row.energy == pytest.approx(float(extrapolated[-1]), abs=2e-6)
     with RunFolder(folder).open_store() as store:
@@ -278,7 +283,8 @@ class TestOrbitals:
 def test_a_frame_of_the_shipped_data_has_the_energy_that_it_says(tmp_path):
     frame = ase.io.read(SHIPPED_FRAMES, 0)
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    written = with_retry(job_input(frame, host, DftSection(), relax=False), 0, 1)
+    section = DftSection(gpaw=GpawSection(grid_spacing=0.0))  # as the data were made
+    written = with_retry(job_input(frame, host, section, relax=False), 0, 1)
     (tmp_path / "job.json").write_text(json.dumps(written))
     bare = frame.copy()
     bare.calc = None

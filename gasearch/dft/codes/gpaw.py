@@ -34,6 +34,7 @@ from gasearch.dft.kpoints import canonical, gpaw_points
 from gasearch.dft.spins import spin_of, start_moments, total_moment
 from gasearch.run.dft_section import DftSection
 
+_GRID = "grid spacing"
 _CONVERGED = r"Converged after \d+ iterations"
 SCRIPT = Path(__file__).with_name("gpaw_job.py")
 RETRIES = ("as set", "mixing", "smearing", "surrogate")
@@ -54,7 +55,8 @@ def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
     """Return the part of a level that is GPAW's own."""
     own = section.gpaw
     points = gpaw_points(host, own.kpoints, own.k_spacing)
-    return {"cutoff_eV": own.cutoff_eV, "kpoints_of_unit_cell": canonical(points, host)}
+    grid = {"grid_spacing_A": own.grid_spacing} if own.grid_spacing else {}
+    return {"cutoff_eV": own.cutoff_eV, **grid, "kpoints_of_unit_cell": canonical(points, host)}
 
 
 def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> dict[str, Any]:
@@ -73,6 +75,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
         "max_step_length": section.max_step_length,
         "xc": section.xc,
         "cutoff_eV": own.cutoff_eV,
+        "grid_spacing_A": own.grid_spacing,
         "kpoints": gpaw_points(host, own.kpoints, own.k_spacing).tolist(),
         "hubbard": {
             e: [correlated_orbital(e), u]
@@ -195,13 +198,21 @@ def settings_in(text: str) -> OutputSettings | None:
     cutoff = first_number(rf"Cutoff energy: +({NUMBER}) eV", text)
     xc = re.search(r"^ +xc: '?([\w+-]+)'? *$", text, re.MULTILINE)
     tags = {"xc": xc[1]} if xc else {}
+    points = re.search(r"^ +gpts: (\S.*)$", text, re.MULTILINE)
+    spacing = first_number(rf"^ +h: ({NUMBER}) *$", text)
+    tags[_GRID] = f"that of {points[1]} points" if points else _grid_text(spacing)
     return OutputSettings(cutoff, hubbard if species else None, kpoint_table(after), tags)
 
 
 def expected(settings: Mapping[str, Any], start: Atoms | None) -> ExpectedSettings:
     """Return what GPAW would say at a level."""
     del start
-    return replace(ExpectedSettings.of(settings), tags={"xc": str(settings["xc"])})
+    tags = {"xc": str(settings["xc"]), _GRID: _grid_text(settings.get("grid_spacing_A"))}
+    return replace(ExpectedSettings.of(settings), tags=tags)
+
+
+def _grid_text(spacing: float | None) -> str:
+    return f"{spacing:g} Å" if spacing else "GPAW's own"
 
 
 def converged_steps(text: str) -> list[bool]:

@@ -354,6 +354,7 @@ def _calculator(
 
     return FromOrbitals(
         mode=gpaw.PW(job["cutoff_eV"]),
+        h=job.get("grid_spacing_A") or None,
         xc=job["xc"],
         kpts=job["kpoints"],
         spinpol=spinpol,

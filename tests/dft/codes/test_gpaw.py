@@ -16,6 +16,7 @@ from gasearch.run.dft_section import DftSection
 JOB = {"mixer": [0.1, 5, 50.0], "max_scf": 90, "surrogates": {"3": "Ga"}, "smearing_eV": 0.05}
 TEXT = """
 Input parameters:
+  h: 0.16
   kpts: [[0.   0.25 0.25]]
 
 Initialize ...
@@ -89,8 +90,9 @@ def test_surrogates_come_last_and_only_for_oxidised_sites():
 
 
 def test_what_gpaw_tells():
+    grid = {"grid spacing": "0.16 Å"}
     assert settings_in(TEXT) == OutputSettings(
-        450.0, [("Fe", 5.3), ("P", 0.0)], [[0.0, 0.25, 0.25]]
+        450.0, [("Fe", 5.3), ("P", 0.0)], [[0.0, 0.25, 0.25]], grid
     )
     without = settings_in(TEXT.replace("Hubbard", "Other"))
     assert without.hubbard_u_eV == [("Fe", 0.0), ("P", 0.0)]
@@ -102,6 +104,8 @@ def test_what_gpaw_tells():
         ("450.000 eV", "400.000 eV", "a cutoff of 400 eV, not the 450 eV of the level gpaw-"),
         ("U: 5.3", "U: 4.0", "U = 4 eV on Fe, not the 5.3 eV on Fe of the level gpaw-"),
         ("0.00000000    0.25", "0.50000000    0.25", "k-points (1) that are not those of"),
+        ("  h: 0.16\n", "", "grid spacing = GPAW's own, not the 0.16 Å of the level gpaw-"),
+        ("  h: 0.16", "  gpts: [60 36 28]", "grid spacing = that of [60 36 28] points, not the"),
     ],
 )
 def test_what_gpaw_computed_otherwise_is_refused(tmp_path, host, old, new, told):
