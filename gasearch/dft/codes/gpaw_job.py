@@ -390,8 +390,9 @@ def _choose_orbitals(job: dict[str, Any], atoms: Any, start_s: float, is_first: 
             found["same_charges"] = _n_electrons(of_trial) == _n_electrons(shells)
             if found["same_charges"] and found["energy_eV"] < energy - _GAIN_EV:
                 energy, shells, is_other = found["energy_eV"], of_trial, True
+            frame = frozen(trial)  # by all ranks
             if is_first:
-                note_progress(frozen(trial), "occupation", number, start_s)
+                note_progress(frame, "occupation", number, start_s)
         tried.append(found)
         _keep_orbitals(_occupied(shells), energy, tried, is_first)
     if is_other:
