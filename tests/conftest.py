@@ -62,6 +62,7 @@ LONGEST = (
     "integration/test_parsl",
     "docs/test_code",
     "integration/test_search_faults",
+    "learning/test_loop",
     "potentials/test_shipped",
     "training/test_train",
     "integration/test_gpaw",
