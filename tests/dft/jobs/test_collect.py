@@ -304,7 +304,8 @@ class TestOtherSettings:
     def test_a_job_whose_text_tells_of_another_cutoff_is_not_collected(self, place):
         number = orders(place, "Na2Fe4P4O16")[0]
         job = computed(place, number)
-        text = "Input parameters:\n  h: 0.16\n\nWave functions: Plane wave expansion\n  Cutoff energy: {} eV\n"
+        text = "Input parameters:\n  h: 0.16\n\n"
+        text += "Wave functions: Plane wave expansion\n  Cutoff energy: {} eV\n"
         (job.path / "gpaw-1.txt").write_text(text.format(300))
         with pytest.raises(RefusedOutputError, match="a cutoff of 300 eV, not the 450 eV"):
             collect_job(place, job)
