@@ -45,6 +45,9 @@ class GpawSection(Section):
     grid_spacing: NotNegative = key(
         0.16, "of the density's grid at most; 0: GPAW's own 0.204 at 450 eV, as in data/", "Å"
     )
+    basis_correction: bool = key(
+        True, "energies are those of the average number of plane waves; false: as in data/"
+    )
     mixer: tuple[Positive, AtLeastOne, Positive] = key((0.1, 5, 50.0), "share, steps, damping")
     max_scf: AtLeastOne = key(90, "iterations of self-consistency")
     energy_convergence: Positive = key(5e-5, "change of the energy", "eV per electron")

@@ -62,11 +62,14 @@ class TestKPoints:
 
 
 class TestLevels:
-    def test_the_default_is_that_of_the_shipped_data_but_for_the_grid(self):
+    def test_the_default_is_that_of_the_shipped_data_but_for_grid_and_basis(self):
         found = level(olivine())
-        of_data = level(olivine(), relax=False, gpaw={"grid_spacing": 0.0})
+        of_data = level(
+            olivine(), relax=False, gpaw={"grid_spacing": 0.0, "basis_correction": False}
+        )
         assert of_data.name == "gpaw-pbeu450-sp-aef281c9"  # as frames in data/ say
         assert found.settings["grid_spacing_A"] == 0.16
+        assert found.settings["basis_correction"] is True
         assert found.settings["kpoints_of_unit_cell"] == QUARTER
         assert found.settings["hubbard_u_eV"] == {"Fe": 5.3}
         assert (found.settings["cutoff_eV"], found.settings["xc"]) == (450.0, "PBE")
@@ -84,6 +87,7 @@ class TestLevels:
             {"gpaw": {"cutoff_eV": 500.0}},
             {"gpaw": {"kpoints": [[0.0, 0.0, 0.0]]}},
             {"gpaw": {"grid_spacing": 0.15}},
+            {"gpaw": {"basis_correction": False}},
             {"spin_states": {"Fe2+": 0.0}},
             {"relax": False},
         ],

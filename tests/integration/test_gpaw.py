@@ -17,6 +17,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.units import Bohr, Ha
 from fake_dft import compute, start_driver, wait_until
 from places import SHIPPED_FRAMES, TOYS
 from typer.testing import CliRunner
@@ -69,6 +70,7 @@ fmax = 0.8
 hubbard_u_eV = { Fe = 4.0 }
 [dft.gpaw]
 cutoff_eV = 220.0
+basis_correction = false
 kpoints = [[0.0, 0.0, 0.0]]
 max_scf = 60
 """
@@ -222,6 +224,45 @@ def test_samples_go_on_from_the_electrons_of_the_job(folder, tmp_path):
     assert found == pytest.approx(near, abs=2e-3)
 
 
+def test_energies_are_those_of_the_average_number_of_plane_waves(folder):
+    text = (folder / "run.toml").read_text()
+    (folder / "run.toml").write_text(text.replace("correction = false", "correction = true"))
+    number = empty(folder)
+    with RunFolder(folder).open_store() as store:
+        start = store.relaxed(number).atoms
+    strains = np.array([-0.02, -0.01, 0.01, 0.02])
+
+    def samples(number):
+        found = [start.copy() for _ in strains]
+        for one, strain in zip(found, strains, strict=True):
+            one.set_cell((1 + strain) * start.cell, scale_atoms=True)
+            one.info["tag"] = f"{strain:+g}"
+        return found
+
+    (status,), _ = compute(folder, number, relax=False, samples=samples)
+    assert status.state == "collected"
+    (job,) = job_folders(folder)
+    _, (row,) = results(folder)
+    text = (job.path / "gpaw-1.txt").read_text()
+    told = [float(line.split()[-1]) for line in text.splitlines() if "Extrapolated:" in line]
+    numbers = [int(n) for n in re.findall(r"Number of coefficients: (\d+)", text)]
+    frames = [ase.io.read(job.path / "result.traj")]
+    frames += ase.io.read(job.path / "samples-result.traj", ":")
+    volumes = np.array([frame.get_volume() for frame in frames])
+    average = volumes / Bohr**3 * (2 * 220.0 / Ha) ** 1.5 / (6 * np.pi**2)
+    slope = json.loads((job.path / "basis.json").read_text())["eV_per_ln_waves"]
+    energies = [frame.get_potential_energy() for frame in frames]
+    assert energies == pytest.approx(told - slope * np.log(numbers / average), abs=1e-4)
+    assert row.energy == pytest.approx(energies[0])
+    strains = np.array([0.0, *strains])
+
+    def off_a_parabola(values):
+        return np.std(values - np.polyval(np.polyfit(strains, values, 2), strains))
+
+    assert slope < 0
+    assert off_a_parabola(energies) < off_a_parabola(told) / 3
+
+
 class TestOrbitals:
     """NaFeF3 in a flat cell, where the one electron of Fe2+ with the other spin is best in xy."""
 
@@ -283,7 +324,8 @@ class TestOrbitals:
 def test_a_frame_of_the_shipped_data_has_the_energy_that_it_says(tmp_path):
     frame = ase.io.read(SHIPPED_FRAMES, 0)
     host = Host.build(builtin_host("nafepo4-olivine"), (1, 1, 1))
-    section = DftSection(gpaw=GpawSection(grid_spacing=0.0))  # as the data were made
+    as_the_data_were = GpawSection(grid_spacing=0.0, basis_correction=False)
+    section = DftSection(gpaw=as_the_data_were)
     written = with_retry(job_input(frame, host, section, relax=False), 0, 1)
     (tmp_path / "job.json").write_text(json.dumps(written))
     bare = frame.copy()

@@ -55,8 +55,9 @@ def level_settings(section: DftSection, host: Host) -> dict[str, Any]:
     """Return the part of a level that is GPAW's own."""
     own = section.gpaw
     points = gpaw_points(host, own.kpoints, own.k_spacing)
-    grid = {"grid_spacing_A": own.grid_spacing} if own.grid_spacing else {}
-    return {"cutoff_eV": own.cutoff_eV, **grid, "kpoints_of_unit_cell": canonical(points, host)}
+    newer = {"grid_spacing_A": own.grid_spacing, "basis_correction": own.basis_correction}
+    newer = {name: value for name, value in newer.items() if value}  # levels of before have neither
+    return {"cutoff_eV": own.cutoff_eV, **newer, "kpoints_of_unit_cell": canonical(points, host)}
 
 
 def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> dict[str, Any]:
@@ -76,6 +77,7 @@ def job_input(atoms: Atoms, host: Host, section: DftSection, *, relax: bool) -> 
         "xc": section.xc,
         "cutoff_eV": own.cutoff_eV,
         "grid_spacing_A": own.grid_spacing,
+        "basis_correction": own.basis_correction,
         "kpoints": gpaw_points(host, own.kpoints, own.k_spacing).tolist(),
         "hubbard": {
             e: [correlated_orbital(e), u]

@@ -7,6 +7,8 @@ on from relax.traj where there is one. What it leaves: progress.json while it ru
 and last of all outcome.json, each complete or not there. Where there is a samples.traj, its
 geometries are computed after the job itself, one by one into samples-result.traj. orbitals.json
 says which d orbitals are occupied; whatever begins from free atoms again begins with these.
+basis.json says how the energy falls with the number of plane waves, by which all energies are those
+of the number that a cell has on average (Francis and Payne, J. Phys.: Condens. Matter 2, 4395).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import fcntl
 import importlib
 import importlib.metadata
 import json
+import math
 import os
 import sys
 import time
@@ -26,6 +29,9 @@ from typing import Any, NamedTuple
 ALREADY_RUNNING = 3
 _LEFT_OUT = "samples-left-out.json"
 _ORBITALS = "orbitals.json"
+_BASIS = "basis.json"
+_LARGER_CUTOFFS = (1.01, 1.02, 1.04, 1.08, 1.16)  # one shows how the energy falls: the first with
+_MORE_WAVES = 0.01  # so many more plane waves, as a logarithm
 _STRETCH = 4  # by which the retry "smearing" broadens the occupations, to begin with
 _SURROGATE_FMAX = 0.15  # eV/Å; the true species relax the rest
 _SURROGATE_STEPS = 20
@@ -121,6 +127,8 @@ def _result(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> 
     """Compute the job itself, write its result and return it."""
     if job["rung"] == "smearing":
         _begin_broad(job, atoms)
+    if job.get("basis_correction") and not Path(_BASIS).exists():
+        _measure_basis(job, atoms, is_first)
     if job.get("orbital_starts"):
         _choose_orbitals(job, atoms, start_s, is_first)
     task = job if job["task"] == "relax" else {**job, "max_steps": 0, "fmax": float("inf")}
@@ -347,12 +355,16 @@ def _calculator(
     gpaw = load_gpaw()
     beta, history, weight = job["mixer"]
 
-    class FromOrbitals(gpaw.GPAW):  # type: ignore[misc, name-defined]
+    class OfJob(gpaw.GPAW):  # type: ignore[misc, name-defined]
         def initialize(self, atoms: Any = None, reading: bool = False) -> None:
             super().initialize(atoms, reading)
             _begin_with(self.density, _kept_orbitals() if orbitals is None else orbitals)
 
-    return FromOrbitals(
+        def calculate(self, atoms: Any = None, *args: Any, **keywords: Any) -> None:
+            super().calculate(atoms, *args, **keywords)
+            _correct_energy(self, job)
+
+    return OfJob(
         mode=gpaw.PW(job["cutoff_eV"]),
         h=job.get("grid_spacing_A") or None,
         xc=job["xc"],
@@ -366,6 +378,72 @@ def _calculator(
         mixer=gpaw.MixerDif(beta, history, weight),
         txt=f"gpaw-{job['attempt']}{label}.txt",
     )
+
+
+def plane_wave_excess(cell: Any, kpoints: Sequence[Sequence[float]], cutoff_eV: float) -> float:
+    """Return by how much a cell has more plane waves than on average, as a logarithm.
+
+    Each wave that comes in at a fixed cutoff lowers the energy; their number jumps with the cell.
+
+    Parameters
+    ----------
+    cell
+        In Å, (3, 3).
+    kpoints
+        As fractions of the reciprocal vectors, all with one weight.
+    """
+    import numpy as np
+    from ase.units import Bohr, Ha
+
+    cell_bohr = np.asarray(cell) / Bohr
+    reciprocal = 2 * np.pi * np.linalg.inv(cell_bohr).T
+    longest = np.sqrt(2 * cutoff_eV / Ha)
+    reach = np.ceil(longest * np.linalg.norm(cell_bohr, axis=1) / (2 * np.pi)).astype(int) + 1
+    waves = np.stack(np.meshgrid(*[np.arange(-n, n + 1) for n in reach]), axis=-1).reshape(-1, 3)
+    average = abs(np.linalg.det(cell_bohr)) * longest**3 / (6 * np.pi**2)
+    numbers = [
+        (np.linalg.norm((waves + point) @ reciprocal, axis=1) <= longest).sum() for point in kpoints
+    ]
+    return float(np.mean(np.log(np.array(numbers) / average)))
+
+
+def _measure_basis(job: dict[str, Any], atoms: Any, is_first: bool) -> None:
+    """Compute with a slightly larger cutoff too, and write how the energy falls."""
+    energy = _converged_energy(atoms, job)
+    larger, waves = _with_more_waves(job, atoms)
+    more = atoms.copy()
+    more.calc = _calculator(larger, True, "-basis", _occupied(_open_shells(atoms.calc, job)))
+    slope = (_converged_energy(more, larger) - energy) / waves
+    if is_first:
+        replace(_BASIS, json.dumps({"eV_per_ln_waves": slope}))
+    load_gpaw("gpaw.mpi").world.barrier()
+    _correct_energy(atoms.calc, job)
+
+
+def _with_more_waves(job: dict[str, Any], atoms: Any) -> tuple[dict[str, Any], float]:
+    """Return the job with a larger cutoff, and how many more plane waves it has (logarithm)."""
+    here = _excess_of(atoms, job)
+    found = []
+    for factor in _LARGER_CUTOFFS:
+        larger = {**job, "cutoff_eV": factor * job["cutoff_eV"]}
+        found.append((larger, _excess_of(atoms, larger) - here + 1.5 * math.log(factor)))
+    return next((one for one in found if one[1] > _MORE_WAVES), found[-1])
+
+
+def _excess_of(atoms: Any, job: dict[str, Any]) -> float:
+    return plane_wave_excess(atoms.cell.array, job["kpoints"], job["cutoff_eV"])
+
+
+def _correct_energy(calculator: Any, job: dict[str, Any]) -> None:
+    """Let the results of a calculator be those of the average number of plane waves."""
+    from ase.units import Ha
+
+    if not job.get("basis_correction") or not Path(_BASIS).exists():
+        return
+    slope = json.loads(Path(_BASIS).read_text(encoding="utf-8"))["eV_per_ln_waves"]
+    found, shift = calculator.hamiltonian, slope * _excess_of(calculator.atoms, job)
+    calculator.results["energy"] = float(found.e_total_extrapolated * Ha - shift)
+    calculator.results["free_energy"] = float(found.e_total_free * Ha - shift)
 
 
 def _choose_orbitals(job: dict[str, Any], atoms: Any, start_s: float, is_first: bool) -> None:

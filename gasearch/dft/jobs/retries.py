@@ -224,5 +224,5 @@ def forget_outcome(job: JobFolder) -> None:
 def forget_result(job: JobFolder) -> None:
     """Remove what an earlier attempt computed, so that the next one computes it anew."""
     forget_outcome(job)
-    for name in ("result.traj", "orbitals.json", SAMPLES_RESULT, LEFT_OUT):
+    for name in ("result.traj", "orbitals.json", "basis.json", SAMPLES_RESULT, LEFT_OUT):
         (job.path / name).unlink(missing_ok=True)

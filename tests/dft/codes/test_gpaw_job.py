@@ -9,6 +9,7 @@ import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.io import read, write
+from ase.units import Bohr, Ha
 
 from gasearch.dft.codes.gpaw import SCRIPT
 
@@ -123,6 +124,29 @@ def test_a_trajectory_that_was_cut_off_is_no_frame(relax, tmp_path):
     (tmp_path / "relax.traj").write_bytes(b"- of UlmASE-Traj")
     assert relax.job.read_frame("relax.traj") is None
     assert relax.job.read_frame("missing.traj", lowest=True) is None
+
+
+class TestPlaneWaves:
+    def test_those_of_a_cube_are_counted(self, relax):
+        cube = np.eye(3) * 2 * np.pi * Bohr  # reciprocal vectors of length 1 / Bohr
+        for longest, point, number in ((1.2, 0.0, 7), (1.5, 0.0, 19), (0.6, 0.5, 2)):
+            average = 4 / 3 * np.pi * longest**3
+            cutoff_eV = 0.5 * longest**2 * Ha
+            found = relax.job.plane_wave_excess(cube, [[point, 0, 0]], cutoff_eV)
+            assert found == pytest.approx(np.log(number / average))
+
+    def test_a_sheared_cell_and_several_k_points_have_their_mean(self, relax):
+        cell = np.array([[4.0, 0, 0], [1.0, 5.0, 0], [0.5, -1.0, 6.0]])
+        points = [[0.0, 0.25, 0.25], [0.5, 0.1, 0.0]]
+        alone = [relax.job.plane_wave_excess(cell, [point], 300.0) for point in points]
+        both = relax.job.plane_wave_excess(cell, points, 300.0)
+        assert both == pytest.approx(np.mean(alone))
+        other = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 1]]) @ cell  # the same lattice
+        moved = [[a + b, b, c] for a, b, c in points]
+        assert relax.job.plane_wave_excess(other, moved, 300.0) == pytest.approx(both)
+
+    def test_many_are_close_to_the_average(self, relax):
+        assert abs(relax.job.plane_wave_excess(np.eye(3) * 11.0, [[0, 0, 0.25]], 900.0)) < 0.003
 
 
 class TestSamples:
