@@ -111,7 +111,7 @@ CRYSTALS = {
         Crystal(
             "lifepo4",
             "Li",
-            "; energies of orders at x = 1/2 are good to 50 meV/f.u. (orbital states of PBE+U)",
+            "; its energies jump with the number of plane waves by 3.1 meV/atom (data/lifepo4-pbeu)",
         ),
     )
 }
