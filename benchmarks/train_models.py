@@ -111,7 +111,7 @@ CRYSTALS = {
         Crystal(
             "lifepo4",
             "Li",
-            "; its energies jump with the number of plane waves by 3.1 meV/atom (data/lifepo4-pbeu)",
+            "; energies jump with the number of plane waves by 3.1 meV/atom (data/lifepo4-pbeu)",
         ),
     )
 }
