@@ -4,8 +4,8 @@
 
 HOST is a built-in one; a frame's `decoration` names its supercell (121-... is 1x2x1).
 Each frame is a folder in FOLDER; what is computed there is not computed again, so the same command
-goes on after a kill. OUT.xyz has the frames that are done, in the order of IN.xyz, without those in
-which DFT has put a hole elsewhere than the labels say; how many these are is told.
+goes on after a kill, and tries again what failed. OUT.xyz has the frames that are done, in the
+order of IN.xyz, without those in which DFT has put a hole elsewhere than the labels say.
 """
 
 from __future__ import annotations
@@ -14,56 +14,71 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import ase.io
-import numpy as np
 import typer
 from ase import Atoms
 
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
-from gasearch.dft.codes.gpaw import SCRIPT, job_input, retries, with_retry
+from gasearch.crystal.moments import MOMENT_RANGES
+from gasearch.crystal.species import species_of
+from gasearch.dft.codes.gpaw import SCRIPT, job_input, require_gpaw, retries, with_retry
 from gasearch.dft.levels import dft_level
 from gasearch.run.dft_section import DftSection
 
-_SPLIT = 4.0  # Bohr magnetons: Fe2+ has 3.6 to 3.8 in GPAW's spheres, Fe3+ 4.2 to 4.4
+_SECTION = DftSection()
+_RANGES = MOMENT_RANGES["gpaw"]
 
 
-def _compute(frame: Atoms, host: Host, folder: Path) -> None:
-    """Compute a frame in its folder, with one retry after another until one converges."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = job_input(frame, host, DftSection(), relax=False)
-    (folder / SCRIPT.name).write_bytes(SCRIPT.read_bytes())
-    bare = frame.copy()
-    bare.calc = None
-    ase.io.write(folder / "start.traj", bare)
-    for number in range(len([name for name in retries(written) if name != "surrogate"])):
-        (folder / "job.json").write_text(json.dumps(with_retry(written, number, number + 1)))
-        with (folder / "log").open("a") as log:
-            command = [sys.executable, SCRIPT.name]
-            if not subprocess.run(command, cwd=folder, stdout=log, stderr=log).returncode:
+@dataclass(frozen=True)
+class Job:
+    """A frame, the host in its supercell, the name of the level, and where it is computed."""
+
+    frame: Atoms
+    host: Host
+    level: str
+    folder: Path
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has a result."""
+        outcome = self.folder / "outcome.json"
+        return outcome.exists() and json.loads(outcome.read_text())["end"] == "done"
+
+    def compute(self) -> None:
+        """Compute the frame, with one retry after another until one converges."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        written = job_input(self.frame, self.host, _SECTION, relax=False)
+        (self.folder / SCRIPT.name).write_bytes(SCRIPT.read_bytes())
+        bare = self.frame.copy()
+        bare.calc = None
+        ase.io.write(self.folder / "start.traj", bare)
+        for number in range(len(retries({**written, "surrogates": {}}))):
+            job = with_retry(written, number, number + 1)
+            (self.folder / "job.json").write_text(json.dumps(job))
+            with (self.folder / "log").open("a") as log:
+                command = [sys.executable, SCRIPT.name]
+                subprocess.run(command, cwd=self.folder, stdout=log, stderr=log, check=False)
+            if self.is_done:
                 return
 
-
-def _is_done(folder: Path) -> bool:
-    return (folder / "outcome.json").exists()
-
-
-def _labelled(frame: Atoms, folder: Path, level: str) -> Atoms | None:
-    """Return a frame with what was computed; None where it failed or lost its charge order."""
-    if not (folder / "result.traj").exists():
-        return None
-    found = ase.io.read(folder / "result.traj")
-    assert isinstance(found, Atoms)
-    iron = found.symbols == "Fe"
-    is_oxidised = np.abs(found.get_magnetic_moments())[iron] > _SPLIT
-    if not np.array_equal(is_oxidised, frame.get_initial_charges()[iron] == 3):
-        return None
-    found.info = {**frame.info, "level": level}
-    found.set_initial_charges(frame.get_initial_charges())
-    return found
+    def labelled(self) -> Atoms | None:
+        """Return the frame with what was computed; None where it has another charge order."""
+        found = ase.io.read(self.folder / "result.traj")
+        assert isinstance(found, Atoms)
+        for moment, species in zip(
+            found.get_magnetic_moments(), species_of(self.frame), strict=True
+        ):
+            lowest, highest = _RANGES.get(species, (0.0, float("inf")))
+            if not lowest <= abs(moment) <= highest:
+                return None
+        found.info = {**self.frame.info, "level": self.level}
+        found.set_initial_charges(self.frame.get_initial_charges())
+        return found
 
 
 def main(
@@ -71,31 +86,32 @@ def main(
     given: Path,
     out: Path,
     work: Annotated[Path, typer.Option(help="Folder of the jobs.")],
-    jobs: int = 1,
+    at_once: Annotated[int, typer.Option("--jobs")] = 1,
 ) -> None:
     """Compute the frames of a file again, and write those that are done."""
+    require_gpaw(_SECTION)
     frames = ase.io.read(given, ":")
+    cells = [frame.info["decoration"].split("-")[0] for frame in frames]
     declaration = builtin_host(host)
-    hosts: dict[str, Host] = {}
-    for frame in frames:
-        cell = frame.info["decoration"].split("-")[0]
-        hosts[cell] = hosts.get(cell) or Host.build(declaration, tuple(map(int, cell)))
-    cells = [hosts[frame.info["decoration"].split("-")[0]] for frame in frames]
-    folders = [work / f"{given.stem}-{n}" for n in range(len(frames))]
-    level = {cell: dft_level("gpaw", DftSection(), one, relax=False) for cell, one in hosts.items()}
+    hosts = {cell: Host.build(declaration, tuple(map(int, cell))) for cell in set(cells)}
+    levels = {
+        cell: dft_level("gpaw", _SECTION, one, relax=False).name for cell, one in hosts.items()
+    }
+    jobs = [
+        Job(frame, hosts[cell], levels[cell], work / levels[cell] / f"{given.stem}-{number}")
+        for number, (frame, cell) in enumerate(zip(frames, cells, strict=True))
+    ]
 
     def write() -> None:
-        done = [(f, p) for f, p in zip(frames, folders, strict=True) if _is_done(p)]
-        labelled = [
-            _labelled(f, p, level[f.info["decoration"].split("-")[0]].name) for f, p in done
-        ]
-        kept = [one for one in labelled if one is not None]
+        done = [job.labelled() for job in jobs if job.is_done]
+        kept = [frame for frame in done if frame is not None]
         ase.io.write(out, kept, format="extxyz")
-        typer.echo(f"{len(done)} of {len(frames)} done, {len(done) - len(kept)} left out")
+        typer.echo(
+            f"{len(done)} of {len(jobs)} done, {len(done) - len(kept)} of other order left out"
+        )
 
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [one for one in zip(frames, cells, folders, strict=True) if not _is_done(one[2])]
-        for _ in pool.map(lambda one: _compute(*one), waiting):
+    with ThreadPoolExecutor(at_once) as pool:
+        for _ in pool.map(Job.compute, [job for job in jobs if not job.is_done]):
             write()
     write()
 

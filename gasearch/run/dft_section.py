@@ -34,7 +34,7 @@ _SPACING = "of the mesh, with 2 pi"
 
 
 class GpawSection(Section):
-    """[dft.gpaw]: the defaults are those of the shipped data set, with a finer grid."""
+    """[dft.gpaw]: the defaults are those of the shipped data set, but for grid and basis."""
 
     cutoff_eV: Positive = key(450.0, _CUTOFF, "eV")
     kpoints: tuple[KPoint, ...] = key(

@@ -208,9 +208,7 @@ def relax(
         while descent.is_open:
             descent.go_on(atoms)
     except _convergence_error() as error:
-        reason = f"the electrons did not converge in {task['max_scf']} iterations"
-        where = f"({name}, step {descent.n_calls})"
-        raise NotConvergedError("scf", f"{reason} {where}") from error
+        raise _lost(task, f"{name}, step {descent.n_calls}") from error
     if not descent.is_done:
         reason = f"the largest force is {descent.fmax:.3f} eV/Å after {task['max_steps']} steps"
         raise NotConvergedError("steps", f"{reason}, not {task['fmax']:g}")
@@ -481,8 +479,12 @@ def _converged_energy(atoms: Any, job: dict[str, Any]) -> float:
     try:
         return float(atoms.get_potential_energy())
     except _convergence_error() as error:
-        reason = f"the electrons did not converge in {job['max_scf']} iterations"
-        raise NotConvergedError("scf", f"{reason} (the first geometry)") from error
+        raise _lost(job, "the first geometry") from error
+
+
+def _lost(task: dict[str, Any], where: str) -> NotConvergedError:
+    reason = f"the electrons did not converge in {task['max_scf']} iterations ({where})"
+    return NotConvergedError("scf", reason)
 
 
 def _other_occupations(keys: list[str]) -> list[tuple[list[str], int]]:
