@@ -14,8 +14,6 @@ from gasearch.learning.settings import DoneSection
 
 _SAME_EV_PER_FU = 1e-3
 """Orders that are nearer than this in DFT count as equal: within the noise of two calculations."""
-
-
 _SAME_X = 1e-6
 
 
@@ -175,7 +173,7 @@ def _tau(new: Sequence[Compared], known: Sequence[Compared]) -> float | None:
 
 
 def is_done(results: Sequence[Mapping[str, Any]], settings: DoneSection) -> bool:
-    """Whether the last rounds agree with DFT, and the members of the hull stay the same.
+    """Whether the last rounds agree with DFT, and the hull stays the same.
 
     Parameters
     ----------
@@ -185,6 +183,21 @@ def is_done(results: Sequence[Mapping[str, Any]], settings: DoneSection) -> bool
     last = list(results)[-settings.in_a_row :]
     if len(last) < settings.in_a_row:
         return False
-    members = [sorted((one["cell"], one["fingerprint"]) for one in row["hull"]) for row in last]
-    stays = bool(members[-1]) and all(one == members[-1] for one in members)
+    stays = bool(last[-1]["hull"]) and all(_is_same(row["hull"], last[-1]["hull"]) for row in last)
     return stays and all(Agreement(**row["agreement"]).is_within(settings) for row in last)
+
+
+def _is_same(hull: Sequence[Mapping[str, Any]], other: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether two hulls have the same members, or at one x some that DFT does not tell apart.
+
+    The same crystal repeated in another supercell is such a one.
+    """
+    pairs = list(zip(*(sorted(one, key=lambda m: m["x"]) for one in (hull, other)), strict=False))
+    return len(hull) == len(other) and all(
+        math.isclose(one["x"], two["x"], abs_tol=_SAME_X)
+        and (
+            (one["cell"], one["fingerprint"]) == (two["cell"], two["fingerprint"])
+            or abs(one["formation_per_fu"] - two["formation_per_fu"]) < _SAME_EV_PER_FU
+        )
+        for one, two in pairs
+    )

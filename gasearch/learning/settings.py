@@ -89,7 +89,9 @@ class DoneSection(Section):
     forces: Positive = key(0.1, "mean error of the components of forces", "eV/Å")
     cells: Positive = key(0.01, "mean strain between axes and where the energy of DFT is lowest")
     order: Share = key(0.9, "Kendall's tau of the orders of one composition, at the least")
-    in_a_row: AtLeastOne = key(2, "rounds, in which the members of the hull stay the same")
+    in_a_row: AtLeastOne = key(
+        2, "rounds, in which the hull keeps its members, or others within 1 meV/f.u."
+    )
 
 
 class TrainSection(Section):

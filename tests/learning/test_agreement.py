@@ -65,7 +65,10 @@ def test_cells_count_where_they_are_known():
 
 def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05, cells=0.001):
     found = Agreement(3, error, tau, forces, None, cells)
-    members = [{"cell": "1x1x1", "fingerprint": one} for one in hull]
+    members = [
+        {"cell": "1x1x1", "fingerprint": one, "x": x, "formation_per_fu": -x * 0.05}
+        for x, one in enumerate(hull)
+    ]
     return {"agreement": found.to_json(), "hull": members}
 
 
@@ -82,10 +85,30 @@ def result(error=0.001, hull=("a", "b"), tau=1.0, forces=0.05, cells=0.001):
         ([result(tau=None, forces=None), result()], True),
         ([result(error=None), result()], False),
         ([result(hull="ab"), result(hull="abc")], False),
-        ([result(hull="ba"), result(hull="ab")], True),
         ([result(hull=""), result(hull="")], False),
         ([result(error=1.0), result(), result()], True),
     ],
 )
 def test_done_is_twice_in_a_row_with_the_same_hull(rounds, expected):
     assert is_done(rounds, SETTINGS) is expected
+
+
+def member(x, formation, fingerprint="a", cell="1x1x1"):
+    return {"cell": cell, "fingerprint": fingerprint, "x": x, "formation_per_fu": formation}
+
+
+@pytest.mark.parametrize(
+    ("hull", "expected"),
+    [
+        ([member(0.5, -0.05), member(0, 0)], True),  # in any order
+        ([member(0, 0, "aa", "1x2x1"), member(0.5, -0.05)], True),  # an end, repeated
+        ([member(0, 0), member(0.5, -0.0506, "bb", "1x2x1")], True),  # as low, but for noise
+        ([member(0, 0), member(0.5, -0.052, "bb", "1x2x1")], False),  # lower
+        ([member(0, 0), member(0.5, -0.06)], True),  # the same order, relaxed better
+        ([member(0, 0), member(0.25, -0.05)], False),
+        ([member(0, 0)], False),
+    ],
+)
+def test_a_hull_is_the_same_where_dft_does_not_tell_its_members_apart(hull, expected):
+    before = result() | {"hull": [member(0, 0), member(0.5, -0.05)]}
+    assert is_done([before, before | {"hull": hull}], SETTINGS) is expected
