@@ -16,6 +16,10 @@ from gasearch.dft.codes.registry import code_named
 from gasearch.dft.spins import with_usual_spins
 from gasearch.run.dft_section import DftSection
 
+_RELAXED = "relaxed"
+_SINGLE_POINT = "-sp"
+_ANTIFERROMAGNETIC = "-afm"
+
 
 @dataclass(frozen=True)
 class DftLevel:
@@ -45,14 +49,27 @@ def dft_level(
     """Return the level that a code has with these settings in this supercell."""
     known = code_named(code)
     own = known.level_settings(section, host)
-    relaxed = "relaxed with its cell" if own.pop("cell_is_free", False) else "relaxed at fixed cell"
+    extent = "with its cell" if own.pop("cell_is_free", False) else "at fixed cell"
     electrons = _electrons(section, host, ferromagnetic) if known.has_electrons else {}
-    geometry = relaxed if relax else "as given"
+    geometry = f"{_RELAXED} {extent}" if relax else "as given"
     named = own.pop("label", "")
     settings = {"code": code, **electrons, "geometry": geometry, **own}
     label = named or _label(section, settings)
-    label += "" if relax else "-sp"
-    return DftLevel.of(code, label if ferromagnetic else f"{label}-afm", settings)
+    label += "" if relax else _SINGLE_POINT
+    return DftLevel.of(code, label if ferromagnetic else label + _ANTIFERROMAGNETIC, settings)
+
+
+def level_of_frames(level: DftLevel) -> str:
+    """Return the name by which labelled frames of a level go: that of its single points.
+
+    Each step of a relaxation is a single point, so frames of both may be learned together.
+    """
+    if not str(level.settings.get("geometry", "")).startswith(_RELAXED):
+        return level.name
+    label = level.name.removeprefix(f"{level.code}-").rpartition("-")[0]
+    ending = _ANTIFERROMAGNETIC if label.endswith(_ANTIFERROMAGNETIC) else ""
+    label = label.removesuffix(ending) + _SINGLE_POINT + ending
+    return DftLevel.of(level.code, label, {**level.settings, "geometry": "as given"}).name
 
 
 def _electrons(section: DftSection, host: Host, ferromagnetic: bool) -> dict[str, Any]:

@@ -34,7 +34,7 @@ _SPACING = "of the mesh, with 2 pi"
 
 
 class GpawSection(Section):
-    """[dft.gpaw]: the defaults are those of the shipped data set, but for grid and basis."""
+    """[dft.gpaw]: the defaults are those of the shipped data set, but for the grid."""
 
     cutoff_eV: Positive = key(450.0, _CUTOFF, "eV")
     kpoints: tuple[KPoint, ...] = key(
@@ -46,7 +46,7 @@ class GpawSection(Section):
         0.16, "of the density's grid at most; 0: GPAW's own 0.204 at 450 eV, as in data/", "Å"
     )
     basis_correction: bool = key(
-        True, "energies are those of the average number of plane waves; false: as in data/"
+        True, "energies are those of the average number of plane waves, as in data/"
     )
     mixer: tuple[Positive, AtLeastOne, Positive] = key((0.1, 5, 50.0), "share, steps, damping")
     max_scf: AtLeastOne = key(90, "iterations of self-consistency")

@@ -8,7 +8,7 @@ from gasearch.analysis.voltage import Metal, NoMetalError, dft_metal
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
 from gasearch.dft.kpoints import canonical, folded, gpaw_points, grid, mesh, unfolded
-from gasearch.dft.levels import dft_level
+from gasearch.dft.levels import DftLevel, dft_level, level_of_frames
 from gasearch.errors import UsageError
 from gasearch.run.dft_section import DftSection
 
@@ -62,18 +62,34 @@ class TestKPoints:
 
 
 class TestLevels:
-    def test_the_default_is_that_of_the_shipped_data_but_for_grid_and_basis(self):
+    def test_the_default_is_that_of_the_shipped_data_but_for_the_grid(self):
         found = level(olivine())
-        of_data = level(
+        of_data = level(olivine(), relax=False, gpaw={"grid_spacing": 0.0})
+        as_computed = level(
             olivine(), relax=False, gpaw={"grid_spacing": 0.0, "basis_correction": False}
         )
-        assert of_data.name == "gpaw-pbeu450-sp-aef281c9"  # as frames in data/ say
+        assert of_data.name == "gpaw-pbeu450-sp-235fdb13"  # as frames in data/ say
+        assert as_computed.name == "gpaw-pbeu450-sp-aef281c9"  # and said before 2026-12
         assert found.settings["grid_spacing_A"] == 0.16
         assert found.settings["basis_correction"] is True
         assert found.settings["kpoints_of_unit_cell"] == QUARTER
         assert found.settings["hubbard_u_eV"] == {"Fe": 5.3}
         assert (found.settings["cutoff_eV"], found.settings["xc"]) == (450.0, "PBE")
         assert found.name.startswith("gpaw-pbeu450-")
+
+    @pytest.mark.parametrize("code", ["gpaw", "vasp", "espresso", "abinit"])
+    @pytest.mark.parametrize("ferromagnetic", [True, False])
+    def test_frames_of_relaxations_and_single_points_are_of_one_level(self, code, ferromagnetic):
+        given = (code, DftSection(), olivine())
+        relaxed, single = (
+            dft_level(*given, relax=relax, ferromagnetic=ferromagnetic) for relax in (True, False)
+        )
+        assert relaxed.name != single.name
+        assert level_of_frames(relaxed) == level_of_frames(single) == single.name
+
+    def test_frames_of_a_level_that_was_computed_elsewhere_keep_its_name(self):
+        elsewhere = DftLevel.of("vasp", "mine", {"geometry": "computed elsewhere"})
+        assert level_of_frames(elsewhere) == elsewhere.name
 
     def test_doubled_cells_share_the_level_and_tripled_ones_do_not(self):
         assert level(olivine(1, 2, 1)).name == level(olivine()).name

@@ -30,7 +30,7 @@ from gasearch.dft.errors import (
 from gasearch.dft.jobs.folders import MOMENTS, JobFolder
 from gasearch.dft.jobs.prepare import Workplace, prepare_job, register, write_start
 from gasearch.dft.jobs.samples import SamplesOf, computed_samples, sample_folder, write_samples
-from gasearch.dft.levels import dft_level
+from gasearch.dft.levels import DftLevel, dft_level, level_of_frames
 from gasearch.errors import UsageError
 from gasearch.files import inside, make_folder, written
 from gasearch.store import dft_jobs
@@ -112,7 +112,7 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
 
     Oxidation states are those that the moments show, so frames on either side of a hole's jump
     carry different labels. Steps whose electrons did not converge are left out. Samples that a job
-    computed besides are frames too, with their own tags.
+    computed besides are frames too, with their own tags. The level of all is that of single points.
 
     Parameters
     ----------
@@ -120,7 +120,11 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
         Its name; may be left out where all results have the same settings of the electrons.
     """
     names = chosen_levels(place, level)
-    settings = {one.name: one.settings for one in dft_jobs.dft_levels(place.store)}
+    levels = dft_jobs.dft_levels(place.store)
+    settings = {one.name: one.settings for one in levels}
+    of_frames = {
+        one.name: level_of_frames(DftLevel(one.code, one.name, one.settings)) for one in levels
+    }
     frames = []
     left_out = Counter[str]()
     for row in dft_jobs.jobs(place.store):
@@ -143,7 +147,7 @@ def training_frames(place: Workplace, level: str | None) -> TrainingFrames:
                     left_out["without a charge order"] += 1
                 else:
                     frame = _frame(place, found, atoms, tag, row)
-                    frame.info["level"] = min(names)  # they differ in geometry alone
+                    frame.info["level"] = of_frames[row.level]
                     frames.append(frame)
     return TrainingFrames(tuple(frames), dict(sorted(left_out.items())))
 

@@ -39,6 +39,7 @@ _COLUMN = re.compile(r"((?:ref|dft)_)?(.+)", re.IGNORECASE)
 _NO_LABELS = frozenset(
     {"decoration", "tag", "level", "level_of_theory", "order_kept", "gaid", "relaxed", "x"}
     | {"composition", "fingerprint", "orbit_size", "verdict", "origin", "unique_id"}
+    | {"plane_wave_excess"}
     | {"formation_energy_per_fu", "above_hull_per_fu", "penalty", "numbers", "positions", "tags"}
     | {"energy_sigma_per_fu", "force_sigma", "initial_charges", "initial_magmoms", "magmom"}
 )

@@ -315,7 +315,11 @@ class TestOtherSettings:
 
 
 class TestTrainingFrames:
-    def test_they_are_read_with_the_shipped_data(self, place, tmp_path):
+    def test_they_are_read_with_the_shipped_data(self, whole, tmp_path):
+        run_file = shutil.copytree(whole, tmp_path / "run") / "run.toml"
+        text = run_file.read_text()
+        run_file.write_text(text.replace("[dft.gpaw]\n", "[dft.gpaw]\ngrid_spacing = 0.0\n"))
+        place = opened(whole, tmp_path)
         number = orders(place, "Na2Fe4P4O16")[0]
         collect_job(place, computed(place, number, steps=2))
         write_frames(training_frames(place, None).frames, tmp_path / "new.xyz")
@@ -332,6 +336,7 @@ class TestTrainingFrames:
         assert len(both.frames) == 249
         # The shipped data call this decoration otherwise: it has one name, theirs.
         assert len({one.decoration for one in both.frames}) == 16
+        place.store.close()
 
     def test_frames_on_either_side_of_a_jump_have_their_own_labels(self, place):
         asked, other = orders(place, "Na2Fe4P4O16")[:2]
