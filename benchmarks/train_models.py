@@ -12,6 +12,7 @@ same training frames: no teacher knows a held-out decoration.
 usage: train_models.py list
        train_models.py validate NAME [--crystal lifepo4] [--folds 5] [--only K] [--output FOLDER]
                                      [--epochs N] [--json]
+       train_models.py forward NAME LOOP [--crystal lifepo4] [--output FOLDER]
        train_models.py ship NAME [--crystal lifepo4] [--output FOLDER] [--epochs N]
        train_models.py package NAME [--crystal lifepo4] [--output FOLDER] [--to gasearch/models]
        train_models.py summary [--crystal lifepo4] [--output FOLDER] [--to benchmarks/results]
@@ -19,6 +20,7 @@ usage: train_models.py list
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +39,7 @@ from gasearch.allocator import keep_freed_memory
 from gasearch.analysis.voltage import GPAW_PBE_450
 from gasearch.crystal.host import Host
 from gasearch.crystal.io.builtin import builtin_host
+from gasearch.learning.folder import LearnFolder
 from gasearch.potentials.contract import Potential
 from gasearch.potentials.networks.checkpoint import (
     MODEL_FILE,
@@ -62,6 +65,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("gasearch", "torch", "chgnet", "mace-torch", "schnetpack", "numpy")
 LICENCE = "CC BY 4.0 (data); CHGNet's own weights, from which it or its teacher started: BSD-3"
 ABOUT = {"chgnet": "CHGNet", "mace": "MACE", "painn": "PaiNN", "cpainn": "cPaiNN"}
+_FOLDS = "means of {} folds of a cross-validation over decorations"
+_ROUNDS = "means over {} rounds of a learning loop, of the network before on the new frames"
 NOT_FOR = (
     "other crystals or elements, other spin states or magnetic orders, antisites, surfaces, "
     "diffusion paths, high temperature, pressures beyond some GPa; energies of another level of "
@@ -77,13 +82,10 @@ class Crystal:
     ----------
     ion
         The working ion.
-    noise
-        What is wrong with the data, beyond what holds for all; "" for nothing.
     """
 
     name: str
     ion: str
-    noise: str = ""
 
     @property
     def frames(self) -> list[Frame]:
@@ -93,10 +95,12 @@ class Crystal:
     @property
     def card(self) -> dict[str, str]:
         """What the card of each of its models says."""
+        frames = self.frames
+        n_orders = len({frame.decoration for frame in frames})
         return {
             "data": f"data/{self.name}-pbeu: GPAW, PBE+U (5.3 eV on Fe d), plane waves 450 eV, one "
-            f"k-point; {len(self.frames)} frames of the 16 orders of the 28-atom cell; no stress "
-            f"labels{self.noise}",
+            f"k-point, energies at the average number of plane waves; {len(frames)} frames of "
+            f"{n_orders} of the 16 orders of the 28-atom cell; no stress labels",
             "use_for": f"relaxing and ranking {self.ion}/vacancy and Fe2+/Fe3+ orders of olivine "
             f"{self.ion}xFePO4, x from 0 to 1, ferromagnetic high spin; formation energies and "
             "voltages at the level of the data",
@@ -108,11 +112,7 @@ CRYSTALS = {
     one.name: one
     for one in (
         Crystal("nafepo4", "Na"),
-        Crystal(
-            "lifepo4",
-            "Li",
-            "; energies jump with the number of plane waves by 3.1 meV/atom (data/lifepo4-pbeu)",
-        ),
+        Crystal("lifepo4", "Li"),
     )
 }
 CrystalOption = Annotated[str, typer.Option(help=", ".join(CRYSTALS))]
@@ -268,6 +268,32 @@ def validate(
 
 
 @app.command()
+def forward(
+    name: str,
+    loop: Annotated[Path, typer.Argument(help="Folder of a learning loop that is over.")],
+    crystal: CrystalOption = "lifepo4",
+    output: Output = None,
+) -> None:
+    """Judge the networks of a learning loop, each by the new frames of the rounds it searched."""
+    rounds = [one for one in LearnFolder(loop).rounds() if one.frames.exists()]
+    rows = []
+    for before, after in itertools.pairwise(rounds):
+        network = (after.result() or {})["searched_with"]
+        if network is None:
+            continue
+        known = read_frames([before.frames]).frames
+        seen = {(frame.decoration, frame.energy) for frame in known}
+        frames = read_frames([after.frames]).frames
+        new = [frame for frame in frames if (frame.decoration, frame.energy) not in seen]
+        errors = evaluate_model(load_checkpoint(loop / network), new, known)
+        rows.append({"held_out": [f"round {after.number}"], "errors": errors})
+    document = {"recipe": name, "folds": rows, "mean": _mean([row["errors"] for row in rows])}
+    document |= {"are": _ROUNDS, "machine": describe_machine(PACKAGES)}
+    write_durably(_place(output, crystal) / name / "validation.json", _json(document))
+    typer.echo(_table(rows, document["mean"]))
+
+
+@app.command()
 def ship(
     name: str,
     crystal: CrystalOption = "nafepo4",
@@ -337,9 +363,7 @@ def _card(
         f"{ABOUT[recipe.architecture]} for olivine {crystal.ion}xFePO4; on unseen orders "
         f"{told['energy_mae_meV_per_atom']:.1f} meV/atom, {told['force_mae_meV_per_A']:.0f} meV/Å"
     )
-    judged = (
-        f"means of {len(rows)} folds of a cross-validation over decorations; this model saw all"
-    )
+    judged = f"{validation.get('are', _FOLDS).format(len(rows))}; this model saw all"
     teachers = [one.teacher for one in (recipe.before, recipe.beside) if one]
     notes = {
         "about": text,

@@ -271,8 +271,10 @@ class Loop:
             "training": None,
             "model": None if state.model is None else self.folder.name_of(state.model),
         }
+        if plan["chosen"]:
+            self._write_frames(own, state, level)
         if plan["chosen"] and not is_done([*results, document], settings.done):
-            judged = self._train(own, state, plan, level)
+            judged = self._train(own, state, plan)
             document["training"] = judged.to_json()
             if judged.is_kept:
                 document["model"] = self.folder.name_of(own.model)
@@ -317,13 +319,16 @@ class Loop:
                 fresh.append(one)
         return agreement(fresh, compared, x_range(state.runs))
 
-    def _train(self, own: Round, state: State, plan: Mapping[str, Any], level: str) -> Judged:
-        """Train on all frames so far, and judge what came of it."""
-        section = checked(self.folder.settings().train, self.folder.path)
+    def _write_frames(self, own: Round, state: State, level: str) -> None:
+        """Write all labelled frames so far, unless they are there."""
         if not own.frames.exists():
             left_out = all_frames(state.all_runs, level, own.frames).left_out
             for reason, n in left_out.items():
                 self.tools.say(f"round {own.number}: {n} left out of the frames: {reason}")
+
+    def _train(self, own: Round, state: State, plan: Mapping[str, Any]) -> Judged:
+        """Train on all frames so far, and judge what came of it."""
+        section = checked(self.folder.settings().train, self.folder.path)
         files, fresh = [own.frames, *self._data()], self._fresh(plan)
         old = Session(state.runs[0]).potential, None if state.model is None else str(state.model)
         with self.tools.training(own.model) as progress:

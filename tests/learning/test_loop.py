@@ -109,6 +109,7 @@ def test_frames_are_the_relaxed_ones_and_those_beside_them(undisturbed):
     assert all("decoration" in frame.info for frame in frames)
     later = ase.io.read(place.round(2).frames, index=":")
     assert len(later) > len(frames)
+    assert all(one.frames.exists() for one in place.rounds())  # of the last one, too
 
 
 def test_dft_is_what_was_asked_for_at_the_relaxed_geometry(undisturbed):

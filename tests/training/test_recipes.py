@@ -5,16 +5,21 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
+import shutil
 import sys
 
+import ase.io
 import pytest
-from places import BENCHMARKS
+from places import BENCHMARKS, SHIPPED_FRAMES
 from typer.testing import CliRunner
 
+from gasearch.learning.folder import LearnFolder
 from gasearch.potentials.networks.checkpoint import load_checkpoint
 
 if importlib.util.find_spec("schnetpack") is None:
     pytest.skip("no schnetpack here", allow_module_level=True)
+OF_ROUND = ("number", "runs", "level", "n_jobs", "jobs", "agreement", "expected_hull", "hull")
+OF_ROUND += ("training", "model")
 TINY = {"n_features": 8, "n_interactions": 1, "n_radial": 6, "cutoff": 3.0}
 
 
@@ -55,6 +60,25 @@ def test_a_shipped_model_knows_its_metal(script, tmp_path):
     assert card.working_ion_metal == {"Na": -1.32195}
     assert card.notes["split"]["held_out"] == []
     assert "licence" in card.notes
+
+
+def test_networks_of_a_loop_are_judged_by_the_frames_of_the_round_after(script, tmp_path):
+    frames = ase.io.read(SHIPPED_FRAMES, ":60")
+    output = ["--output", str(tmp_path), "--crystal", "nafepo4"]
+    assert CliRunner().invoke(script.app, ["ship", "tiny", *output]).exit_code == 0
+    for number, n_frames, network in ((1, 20, None), (2, 40, "round-1/model"), (3, 60, None)):
+        place = LearnFolder(tmp_path / "loop").round(number)
+        place.path.mkdir(parents=True)
+        ase.io.write(place.frames, frames[:n_frames], format="extxyz")
+        result = dict.fromkeys(OF_ROUND) | {"searched_with": network}
+        place.result_file.write_text(json.dumps(result))
+    shutil.copytree(tmp_path / "shipped" / "tiny-nafepo4", tmp_path / "loop/round-1/model")
+    done = CliRunner().invoke(script.app, ["forward", "tiny", str(tmp_path / "loop"), *output])
+    assert done.exit_code == 0, done.output
+    document = json.loads((tmp_path / "tiny" / "validation.json").read_text())
+    (row,) = document["folds"]  # the third round searched with what is not trained
+    assert (row["held_out"], row["errors"]["n_frames"]) == (["round 2"], 20)
+    assert "rounds of a learning loop" in document["are"]
 
 
 def test_every_recipe_names_a_teacher_that_exists(script):
