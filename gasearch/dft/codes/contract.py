@@ -113,6 +113,8 @@ class Program:
     n_iterations
         Returns how many iterations of the electrons an attempt has done in a folder; None where
         there are none.
+    shared
+        Names of files that a job leaves for the later ones of its run and level.
     """
 
     script: Path
@@ -123,6 +125,7 @@ class Program:
     command: Callable[[DftSection], list[str]]
     require: Callable[[DftSection], str]
     n_iterations: Callable[[Path, int], int] | None = None
+    shared: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

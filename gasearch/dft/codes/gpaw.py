@@ -252,5 +252,6 @@ GPAW = Code(
         command=command_of,
         require=require_gpaw,
         n_iterations=n_iterations,
+        shared=("basis.json",),
     ),
 )

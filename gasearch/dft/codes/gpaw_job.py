@@ -8,7 +8,8 @@ and last of all outcome.json, each complete or not there. Where there is a sampl
 geometries are computed after the job itself, one by one into samples-result.traj. orbitals.json
 says which d orbitals are occupied; whatever begins from free atoms again begins with these.
 basis.json says how the energy falls with the number of plane waves, by which all energies are those
-of the number that a cell has on average (Francis and Payne, J. Phys.: Condens. Matter 2, 4395).
+of the number that a cell has on average (Francis and Payne, J. Phys.: Condens. Matter 2, 4395); it
+is measured where there is none, and later jobs of a run begin with that of an earlier one.
 """
 
 from __future__ import annotations
@@ -413,7 +414,8 @@ def _measure_basis(job: dict[str, Any], atoms: Any, is_first: bool) -> None:
     more.calc = _calculator(larger, True, "-basis", _occupied(_open_shells(atoms.calc, job)))
     slope = (_converged_energy(more, larger) - energy) / waves
     if is_first:
-        replace(_BASIS, json.dumps({"eV_per_ln_waves": slope}))
+        measured = {"eV_per_ln_waves": slope, "measured_for": atoms.get_chemical_formula()}
+        replace(_BASIS, json.dumps(measured))
     load_gpaw("gpaw.mpi").world.barrier()
     _correct_energy(atoms.calc, job)
 

@@ -140,6 +140,9 @@ def prepare_job(
     write_start(job.path, atoms)
     write_samples(job.path, atoms, samples() if callable(samples) else samples)
     shutil.copyfile(program.script, job.path / program.script.name)
+    for name in program.shared:
+        for known in sorted(job.path.parent.glob(f"*-{level.name}/{name}"))[:1]:
+            shutil.copyfile(known, job.path / name)
     job.write_json(SETTINGS, settings)
     job.write_json(JOB, program.with_retry(settings, 0, 0))
     register(place, job, number, level, settings["task"], "prepared")

@@ -51,10 +51,19 @@ def with_holes(folder):
         return next(r.candidate for r in store.evaluations() if r.x == 0.5)
 
 
-def prepared(folder):
+def prepared(folder, number=1, relax=True):
     run = RunFolder(folder)
     with run.open_store(read_only=False) as store:
-        return prepare_job(Workplace.of(run, store), 1, "gpaw", relax=True)
+        return prepare_job(Workplace.of(run, store), number, "gpaw", relax=relax)
+
+
+def test_what_jobs_of_a_level_share_is_computed_once(folder):
+    first = prepared(folder)
+    assert not (first.path / "basis.json").exists()
+    (first.path / "basis.json").write_text('{"eV_per_ln_waves": -64.0}')
+    later, other = prepared(folder, 2), prepared(folder, 3, relax=False)
+    assert (later.path / "basis.json").read_text() == '{"eV_per_ln_waves": -64.0}'
+    assert not (other.path / "basis.json").exists()  # another level
 
 
 @pytest.mark.usefixtures("in_process")
