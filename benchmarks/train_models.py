@@ -15,6 +15,7 @@ usage: train_models.py list
        train_models.py forward NAME LOOP [--crystal lifepo4] [--output FOLDER]
        train_models.py ship NAME [--crystal lifepo4] [--output FOLDER] [--epochs N]
        train_models.py package NAME [--crystal lifepo4] [--output FOLDER] [--to gasearch/models]
+                                    [--model LOOP/round-3/model]
        train_models.py summary [--crystal lifepo4] [--output FOLDER] [--to benchmarks/results]
 """
 
@@ -315,13 +316,17 @@ def package(
     to: Annotated[Path, typer.Option(help="Folder of the shipped models.")] = ROOT
     / "gasearch"
     / "models",
+    of_loop: Annotated[Path | None, typer.Option("--model", help="Of a learning loop.")] = None,
 ) -> None:
     """Put a model that `ship` made where gasearch finds it, with the errors that were validated."""
-    output = _place(output, crystal)
+    output, title = _place(output, crystal), f"{name}-{crystal}"
     validation = json.loads((output / name / "validation.json").read_text())
-    network, card = read_checkpoint(output / "shipped" / f"{name}-{crystal}")
-    notes = _card(name, CRYSTALS[crystal], card, validation)
-    save_checkpoint(to / card.name, network, replace(card, notes=notes))
+    network, card = read_checkpoint(of_loop or output / "shipped" / title)
+    material = CRYSTALS[crystal]
+    metal = {material.ion: GPAW_PBE_450[material.ion]}
+    notes = {"licence": LICENCE, **_card(name, material, card, validation)}
+    card = replace(card, name=title, notes=notes, working_ion_metal=metal)
+    save_checkpoint(to / title, network, card)
 
 
 @app.command()
