@@ -165,7 +165,7 @@ def test_the_page_on_python_says_what_it_found(my_run, tmp_path, capsys):
         exec(compile(hull.text, hull.name, "exec"), {})
     printed = capsys.readouterr().out
     assert [line.split()[-1] for line in printed.splitlines()[:3]] == ["1", "13", "2"]
-    assert "2.92 V, 450 Wh/kg" in printed
+    assert "2.93 V, 452 Wh/kg" in printed
 
 
 def test_the_operators_of_the_page_search(tmp_path, make_run):
