@@ -77,6 +77,7 @@ class Job:
             if not lowest <= abs(moment) <= highest:
                 return None
         found.info = {**self.frame.info, "level": self.level}
+        found.info.pop("plane_wave_excess", None)  # its energy is corrected by the job itself
         found.set_initial_charges(self.frame.get_initial_charges())
         return found
 
