@@ -11,6 +11,7 @@ import pytest
 from gasearch.analysis.hull import NoEndMemberError, lower_hull
 from gasearch.analysis.joint_hull import joint_hull, read_member
 from gasearch.analysis.voltage import (
+    _FORMER_WEIGHTS,
     GPAW_PBE_450,
     Cathode,
     Metal,
@@ -132,6 +133,15 @@ class TestMetal:
         metal = metal_of(self.searched_with(member, potential, document))
         assert (metal.element, metal.energy) == ("Na", -1.32195)
         assert metal.source == "model.json of chgnet-nafepo4"
+
+    def test_runs_of_weights_that_were_shipped_before_keep_theirs(self, member):
+        for former in _FORMER_WEIGHTS:
+            level = dataclasses.replace(
+                member.level, potential="chgnet-nafepo4", weights_hash=former
+            )
+            metal = metal_of(dataclasses.replace(member, level=level))
+            assert (metal.element, metal.energy) == ("Na", -1.32195)
+            assert metal.source == "former weights of chgnet-nafepo4"
 
     def test_a_model_of_ones_own_has_one_if_its_file_says_so(self, member, tmp_path):
         document = model_description("chgnet-nafepo4")
