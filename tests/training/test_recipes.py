@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from gasearch.learning.folder import LearnFolder
 from gasearch.potentials.networks.checkpoint import load_checkpoint
+from gasearch.training.data.reading import read_frames
 
 if importlib.util.find_spec("schnetpack") is None:
     pytest.skip("no schnetpack here", allow_module_level=True)
@@ -31,6 +32,8 @@ def script(monkeypatch):
     before = module.Lessons("pmmcs", {(1, 1, 1): 5})
     recipe = module.Recipe("painn", "fresh", settings, TINY, before, settings, before)
     monkeypatch.setitem(module.RECIPES, "tiny", recipe)
+    few = list(read_frames([SHIPPED_FRAMES]).frames)[::3]
+    monkeypatch.setattr(module.Crystal, "frames", few)
     yield module
     for name in ("train_models", "machine"):
         sys.modules.pop(name, None)
