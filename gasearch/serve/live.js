@@ -72,19 +72,9 @@
     place.dataset.run = run;
     return place;
   }
-  // Figures in view are drawn at once, the others one after another when nothing else is to do.
-  const spare = window.requestIdleCallback || ((then) => setTimeout(then, 50));
-  let earlier = Promise.resolve();
-  function turn(place) {
-    if (place.getBoundingClientRect().top < window.innerHeight) return Promise.resolve();
-    earlier = earlier.then(() => new Promise((resolve) => spare(resolve, { timeout: 500 })));
-    return earlier;
-  }
   async function draw(place, one, x) {
-    place.wanted = one;
     await ready;
-    if (!place.classList.contains("js-plotly-plot")) await turn(place);
-    if (!place.isConnected || place.wanted !== one) return;  // replaced while it waited
+    if (!place.isConnected) return;
     one.layout.uirevision = one.name + x;  // keeps what the reader zoomed into
     one.layout.autosize = true;
     const isNew = !place.classList.contains("js-plotly-plot");
