@@ -14,12 +14,10 @@ from pathlib import Path
 import ase.io
 import typer
 from ase.calculators.singlepoint import SinglePointCalculator
+from recompute import hosts_and_levels
 
-from gasearch.crystal.host import Host
-from gasearch.crystal.io.builtin import builtin_host
 from gasearch.dft.codes.gpaw import job_input
 from gasearch.dft.codes.gpaw_job import plane_wave_excess
-from gasearch.dft.levels import dft_level
 from gasearch.run.dft_section import DftSection, GpawSection
 
 SLOPE = -16.2
@@ -30,18 +28,16 @@ _SECTION = DftSection(gpaw=GpawSection(grid_spacing=0.0))
 
 def main(host: str, file: Path) -> None:
     """Correct the energies of a file, in place."""
-    frames, hosts = ase.io.read(file, ":"), {}
-    for frame in frames:
-        if "plane_wave_excess" in frame.info:
-            raise typer.BadParameter(f"{file}: corrected already")
-        cell = tuple(map(int, frame.info["decoration"].split("-")[0]))
-        if cell not in hosts:
-            hosts[cell] = Host.build(builtin_host(host), cell)
-        kpoints = job_input(frame, hosts[cell], _SECTION, relax=False)["kpoints"]
+    frames = ase.io.read(file, ":")
+    if any("plane_wave_excess" in frame.info for frame in frames):
+        raise typer.BadParameter(f"{file}: corrected already")
+    places = hosts_and_levels(host, frames, _SECTION)
+    for frame, (one, level) in zip(frames, places, strict=True):
+        kpoints = job_input(frame, one, _SECTION, relax=False)["kpoints"]
         excess = plane_wave_excess(frame.cell.array, kpoints, _SECTION.gpaw.cutoff_eV)
         results = dict(frame.calc.results)
         results["energy"] -= SLOPE * frame.symbols.count("P") * excess
-        frame.info["level"] = dft_level("gpaw", _SECTION, hosts[cell], relax=False).name
+        frame.info["level"] = level
         frame.info["plane_wave_excess"] = round(excess, 9)
         frame.calc = SinglePointCalculator(frame, **results)
     ase.io.write(file, frames, format="extxyz")

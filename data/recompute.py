@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +83,17 @@ class Job:
         return found
 
 
+def hosts_and_levels(
+    name: str, frames: Sequence[Atoms], section: DftSection
+) -> list[tuple[Host, str]]:
+    """Return of each frame the host in the supercell that its decoration names, and its level."""
+    declaration = builtin_host(name)
+    cells = [frame.info["decoration"].split("-")[0] for frame in frames]
+    hosts = {cell: Host.build(declaration, tuple(map(int, cell))) for cell in set(cells)}
+    levels = {c: dft_level("gpaw", section, one, relax=False).name for c, one in hosts.items()}
+    return [(hosts[cell], levels[cell]) for cell in cells]
+
+
 def main(
     host: str,
     given: Path,
@@ -92,15 +104,10 @@ def main(
     """Compute the frames of a file again, and write those that are done."""
     require_gpaw(_SECTION)
     frames = ase.io.read(given, ":")
-    cells = [frame.info["decoration"].split("-")[0] for frame in frames]
-    declaration = builtin_host(host)
-    hosts = {cell: Host.build(declaration, tuple(map(int, cell))) for cell in set(cells)}
-    levels = {
-        cell: dft_level("gpaw", _SECTION, one, relax=False).name for cell, one in hosts.items()
-    }
+    places = hosts_and_levels(host, frames, _SECTION)
     jobs = [
-        Job(frame, hosts[cell], levels[cell], work / levels[cell] / f"{given.stem}-{number}")
-        for number, (frame, cell) in enumerate(zip(frames, cells, strict=True))
+        Job(frame, one, level, work / level / f"{given.stem}-{number}")
+        for number, (frame, (one, level)) in enumerate(zip(frames, places, strict=True))
     ]
 
     def write() -> None:

@@ -29,7 +29,7 @@ _MODEL_FILE = "model.json"
 GPAW_PBE_450: Mapping[str, float] = {"Na": -1.32195, "Li": -1.9006}
 """In eV per atom: GPAW, PBE, plane waves 450 eV; bcc Na, a = 4.2006 Å, 14 x 14 x 14 k-points, and
 bcc Li, a = 3.44 Å, 24 x 24 x 24. The grid of the density does not matter here."""
-_FORMER_WEIGHTS = (
+FORMER_WEIGHTS = (
     "d1f8d233f6e2b24638bc9cd31aaf0e5b895376f8c9e57200261fd55770fff6e2",
     "7a7ec3434f85e9ba24c50b1654a71b25480c1340f5a63213fa8993295ab773b3",
 )
@@ -240,7 +240,7 @@ def metal_of(member: Member, metal_energy: float | None = None) -> Metal:
         return Metal(element, metal_energy, "given")
     if member.dft_settings is not None:
         return dft_metal(element, level.name, member.dft_settings)
-    if level.weights_hash in _FORMER_WEIGHTS and element in GPAW_PBE_450:
+    if level.weights_hash in FORMER_WEIGHTS and element in GPAW_PBE_450:
         return Metal(element, GPAW_PBE_450[element], f"former weights of {level.potential}")
     place = str(member.run.operational.get(POTENTIAL_PLACE, level.potential))
     model = _model_folder(member.folder, place)

@@ -273,12 +273,12 @@ class Loop:
         }
         if plan["chosen"]:
             self._write_frames(own, state, level)
-        if plan["chosen"] and not is_done([*results, document], settings.done):
-            judged = self._train(own, state, plan)
-            document["training"] = judged.to_json()
-            if judged.is_kept:
-                document["model"] = self.folder.name_of(own.model)
-            self.tools.say(f"round {own.number}: {judged.in_words()}")
+            if not is_done([*results, document], settings.done):
+                judged = self._train(own, state, plan)
+                document["training"] = judged.to_json()
+                if judged.is_kept:
+                    document["model"] = self.folder.name_of(own.model)
+                self.tools.say(f"round {own.number}: {judged.in_words()}")
         write_json(own.result_file, {**document, "ended_s": time.time()})
         self._tell(document, found)
 

@@ -11,7 +11,7 @@ import pytest
 from gasearch.analysis.hull import NoEndMemberError, lower_hull
 from gasearch.analysis.joint_hull import joint_hull, read_member
 from gasearch.analysis.voltage import (
-    _FORMER_WEIGHTS,
+    FORMER_WEIGHTS,
     GPAW_PBE_450,
     Cathode,
     Metal,
@@ -135,7 +135,7 @@ class TestMetal:
         assert metal.source == "model.json of chgnet-nafepo4"
 
     def test_runs_of_weights_that_were_shipped_before_keep_theirs(self, member):
-        for former in _FORMER_WEIGHTS:
+        for former in FORMER_WEIGHTS:
             level = dataclasses.replace(
                 member.level, potential="chgnet-nafepo4", weights_hash=former
             )

@@ -82,6 +82,12 @@ def test_networks_of_a_loop_are_judged_by_the_frames_of_the_round_after(script, 
     (row,) = document["folds"]  # the third round searched with what is not trained
     assert (row["held_out"], row["errors"]["n_frames"]) == (["round 2"], 20)
     assert "rounds of a learning loop" in document["are"]
+    model = ["--model", str(tmp_path / "loop/round-1/model"), "--to", str(tmp_path / "to")]
+    done = CliRunner().invoke(script.app, ["package", "tiny", *model, *output])
+    assert done.exit_code == 0, done.output
+    card = load_checkpoint(tmp_path / "to" / "tiny-nafepo4").card
+    assert (card.name, card.working_ion_metal) == ("tiny-nafepo4", {"Na": -1.32195})
+    assert card.notes["errors_are"] == f"{document['are'].format(1)}; this model saw all"
 
 
 def test_every_recipe_names_a_teacher_that_exists(script):

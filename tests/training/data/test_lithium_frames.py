@@ -58,7 +58,7 @@ def test_formation_energies_are_those_of_the_page(file, lowest):
     assert {x: round(1000 * (by_x[x] - line[x])) for x in by_x if 0 < x < 1} == lowest
 
 
-def test_the_loop_that_made_them_can_be_unpacked_and_goes_on(tmp_path):
+def test_they_and_the_shipped_model_are_those_of_the_loop_that_is_beside_them(tmp_path):
     with tarfile.open(FRAMES.with_name("loop.tar.xz")) as archive:
         archive.extractall(tmp_path, filter="data")
     folder = LearnFolder(tmp_path / "li")
